@@ -1,0 +1,17 @@
+from billing.models.allocations import Allocation
+from billing.models.labels import EndpointLabel
+from billing.models.prices import Price
+from billing.models.statements import Statement, StatementLine
+from billing.models.usage import RollupMark, UsageDay, UsageHour, UsageSegment
+
+__all__ = [
+    "Allocation",
+    "EndpointLabel",
+    "Price",
+    "RollupMark",
+    "Statement",
+    "StatementLine",
+    "UsageDay",
+    "UsageHour",
+    "UsageSegment",
+]

@@ -1,0 +1,51 @@
+"""Intervals in which GPUs were held."""
+
+from __future__ import annotations
+
+import datetime as dt
+
+from django.db import models
+from django.db.models import F, Q
+
+from tenants.managers import TenantManager, TenantQuerySet
+from tenants.models import Project, TenantOwned
+
+
+class AllocationQuerySet(TenantQuerySet):
+    def during(self, start: dt.datetime, end: dt.datetime) -> AllocationQuerySet:
+        """Those that held GPUs at some time in ``[start, end)``."""
+        return self.filter(started_at__lt=end).filter(Q(ended_at=None) | Q(ended_at__gt=start))
+
+
+class Allocation(TenantOwned):
+    """GPUs held by one replica from ``started_at`` until ``ended_at`` (None: still held).
+
+    Written from what the cluster shows, not from what was asked of it.
+    """
+
+    project = models.ForeignKey(Project, on_delete=models.PROTECT, related_name="+")
+    endpoint_id = models.UUIDField()
+    revision_id = models.UUIDField()
+    replica_id = models.CharField(max_length=80)
+    cluster = models.CharField(max_length=80)
+    region = models.CharField(max_length=40)
+    gpu_type = models.CharField(max_length=40)
+    gpus = models.PositiveSmallIntegerField()
+    started_at = models.DateTimeField()
+    ended_at = models.DateTimeField(null=True, blank=True)
+
+    objects = TenantManager.of(AllocationQuerySet)
+
+    class Meta(TenantOwned.Meta):
+        ordering = ["started_at"]
+        constraints = [
+            models.UniqueConstraint(fields=["tenant", "replica_id"], name="one_allocation_per_replica"),
+            models.CheckConstraint(
+                condition=Q(ended_at=None) | Q(ended_at__gte=F("started_at")), name="allocation_ends_after_start"
+            ),
+        ]
+        indexes = [
+            # Cost of a period: what overlaps it, newest end first.
+            models.Index(fields=["tenant", "ended_at", "started_at"], name="allocation_period"),
+            models.Index(fields=["cluster", "started_at"], name="allocation_cluster"),
+        ]

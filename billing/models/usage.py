@@ -1,0 +1,107 @@
+"""Usage as it arrived (segments, partitioned by UTC day) and as it is read (hours, days)."""
+
+from __future__ import annotations
+
+from django.contrib.postgres.fields import ArrayField
+from django.db import models
+
+from tenants.managers import TenantManager
+from tenants.models import Tenant
+
+
+class UsageSegment(models.Model):
+    """What a gateway shipped, never changed; the columns are those of the wire contract.
+
+    The table is partitioned by ``day``; its primary key is the segment's identity, so that sending one
+    again inserts nothing. ``xact`` is the inserting transaction, by which the rollups read in commit order.
+    """
+
+    pk = models.CompositePrimaryKey("tenant", "day", "gateway", "sequence", "key_id")
+    tenant = models.ForeignKey(Tenant, on_delete=models.PROTECT, related_name="+")
+    day = models.DateField()
+    gateway = models.CharField(max_length=64)
+    sequence = models.BigIntegerField()
+    key_id = models.UUIDField()
+    project_id = models.UUIDField()
+    endpoint_id = models.UUIDField()
+    revision_id = models.UUIDField(null=True)
+    model = models.CharField(max_length=80)
+    slo_class = models.CharField(max_length=40)
+    region = models.CharField(max_length=40)
+    outcome = models.CharField(max_length=16)
+    window_start = models.DateTimeField()
+    window_end = models.DateTimeField()
+    requests = models.PositiveIntegerField()
+    input_tokens = models.PositiveBigIntegerField()
+    output_tokens = models.PositiveBigIntegerField()
+    cached_tokens = models.PositiveBigIntegerField()
+    ttft_ms = ArrayField(models.PositiveIntegerField(), default=list)
+    received_at = models.DateTimeField()
+    xact = models.BigIntegerField()
+
+    objects = TenantManager()
+
+    class Meta:
+        base_manager_name = "objects"
+        managed = False  # partitioned: the table is made by SQL in the first migration
+
+
+class UsageRollup(models.Model):
+    """Sums of segments over a bucket of time; ``bucket`` is its start in UTC."""
+
+    id = models.BigAutoField(primary_key=True)
+    tenant = models.ForeignKey(Tenant, on_delete=models.PROTECT, related_name="+")
+    bucket = models.DateTimeField()
+    project_id = models.UUIDField()
+    key_id = models.UUIDField()
+    endpoint_id = models.UUIDField()
+    revision_id = models.UUIDField(null=True)
+    model = models.CharField(max_length=80)
+    slo_class = models.CharField(max_length=40)
+    region = models.CharField(max_length=40)
+    outcome = models.CharField(max_length=16)
+    requests = models.PositiveBigIntegerField(default=0)
+    input_tokens = models.PositiveBigIntegerField(default=0)
+    output_tokens = models.PositiveBigIntegerField(default=0)
+    cached_tokens = models.PositiveBigIntegerField(default=0)
+    ttft_ms = ArrayField(models.BigIntegerField(), default=list)
+
+    objects = TenantManager()
+
+    class Meta:
+        abstract = True
+        base_manager_name = "objects"
+
+
+def _one_row(name: str) -> list[models.UniqueConstraint]:
+    return [
+        models.UniqueConstraint(
+            fields=[
+                "tenant", "bucket", "project_id", "endpoint_id", "key_id", "revision_id",
+                "model", "slo_class", "region", "outcome",
+            ],
+            name=name,
+            nulls_distinct=False,
+        )
+    ]  # fmt: skip
+
+
+class UsageHour(UsageRollup):
+    """Usage by hour."""
+
+    class Meta(UsageRollup.Meta):
+        constraints = _one_row("usage_hour_once")
+
+
+class UsageDay(UsageRollup):
+    """Usage by UTC day."""
+
+    class Meta(UsageRollup.Meta):
+        constraints = _one_row("usage_day_once")
+
+
+class RollupMark(models.Model):
+    """How far a rollup has read: every segment of a transaction before ``xact`` is counted."""
+
+    name = models.CharField(max_length=32, primary_key=True)
+    xact = models.BigIntegerField(default=0)

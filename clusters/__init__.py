@@ -1,0 +1,1 @@
+"""Where it runs: regions, clusters, GPU capacity, catalog, SLO classes, endpoints and their life."""

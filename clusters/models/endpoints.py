@@ -1,0 +1,113 @@
+"""What tenants order."""
+
+from __future__ import annotations
+
+import datetime as dt
+
+from django.contrib.postgres.fields import ArrayField
+from django.core.validators import MaxValueValidator, MinValueValidator, RegexValidator
+from django.db import models
+from django.db.models import Q
+from django.db.models.functions import Lower
+
+from clusters.models.catalog import CatalogModel
+from clusters.models.slo import SloClass
+from tenants.managers import TenantManager, TenantQuerySet
+from tenants.models import Project, TenantOwned, User
+
+name_rule = RegexValidator(
+    r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$",
+    "Use 1 to 63 lower-case letters, digits and hyphens, beginning and ending with a letter or digit.",
+)
+
+
+class Wanted(models.TextChoices):
+    """What the tenant wants of an endpoint."""
+
+    RUNNING = "running"
+    PAUSED = "paused"
+    DELETED = "deleted"
+
+
+class EndpointState(models.TextChoices):
+    """The badge, derived from conditions and wishes; see ``clusters.endpoints.states``."""
+
+    WAITING_FOR_CAPACITY = "waiting-for-capacity", "Waiting for capacity"
+    PROVISIONING = "provisioning", "Provisioning"
+    READY = "ready", "Ready"
+    UPDATING = "updating", "Updating"
+    DEGRADED = "degraded", "Degraded"
+    PAUSED = "paused", "Paused"
+    UNREACHABLE = "unreachable", "Unreachable"
+    FAILED = "failed", "Failed"
+    DELETING = "deleting", "Deleting"
+    DELETED = "deleted", "Deleted"
+
+
+class EndpointQuerySet(TenantQuerySet):
+    def live(self) -> EndpointQuerySet:
+        """Those not yet gone."""
+        return self.filter(deleted_at=None)
+
+    def due(self, now: dt.datetime) -> EndpointQuerySet:
+        """Those that the reconciler should look at: due, and claimed by nobody alive."""
+        return self.live().filter(due_at__lte=now).filter(Q(claimed_until=None) | Q(claimed_until__lte=now))
+
+
+class Endpoint(TenantOwned):
+    """Model x SLO class x residency, with expected load and limits.
+
+    ``generation`` counts the wishes; the reconciler writes ``observed_generation`` when it has acted on one.
+    ``due_at`` is when it is to look again, ``claimed_until`` until when a worker holds it.
+    """
+
+    project = models.ForeignKey(Project, on_delete=models.PROTECT, related_name="endpoints")
+    name = models.CharField(max_length=63, validators=[name_rule])
+    model = models.ForeignKey(CatalogModel, on_delete=models.PROTECT, related_name="endpoints")
+    slo_class = models.ForeignKey(SloClass, on_delete=models.PROTECT, related_name="endpoints")
+    residency = models.CharField(max_length=60, default="global")
+    certifications = ArrayField(models.CharField(max_length=40), default=list, blank=True)
+    requests_per_second = models.FloatField(default=1, validators=[MinValueValidator(0.0), MaxValueValidator(1e6)])
+    input_tokens = models.PositiveIntegerField(default=500, validators=[MinValueValidator(1)])
+    output_tokens = models.PositiveIntegerField(default=200, validators=[MinValueValidator(1)])
+    context_tokens = models.PositiveIntegerField(null=True, blank=True)
+    replicas = models.PositiveSmallIntegerField(
+        null=True, blank=True, validators=[MinValueValidator(1), MaxValueValidator(64)],
+        help_text="Empty: as many as the expected load needs.",
+    )  # fmt: skip
+
+    wanted = models.CharField(max_length=16, choices=Wanted, default=Wanted.RUNNING)
+    generation = models.PositiveIntegerField(default=1)
+    observed_generation = models.PositiveIntegerField(default=0)
+    state = models.CharField(max_length=32, choices=EndpointState, default=EndpointState.PROVISIONING)
+    state_reason = models.CharField(max_length=300, blank=True)
+    state_since = models.DateTimeField(auto_now_add=True)
+
+    due_at = models.DateTimeField(null=True, blank=True)
+    claimed_until = models.DateTimeField(null=True, blank=True)
+    claim = models.UUIDField(null=True, blank=True)
+    attempts = models.PositiveIntegerField(default=0, help_text="Failed passes in a row.")
+    ready_at = models.DateTimeField(null=True, blank=True, help_text="First time ready.")
+    deleted_at = models.DateTimeField(null=True, blank=True)
+    created_by = models.ForeignKey(User, on_delete=models.SET_NULL, null=True, related_name="+")
+
+    objects = TenantManager.of(EndpointQuerySet)
+
+    class Meta(TenantOwned.Meta):
+        ordering = ["-created_at"]
+        constraints = [
+            models.UniqueConstraint(
+                "tenant_id",
+                Lower("name"),
+                condition=Q(deleted_at=None),
+                name="endpoint_name_in_tenant",
+                violation_error_message="An endpoint of this name exists already; choose another name.",
+            ),
+        ]
+        indexes = [
+            # The sweeper: what is due.
+            models.Index(fields=["due_at"], condition=Q(deleted_at=None), name="endpoint_due"),
+        ]
+
+    def __str__(self) -> str:
+        return self.name

@@ -1,0 +1,62 @@
+"""Replicas as observed, and GPUs as reserved."""
+
+from __future__ import annotations
+
+from django.db import models
+from django.db.models import Q
+
+from clusters.models.clusters import NodePool
+from clusters.models.endpoints import Endpoint
+from clusters.models.revisions import Revision
+from tenants.models import TenantOwned
+
+
+class Replica(TenantOwned):
+    """One engine as its cluster last showed it; gone ones are kept with ``gone_at``."""
+
+    class Phase(models.TextChoices):
+        PENDING = "pending"
+        STARTING = "starting"
+        READY = "ready"
+        DRAINING = "draining"
+        FAILED = "failed"
+        GONE = "gone"
+
+    revision = models.ForeignKey(Revision, on_delete=models.PROTECT, related_name="observed")
+    endpoint = models.ForeignKey(Endpoint, on_delete=models.PROTECT, related_name="observed")
+    replica_id = models.CharField(max_length=80)
+    index = models.PositiveSmallIntegerField()
+    phase = models.CharField(max_length=16, choices=Phase)
+    url = models.CharField(max_length=200, blank=True)
+    engine_model = models.CharField(max_length=80, blank=True)
+    message = models.CharField(max_length=500, blank=True)
+    started_at = models.DateTimeField(null=True, blank=True)
+    ready_at = models.DateTimeField(null=True, blank=True)
+    gone_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta(TenantOwned.Meta):
+        ordering = ["index", "created_at"]
+        constraints = [
+            models.UniqueConstraint(fields=["tenant", "revision", "replica_id"], name="replica_once"),
+        ]
+        indexes = [
+            # The gateways' snapshot and every pass of the reconciler: what is there now.
+            models.Index(fields=["tenant", "endpoint"], condition=Q(gone_at=None), name="replica_present"),
+        ]
+
+
+class Reservation(TenantOwned):
+    """GPUs of a pool set aside for a revision, from placing until the cluster shows them released."""
+
+    endpoint = models.ForeignKey(Endpoint, on_delete=models.PROTECT, related_name="reservations")
+    revision = models.OneToOneField(Revision, on_delete=models.PROTECT, related_name="reservation")
+    pool = models.ForeignKey(NodePool, on_delete=models.PROTECT, related_name="reservations")
+    gpus = models.PositiveIntegerField()
+    gpus_per_replica = models.PositiveSmallIntegerField()
+    released_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta(TenantOwned.Meta):
+        indexes = [
+            # Free GPUs of a pool: what is held now.
+            models.Index(fields=["pool"], condition=Q(released_at=None), name="reservation_held"),
+        ]

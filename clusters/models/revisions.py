@@ -1,0 +1,50 @@
+"""Immutable deployable specs of endpoints."""
+
+from __future__ import annotations
+
+from django.db import models
+
+from clusters.models.clusters import Cluster, NodePool
+from clusters.models.endpoints import Endpoint
+from tenants.models import TenantOwned
+
+
+class Revision(TenantOwned):
+    """The plan's answer, as it is to be run. Only ``replicas`` moves, by scaling, and ``cleaned_at``.
+
+    ``applied_at`` is written before anything is made on the cluster, so that a crash in between leaves a
+    record to clean up by; ``cleaned_at`` once the cluster shows nothing of it any more.
+    """
+
+    endpoint = models.ForeignKey(Endpoint, on_delete=models.PROTECT, related_name="revisions")
+    number = models.PositiveIntegerField()
+    generation = models.PositiveIntegerField()
+    cluster = models.ForeignKey(Cluster, on_delete=models.PROTECT, related_name="revisions")
+    pool = models.ForeignKey(NodePool, on_delete=models.PROTECT, related_name="revisions")
+    deployment = models.CharField(max_length=63, help_text="Its name on the cluster.")
+    runtime = models.CharField(max_length=40)
+    gpu_type = models.CharField(max_length=40)
+    precision = models.CharField(max_length=16)
+    tensor_parallel = models.PositiveSmallIntegerField()
+    pipeline_parallel = models.PositiveSmallIntegerField()
+    replicas = models.PositiveSmallIntegerField()
+    context_tokens = models.PositiveIntegerField()
+    max_batch_size = models.PositiveIntegerField()
+    plan = models.JSONField(help_text="The whole plan with reasons, as it was shown.")
+    applied_at = models.DateTimeField(null=True, blank=True)
+    retired_at = models.DateTimeField(null=True, blank=True, help_text="Since when it is no longer wanted.")
+    cleaned_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta(TenantOwned.Meta):
+        ordering = ["-number"]
+        constraints = [
+            models.UniqueConstraint(fields=["tenant", "endpoint", "number"], name="revision_number"),
+            models.UniqueConstraint(fields=["cluster", "deployment"], name="revision_deployment_name"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.endpoint.name} r{self.number}"
+
+    @property
+    def gpus_per_replica(self) -> int:
+        return self.tensor_parallel * self.pipeline_parallel

@@ -1,0 +1,1 @@
+"""The data plane: an OpenAI-compatible gateway without Django and without a database."""

@@ -1,0 +1,9 @@
+"""ASGI entry point of the portal, console and REST API."""
+
+import os
+
+from django.core.asgi import get_asgi_application
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "portal.settings.embedded")
+
+application = get_asgi_application()

@@ -1,0 +1,1 @@
+"""Settings: ``base`` plus one module per way of running. ``env`` alone reads the environment."""

@@ -1,0 +1,26 @@
+"""Everything on this machine: PostgreSQL, Redis and tritonserver from their wheels (see ``embedded``).
+
+``python -m embedded up`` starts the services and passes their addresses by environment. Any other
+command finds them through the data folder, so that ``manage.py shell`` works in a second terminal.
+"""
+
+import os
+
+from embedded import up
+
+for _name, _value in up.environment().items():
+    os.environ.setdefault(_name, _value)
+
+from portal.settings import env  # noqa: E402
+from portal.settings.base import *  # noqa: E402, F403
+
+DATABASES = {
+    "default": env.database(
+        "DATABASE_URL",
+        "postgresql://berth_app@127.0.0.1:1/berth",
+        pool={"min_size": 1, "max_size": 20, "timeout": 10},
+    )
+}
+ALLOWED_HOSTS = ["localhost", "127.0.0.1", "[::1]", *env.words("ALLOWED_HOSTS")]
+# Plain http on loopback; nothing here is meant to be reached from outside.
+SILENCED_SYSTEM_CHECKS = ["security.W004", "security.W008", "security.W012", "security.W016"]

@@ -1,0 +1,21 @@
+"""Berth on real services: every address and secret comes from the environment."""
+
+from portal.settings import env
+from portal.settings.base import *  # noqa: F403
+
+SECRET_KEY = env.text("DJANGO_SECRET_KEY")
+DATABASES = {
+    "default": env.database(
+        "DATABASE_URL", pool={"min_size": 2, "max_size": env.number("DATABASE_POOL_SIZE", 20), "timeout": 10}
+    )
+}
+KEY_PEPPERS = env.peppers("BERTH_KEY_PEPPERS")
+ALLOWED_HOSTS = env.words("ALLOWED_HOSTS")
+
+SECURE_SSL_REDIRECT = env.flag("SECURE_SSL_REDIRECT", True)
+SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
+SECURE_HSTS_SECONDS = 31_536_000
+SECURE_HSTS_INCLUDE_SUBDOMAINS = True
+SECURE_HSTS_PRELOAD = True
+SESSION_COOKIE_SECURE = True
+CSRF_COOKIE_SECURE = True

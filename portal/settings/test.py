@@ -1,0 +1,27 @@
+"""The test run: real PostgreSQL and Redis under a data folder of their own, started on import."""
+
+import os
+from pathlib import Path
+
+os.environ.setdefault("BERTH_DATA_DIR", str(Path(__file__).resolve().parent.parent.parent / ".berth-test"))
+os.environ.setdefault("DJANGO_SECRET_KEY", "only-for-tests-" + "x" * 40)
+os.environ.setdefault("BERTH_KEY_PEPPERS", "1:" + "ab" * 32)
+
+from embedded import datadir, services  # noqa: E402
+
+_services = services.start(datadir.open_data_dir())
+os.environ.setdefault("DATABASE_URL", _services.database_url)
+os.environ.setdefault("DATABASE_OWNER_URL", _services.database_owner_url)
+os.environ.setdefault("CELERY_BROKER_URL", _services.redis_url)
+
+from portal.settings.base import *  # noqa: E402, F403
+
+ALLOWED_HOSTS = ["*"]
+STORAGES = {
+    "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
+    "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"},
+}
+PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+CELERY_TASK_ALWAYS_EAGER = False
+GATEWAY_PUBLIC_URL = "http://127.0.0.1:8100"
+CELERY_BROKER_TRANSPORT_OPTIONS = {"visibility_timeout": 600, "global_keyprefix": "test:"}

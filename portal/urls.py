@@ -1,0 +1,3 @@
+"""All doors of the control plane."""
+
+urlpatterns: list = []

@@ -1,0 +1,57 @@
+"""Row-level security as a migration operation, and the exemptions that need none."""
+
+from __future__ import annotations
+
+from django.db.migrations.operations import RunSQL
+
+#: Models without a tenant column, each with the reason. The registry test reads this.
+EXEMPT = {
+    "tenants.User": "a person may be a member of several tenants; memberships are isolated",
+    "tenants.Tenant": "the row that all others point to; its own policy shows only the open tenant",
+    "billing.Price": "the platform's price list, the same for all tenants",
+    "billing.RollupMark": "how far the rollups have read; no tenant's data",
+    "clusters.Region": "the platform's estate",
+    "clusters.Cluster": "the platform's estate",
+    "clusters.NodePool": "the platform's estate",
+    "clusters.GpuType": "the platform's estate",
+    "clusters.CatalogModel": "the catalog is the same for all tenants",
+    "clusters.SloClass": "the classes are the same for all tenants",
+    "clusters.Gateway": "the platform's estate",
+}
+
+TENANT_RULE = """(
+    tenant_id = (SELECT nullif(current_setting('berth.tenant', true), '')::uuid)
+    OR (SELECT current_setting('berth.platform', true)) = 'on'
+)"""
+
+
+def isolate(table: str, rule: str = TENANT_RULE, write_rule: str | None = None) -> RunSQL:
+    """Enable and force row-level security on ``table``.
+
+    ``rule`` decides which rows are seen, ``write_rule`` (default: the same) which may be written.
+    The settings are read in scalar sub-selects, which PostgreSQL evaluates once per statement.
+    """
+    return RunSQL(
+        f"""
+        ALTER TABLE {table} ENABLE ROW LEVEL SECURITY;
+        ALTER TABLE {table} FORCE ROW LEVEL SECURITY;
+        CREATE POLICY tenant_isolation ON {table} USING {rule} WITH CHECK {write_rule or rule};
+        """,
+        f"""
+        DROP POLICY tenant_isolation ON {table};
+        ALTER TABLE {table} NO FORCE ROW LEVEL SECURITY;
+        ALTER TABLE {table} DISABLE ROW LEVEL SECURITY;
+        """,
+    )
+
+
+def never_changes(table: str, columns: str = "") -> RunSQL:
+    """Refuse every UPDATE of ``table`` (or of ``columns``, separated by commas) in the database itself."""
+    of = f"OF {columns} " if columns else ""
+    return RunSQL(
+        f"""
+        CREATE TRIGGER {table}_never_changes BEFORE UPDATE {of}ON {table}
+        FOR EACH ROW EXECUTE FUNCTION berth_refuse_change();
+        """,
+        f"DROP TRIGGER {table}_never_changes ON {table};",
+    )

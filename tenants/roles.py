@@ -1,0 +1,41 @@
+"""What each role may do inside a tenant. One table, read by the API and by the pages."""
+
+from __future__ import annotations
+
+import enum
+
+from tenants.models import Role
+
+
+class Action(enum.StrEnum):
+    """What is asked of a tenant's objects."""
+
+    VIEW = "view"
+    ORDER = "order"  # endpoints: order, scale, pause, resume, delete
+    MINT_KEYS = "mint-keys"
+    VIEW_COST = "view-cost"
+    MANAGE_PROJECTS = "manage-projects"
+    MANAGE_MEMBERS = "manage-members"
+
+
+_DEVELOP = {Action.VIEW, Action.ORDER, Action.MINT_KEYS, Action.VIEW_COST}
+_ALLOWED: dict[str, frozenset[Action]] = {
+    Role.OWNER: frozenset(Action),
+    Role.ADMIN: frozenset(Action),
+    Role.DEVELOPER: frozenset(_DEVELOP),
+    Role.BILLING: frozenset({Action.VIEW, Action.VIEW_COST}),
+    Role.VIEWER: frozenset({Action.VIEW}),
+}
+
+#: From most to least; nobody may hand out a role above their own.
+RANK = [Role.OWNER, Role.ADMIN, Role.DEVELOPER, Role.BILLING, Role.VIEWER]
+
+
+def allows(role: str, action: Action) -> bool:
+    """Say whether ``role`` may do ``action``."""
+    return action in _ALLOWED.get(role, frozenset())
+
+
+def may_grant(granter: str, role: str) -> bool:
+    """Say whether a member with role ``granter`` may hand out ``role``."""
+    return granter in RANK and role in RANK and RANK.index(role) >= RANK.index(granter)

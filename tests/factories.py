@@ -1,0 +1,35 @@
+"""Short ways to the rows that tests need."""
+
+from __future__ import annotations
+
+import itertools
+
+from tenants import scope, services
+from tenants.models import KeyScope, Project, Role, Tenant, User
+
+_numbers = itertools.count(1)
+
+
+def make_user(email: str = "", *, password: str = "a long enough secret", **fields) -> User:
+    """Make a person."""
+    return User.objects.create_user(email or f"person{next(_numbers)}@example.org", password, **fields)
+
+
+def make_tenant(slug: str = "", *, owner: User | None = None, gpus: int = 8, **fields) -> Tenant:
+    """Make a tenant with an owner, the project ``default`` and a quota of ``gpus`` GPUs."""
+    slug = slug or f"tenant{next(_numbers)}"
+    return services.tenant_create(
+        name=fields.pop("name", slug.title()), slug=slug, owner=owner or make_user(), gpus=gpus, **fields
+    )
+
+
+def default_project(tenant: Tenant) -> Project:
+    """Give the tenant's first project."""
+    with scope.tenant(tenant.id):
+        return Project.objects.get(slug="default")
+
+
+def management_key(tenant: Tenant, role: str = Role.OWNER) -> str:
+    """Mint a management key and give its text."""
+    with scope.tenant(tenant.id):
+        return services.key_mint(name=f"{role} key", key_scope=KeyScope.MANAGEMENT, role=role)[1]
