@@ -67,3 +67,11 @@ class OverQuota(BerthError):
     code = "over-quota"
     status = 403
     title = "A quota would be exceeded"
+
+
+class Stale(BerthError):
+    """The object has changed since the caller read it."""
+
+    code = "stale"
+    status = 412
+    title = "The object has changed meanwhile"

@@ -18,8 +18,10 @@ DEFAULT_KEY_LIFE = dt.timedelta(days=90)
 PLAYGROUND_KEY_LIFE = dt.timedelta(hours=1)
 
 
-def clean(instance) -> None:
+def clean(instance, *, identified_by: str = "name") -> None:
     """Run the model's own validation and turn its complaints into ours.
+
+    ``identified_by`` is the field to blame where a constraint over the whole row is violated.
 
     Raises:
         Invalid: a field or a constraint is violated; the message names it.
@@ -27,7 +29,10 @@ def clean(instance) -> None:
     try:
         instance.full_clean()
     except ValidationError as error:
-        found = {("name" if field == "__all__" else field): list(texts) for field, texts in error.message_dict.items()}
+        found = {
+            (identified_by if field == "__all__" else field): list(texts)
+            for field, texts in error.message_dict.items()
+        }
         first = next(iter(found.values()))[0]
         raise Invalid(first, errors=found) from error
 
@@ -57,8 +62,21 @@ def project_create(*, name: str, slug: str, cost_centre: str = "") -> Project:
         Invalid: the slug is taken or malformed.
     """
     project = Project(tenant_id=scope.current_tenant_id(), name=name, slug=slug, cost_centre=cost_centre)
-    clean(project)
+    clean(project, identified_by="slug")
     project.save()
+    return project
+
+
+@transaction.atomic
+def project_change(*, project: Project, name: str | None = None, cost_centre: str | None = None) -> Project:
+    """Change what is given of a project's name and cost centre."""
+    wishes = {"name": name, "cost_centre": cost_centre}
+    changed = [field for field, wish in wishes.items() if wish is not None and wish != getattr(project, field)]
+    for field in changed:
+        setattr(project, field, wishes[field])
+    if changed:
+        clean(project, identified_by="slug")
+        project.save(update_fields=changed)
     return project
 
 
@@ -82,7 +100,7 @@ def member_add(*, email: str, role: str, granter_role: str, name: str = "", pass
         clean(user)
         user.save()
     membership = Membership(tenant_id=scope.current_tenant_id(), user=user, role=role)
-    clean(membership)
+    clean(membership, identified_by="email")
     membership.save()
     return membership
 
@@ -181,8 +199,14 @@ def key_mint(
     return key, text
 
 
-def key_revoke(*, key: ApiKey) -> ApiKey:
-    """Revoke a key at once and for ever; revoking again changes nothing."""
+def key_revoke(*, key: ApiKey, granter_role: str = Role.OWNER) -> ApiKey:
+    """Revoke a key at once and for ever; revoking again changes nothing.
+
+    Raises:
+        Forbidden: the key's role is above the revoker's own.
+    """
+    if key.role and not roles.may_grant(granter_role, key.role):
+        raise Forbidden(f"A member with role {granter_role} cannot revoke a key with role {key.role}.")
     if key.revoked_at is None:
         key.revoked_at = timezone.now()
         key.save(update_fields=["revoked_at"])

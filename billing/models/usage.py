@@ -14,16 +14,17 @@ class UsageSegment(models.Model):
 
     The table is partitioned by ``day``; its primary key is the segment's identity, so that sending one
     again inserts nothing. ``xact`` is the inserting transaction, by which the rollups read in commit order.
+    ``endpoint_id`` is null for requests that were refused because they named no endpoint of the key's.
     """
 
     pk = models.CompositePrimaryKey("tenant", "day", "gateway", "sequence", "key_id")
-    tenant = models.ForeignKey(Tenant, on_delete=models.PROTECT, related_name="+")
+    tenant = models.ForeignKey(Tenant, on_delete=models.PROTECT, related_name="+", db_constraint=False)
     day = models.DateField()
     gateway = models.CharField(max_length=64)
     sequence = models.BigIntegerField()
     key_id = models.UUIDField()
     project_id = models.UUIDField()
-    endpoint_id = models.UUIDField()
+    endpoint_id = models.UUIDField(null=True)
     revision_id = models.UUIDField(null=True)
     model = models.CharField(max_length=80)
     slo_class = models.CharField(max_length=40)
@@ -54,7 +55,7 @@ class UsageRollup(models.Model):
     bucket = models.DateTimeField()
     project_id = models.UUIDField()
     key_id = models.UUIDField()
-    endpoint_id = models.UUIDField()
+    endpoint_id = models.UUIDField(null=True)
     revision_id = models.UUIDField(null=True)
     model = models.CharField(max_length=80)
     slo_class = models.CharField(max_length=40)

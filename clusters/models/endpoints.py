@@ -50,15 +50,16 @@ class EndpointQuerySet(TenantQuerySet):
         return self.filter(deleted_at=None)
 
     def due(self, now: dt.datetime) -> EndpointQuerySet:
-        """Those that the reconciler should look at: due, and claimed by nobody alive."""
-        return self.live().filter(due_at__lte=now).filter(Q(claimed_until=None) | Q(claimed_until__lte=now))
+        """Those that the reconciler should look at now."""
+        return self.live().filter(due_at__lte=now)
 
 
 class Endpoint(TenantOwned):
     """Model x SLO class x residency, with expected load and limits.
 
     ``generation`` counts the wishes; the reconciler writes ``observed_generation`` when it has acted on one.
-    ``due_at`` is when it is to look again, ``claimed_until`` until when a worker holds it.
+    ``due_at`` is when it is to look again, None while all is settled. A pass claims the endpoint by an
+    advisory lock of its database session: no write, and gone at once when the worker dies.
     """
 
     project = models.ForeignKey(Project, on_delete=models.PROTECT, related_name="endpoints")
@@ -84,12 +85,12 @@ class Endpoint(TenantOwned):
     state_since = models.DateTimeField(auto_now_add=True)
 
     due_at = models.DateTimeField(null=True, blank=True)
-    claimed_until = models.DateTimeField(null=True, blank=True)
-    claim = models.UUIDField(null=True, blank=True)
     attempts = models.PositiveIntegerField(default=0, help_text="Failed passes in a row.")
     ready_at = models.DateTimeField(null=True, blank=True, help_text="First time ready.")
     deleted_at = models.DateTimeField(null=True, blank=True)
-    created_by = models.ForeignKey(User, on_delete=models.SET_NULL, null=True, related_name="+")
+    created_by = models.ForeignKey(
+        User, on_delete=models.SET_NULL, null=True, blank=True, related_name="+"
+    )
 
     objects = TenantManager.of(EndpointQuerySet)
 

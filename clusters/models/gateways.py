@@ -18,6 +18,9 @@ class Gateway(Identified):
     token_digest = models.CharField(max_length=64, unique=True, editable=False)
     last_seen_at = models.DateTimeField(null=True, blank=True)
     snapshot_version = models.CharField(max_length=32, blank=True, help_text="What it held when last seen.")
+    confirmed_at = models.DateTimeField(
+        null=True, blank=True, help_text="When it last held what was then the newest snapshot."
+    )
 
     class Meta:
         ordering = ["name"]

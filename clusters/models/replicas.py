@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from django.contrib.postgres.fields import ArrayField
 from django.db import models
 from django.db.models import Q
 
@@ -46,12 +47,15 @@ class Replica(TenantOwned):
 
 
 class Reservation(TenantOwned):
-    """GPUs of a pool set aside for a revision, from placing until the cluster shows them released."""
+    """GPUs of a pool set aside for a revision, from placing until the cluster shows them released.
+
+    ``nodes`` gives, per replica, the index of the pool's node whose GPUs it counts on.
+    """
 
     endpoint = models.ForeignKey(Endpoint, on_delete=models.PROTECT, related_name="reservations")
     revision = models.OneToOneField(Revision, on_delete=models.PROTECT, related_name="reservation")
     pool = models.ForeignKey(NodePool, on_delete=models.PROTECT, related_name="reservations")
-    gpus = models.PositiveIntegerField()
+    nodes = ArrayField(models.PositiveIntegerField(), default=list)
     gpus_per_replica = models.PositiveSmallIntegerField()
     released_at = models.DateTimeField(null=True, blank=True)
 
@@ -60,3 +64,7 @@ class Reservation(TenantOwned):
             # Free GPUs of a pool: what is held now.
             models.Index(fields=["pool"], condition=Q(released_at=None), name="reservation_held"),
         ]
+
+    @property
+    def gpus(self) -> int:
+        return len(self.nodes) * self.gpus_per_replica

@@ -1,31 +1,26 @@
 """The base of every REST view on tenant-owned objects.
 
 The queryset is narrowed to the caller's tenant before any view code runs: the scope opens right after
-authentication and closes when the answer has been serialised. Creates take an Idempotency-Key.
+authentication and closes when the answer has been rendered, so that a request is one transaction. An
+error undoes all of it.
 """
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
-import hashlib
-import json
 import uuid
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
-from django.db import IntegrityError, transaction
+from django.db import models, transaction
 from rest_framework import mixins, status, viewsets
-from rest_framework.renderers import JSONRenderer
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from tenants import roles, scope
-from tenants.errors import BerthError, Invalid
-from tenants.models import IdempotencyRecord, User
-
-REPLAYED = "Idempotent-Replayed"
-REPLAYABLE_HEADERS = ("Location",)
+from tenants.models import User
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,39 +40,33 @@ class Caller:
         return roles.allows(self.role, action)
 
 
-class KeyReused(BerthError):
-    code = "idempotency-key-reused"
-    status = 422
-    title = "This Idempotency-Key was used for another request"
-
-
 class TenantScoped(APIView):
     """Runs the whole view in the scope of the caller's tenant.
 
-    ``actions`` maps the view's action (or lower-case method) to the role action it needs;
-    ``default_action`` is for the others.
+    ``role_actions`` maps a view's action (or lower-case method) to what the caller's role must allow;
+    ``default_role_action`` is for the others.
     """
 
-    actions: dict[str, roles.Action] = {}
-    default_action: roles.Action = roles.Action.VIEW
+    role_actions: ClassVar[Mapping[str, roles.Action]] = {}
+    default_role_action: ClassVar[roles.Action] = roles.Action.VIEW
+    metadata_class = None
 
     def dispatch(self, request, *args, **kwargs):
-        with contextlib.ExitStack() as stack:
-            self.scopes = stack
+        with contextlib.ExitStack() as self._scopes:
+            self._in_scope = False
             return super().dispatch(request, *args, **kwargs)
 
     def perform_authentication(self, request: Request) -> None:
         super().perform_authentication(request)
         if isinstance(request.auth, Caller):
-            self.scopes.enter_context(scope.tenant(request.auth.tenant_id))
+            self._scopes.enter_context(scope.tenant(request.auth.tenant_id))
+            self._in_scope = True
 
-    def needed_action(self) -> roles.Action:
-        name = getattr(self, "action", None) or self.request.method.lower()
-        return self.actions.get(name, self.default_action)
-
-    @property
-    def caller(self) -> Caller:
-        return self.request.auth
+    def handle_exception(self, exc: Exception) -> Response:
+        response = super().handle_exception(exc)
+        if self._in_scope:
+            transaction.set_rollback(True)
+        return response
 
     def finalize_response(self, request, response, *args, **kwargs):
         response = super().finalize_response(request, response, *args, **kwargs)
@@ -86,69 +75,61 @@ class TenantScoped(APIView):
             response.render()
         return response
 
+    def needed_role_action(self) -> roles.Action:
+        """Give what the caller's role must allow for this request."""
+        name = getattr(self, "action", None) or self.request.method.lower()
+        return self.role_actions.get(name, self.default_role_action)
 
-class Idempotent:
-    """Answers a repeated create from the first answer.
+    @property
+    def caller(self) -> Caller:
+        return self.request.auth
 
-    The record is inserted before the work, in the same transaction: a second request with the key waits
-    on the unique constraint until the first has committed, and then replays it byte for byte.
+
+class TenantViewSet(TenantScoped, viewsets.GenericViewSet):
+    """Reads by queryset, serializer and filterset; a write validates, calls one service, serialises.
+
+    A subclass names ``model`` and, where all of its rows are too many, overrides :meth:`rows`.
     """
 
-    def idempotent(self, request: Request, work) -> Response:
-        key = request.headers.get("Idempotency-Key", "")
-        if not key:
-            return work()
-        if len(key) > 255:
-            raise Invalid("An Idempotency-Key has at most 255 characters.")
-        canonical = json.dumps(request.data, sort_keys=True, separators=(",", ":"), default=str)
-        fingerprint = hashlib.sha256(canonical.encode()).hexdigest()
-        identity = {
-            "tenant_id": request.auth.tenant_id,
-            "principal": request.auth.principal,
-            "method": request.method,
-            "path": request.path[:200],
-            "key": key,
-        }
-        try:
-            with transaction.atomic():
-                record = IdempotencyRecord.objects.create(**identity, fingerprint=fingerprint)
-        except IntegrityError:
-            return self._replay(IdempotencyRecord.objects.get(**identity), fingerprint)
-        response = work()
-        record.status = response.status_code
-        record.body = JSONRenderer().render(response.data)
-        record.headers = {name: response[name] for name in REPLAYABLE_HEADERS if response.has_header(name)}
-        record.save(update_fields=["status", "body", "headers"])
-        return response
+    model: type[models.Model]
+    lookup_url_kwarg = "id"
+    lookup_field = "id"
+    #: Field by which lists are ordered and paged; "-id" is newest first.
+    page_ordering = "-id"
 
-    def _replay(self, record: IdempotencyRecord, fingerprint: str) -> Response:
-        if record.fingerprint != fingerprint:
-            raise KeyReused("This Idempotency-Key came with another body before; use a new key for a new request.")
-        headers = {**record.headers, REPLAYED: "true"}
-        return Response(json.loads(bytes(record.body)), status=record.status, headers=headers)
+    def rows(self) -> models.QuerySet:
+        """Give what the open tenant may see."""
+        return self.model._default_manager.all()
 
+    def get_queryset(self) -> models.QuerySet:
+        # The schema is made outside any tenant's scope, from the fields alone.
+        if getattr(self, "swagger_fake_view", False):
+            return models.QuerySet(self.model).none()
+        return self.rows()
 
-class TenantViewSet(Idempotent, TenantScoped, viewsets.GenericViewSet):
-    """Reads by queryset, serializer and filterset; a write validates, calls one service, serialises."""
+    def filter_queryset(self, queryset: models.QuerySet) -> models.QuerySet:
+        """Filter lists; a single object is found by its id alone."""
+        return super().filter_queryset(queryset) if self.action == "list" else queryset
 
-    lookup_value_converter = "uuid"
+    def validated(self, serializer_class, **options) -> dict[str, Any]:
+        """Give the checked body of the request.
 
-    def get_serializer_context(self) -> dict[str, Any]:
-        return {**super().get_serializer_context(), "caller": self.request.auth}
-
-    def validated(self, serializer_class, *, data=None, **kwargs) -> dict[str, Any]:
-        """Give the checked body of the request for ``serializer_class``."""
-        serializer = serializer_class(
-            data=self.request.data if data is None else data, context=self.get_serializer_context(), **kwargs
-        )
+        Raises:
+            ValidationError: a field is wrong, missing or unknown.
+        """
+        serializer = serializer_class(data=self.request.data, context=self.get_serializer_context(), **options)
         serializer.is_valid(raise_exception=True)
         return serializer.validated_data
 
-    def created(self, instance) -> Response:
-        """Answer 201 with the object and where it lives."""
-        data = self.get_serializer(instance).data
-        location = self.request.build_absolute_uri(f"{self.request.path.rstrip('/')}/{data['id']}")
-        return Response(data, status=status.HTTP_201_CREATED, headers={"Location": location})
+    def shown(self, serializer_class, instance, *, code: int = status.HTTP_200_OK, **headers: str) -> Response:
+        """Answer with an object."""
+        data = serializer_class(instance, context=self.get_serializer_context()).data
+        return Response(data, status=code, headers={name.replace("_", "-"): text for name, text in headers.items()})
+
+    def created(self, serializer_class, instance) -> Response:
+        """Answer 201 with the object and, in ``Location``, where it lives."""
+        location = self.request.build_absolute_uri(f"{self.request.path}/{instance.pk}")
+        return self.shown(serializer_class, instance, code=status.HTTP_201_CREATED, Location=location)
 
 
 class ReadOnlyTenantViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, TenantViewSet):

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from rest_framework.exceptions import PermissionDenied
 from rest_framework.permissions import BasePermission
 
 from tenants.api.base import Caller
+from tenants.errors import Forbidden
 
 
 class RolePermission(BasePermission):
@@ -15,7 +15,9 @@ class RolePermission(BasePermission):
         caller = request.auth
         if not isinstance(caller, Caller):
             return False
-        action = view.needed_action()
+        action = view.needed_role_action()
         if not caller.may(action):
-            raise PermissionDenied(f"The role {caller.role} may not {action.replace('-', ' ')}; ask an owner or admin.")
+            raise Forbidden(
+                f"The role {caller.role} may not {action.replace('-', ' ')}; ask an owner or admin of the tenant."
+            )
         return True

@@ -24,7 +24,7 @@ WATCHED = {
 
 
 class Migration(migrations.Migration):
-    dependencies = [("clusters", "0002_initial"), ("tenants", "0002_isolation"), ("billing", "0003_isolation")]
+    dependencies = [("clusters", "0001_initial"), ("tenants", "0002_isolation"), ("billing", "0003_isolation")]
 
     operations = [
         isolate("clusters_endpoint"),

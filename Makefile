@@ -1,0 +1,44 @@
+# Two commands: make demo, make test. The environment in .venv makes itself.
+
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+export PYTHONDONTWRITEBYTECODE = 1
+
+.PHONY: demo test lint bench lock clean help
+
+help: ## List these commands
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## /  make \1\t/'
+
+$(STAMP): requirements.lock
+	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) is missing; on Debian 12: apt install python3.11 python3.11-venv libpython3.11"; exit 1; }
+	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || { echo "The venv module is incomplete; on Debian 12: apt install python3.11-venv"; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip --version >/dev/null 2>&1 || $(BIN)/python -m ensurepip -q
+	$(BIN)/python -m pip install -q --disable-pip-version-check uv
+	VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install -q --require-hashes -r requirements.lock
+	touch $(STAMP)
+
+demo: $(STAMP) ## Start Berth on this machine and carry out the main job (ARGS="--exit --json")
+	@$(BIN)/python -m portal.demo $(ARGS)
+
+test: lint ## Lint, types, import rules, then every test
+	$(BIN)/python -m pytest -q -n 2 --dist loadgroup $(ARGS)
+
+lint: $(STAMP) ## Style, types, import rules, migrations
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python manage.py makemigrations --check --dry-run
+
+bench: $(STAMP) ## Measure (BENCH=name for one of bench/)
+	@$(BIN)/python -m bench $(BENCH)
+
+lock: ## Compile requirements.lock anew from pyproject.toml
+	uv pip compile pyproject.toml --extra embedded --extra dev --python-version 3.11 \
+		--generate-hashes --no-emit-index-url --no-header -q -o requirements.lock
+
+clean: ## Remove the environment and all data of the embedded services
+	rm -rf $(VENV) .berth .berth-test bench/results staticfiles

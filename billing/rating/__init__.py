@@ -1,0 +1,1 @@
+"""Prices on quantities: plain functions, exact until one rounding at the line."""

@@ -1,0 +1,57 @@
+"""The one rounding: exact amounts become lines whose sum is the rounded total."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from decimal import Decimal
+from fractions import Fraction
+from typing import Final
+
+from billing.rating.charges import shown
+
+#: Currencies whose minor unit is not a hundredth (ISO 4217).
+CURRENCY_PLACES: Final[Mapping[str, int]] = {
+    **dict.fromkeys(
+        ("BIF", "CLP", "DJF", "GNF", "ISK", "JPY", "KMF", "KRW", "PYG", "RWF", "UGX", "UYI", "VND", "VUV",
+         "XAF", "XOF", "XPF"),
+        0,
+    ),
+    **dict.fromkeys(("BHD", "IQD", "JOD", "KWD", "LYD", "OMR", "TND"), 3),
+    **dict.fromkeys(("CLF", "UYW"), 4),
+}  # fmt: skip
+
+
+def places_of(currency: str) -> int:
+    """Decimal places of a currency's minor unit: USD and EUR 2, JPY 0.
+
+    Raises:
+        ValueError: not a three-letter code.
+    """
+    if len(currency) != 3 or not currency.isascii() or not currency.isalpha() or not currency.isupper():
+        raise ValueError(f"{currency!r} is not a currency code of three capital letters")
+    return CURRENCY_PLACES.get(currency, 2)
+
+
+def round_amount(exact: Fraction | Decimal, places: int) -> Decimal:
+    """Round one amount to ``places``, halves away from zero."""
+    units = Fraction(exact) * 10**places
+    away = math.floor(abs(units) + Fraction(1, 2))
+    return shown(Fraction(away if units >= 0 else -away, 10**places), places)
+
+
+def round_lines(amounts: Mapping[str, Fraction | Decimal], places: int) -> dict[str, Decimal]:
+    """Round lines of one currency by largest remainder, so that they sum to the rounded total.
+
+    Each line is its exact amount rounded down or up to ``places``; those with the largest remainders
+    go up, of equal ones the lower key. The result does not depend on the order of ``amounts`` and
+    an amount that needs no rounding stays.
+    """
+    units = {key: Fraction(amount) * 10**places for key, amount in amounts.items()}
+    lines = {key: math.floor(amount) for key, amount in units.items()}
+    total = Fraction(round_amount(sum(units.values(), Fraction(0)), 0))
+    ups = int(total) - sum(lines.values())
+    by_remainder = sorted(units, key=lambda key: (lines[key] - units[key], key))
+    for key in by_remainder[:ups]:
+        lines[key] += 1
+    return {key: shown(Fraction(line, 10**places), places) for key, line in lines.items()}

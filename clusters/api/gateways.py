@@ -1,0 +1,105 @@
+"""The two doors of gateways: pull a snapshot, ship usage. Each gateway has a token of its own."""
+
+from __future__ import annotations
+
+import time
+
+import msgspec
+from asgiref.sync import sync_to_async
+from django.http import HttpRequest, HttpResponse
+from django.utils import timezone
+from django.views.decorators.csrf import csrf_exempt
+from django.views.decorators.http import require_GET, require_POST
+
+from billing.metering.ingest import ingest
+from clusters.endpoints.changes import wait_for_change
+from clusters.endpoints.snapshot import build_snapshot
+from clusters.inventory.services import token_digest
+from clusters.models import Gateway
+from gateway import contract
+from tenants.errors import BerthError
+
+LONGEST_WAIT_S = 55.0
+MOST_SEGMENTS = 5_000
+
+
+class NotAGateway(BerthError):
+    code = "not-authenticated"
+    status = 401
+    title = "This is not the token of a gateway"
+
+
+class BadBatch(BerthError):
+    code = "malformed"
+    status = 400
+    title = "The batch cannot be read"
+
+
+@require_GET
+async def snapshot(request: HttpRequest) -> HttpResponse:
+    """Answer the gateway's snapshot as soon as it differs from ``version``; 304 after ``wait`` seconds."""
+    try:
+        gateway = await sync_to_async(_gateway)(request)
+    except BerthError as error:
+        return _refusal(error)
+    held = request.GET.get("version", "")
+    try:
+        wait = min(max(float(request.GET.get("wait", "0")), 0.0), LONGEST_WAIT_S)
+    except ValueError:
+        return _refusal(BadBatch("wait must be a number of seconds."))
+    until = time.monotonic() + wait
+    while True:
+        newest = await sync_to_async(_newest)(gateway, held)
+        if newest.version != held:
+            return HttpResponse(msgspec.json.encode(newest), content_type="application/json")
+        left = until - time.monotonic()
+        if left <= 0:
+            return HttpResponse(status=304)
+        await wait_for_change(left)
+
+
+@csrf_exempt
+@require_POST
+def usage(request: HttpRequest) -> HttpResponse:
+    """Take a batch of usage segments; sending one again is always safe."""
+    try:
+        gateway = _gateway(request)
+        try:
+            batch = msgspec.json.decode(request.body, type=contract.UsageBatch)
+        except msgspec.DecodeError as error:
+            raise BadBatch(f"The body is not a batch of usage segments: {error}") from error
+        if batch.gateway.split("/")[0] != gateway.name:
+            raise BadBatch(f"This token belongs to gateway {gateway.name}, the batch says {batch.gateway}.")
+        if len(batch.segments) > MOST_SEGMENTS:
+            raise BadBatch(f"A batch has at most {MOST_SEGMENTS} segments; this one has {len(batch.segments)}.")
+    except BerthError as error:
+        return _refusal(error)
+    receipt = ingest(batch=batch, now=timezone.now())
+    return HttpResponse(msgspec.json.encode(receipt), content_type="application/json")
+
+
+def _gateway(request: HttpRequest) -> Gateway:
+    scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+    gateway = None
+    if scheme.lower() == "bearer" and token:
+        gateway = Gateway.objects.select_related("region").filter(token_digest=token_digest(token.strip())).first()
+    if gateway is None:
+        raise NotAGateway("Send the gateway's token as: Authorization: Bearer …")
+    return gateway
+
+
+def _newest(gateway: Gateway, held: str) -> contract.Snapshot:
+    # Taken before the rows are read: what is confirmed as of then is surely in the snapshot.
+    as_of = timezone.now()
+    newest = build_snapshot(gateway)
+    changes = {"last_seen_at": as_of, "snapshot_version": held}
+    if newest.version == held:
+        changes["confirmed_at"] = as_of
+    Gateway.objects.filter(id=gateway.id).update(**changes)
+    return newest
+
+
+def _refusal(error: BerthError) -> HttpResponse:
+    body = msgspec.json.encode({"code": error.code, "title": error.title, "detail": error.message})
+    return HttpResponse(body, status=error.status, content_type="application/problem+json")
+

@@ -1,0 +1,75 @@
+"""Derive the state, write it once, and decide when to look again."""
+
+from __future__ import annotations
+
+import datetime as dt
+
+from django.utils import timezone
+
+from clusters.endpoints.history import record
+from clusters.endpoints.reconcile.work import Work
+from clusters.endpoints.states import Known, derive
+from clusters.models import Condition, Endpoint, EndpointState, Replica, Revision, Wanted
+from tenants import scope
+
+QUICK_S, PATIENT_S, QUICK_FOR_S = 0.3, 2.0, 60.0
+MOVING = {EndpointState.PROVISIONING, EndpointState.UPDATING, EndpointState.DELETING}
+
+
+def conclude(work: Work) -> None:
+    """Write what changed. A wish that came in during the pass keeps its own due time."""
+    endpoint = work.endpoint
+    with scope.tenant(endpoint.tenant_id):
+        state, reason = _state(work)
+        now = timezone.now()
+        changes = {}
+        if state != endpoint.state:
+            changes |= {"state": state, "state_since": now}
+            record(endpoint, "state", f"{EndpointState(state).label}: {reason}")
+        if reason != endpoint.state_reason:
+            changes["state_reason"] = reason
+        if endpoint.observed_generation != endpoint.generation:
+            changes["observed_generation"] = endpoint.generation
+        if state == EndpointState.READY and endpoint.ready_at is None:
+            changes["ready_at"] = now
+        if state == EndpointState.DELETED:
+            changes["deleted_at"] = now
+            work.look_again = None
+        if state in MOVING:
+            recent = state != endpoint.state or (now - endpoint.state_since).total_seconds() < QUICK_FOR_S
+            work.soon(QUICK_S if recent else PATIENT_S)
+        elif state == EndpointState.DEGRADED:
+            work.soon(PATIENT_S)
+        due_at = None if work.look_again is None else now + dt.timedelta(seconds=work.look_again)
+        if due_at != endpoint.due_at:
+            changes["due_at"] = due_at
+        if changes:
+            unchanged_since = Endpoint.objects.filter(id=endpoint.id, generation=endpoint.generation)
+            if not unchanged_since.update(**changes):
+                work.look_again = 0
+
+
+def _state(work: Work) -> tuple[str, str]:
+    endpoint = work.endpoint
+    if endpoint.wanted == Wanted.DELETED and not work.leftovers and work.current is None:
+        return EndpointState.DELETED, "Gone; its GPUs are released."
+    conditions = {
+        condition.type: Known(condition.status, condition.reason, condition.message)
+        for condition in Condition.objects.filter(endpoint=endpoint)
+    }
+    ready = 0
+    if work.current is not None:
+        present = Replica.objects.filter(revision=work.current, gone_at=None, phase=Replica.Phase.READY)
+        ready = present.count()
+    return derive(
+        wanted=endpoint.wanted,
+        conditions=conditions,
+        ready=ready,
+        replicas=work.current.replicas if work.current else 0,
+        served=_served(work.current),
+        holds=bool(work.leftovers) or work.current is not None,
+    )
+
+
+def _served(revision: Revision | None) -> bool:
+    return revision is not None and Replica.objects.filter(revision=revision, ready_at__isnull=False).exists()

@@ -1,0 +1,30 @@
+"""Find a place for an endpoint that is wanted and has none."""
+
+from __future__ import annotations
+
+from clusters.endpoints import placement
+from clusters.endpoints.planning import OrderTerms, plan_order
+from clusters.endpoints.reconcile.work import Work
+from clusters.models import Endpoint, Revision, Wanted
+from tenants import scope
+from tenants.models import Tenant
+
+TRY_AGAIN_S = 3.0
+
+
+def place(work: Work) -> None:
+    """Plan against what is free now and reserve it; wait where nothing is free."""
+    if not work.running_wanted or work.current is not None:
+        return
+    with scope.tenant(work.endpoint.tenant_id):
+        tenant = Tenant.objects.select_for_update(no_key=True).get(id=work.endpoint.tenant_id)
+        endpoint = Endpoint.objects.select_for_update(of=("self",)).get(id=work.endpoint.id)
+        if endpoint.wanted != Wanted.RUNNING or placement.current_revision(endpoint) is not None:
+            work.soon(0)  # somebody changed it meanwhile: begin again
+            return
+        plan, found = plan_order(OrderTerms.of(work.endpoint), tenant=tenant, besides=work.endpoint, lock=True)
+        revision = placement.settle(work.endpoint, plan, found)
+        if revision is None:
+            work.soon(TRY_AGAIN_S)
+            return
+        work.current = Revision.objects.select_related("cluster__region", "pool").get(id=revision.id)

@@ -1,0 +1,53 @@
+"""Tell the cluster what to run."""
+
+from __future__ import annotations
+
+from django.utils import timezone
+
+from clusters.drivers.base import GiveUp, TryLater
+from clusters.endpoints.conditions import set_condition
+from clusters.endpoints.history import record
+from clusters.endpoints.reconcile.work import Work, driver_of, spec_of
+from clusters.models import Condition, Revision
+from tenants import scope
+
+
+def provision(work: Work) -> None:
+    """Apply the current revision. That there is something to clean up is recorded before anything is made."""
+    revision = work.current
+    if revision is None or not work.running_wanted:
+        return
+    first = revision.applied_at is None
+    if first and not _mark(work, revision):
+        return
+    try:
+        changed = driver_of(revision).apply(spec_of(work.endpoint, revision))
+    except TryLater as error:
+        work.unreachable(error)
+        return
+    except GiveUp as error:
+        work.refused = str(error)
+        with scope.tenant(work.endpoint.tenant_id):
+            set_condition(
+                work.endpoint, Condition.Type.PROVISIONED, Condition.Status.FALSE, "Refused", work.refused
+            )
+        return
+    with scope.tenant(work.endpoint.tenant_id):
+        message = f"Cluster {revision.cluster.name} runs revision {revision.number}."
+        set_condition(work.endpoint, Condition.Type.PROVISIONED, Condition.Status.TRUE, "Applied", message)
+        if changed and not first:
+            record(work.endpoint, "applied", f"Revision {revision.number} applied with {revision.replicas} replicas.")
+
+
+def _mark(work: Work, revision: Revision) -> bool:
+    now = timezone.now()
+    with scope.tenant(work.endpoint.tenant_id):
+        marked = Revision.objects.filter(id=revision.id, retired_at=None, applied_at=None).update(applied_at=now)
+        if not marked:  # paused or deleted since it was loaded
+            work.soon(0)
+            return False
+        record(
+            work.endpoint, "provisioning", f"Starting revision {revision.number} on cluster {revision.cluster.name}."
+        )
+    revision.applied_at = now
+    return True

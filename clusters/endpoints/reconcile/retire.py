@@ -1,0 +1,47 @@
+"""Remove what is no longer wanted, until the cluster shows nothing of it."""
+
+from __future__ import annotations
+
+from django.utils import timezone
+
+from billing.allocations import allocation_close
+from clusters.drivers.base import GiveUp, TryLater
+from clusters.endpoints.history import record
+from clusters.endpoints.reconcile.work import Work, driver_of
+from clusters.models import Replica, Reservation, Revision
+from tenants import scope
+
+LOOK_AGAIN_S = 0.4
+
+
+def retire(work: Work) -> None:
+    """Delete each leftover again until it is gone, then release its GPUs and end their cost."""
+    remaining = []
+    for revision in work.leftovers:
+        try:
+            gone = driver_of(revision).delete(revision.deployment)
+        except TryLater as error:
+            work.unreachable(error)
+            gone = False
+        except GiveUp as error:
+            work.refused = str(error)
+            gone = False
+        if gone:
+            _clean(work, revision)
+        else:
+            remaining.append(revision)
+            work.soon(LOOK_AGAIN_S)
+    work.leftovers = remaining
+
+
+def _clean(work: Work, revision: Revision) -> None:
+    now = timezone.now()
+    with scope.tenant(work.endpoint.tenant_id):
+        for replica in Replica.objects.filter(revision=revision, gone_at=None):
+            allocation_close(replica_id=replica.replica_id, ended_at=now)
+        Replica.objects.filter(revision=revision, gone_at=None).update(gone_at=now, phase=Replica.Phase.GONE)
+        released = Reservation.objects.filter(revision=revision, released_at=None)
+        gpus = sum(reservation.gpus for reservation in released)
+        released.update(released_at=now)
+        Revision.objects.filter(id=revision.id, cleaned_at=None).update(cleaned_at=now)
+        record(work.endpoint, "released", f"Revision {revision.number} is gone; {gpus} GPUs released.")

@@ -1,0 +1,194 @@
+"""What tenants do with endpoints: quote, order, scale, pause, resume, delete.
+
+Each changes rows and wakes the reconciler; none speaks to a cluster.
+"""
+
+from __future__ import annotations
+
+from django.db import transaction
+
+from billing.allocations import label_write
+from clusters.endpoints import placement
+from clusters.endpoints.history import record
+from clusters.endpoints.planning import OrderTerms, plan_order
+from clusters.endpoints.wake import wake
+from clusters.errors import Impossible
+from clusters.models import Endpoint, Wanted
+from clusters.planning.plans import Plan, PlanStatus
+from tenants import scope
+from tenants.errors import Conflict, Invalid, OverQuota
+from tenants.models import Project, Tenant, User
+from tenants.services import clean
+
+MOST_REPLICAS = 64
+
+
+def endpoint_quote(*, terms: OrderTerms) -> Plan:
+    """Compile an order into a priced plan with reasons, reserving nothing.
+
+    Raises:
+        Invalid: the terms contradict each other.
+    """
+    tenant = Tenant.objects.get(id=scope.current_tenant_id())
+    return plan_order(terms, tenant=tenant)[0]
+
+
+@transaction.atomic
+def endpoint_order(
+    *, project: Project, name: str, terms: OrderTerms, actor: str, created_by: User | None = None
+) -> Endpoint:
+    """Accept an order: plan it, reserve its GPUs and wake the reconciler.
+
+    Where only capacity is wanting the order is accepted and waits for it.
+
+    Raises:
+        Invalid: a value is wrong, or the name is taken.
+        Impossible: no cluster can ever satisfy it; ``extra`` holds the refusals.
+        OverQuota: a quota of the tenant does not allow it.
+    """
+    tenant = _tenant_for_update()
+    endpoint = Endpoint(
+        tenant=tenant,
+        project=project,
+        name=name,
+        model=terms.model,
+        slo_class=terms.slo_class,
+        residency=terms.residency,
+        certifications=list(terms.certifications),
+        requests_per_second=terms.requests_per_second,
+        input_tokens=terms.input_tokens,
+        output_tokens=terms.output_tokens,
+        context_tokens=terms.context_tokens,
+        replicas=terms.replicas,
+        created_by=created_by,
+    )
+    if not terms.model.published:
+        raise Invalid(
+            f"The model {terms.model.name} is no longer offered.", errors={"model": ["Choose one of the catalog."]}
+        )
+    clean(endpoint)
+    plan, found = plan_order(terms, tenant=tenant, lock=True)
+    _refuse_hopeless(plan)
+    endpoint.save()
+    label_write(
+        endpoint_id=endpoint.id,
+        project=project,
+        name=name,
+        model=terms.model.name,
+        slo_class=terms.slo_class.name,
+    )
+    record(endpoint, "ordered", f"Ordered {terms.model.name} in class {terms.slo_class.name}.", actor=actor)
+    placement.settle(endpoint, plan, found)
+    wake(endpoint)
+    return endpoint
+
+
+@transaction.atomic
+def endpoint_scale(*, endpoint: Endpoint, replicas: int, actor: str) -> Endpoint:
+    """Change the number of replicas, holding or giving back their GPUs.
+
+    Raises:
+        Invalid: the number is out of bounds.
+        Conflict: the endpoint is being deleted, or the pool has not enough free GPUs.
+        OverQuota: the tenant's quota does not allow it.
+    """
+    if not 1 <= replicas <= MOST_REPLICAS:
+        raise Invalid(
+            f"Replicas must be 1 to {MOST_REPLICAS}; to hold none, pause the endpoint.",
+            errors={"replicas": [f"Choose 1 to {MOST_REPLICAS}."]},
+        )
+    endpoint = _for_update(endpoint)
+    before = endpoint.replicas
+    revision = placement.current_revision(endpoint)
+    if revision is not None:
+        before = revision.replicas
+        if replicas != before:
+            placement.resize(endpoint, revision, replicas)
+    if replicas == before and endpoint.replicas == replicas:
+        return endpoint
+    endpoint.replicas = replicas
+    _bump(endpoint, "replicas")
+    record(endpoint, "scaled", f"Replicas {before or 'by load'} -> {replicas}.", actor=actor)
+    return endpoint
+
+
+@transaction.atomic
+def endpoint_pause(*, endpoint: Endpoint, actor: str) -> Endpoint:
+    """Stop its engines and release its GPUs, keeping the order. Pausing again changes nothing."""
+    endpoint = _for_update(endpoint)
+    if endpoint.wanted != Wanted.PAUSED:
+        endpoint.wanted = Wanted.PAUSED
+        placement.retire_all(endpoint)
+        _bump(endpoint, "wanted")
+        record(endpoint, "paused", "Pause asked for.", actor=actor)
+    return endpoint
+
+
+@transaction.atomic
+def endpoint_resume(*, endpoint: Endpoint, actor: str) -> Endpoint:
+    """Serve again after a pause: the order is planned afresh against today's capacity and prices.
+
+    Raises:
+        Impossible, OverQuota: as for an order.
+    """
+    endpoint = _for_update(endpoint)
+    if endpoint.wanted == Wanted.RUNNING:
+        return endpoint
+    endpoint.wanted = Wanted.RUNNING
+    plan, found = plan_order(OrderTerms.of(endpoint), tenant=endpoint.tenant, besides=endpoint, lock=True)
+    _refuse_hopeless(plan)
+    _bump(endpoint, "wanted")
+    record(endpoint, "resumed", "Resume asked for.", actor=actor)
+    placement.settle(endpoint, plan, found)
+    return endpoint
+
+
+@transaction.atomic
+def endpoint_delete(*, endpoint: Endpoint, actor: str) -> Endpoint:
+    """Ask for the endpoint's end; it is gone when its cluster shows nothing of it. Repeating is safe."""
+    endpoint = _for_update(endpoint, deleting_too=True)
+    if endpoint.wanted != Wanted.DELETED:
+        endpoint.wanted = Wanted.DELETED
+        placement.retire_all(endpoint)
+        _bump(endpoint, "wanted")
+        record(endpoint, "deletion", "Deletion asked for.", actor=actor)
+    return endpoint
+
+
+def _refuse_hopeless(plan: Plan) -> None:
+    refusals = [
+        {"pool": refusal.pool, "cluster": refusal.cluster, "reason": refusal.reason, "message": refusal.message}
+        for refusal in plan.headlines()
+    ]
+    if plan.status == PlanStatus.IMPOSSIBLE:
+        raise Impossible(
+            plan.message, refusals=refusals, alternatives=plan.to_document()["alternatives"]
+        )
+    if plan.status == PlanStatus.OVER_QUOTA:
+        raise OverQuota(plan.message, refusals=refusals)
+
+
+def _tenant_for_update() -> Tenant:
+    # Orders of one tenant go one after the other, so that two cannot pass the same quota.
+    return Tenant.objects.select_for_update(no_key=True).get(id=scope.current_tenant_id())
+
+
+def _for_update(endpoint: Endpoint, *, deleting_too: bool = False) -> Endpoint:
+    _tenant_for_update()
+    # Its row alone: joined rows (class, model, tenant) are shared with everybody else.
+    locked = (
+        Endpoint.objects.select_related("tenant", "model", "slo_class", "project")
+        .select_for_update(of=("self",))
+        .get(id=endpoint.id)
+    )
+    if locked.deleted_at or (locked.wanted == Wanted.DELETED and not deleting_too):
+        raise Conflict(f"The endpoint {locked.name} is being deleted.")
+    return locked
+
+
+def _bump(endpoint: Endpoint, *fields: str) -> None:
+    endpoint.generation += 1
+    endpoint.save(update_fields=["generation", *fields])
+    wake(endpoint)
+
+

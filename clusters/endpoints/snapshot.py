@@ -1,0 +1,149 @@
+"""The snapshot that a gateway serves from: keys, endpoints, routes, prices."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections import defaultdict
+from collections.abc import Iterable
+
+from django.conf import settings
+from django.utils import timezone
+
+from billing.prices import price_book
+from billing.rating.prices import MissingPrice, PriceBook
+from clusters.models import Endpoint, EndpointState, Gateway, Replica, Wanted
+from clusters.planning.residency import residency_allows
+from gateway import contract
+from tenants import scope
+from tenants.models import ApiKey, KeyScope, Tenant
+
+PROTOCOLS = {
+    "triton-python": contract.EngineProtocol.TRITON_GENERATE,
+    "triton-llmapi": contract.EngineProtocol.TRITON_GENERATE,
+    "triton-engine": contract.EngineProtocol.TRITON_GENERATE,
+}
+DEFAULT_MAX_TOKENS = 256
+
+
+def build_snapshot(gateway: Gateway) -> contract.Snapshot:
+    """Build what ``gateway`` may serve: endpoints whose residency lets requests pass its region.
+
+    Equal rows give an equal version.
+    """
+    region = gateway.region
+    with scope.platform(f"snapshot for gateway {gateway.name}"):
+        endpoints = [
+            endpoint
+            for endpoint in Endpoint.objects.live()
+            .exclude(wanted=Wanted.DELETED)
+            .select_related("tenant", "model", "slo_class")
+            .filter(tenant__state=Tenant.State.ACTIVE)
+            .order_by("id")
+            if residency_allows(endpoint.residency, region.code, frozenset(region.zones))
+        ]
+        replicas = (
+            Replica.objects.filter(
+                gone_at=None, phase=Replica.Phase.READY, revision__retired_at=None, endpoint__in=endpoints
+            )
+            .select_related("revision__cluster__region")
+            .order_by("revision_id", "index", "id")
+        )
+        by_endpoint: dict = defaultdict(list)
+        for replica in replicas:
+            by_endpoint[replica.endpoint_id].append(replica)
+        now = timezone.now()
+        keys = (
+            ApiKey.objects.usable(now)
+            .filter(scope=KeyScope.INFERENCE, tenant__state=Tenant.State.ACTIVE)
+            .order_by("id")
+        )
+        books = {currency: price_book(currency) for currency in {e.tenant.currency for e in endpoints}}
+        return contract.Snapshot.build(
+            gateway=gateway.name,
+            region=region.code,
+            keys=tuple(map(_key, keys)),
+            endpoints=tuple(
+                _endpoint(endpoint, by_endpoint[endpoint.id], books[endpoint.tenant.currency], now)
+                for endpoint in endpoints
+            ),
+            allowed_origins=tuple(filter(None, [settings.PORTAL_PUBLIC_URL])),
+        )
+
+
+def _key(key: ApiKey) -> contract.Key:
+    return contract.Key(
+        key_id=str(key.id),
+        pepper_id=key.pepper_id,
+        digest=key.digest,
+        tenant_id=str(key.tenant_id),
+        project_id=str(key.project_id),
+        name=key.name,
+        expires_at=key.expires_at,
+    )
+
+
+def _endpoint(
+    endpoint: Endpoint, replicas: Iterable[Replica], book: PriceBook, now: dt.datetime
+) -> contract.Endpoint:
+    slo = endpoint.slo_class
+    routes: dict[str, list[contract.Replica]] = defaultdict(list)
+    for replica in replicas:
+        routes[str(replica.revision_id)].append(_replica(replica))
+    context = endpoint.context_tokens or endpoint.model.context_tokens
+    # A route is there as soon as an engine answers; "ready" waits for a gateway to confirm the route.
+    state = EndpointState.READY if routes and endpoint.wanted == Wanted.RUNNING else endpoint.state
+    return contract.Endpoint(
+        endpoint_id=str(endpoint.id),
+        tenant_id=str(endpoint.tenant_id),
+        project_id=str(endpoint.project_id),
+        name=endpoint.name,
+        created_at=endpoint.created_at,
+        model=endpoint.model.name,
+        slo_class=slo.name,
+        residency=endpoint.residency,
+        context_tokens=context,
+        max_output_tokens=context - 1,
+        default_max_tokens=min(DEFAULT_MAX_TOKENS, context - 1),
+        chat_template=endpoint.model.chat_template,
+        state=str(state),
+        routes=tuple(
+            contract.Route(revision_id=revision, weight=100, replicas=tuple(members))
+            for revision, members in sorted(routes.items())
+        ),
+        timeouts=contract.Timeouts(
+            connect_s=slo.connect_timeout_s,
+            first_token_s=slo.first_token_timeout_s,
+            between_tokens_s=slo.between_tokens_timeout_s,
+            total_s=slo.total_timeout_s,
+            attempts=slo.attempts,
+        ),
+        prices=_prices(endpoint, book, now),
+    )
+
+
+def _replica(replica: Replica) -> contract.Replica:
+    region = replica.revision.cluster.region
+    return contract.Replica(
+        replica_id=replica.replica_id,
+        url=replica.url,
+        protocol=PROTOCOLS[replica.revision.runtime],
+        engine_model=replica.engine_model,
+        region=region.code,
+        zones=tuple(sorted(region.zones)),
+    )
+
+
+def _prices(endpoint: Endpoint, book: PriceBook, now: dt.datetime) -> contract.TokenPrices | None:
+    def amount(kind: str) -> str:
+        price = book.at(kind, now, model=endpoint.model.name, slo_class=endpoint.slo_class.name)
+        return f"{price.amount:f}"
+
+    try:
+        return contract.TokenPrices(
+            currency=endpoint.tenant.currency,
+            input=amount("input_tokens"),
+            output=amount("output_tokens"),
+            cached=amount("cached_tokens"),
+        )
+    except MissingPrice:
+        return None

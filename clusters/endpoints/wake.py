@@ -1,0 +1,29 @@
+"""Telling the reconciler that an endpoint wants a look. The due row is the truth; the task only hurries."""
+
+from __future__ import annotations
+
+import functools
+import logging
+
+from django.db import transaction
+from django.utils import timezone
+
+from clusters.models import Endpoint
+
+log = logging.getLogger(__name__)
+
+
+def wake(endpoint: Endpoint) -> None:
+    """Make the endpoint due now and, once the transaction has committed, enqueue a pass."""
+    Endpoint.objects.filter(id=endpoint.id).update(due_at=timezone.now())
+    transaction.on_commit(functools.partial(enqueue, str(endpoint.id)))
+
+
+def enqueue(endpoint_id: str, delay: float = 0) -> None:
+    """Enqueue a pass. A broker that is away costs only time: the sweeper finds the due row."""
+    from clusters.endpoints.tasks import reconcile
+
+    try:
+        reconcile.apply_async(args=[endpoint_id], countdown=delay or None, retry=False)
+    except reconcile.OperationalError as error:
+        log.warning("broker away, endpoint %s waits for the sweeper: %s", endpoint_id, error)

@@ -1,0 +1,105 @@
+"""Looking at whole clusters: what changed there since it was written down, and what nobody wants."""
+
+from __future__ import annotations
+
+import logging
+
+from django.conf import settings
+from django.utils import timezone
+
+from clusters.drivers.base import DeploymentStatus, GiveUp, TryLater
+from clusters.drivers.registry import driver_for
+from clusters.endpoints.wake import wake
+from clusters.models import Cluster, Endpoint, Replica, Revision
+from tenants import scope
+
+log = logging.getLogger(__name__)
+
+NOTE_SEEN_EVERY_S = 30.0
+
+
+def watch_cluster(cluster: Cluster) -> int:
+    """Wake the endpoints whose engines look different from what is written; return how many.
+
+    One question to the cluster and one to the database, no write where nothing changed.
+    """
+    try:
+        shown = driver_for(cluster.driver, cluster.name, settings.DATA_DIR).deployments()
+    except (TryLater, GiveUp) as error:
+        return _mark_away(cluster, str(error))
+    _mark_seen(cluster)
+    return _wake(_changed(cluster, shown))
+
+
+def remove_leaks(cluster: Cluster) -> int:
+    """Delete deployments that carry our label and belong to no revision that may be there."""
+    driver = driver_for(cluster.driver, cluster.name, settings.DATA_DIR)
+    try:
+        shown = driver.deployments()
+        with scope.platform("find deployments that no revision wants"):
+            known = set(
+                Revision.objects.filter(cluster=cluster, cleaned_at=None).values_list("deployment", flat=True)
+            )
+        leaks = [status.name for status in shown if status.name not in known]
+        for name in leaks:
+            log.warning("cluster %s runs %s, which no revision wants: deleting it", cluster.name, name)
+            driver.delete(name)
+    except (TryLater, GiveUp) as error:
+        log.info("cluster %s cannot be swept now: %s", cluster.name, error)
+        return 0
+    return len(leaks)
+
+
+def _changed(cluster: Cluster, shown: list[DeploymentStatus]) -> set:
+    now_there = {
+        status.name: {(replica.replica_id, replica.phase.value, replica.url or "") for replica in status.replicas}
+        for status in shown
+    }
+    with scope.platform("compare what clusters show with what is written"):
+        revisions = list(
+            Revision.objects.filter(cluster=cluster, cleaned_at=None, applied_at__isnull=False).values_list(
+                "id", "deployment", "endpoint_id"
+            )
+        )
+        written: dict = {revision_id: set() for revision_id, _, _ in revisions}
+        rows = Replica.objects.filter(revision__cluster=cluster, gone_at=None)
+        for revision_id, *row in rows.values_list("revision_id", "replica_id", "phase", "url"):
+            written.setdefault(revision_id, set()).add(tuple(row))
+    return {
+        endpoint_id
+        for revision_id, deployment, endpoint_id in revisions
+        if now_there.get(deployment, set()) != written[revision_id]
+    }
+
+
+def _wake(endpoint_ids: set) -> int:
+    if endpoint_ids:
+        with scope.platform("wake endpoints whose engines changed"):
+            for endpoint in Endpoint.objects.live().filter(id__in=endpoint_ids):
+                wake(endpoint)
+    return len(endpoint_ids)
+
+
+def _mark_seen(cluster: Cluster) -> None:
+    now = timezone.now()
+    if cluster.state == Cluster.State.UNREACHABLE:
+        cluster.state, cluster.state_reason, cluster.last_seen_at = Cluster.State.ACTIVE, "", now
+        cluster.save(update_fields=["state", "state_reason", "last_seen_at"])
+        _wake(_on(cluster))
+    elif cluster.last_seen_at is None or (now - cluster.last_seen_at).total_seconds() > NOTE_SEEN_EVERY_S:
+        cluster.last_seen_at = now
+        cluster.save(update_fields=["last_seen_at"])
+
+
+def _mark_away(cluster: Cluster, reason: str) -> int:
+    if cluster.state != Cluster.State.ACTIVE:
+        return 0
+    log.warning("cluster %s is away: %s", cluster.name, reason)
+    cluster.state, cluster.state_reason = Cluster.State.UNREACHABLE, reason[:300]
+    cluster.save(update_fields=["state", "state_reason"])
+    return _wake(_on(cluster))
+
+
+def _on(cluster: Cluster) -> set:
+    with scope.platform("find the endpoints of a cluster"):
+        return set(Revision.objects.filter(cluster=cluster, cleaned_at=None).values_list("endpoint_id", flat=True))

@@ -1,0 +1,21 @@
+"""What can go wrong with orders and endpoints."""
+
+from __future__ import annotations
+
+from tenants.errors import BerthError
+
+
+class Impossible(BerthError):
+    """No cluster can ever satisfy the order; ``refusals`` says which demand failed where."""
+
+    code = "order-impossible"
+    status = 422
+    title = "No cluster can satisfy this order"
+
+
+class DriverUnknown(BerthError):
+    """A cluster names a driver that this installation does not have."""
+
+    code = "driver-unknown"
+    status = 500
+    title = "This installation cannot drive the cluster"

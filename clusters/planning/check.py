@@ -1,0 +1,132 @@
+"""An independent judge of plans: reads problem and plan, and shares no code with the search."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from decimal import Decimal
+
+from clusters.planning.plans import Configuration, Plan, PlanStatus, Reason
+from clusters.planning.problem import Order, Pool, PoolState, Precision, QuotaState
+
+
+def faults(order: Order, pools: Iterable[Pool], plan: Plan, *, quota: QuotaState | None = None) -> list[str]:
+    """List everything in ``plan`` that breaks the problem's rules; an empty list is a sound plan."""
+    by_id = {pool.id: pool for pool in pools}
+    return [
+        *_candidate_faults(order, by_id, plan),
+        *_status_faults(plan),
+        *(_choice_faults(order, by_id, plan.configuration, quota) if plan.configuration else ()),
+        *(
+            f"alternative {alternative.value} is not feasible: {fault}"
+            for alternative in plan.alternatives
+            for fault in _room_faults(by_id, alternative.configuration, quota)
+        ),
+    ]
+
+
+def _candidate_faults(order: Order, pools: dict[str, Pool], plan: Plan) -> Iterable[str]:
+    wanted = [order.quantization] if order.quantization else list(order.model.precisions)
+    expected = Counter((pool, precision, tp) for pool in pools for precision in wanted for tp in (1, 2, 4, 8))
+    judged = Counter((refusal.pool, refusal.precision, refusal.tp) for refusal in plan.refusals)
+    if plan.configuration is not None:
+        judged[(plan.configuration.pool, plan.configuration.precision, plan.configuration.tp)] += 1
+    if judged != expected:
+        yield f"candidates not judged exactly once: {judged - expected} too many, {expected - judged} missing"
+    for refusal in plan.refusals:
+        if not refusal.message:
+            yield f"refusal of {refusal.pool} says nothing"
+        if (refusal.reason is Reason.DEARER) != (refusal.dearer_by_per_hour is not None):
+            yield f"refusal of {refusal.pool} as {refusal.reason} is dearer by {refusal.dearer_by_per_hour}"
+        if refusal.dearer_by_per_hour is not None and refusal.dearer_by_per_hour < 0:
+            yield f"{refusal.pool} is cheaper than the choice by {-refusal.dearer_by_per_hour}"
+        if refusal.reason is Reason.RESIDENCY and _lawful(order, pools[refusal.pool]):
+            yield f"{refusal.pool} is refused for residency, which it satisfies"
+
+
+def _status_faults(plan: Plan) -> Iterable[str]:
+    if (plan.status is PlanStatus.PLACED) != (plan.configuration is not None):
+        yield f"status {plan.status} with configuration {plan.configuration}"
+    reasons = {refusal.reason for refusal in plan.refusals}
+    if plan.status is PlanStatus.NO_CAPACITY and not reasons & {Reason.CAPACITY, Reason.CLUSTER_STATE}:
+        yield "no capacity, yet no candidate lacks any"
+    if plan.status is PlanStatus.OVER_QUOTA and Reason.QUOTA not in reasons:
+        yield "over quota, yet no candidate is"
+    if plan.status is not PlanStatus.PLACED and Reason.DEARER in reasons:
+        yield "a feasible candidate was left unchosen"
+    if plan.status is PlanStatus.PLACED and plan.alternatives:
+        yield "alternatives beside a placed order"
+
+
+def _lawful(order: Order, pool: Pool) -> bool:
+    if order.residency == "global":
+        return True
+    allowed = {f"region:{pool.region}"} | {f"zone:{zone}" for zone in pool.zones}
+    return order.residency in allowed - {"region:", "zone:"}
+
+
+def _choice_faults(
+    order: Order, pools: dict[str, Pool], chosen: Configuration, quota: QuotaState | None
+) -> Iterable[str]:
+    pool, model = pools[chosen.pool], order.model
+    if not _lawful(order, pool):
+        yield f"residency {order.residency} forbids {pool.id}"
+    if not order.certifications <= pool.certifications:
+        yield f"{pool.id} lacks {order.certifications - pool.certifications}"
+    if model.zones is not None and model.zones.isdisjoint(pool.zones):
+        yield f"{model.name} may not run in {pool.zones}"
+    if chosen.runtime not in pool.runtimes or chosen.runtime not in model.runtimes:
+        yield f"runtime {chosen.runtime} is not offered"
+    if chosen.precision not in model.precisions or order.quantization not in (None, chosen.precision):
+        yield f"precision {chosen.precision} was not asked for"
+    native = {Precision.FP8: pool.gpu.fp8_tflops, Precision.NVFP4: pool.gpu.fp4_tflops}
+    if native.get(chosen.precision, pool.gpu.bf16_tflops) <= 0:
+        yield f"{pool.gpu.name} cannot compute in {chosen.precision}"
+    yield from _size_faults(order, pool, chosen)
+    yield from _room_faults(pools, chosen, quota)
+
+
+def _size_faults(order: Order, pool: Pool, chosen: Configuration) -> Iterable[str]:
+    bits = {Precision.BF16: 16, Precision.FP8: 8, Precision.INT4: 4, Precision.NVFP4: 4}[chosen.precision]
+    gpus = chosen.tp * chosen.pp
+    weights = order.model.parameters_total * bits / 8 / gpus / 2**30
+    if weights > pool.gpu.memory_gib or chosen.memory.needed_gib > pool.gpu.memory_gib:
+        yield f"{chosen.memory.needed_gib} GiB (weights at least {weights}) on {pool.gpu.memory_gib}"
+    cached = 2 * order.model.layers * order.model.kv_heads * order.model.head_size * order.context_tokens
+    if weights + cached / gpus / 2**30 > pool.gpu.memory_gib:
+        yield f"one context of {order.context_tokens} tokens does not fit even at 8 bits"
+    for name, expected, target in (
+        ("TTFT", chosen.ttft_ms, order.slo.ttft_p95_ms),
+        ("ITL", chosen.itl_ms, order.slo.itl_p95_ms),
+    ):
+        if expected <= 0 or (target is not None and expected > target):
+            yield f"{name} {expected} ms against a target of {target} ms"
+    read_s = order.model.parameters_active * bits / 8 / gpus / (pool.gpu.bandwidth_gbs * 1e9)
+    if chosen.itl_ms < 1000 * read_s:
+        yield f"ITL {chosen.itl_ms} ms is faster than memory can be read"
+    if order.profile.requests_per_second * order.profile.output_tokens > chosen.tokens_per_s * 0.9 + 1e-6:
+        yield f"{chosen.tokens_per_s} tokens/s cannot carry the load"
+    if not chosen.replicas_floor <= chosen.replicas <= chosen.replicas_ceiling:
+        yield f"{chosen.replicas} replicas are outside {chosen.replicas_floor} to {chosen.replicas_ceiling}"
+    if order.replicas_floor not in (None, chosen.replicas_floor):
+        yield f"floor {chosen.replicas_floor} is not the order's"
+    if order.replicas_ceiling not in (None, chosen.replicas_ceiling):
+        yield f"ceiling {chosen.replicas_ceiling} is not the order's"
+
+
+def _room_faults(pools: dict[str, Pool], chosen: Configuration, quota: QuotaState | None) -> Iterable[str]:
+    pool, each = pools[chosen.pool], chosen.tp * chosen.pp
+    if pool.state is not PoolState.ACTIVE:
+        yield f"{pool.cluster} is {pool.state}"
+    if len(chosen.nodes) != chosen.replicas:
+        yield f"{len(chosen.nodes)} nodes for {chosen.replicas} replicas"
+    for node, replicas in Counter(chosen.nodes).items():
+        if replicas * each > pool.free[node]:
+            yield f"node {node} of {pool.id} gives {replicas * each} of {pool.free[node]} free GPUs"
+    if Decimal(chosen.replicas * each) * pool.price_per_gpu_hour != chosen.cost_per_hour:
+        yield f"cost {chosen.cost_per_hour} is not GPUs x price"
+    if quota is not None:
+        if quota.gpu_limit is not None and quota.gpus_used + chosen.replicas * each > quota.gpu_limit:
+            yield "over the GPU quota"
+        if quota.endpoint_limit is not None and quota.endpoints_used + 1 > quota.endpoint_limit:
+            yield "over the endpoint quota"

@@ -1,0 +1,246 @@
+"""What the planner is asked: the order, the model, the class, the pools and the quota, all frozen.
+
+Sizes are GiB (2**30 bytes), bandwidths GB/s (10**9 bytes), compute TFLOPS (dense), times
+milliseconds, money :class:`~decimal.Decimal` in the platform's one currency.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+from decimal import Decimal
+
+
+class ProblemError(ValueError):
+    """A problem that contradicts itself; ``field`` names the part of the order to change."""
+
+    def __init__(self, field: str, message: str) -> None:
+        super().__init__(message)
+        self.field = field
+
+
+class Precision(enum.StrEnum):
+    """How weights are stored."""
+
+    BF16 = "bf16"
+    FP8 = "fp8"
+    INT4 = "int4"  # weights only; multiplied in bf16
+    NVFP4 = "nvfp4"
+
+
+class PoolState(enum.StrEnum):
+    """Whether a pool's cluster takes new work."""
+
+    ACTIVE = "active"
+    CORDONED = "cordoned"
+    UNREACHABLE = "unreachable"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ModelSpec:
+    """A catalog model in numbers. ``zones`` are where its licence lets it run, None anywhere.
+
+    ``runtimes`` and ``precisions`` are in order of preference. ``parameters_active`` is what one
+    token passes through; for a dense model it equals ``parameters_total``.
+    """
+
+    name: str
+    parameters_total: int
+    parameters_active: int
+    layers: int
+    hidden_size: int
+    heads: int
+    kv_heads: int
+    head_size: int
+    vocabulary: int
+    context_limit: int
+    precisions: tuple[Precision, ...]
+    runtimes: tuple[str, ...]
+    zones: frozenset[str] | None = None
+    licence: str = ""
+
+    def __post_init__(self) -> None:
+        sizes = (
+            "parameters_total", "parameters_active", "layers", "hidden_size", "heads", "kv_heads",
+            "head_size", "vocabulary", "context_limit",
+        )  # fmt: skip
+        for name in sizes:
+            if getattr(self, name) < 1:
+                raise ProblemError(f"model.{name}", f"{name} of model {self.name} must be at least 1")
+        if self.parameters_active > self.parameters_total:
+            raise ProblemError(
+                "model.parameters_active", f"{self.name} has more active parameters than in all"
+            )
+        if not self.precisions:
+            raise ProblemError("model.precisions", f"{self.name} is offered in no precision")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class GpuSpec:
+    """One GPU type. ``reserved_gib`` is what context, runtime and communication buffers take of it.
+
+    A precision a GPU cannot compute in has 0 TFLOPS. ``intra_node_gbs`` and ``inter_node_gbs``
+    are one GPU's bandwidth in one direction to its peers in the node and beyond.
+    """
+
+    name: str
+    memory_gib: float
+    bandwidth_gbs: float
+    bandwidth_efficiency: float
+    bf16_tflops: float
+    fp8_tflops: float
+    fp4_tflops: float
+    intra_node_gbs: float
+    inter_node_gbs: float
+    gpus_per_node: int
+    reserved_gib: float
+    power_w: int = 0
+
+    def tflops(self, precision: Precision) -> float:
+        """Dense TFLOPS at which weights of ``precision`` are multiplied; 0 where the GPU cannot."""
+        match precision:
+            case Precision.FP8:
+                return self.fp8_tflops
+            case Precision.NVFP4:
+                return self.fp4_tflops
+            case _:
+                return self.bf16_tflops
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Pool:
+    """GPUs of one type in one cluster. ``free`` counts the free GPUs of each node."""
+
+    id: str
+    cluster: str
+    region: str
+    zones: frozenset[str]
+    gpu: GpuSpec
+    gpus_per_node: int
+    free: tuple[int, ...]
+    price_per_gpu_hour: Decimal
+    runtimes: frozenset[str]
+    certifications: frozenset[str] = frozenset()
+    driver: str = "kubernetes"
+    state: PoolState = PoolState.ACTIVE
+    declared: bool = False  # its GPUs are stated, not physical
+
+    def __post_init__(self) -> None:
+        if self.gpus_per_node < 1:
+            raise ProblemError("pools", f"pool {self.id}: a node has at least one GPU")
+        if any(not 0 <= free <= self.gpus_per_node for free in self.free):
+            raise ProblemError("pools", f"pool {self.id}: free per node must be 0 to {self.gpus_per_node}")
+        if self.price_per_gpu_hour < 0:
+            raise ProblemError("pools", f"pool {self.id}: a price cannot be negative")
+
+    @property
+    def free_gpus(self) -> int:
+        """Free GPUs over all nodes, however scattered."""
+        return sum(self.free)
+
+    @property
+    def total_gpus(self) -> int:
+        """GPUs over all nodes, free or not."""
+        return len(self.free) * self.gpus_per_node
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SloTargets:
+    """What an SLO class promises. ``availability`` is in percent; None is no latency target."""
+
+    name: str
+    ttft_p95_ms: float | None
+    itl_p95_ms: float | None
+    availability: Decimal
+    price_factor: Decimal = Decimal(1)
+
+    @property
+    def is_latency_bound(self) -> bool:
+        """Whether someone waits for the answer: such classes keep room for bursts."""
+        return self.ttft_p95_ms is not None or self.itl_p95_ms is not None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LoadProfile:
+    """The shape of an order's load: mean rate, mean lengths.
+
+    ``burstiness`` is the busiest minute's rate over the mean rate; 1 is steady.
+    """
+
+    requests_per_second: float
+    input_tokens: int
+    output_tokens: int
+    burstiness: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.requests_per_second < float("inf"):
+            raise ProblemError("requests_per_second", "the request rate must be 0 or more")
+        if self.input_tokens < 1 or self.output_tokens < 1:
+            raise ProblemError("profile", "a request has at least one input and one output token")
+        if not 1 <= self.burstiness < float("inf"):
+            raise ProblemError("burstiness", "burstiness is peak over mean rate and at least 1")
+
+    @property
+    def tokens_per_request(self) -> int:
+        """Input and output tokens of a mean request."""
+        return self.input_tokens + self.output_tokens
+
+    @property
+    def output_tokens_per_s(self) -> float:
+        """Output tokens per second that the mean load asks for."""
+        return self.requests_per_second * self.output_tokens
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Order:
+    """Model x SLO class x residency, with the load it is for.
+
+    ``residency`` is ``region:R``, ``zone:Z`` or ``global``. Replica bounds and quantization are
+    None where the planner may choose.
+
+    Raises:
+        ProblemError: the parts contradict each other.
+    """
+
+    model: ModelSpec
+    slo: SloTargets
+    residency: str
+    profile: LoadProfile
+    context_tokens: int
+    certifications: frozenset[str] = frozenset()
+    replicas_floor: int | None = None
+    replicas_ceiling: int | None = None
+    quantization: Precision | None = None
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.context_tokens <= self.model.context_limit:
+            raise ProblemError(
+                "context_tokens",
+                f"{self.model.name} takes 1 to {self.model.context_limit} tokens of context, "
+                f"not {self.context_tokens}",
+            )
+        if self.profile.tokens_per_request > self.context_tokens:
+            raise ProblemError(
+                "profile",
+                f"a mean request of {self.profile.tokens_per_request} tokens does not fit into "
+                f"{self.context_tokens} tokens of context",
+            )
+        if self.replicas_floor is not None and self.replicas_floor < 0:
+            raise ProblemError("replicas_floor", "the floor of replicas must be 0 or more")
+        if self.replicas_ceiling is not None and self.replicas_ceiling < max(1, self.replicas_floor or 0):
+            raise ProblemError("replicas_ceiling", "the ceiling of replicas must be at least 1 and the floor")
+        if self.quantization is not None and self.quantization not in self.model.precisions:
+            offered = ", ".join(self.model.precisions)
+            raise ProblemError(
+                "quantization", f"{self.model.name} is not offered in {self.quantization}, only in {offered}"
+            )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class QuotaState:
+    """What a tenant may hold and already holds, without the order in question; None is no limit."""
+
+    gpu_limit: int | None = None
+    gpus_used: int = 0
+    endpoint_limit: int | None = None
+    endpoints_used: int = 0

@@ -1,0 +1,264 @@
+"""What the demo does, step by step, through the doors: sign-in page, REST API, gateway."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import re
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import httpx
+import openai
+
+from portal.demo import accounts
+
+ENDPOINT = "guide"
+PROMPT = "What does an SLO class promise?"
+PATIENCE_S = 90.0
+
+
+class StepFailed(Exception):
+    """A step of the demo failed; ``logs`` names the processes whose logs tell more."""
+
+    def __init__(self, step: str, message: str, logs: tuple[str, ...]) -> None:
+        super().__init__(message)
+        self.step, self.message, self.logs = step, message, logs
+
+
+@dataclasses.dataclass
+class Told:
+    """What happened, ready to be shown. Seconds are wall clock; money is a decimal string."""
+
+    tenant: str = ""
+    endpoint: str = ""
+    model: str = ""
+    slo_class: str = ""
+    residency: str = ""
+    plan: str = ""
+    refusals: list[str] = dataclasses.field(default_factory=list)
+    seconds_to_ready: float = 0.0
+    answer: str = ""
+    first_token_ms: float = 0.0
+    requests: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+    usage_cost: str = ""
+    allocation_cost: str = ""
+    statement_total: str = ""
+    statement_lines: int = 0
+    currency: str = ""
+    portal_url: str = ""
+    gateway_url: str = ""
+    accounts: dict[str, str] = dataclasses.field(default_factory=dict)
+
+
+def tell(environment: Mapping[str, str], *, say: Callable[[str], None]) -> Told:
+    """Carry out the main job for the demo tenant.
+
+    Raises:
+        StepFailed: a step did not succeed; the rest is not tried.
+    """
+    portal = f"http://127.0.0.1:{environment['WEB_PORT']}"
+    gateway = f"http://127.0.0.1:{environment['GATEWAY_PORT']}"
+    tenant = accounts.TENANTS[0]
+    told = Told(
+        tenant=tenant.name,
+        portal_url=portal,
+        gateway_url=f"{gateway}/v1",
+        accounts={
+            "tenant owner": tenant.owner,
+            "developer": tenant.developer,
+            "second tenant": accounts.TENANTS[1].owner,
+            "operator": accounts.OPERATOR,
+        },
+    )
+    with httpx.Client(base_url=portal, timeout=30, follow_redirects=True) as client:
+        with _step("Portal and gateway answer", say, "web", "gateway"):
+            _wait(lambda: _answers(f"{portal}/healthz"), "the portal does not answer")
+            _wait(lambda: _answers(f"{gateway}/readyz"), "the gateway has no snapshot")
+        with _step(f"Sign in as {tenant.owner}", say, "web"):
+            _sign_in(client, tenant.owner)
+        with _step("Plan the order", say, "web"):
+            order = _order()
+            plan = _post(client, "/api/v1/endpoints:plan", order)
+            _tell_plan(told, order, plan)
+        with _step("Order the endpoint", say, "web"):
+            endpoint = _find_or_order(client, order)
+            told.endpoint = endpoint["name"]
+        with _step("A real tritonserver comes up", say, "worker", "models", "beat"):
+            endpoint = _await_ready(client, endpoint["id"])
+            told.seconds_to_ready = endpoint["seconds_to_ready"]
+        with _step("Talk to it with the openai package", say, "gateway", "models"):
+            key = _post(
+                client, "/api/v1/keys", {"name": "demo", "scope": "inference", "project": "assistant"}
+            )["key"]
+            sent = _talk(told, gateway, key)
+        with _step("Usage becomes money", say, "web", "worker", "gateway", "beat"):
+            _await_usage(client, endpoint["id"], sent)
+            _tell_money(client, told, endpoint["id"])
+    return told
+
+
+def _order() -> dict[str, Any]:
+    return {
+        "project": "assistant",
+        "model": "berth-docs-ngram",
+        "slo_class": "interactive",
+        "residency": "zone:EU",
+        "requests_per_second": 2,
+        "input_tokens": 100,
+        "output_tokens": 80,
+    }
+
+
+def _sign_in(client: httpx.Client, email: str) -> None:
+    page = client.get("/accounts/login/")
+    token = re.search(r'name="csrfmiddlewaretoken" value="([^"]+)"', page.text)
+    if token is None:
+        raise RuntimeError("the sign-in page has no form")
+    answer = client.post(
+        "/accounts/login/",
+        data={"login": email, "password": accounts.PASSWORD, "csrfmiddlewaretoken": token.group(1)},
+        headers={"Referer": str(client.base_url)},
+    )
+    if "/accounts/login" in str(answer.url):
+        raise RuntimeError(f"{email} could not sign in")
+
+
+def _tell_plan(told: Told, order: Mapping[str, Any], plan: Mapping[str, Any]) -> None:
+    chosen = plan["configuration"]
+    if chosen is None:
+        raise RuntimeError(plan["message"])
+    told.model, told.slo_class, told.residency = order["model"], order["slo_class"], order["residency"]
+    told.plan = (
+        f"{chosen['replicas']} x {chosen['tp'] * chosen['pp']} {chosen['gpu']} in {chosen['pool']}, {chosen['region']}; "
+        f"{chosen['precision']}; {_short(chosen['price_per_hour'])} per hour"
+    )
+    told.refusals = [f"{refusal['pool']}: {refusal['message']}" for refusal in plan["headlines"]]
+
+
+def _find_or_order(client: httpx.Client, order: Mapping[str, Any]) -> dict[str, Any]:
+    found = _get(client, "/api/v1/endpoints", name=ENDPOINT)["results"]
+    if found:
+        if found[0]["state"] == "paused":
+            _post(client, f"/api/v1/endpoints/{found[0]['id']}:resume", {})
+        return found[0]
+    return _post(client, "/api/v1/endpoints", {**order, "name": ENDPOINT}, **{"Idempotency-Key": str(uuid.uuid4())})
+
+
+def _await_ready(client: httpx.Client, endpoint_id: str) -> dict[str, Any]:
+    seen: dict[str, Any] = {}
+
+    def ready() -> bool:
+        seen.update(_get(client, f"/api/v1/endpoints/{endpoint_id}"))
+        if seen["state"] == "failed":
+            raise RuntimeError(f"the endpoint failed: {seen['state_reason']}")
+        return seen["state"] == "ready"
+
+    _wait(ready, lambda: f"it is still {seen.get('state')}: {seen.get('state_reason')}", every_s=0.2)
+    return seen
+
+
+def _talk(told: Told, gateway: str, key: str) -> tuple[int, int, int]:
+    """Ask twice, streamed and not; return the requests and tokens that must show up as usage."""
+    client = openai.OpenAI(base_url=f"{gateway}/v1", api_key=key, timeout=60)
+    _wait(lambda: _knows_key(client), "the gateway does not know the new key")
+    begun = time.perf_counter()
+    pieces, usage = [], None
+    for chunk in client.chat.completions.create(
+        model=ENDPOINT,
+        messages=[{"role": "user", "content": PROMPT}],
+        max_tokens=60,
+        temperature=0.3,
+        seed=7,
+        stream=True,
+        stream_options={"include_usage": True},
+    ):
+        if chunk.choices and chunk.choices[0].delta.content:
+            if not pieces:
+                told.first_token_ms = round((time.perf_counter() - begun) * 1000, 1)
+            pieces.append(chunk.choices[0].delta.content)
+        usage = chunk.usage or usage
+    whole = client.completions.create(model=ENDPOINT, prompt="A revision is", max_tokens=24, temperature=0)
+    if usage is None or whole.usage is None:
+        raise RuntimeError("an answer came without its token counts")
+    told.answer = "".join(pieces).strip()
+    told.requests = 2
+    told.input_tokens = usage.prompt_tokens + whole.usage.prompt_tokens
+    told.output_tokens = usage.completion_tokens + whole.usage.completion_tokens
+    return told.requests, told.input_tokens, told.output_tokens
+
+
+def _knows_key(client: openai.OpenAI) -> bool:
+    try:
+        return any(model.id == ENDPOINT for model in client.models.list())
+    except openai.AuthenticationError:
+        return False
+
+
+def _await_usage(client: httpx.Client, endpoint_id: str, sent: tuple[int, int, int]) -> None:
+    """Wait until at least what was sent is accounted for; earlier runs of the demo may have added to it."""
+    seen: dict[str, Any] = {}
+
+    def accounted() -> bool:
+        costs = _get(client, "/api/v1/costs")
+        line = next((line for line in costs["endpoints"] if line["endpoint_id"] == endpoint_id), None)
+        seen.update(line or {})
+        return line is not None and (line["requests"], line["input_tokens"], line["output_tokens"]) >= sent
+
+    _wait(accounted, lambda: f"sent {sent}, accounted for {seen}")
+
+
+def _tell_money(client: httpx.Client, told: Told, endpoint_id: str) -> None:
+    costs = _get(client, "/api/v1/costs")
+    line = next(line for line in costs["endpoints"] if line["endpoint_id"] == endpoint_id)
+    statement = _get(client, "/api/v1/statements/current")
+    told.currency = costs["currency"]
+    told.usage_cost, told.allocation_cost = line["usage_cost"], line["allocation_cost"]
+    told.statement_total, told.statement_lines = statement["total"], len(statement["lines"])
+
+
+def _answers(url: str) -> bool:
+    try:
+        return httpx.get(url, timeout=2).status_code == 200
+    except httpx.HTTPError:
+        return False
+
+
+def _get(client: httpx.Client, path: str, **params: str) -> dict[str, Any]:
+    return _read(client.get(path, params=params))
+
+
+def _post(client: httpx.Client, path: str, body: Mapping[str, Any], **headers: str) -> dict[str, Any]:
+    csrf = {"X-CSRFToken": client.cookies.get("csrftoken", ""), "Referer": str(client.base_url)}
+    return _read(client.post(path, json=body, headers={**csrf, **headers}))
+
+
+def _read(answer: httpx.Response) -> dict[str, Any]:
+    if answer.is_error:
+        raise RuntimeError(f"{answer.request.method} {answer.request.url.path}: {answer.status_code} {answer.text}")
+    return answer.json()
+
+
+def _wait(done: Callable[[], bool], otherwise: str | Callable[[], str], *, every_s: float = 0.25) -> None:
+    deadline = time.monotonic() + PATIENCE_S
+    while not done():
+        if time.monotonic() > deadline:
+            raise RuntimeError(otherwise if isinstance(otherwise, str) else otherwise())
+        time.sleep(every_s)
+
+
+@contextlib.contextmanager
+def _step(title: str, say: Callable[[str], None], *logs: str) -> Iterator[None]:
+    say(title)
+    try:
+        yield
+    except (RuntimeError, httpx.HTTPError, openai.OpenAIError, KeyError, StopIteration) as error:
+        raise StepFailed(title, f"{type(error).__name__}: {error}", logs) from error
+
+
+def _short(amount: str) -> str:
+    return f"{float(amount):.2f}"
