@@ -74,11 +74,15 @@ def price_set(
 def _complaints(price: Price, *, earliest: dt.datetime | None) -> dict[str, str]:
     errors: dict[str, str] = {}
     if price.kind not in Price.Kind.values:
-        return {"kind": f"{price.kind!r} is not a kind of price; choose one of {', '.join(Price.Kind.values)}."}
+        return {
+            "kind": f"{price.kind!r} is not a kind of price; choose one of {', '.join(Price.Kind.values)}."
+        }
     allowed = _SELECTORS[Price.Kind(price.kind)]
     for name in ("gpu_type", "region", "model", "slo_class"):
         if getattr(price, name) and name not in allowed:
-            errors[name] = f"A price per {price.get_kind_display()} is told apart by {' and '.join(allowed)} only."
+            errors[name] = (
+                f"A price per {price.get_kind_display()} is told apart by {' and '.join(allowed)} only."
+            )
     if not isinstance(price.amount, Decimal) or not price.amount.is_finite() or price.amount < 0:
         errors["amount"] = "The amount must be a decimal number of 0 or more."
     try:
@@ -103,7 +107,7 @@ class PriceBook(rating.PriceBook):
     def __init__(self, prices: list[rating.Price]) -> None:
         super().__init__(prices)
         self._all = prices
-        self.at = functools.cache(super().at)  # type: ignore[method-assign]
+        self.price_of = functools.cache(super().price_of)  # type: ignore[method-assign]
         self.begins = functools.cache(self._begins)
 
     def changes(self, kinds: Collection[rating.PriceKind]) -> set[dt.datetime]:

@@ -19,3 +19,11 @@ class DriverUnknown(BerthError):
     code = "driver-unknown"
     status = 500
     title = "This installation cannot drive the cluster"
+
+
+class ClusterAway(BerthError):
+    """A cluster does not answer; ``retry_after`` says in how many seconds to try again."""
+
+    code = "cluster-away"
+    status = 503
+    title = "The cluster does not answer"

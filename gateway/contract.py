@@ -47,7 +47,7 @@ class Message(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """Base of all messages: immutable, keyword-only, strict about unknown fields."""
 
 
-class Key(Message):
+class Key(Message, frozen=True):
     """An inference key. ``digest`` is HMAC-SHA256 (hex) of the whole key under pepper ``pepper_id``.
 
     Peppers reach both sides by environment, never by this contract.
@@ -62,7 +62,7 @@ class Key(Message):
     expires_at: dt.datetime | None = None
 
 
-class Replica(Message):
+class Replica(Message, frozen=True):
     """One running engine that may be given requests."""
 
     replica_id: str
@@ -73,7 +73,7 @@ class Replica(Message):
     zones: tuple[str, ...] = ()
 
 
-class Route(Message):
+class Route(Message, frozen=True):
     """The replicas of one revision and the weight of traffic it is to get (0 = none)."""
 
     revision_id: str
@@ -81,7 +81,7 @@ class Route(Message):
     replicas: tuple[Replica, ...]
 
 
-class Timeouts(Message):
+class Timeouts(Message, frozen=True):
     """Seconds a request may wait for each thing, and how often it is tried before the first byte."""
 
     connect_s: float = 2.0
@@ -91,7 +91,7 @@ class Timeouts(Message):
     attempts: int = 2
 
 
-class TokenPrices(Message):
+class TokenPrices(Message, frozen=True):
     """Decimal strings per one million tokens."""
 
     currency: str
@@ -100,7 +100,7 @@ class TokenPrices(Message):
     cached: str
 
 
-class Endpoint(Message):
+class Endpoint(Message, frozen=True):
     """A model endpoint as its clients know it: ``name`` is what they send as ``model``."""
 
     endpoint_id: str
@@ -121,7 +121,7 @@ class Endpoint(Message):
     prices: TokenPrices | None = None
 
 
-class Snapshot(Message):
+class Snapshot(Message, frozen=True):
     """Everything one gateway needs to serve without the control plane.
 
     ``version`` is a digest of the content: equal content gives an equal version, and a long poll
@@ -160,12 +160,15 @@ class Snapshot(Message):
         return msgspec.structs.replace(draft, version=digest)
 
 
-class UsageSegment(Message):
+class UsageSegment(Message, frozen=True):
     """What a few seconds of requests used, for one key, endpoint, revision, outcome and UTC day.
 
     ``sequence`` counts the segments of one gateway from 1 without gaps and never returns; together
     with ``tenant_id``, ``day``, ``gateway`` and ``key_id`` it is the segment's identity, so that
-    sending one again is always safe. ``day`` is the UTC day in which the requests ended and
+    sending one again is always safe. ``gateway`` is the gateway's name, a slash, and the instance of
+    its data folder: a gateway that lost its folder counts from 1 again, under another instance.
+    ``endpoint_id``, ``model`` and ``slo_class`` are empty for refused requests that named no endpoint
+    of their key's. ``day`` is the UTC day in which the requests ended and
     never changes. ``ttft_ms`` counts requests per bucket of :data:`LATENCY_BOUNDS_MS` (one more
     bucket than bounds); requests that gave no token are in no bucket.
     """
@@ -191,21 +194,21 @@ class UsageSegment(Message):
     ttft_ms: tuple[int, ...] = ()
 
 
-class UsageBatch(Message):
-    """One POST of segments, in order of sequence."""
+class UsageBatch(Message, frozen=True):
+    """One POST of segments, in order of sequence, all of the same ``gateway``."""
 
     gateway: str
     segments: tuple[UsageSegment, ...]
 
 
-class Refused(Message):
+class Refused(Message, frozen=True):
     """A segment that was not taken, and why; sending it again will not help."""
 
     sequence: int
     reason: str
 
 
-class UsageReceipt(Message):
+class UsageReceipt(Message, frozen=True):
     """The answer to a batch: every segment is inserted, a duplicate, or refused."""
 
     inserted: int

@@ -1,3 +1,30 @@
 """All doors of the control plane."""
 
-urlpatterns: list = []
+from django.contrib import admin
+from django.urls import include, path, re_path
+
+from clusters.api import gateways
+from portal.api.errors import no_such_path
+from portal.api.openapi import error_docs
+from portal.pages.health import healthz
+from portal.pages.home import Home, Tenants
+
+urlpatterns = [
+    path("", Home.as_view(), name="home"),
+    path("tenants", Tenants.as_view(), name="tenants"),
+    path("t/<slug:slug>/", include("portal.pages.urls")),
+    path("console/", include("portal.pages.console.urls")),
+    path("healthz", healthz, name="healthz"),
+    path("api/v1/", include("portal.api.router")),
+    path("api/gateway/v1/snapshot", gateways.snapshot, name="gateway-snapshot"),
+    path("api/gateway/v1/usage", gateways.usage, name="gateway-usage"),
+    re_path(r"^api(/.*)?$", no_such_path),
+    path("docs/errors", error_docs, name="error-docs"),
+    path("accounts/", include("allauth.urls")),
+    path("admin/", admin.site.urls),
+]
+
+handler400 = "portal.api.errors.bad_request"
+handler403 = "portal.pages.failures.forbidden"
+handler404 = "portal.pages.failures.not_found"
+handler500 = "portal.api.errors.server_error"

@@ -25,6 +25,10 @@ class TenantManager(models.Manager.from_queryset(TenantQuerySet)):  # type: igno
         open_scope = scope.current()
         return rows if open_scope.is_platform else rows.filter(tenant_id=open_scope.tenant_id)
 
+    def none(self) -> Any:
+        """Give an empty set, which needs no scope: forms and the API's description read its fields."""
+        return super().get_queryset().none()
+
     @classmethod
     def of(cls, queryset: type[models.QuerySet]) -> TenantManager:
         """Make a scoped manager with the methods of ``queryset``."""

@@ -97,9 +97,10 @@ def _enter(scope: Scope) -> Iterator[None]:
             yield
         finally:
             _scope.reset(token)
-            # Inside an outer block the transaction goes on, so its own settings come back.
-            if not connection.needs_rollback:
-                _apply(outer)
+        # Inside an outer block the transaction goes on, so its own settings come back; after an error the
+        # rollback brings them back.
+        if not connection.needs_rollback:
+            _apply(outer)
 
 
 def _apply(scope: Scope | None) -> None:

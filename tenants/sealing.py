@@ -15,7 +15,7 @@ _NONCE = 12
 
 
 def seal(plain: bytes, *, bound_to: str) -> bytes:
-    """Encrypt ``plain``; it opens again only with the same ``bound_to``, for instance table, row and field."""
+    """Encrypt ``plain``; it opens again only with the same ``bound_to`` (table, row and field)."""
     pepper_id = secret_keys.newest_pepper()
     nonce = secrets.token_bytes(_NONCE)
     head = pepper_id.to_bytes(4, "big")

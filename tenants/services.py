@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import uuid
 
+from django.contrib.auth.password_validation import validate_password
 from django.core.exceptions import ValidationError
 from django.db import transaction
 from django.utils import timezone
@@ -52,6 +53,47 @@ def tenant_create(
         quota_set(resource="gpus", limit=gpus)
         quota_set(resource="endpoints", limit=20)
     return tenant
+
+
+@transaction.atomic
+def tenant_open(
+    *,
+    name: str,
+    slug: str,
+    owner_email: str,
+    owner_name: str = "",
+    password: str = "",
+    time_zone: str = "UTC",
+    currency: str = "EUR",
+    gpus: int = 0,
+) -> Tenant:
+    """Make a tenant whose owner is named by e-mail address, making their account when there is none.
+
+    Without ``password`` a new account cannot sign in before its owner has chosen one by way of a reset.
+
+    Raises:
+        Invalid: the slug is taken, or the address or the password will not do.
+    """
+    email = owner_email.strip().lower()
+    owner = User.objects.filter(email=email).first()
+    if owner is None:
+        owner = User(email=email, name=owner_name)
+        if password:
+            _check_password(password, owner)
+        owner.set_password(password or None)
+        try:
+            clean(owner)
+        except Invalid as error:
+            raise Invalid(error.message, errors={f"owner_{field}": texts for field, texts in error.errors.items()}) from error
+        owner.save()
+    return tenant_create(name=name, slug=slug, owner=owner, time_zone=time_zone, currency=currency, gpus=gpus)
+
+
+def _check_password(password: str, user: User) -> None:
+    try:
+        validate_password(password, user)
+    except ValidationError as error:
+        raise Invalid(error.messages[0], errors={"password": error.messages}) from error
 
 
 @transaction.atomic

@@ -6,7 +6,7 @@ from tenants.isolation import TENANT_RULE, isolate, never_changes
 
 SEGMENTS = """
 CREATE TABLE billing_usagesegment (
-    -- No foreign key: ingest looks its tenants up once per batch, a trigger per row takes a third of its time.
+    -- No foreign key: ingest looks tenants and projects up once per batch, a trigger per row takes a third of its time.
     tenant_id uuid NOT NULL,
     day date NOT NULL,
     gateway varchar(64) NOT NULL,

@@ -41,7 +41,8 @@ class Allocation(TenantOwned):
         constraints = [
             models.UniqueConstraint(fields=["tenant", "replica_id"], name="one_allocation_per_replica"),
             models.CheckConstraint(
-                condition=Q(ended_at=None) | Q(ended_at__gte=F("started_at")), name="allocation_ends_after_start"
+                condition=Q(ended_at=None) | Q(ended_at__gte=F("started_at")),
+                name="allocation_ends_after_start",
             ),
         ]
         indexes = [

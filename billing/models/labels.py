@@ -17,4 +17,6 @@ class EndpointLabel(TenantOwned):
     slo_class = models.CharField(max_length=40)
 
     class Meta(TenantOwned.Meta):
-        constraints = [models.UniqueConstraint(fields=["tenant", "endpoint_id"], name="one_label_per_endpoint")]
+        constraints = [
+            models.UniqueConstraint(fields=["tenant", "endpoint_id"], name="one_label_per_endpoint")
+        ]

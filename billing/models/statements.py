@@ -56,5 +56,7 @@ class StatementLine(TenantOwned):
     class Meta(TenantOwned.Meta):
         ordering = ["position"]
         constraints = [
-            models.UniqueConstraint(fields=["tenant", "statement", "position"], name="statement_line_position"),
+            models.UniqueConstraint(
+                fields=["tenant", "statement", "position"], name="statement_line_position"
+            ),
         ]

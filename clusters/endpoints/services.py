@@ -1,6 +1,7 @@
 """What tenants do with endpoints: quote, order, scale, pause, resume, delete.
 
-Each changes rows and wakes the reconciler; none speaks to a cluster.
+Each changes rows and wakes the reconciler; none speaks to a cluster. ``if_generation`` lets a change pass only
+while the endpoint is at that generation, and raises Stale otherwise.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from clusters.errors import Impossible
 from clusters.models import Endpoint, Wanted
 from clusters.planning.plans import Plan, PlanStatus
 from tenants import scope
-from tenants.errors import Conflict, Invalid, OverQuota
+from tenants.errors import Conflict, Invalid, OverQuota, Stale
 from tenants.models import Project, Tenant, User
 from tenants.services import clean
 
@@ -84,7 +85,9 @@ def endpoint_order(
 
 
 @transaction.atomic
-def endpoint_scale(*, endpoint: Endpoint, replicas: int, actor: str) -> Endpoint:
+def endpoint_scale(
+    *, endpoint: Endpoint, replicas: int, actor: str, if_generation: int | None = None
+) -> Endpoint:
     """Change the number of replicas, holding or giving back their GPUs.
 
     Raises:
@@ -97,7 +100,7 @@ def endpoint_scale(*, endpoint: Endpoint, replicas: int, actor: str) -> Endpoint
             f"Replicas must be 1 to {MOST_REPLICAS}; to hold none, pause the endpoint.",
             errors={"replicas": [f"Choose 1 to {MOST_REPLICAS}."]},
         )
-    endpoint = _for_update(endpoint)
+    endpoint = _for_update(endpoint, if_generation)
     before = endpoint.replicas
     revision = placement.current_revision(endpoint)
     if revision is not None:
@@ -113,9 +116,9 @@ def endpoint_scale(*, endpoint: Endpoint, replicas: int, actor: str) -> Endpoint
 
 
 @transaction.atomic
-def endpoint_pause(*, endpoint: Endpoint, actor: str) -> Endpoint:
+def endpoint_pause(*, endpoint: Endpoint, actor: str, if_generation: int | None = None) -> Endpoint:
     """Stop its engines and release its GPUs, keeping the order. Pausing again changes nothing."""
-    endpoint = _for_update(endpoint)
+    endpoint = _for_update(endpoint, if_generation)
     if endpoint.wanted != Wanted.PAUSED:
         endpoint.wanted = Wanted.PAUSED
         placement.retire_all(endpoint)
@@ -125,13 +128,13 @@ def endpoint_pause(*, endpoint: Endpoint, actor: str) -> Endpoint:
 
 
 @transaction.atomic
-def endpoint_resume(*, endpoint: Endpoint, actor: str) -> Endpoint:
+def endpoint_resume(*, endpoint: Endpoint, actor: str, if_generation: int | None = None) -> Endpoint:
     """Serve again after a pause: the order is planned afresh against today's capacity and prices.
 
     Raises:
         Impossible, OverQuota: as for an order.
     """
-    endpoint = _for_update(endpoint)
+    endpoint = _for_update(endpoint, if_generation)
     if endpoint.wanted == Wanted.RUNNING:
         return endpoint
     endpoint.wanted = Wanted.RUNNING
@@ -144,9 +147,9 @@ def endpoint_resume(*, endpoint: Endpoint, actor: str) -> Endpoint:
 
 
 @transaction.atomic
-def endpoint_delete(*, endpoint: Endpoint, actor: str) -> Endpoint:
+def endpoint_delete(*, endpoint: Endpoint, actor: str, if_generation: int | None = None) -> Endpoint:
     """Ask for the endpoint's end; it is gone when its cluster shows nothing of it. Repeating is safe."""
-    endpoint = _for_update(endpoint, deleting_too=True)
+    endpoint = _for_update(endpoint, if_generation, deleting_too=True)
     if endpoint.wanted != Wanted.DELETED:
         endpoint.wanted = Wanted.DELETED
         placement.retire_all(endpoint)
@@ -173,7 +176,7 @@ def _tenant_for_update() -> Tenant:
     return Tenant.objects.select_for_update(no_key=True).get(id=scope.current_tenant_id())
 
 
-def _for_update(endpoint: Endpoint, *, deleting_too: bool = False) -> Endpoint:
+def _for_update(endpoint: Endpoint, if_generation: int | None, *, deleting_too: bool = False) -> Endpoint:
     _tenant_for_update()
     # Its row alone: joined rows (class, model, tenant) are shared with everybody else.
     locked = (
@@ -181,8 +184,10 @@ def _for_update(endpoint: Endpoint, *, deleting_too: bool = False) -> Endpoint:
         .select_for_update(of=("self",))
         .get(id=endpoint.id)
     )
-    if locked.deleted_at or (locked.wanted == Wanted.DELETED and not deleting_too):
-        raise Conflict(f"The endpoint {locked.name} is being deleted.")
+    if locked.wanted == Wanted.DELETED and not deleting_too:
+        raise Conflict(f"The endpoint {locked.name} {'is gone' if locked.deleted_at else 'is being deleted'}.")
+    if if_generation not in (None, locked.generation):
+        raise Stale(f"The endpoint {locked.name} is at generation {locked.generation} now; read it again.")
     return locked
 
 

@@ -7,8 +7,9 @@ import secrets
 
 from django.db import transaction
 
-from clusters.models import Cluster, Gateway, GpuType, NodePool, Region
+from clusters.models import Cluster, Gateway, GpuType, NodePool, Region, Reservation
 from clusters.planning.gpus import gpu_catalog
+from tenants import scope
 from tenants.errors import Conflict, Invalid
 from tenants.services import clean
 
@@ -71,11 +72,35 @@ def pool_add(
     return pool
 
 
+@transaction.atomic
+def pool_change(*, pool: NodePool, nodes: int, reserve: int) -> NodePool:
+    """Give a pool another number of nodes or another reserve.
+
+    Raises:
+        Invalid: an endpoint holds GPUs on a node that would go, or the reserve is larger than the pool.
+    """
+    pool = NodePool.objects.select_for_update(no_key=True).get(id=pool.id)
+    with scope.platform("GPUs held on a pool's nodes"):
+        held = Reservation.objects.filter(pool=pool, released_at=None).values_list("nodes", flat=True)
+        last_used = max((node for per_replica in held for node in per_replica), default=-1)
+    if nodes <= last_used:
+        raise Invalid(
+            f"Node {last_used} of {pool} is in use.",
+            errors={"nodes": [f"At least {last_used + 1}: node {last_used} is in use."]},
+        )
+    if reserve > nodes * pool.gpus_per_node:
+        raise Invalid("The reserve is larger than the pool.", errors={"reserve": ["At most all GPUs of the pool."]})
+    pool.nodes, pool.reserve = nodes, reserve
+    clean(pool)
+    pool.save(update_fields=["nodes", "reserve"])
+    return pool
+
+
 def cluster_cordon(*, cluster: Cluster, reason: str) -> Cluster:
     """Let no new endpoints onto a cluster; what runs there goes on."""
     if not reason.strip():
         raise Invalid("Say why the cluster is taken out of use.", errors={"reason": ["Give a reason."]})
-    cluster.state, cluster.state_reason = Cluster.State.CORDONED, reason.strip()
+    cluster.state, cluster.state_reason = Cluster.State.CORDONED, reason.strip()[:300]
     cluster.save(update_fields=["state", "state_reason"])
     return cluster
 
@@ -102,6 +127,18 @@ def gateway_register(*, name: str, region: Region, public_url: str = "", token: 
         defaults={"region": region, "public_url": public_url, "token_digest": token_digest(token)},
     )
     return gateway, token
+
+
+@transaction.atomic
+def gateway_add(*, name: str, region: Region, public_url: str = "") -> tuple[Gateway, str]:
+    """Admit a new gateway and give it with its token, which is kept nowhere.
+
+    Raises:
+        Invalid: the name is taken or malformed.
+    """
+    token = secrets.token_urlsafe(32)
+    clean(Gateway(name=name, region=region, public_url=public_url, token_digest=token_digest(token)))
+    return gateway_register(name=name, region=region, public_url=public_url, token=token)
 
 
 def token_digest(token: str) -> str:

@@ -96,7 +96,7 @@ class Migration(migrations.Migration):
             fields=[
                 ('id', models.UUIDField(default=tenants.models.base.new_id, editable=False, primary_key=True, serialize=False)),
                 ('created_at', models.DateTimeField(auto_now_add=True)),
-                ('name', models.SlugField(max_length=80, unique=True)),
+                ('name', models.CharField(max_length=80, unique=True, validators=[django.core.validators.RegexValidator('^[a-z0-9]([a-z0-9._-]{0,78}[a-z0-9])?$', 'Use lower-case letters, digits, dots, hyphens and underscores, beginning and ending with a letter or digit.')])),
                 ('title', models.CharField(max_length=120)),
                 ('description', models.TextField()),
                 ('licence', models.CharField(max_length=80)),

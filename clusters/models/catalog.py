@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 from django.contrib.postgres.fields import ArrayField
+from django.core.validators import RegexValidator
 from django.db import models
 
 from tenants.models import Identified
+
+
+model_name_rule = RegexValidator(
+    r"^[a-z0-9]([a-z0-9._-]{0,78}[a-z0-9])?$",
+    "Use lower-case letters, digits, dots, hyphens and underscores, beginning and ending with a letter or digit.",
+)
 
 
 class CatalogModel(Identified):
@@ -15,7 +22,7 @@ class CatalogModel(Identified):
     vocabulary (all whole numbers).
     """
 
-    name = models.SlugField(max_length=80, unique=True)
+    name = models.CharField(max_length=80, unique=True, validators=[model_name_rule])
     title = models.CharField(max_length=120)
     description = models.TextField()
     licence = models.CharField(max_length=80)

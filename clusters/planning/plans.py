@@ -161,6 +161,7 @@ class Plan:
         return tuple(best[pool] for pool in sorted(best))
 
     def to_document(self) -> dict[str, Any]:
-        """Give the plan as JSON-ready builtins; money as decimal strings."""
+        """Give the plan as JSON-ready builtins, with its headlines; money as decimal strings."""
         document: dict[str, Any] = msgspec.to_builtins(self)
+        document["headlines"] = msgspec.to_builtins(self.headlines())
         return document

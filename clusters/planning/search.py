@@ -300,7 +300,7 @@ def _rank(order: Order, configuration: Configuration) -> tuple[Decimal, int, str
 
 def _dearer(candidate: _Candidate, other: Configuration, chosen: Configuration) -> Refusal:
     difference = _cost(other) - _cost(chosen)
-    extra = f"costs {difference} more per hour" if difference else "costs the same with no fewer GPUs"
+    extra = f"costs {difference.normalize():f} more per hour" if difference else "costs the same with no fewer GPUs"
     return candidate.refusal(
         Reason.DEARER,
         f"feasible on {other.gpu} in cluster {other.cluster}, {other.precision}, TP {other.tp}, "

@@ -3,30 +3,37 @@
 from __future__ import annotations
 
 from django.contrib.auth.models import AnonymousUser
-from drf_spectacular.extensions import OpenApiAuthenticationExtension
 from rest_framework.authentication import BaseAuthentication, SessionAuthentication, get_authorization_header
 from rest_framework.exceptions import AuthenticationFailed
 
 from tenants import services
-from tenants.api.base import Caller
-from tenants.errors import NotFound
+from tenants.api.caller import Caller
+from tenants.errors import BerthError, NotFound
+
+TENANT_HEADER = "Berth-Tenant"
+
+
+class TenantNotNamed(BerthError):
+    code = "tenant-not-named"
+    status = 400
+    title = "Say for which tenant you ask"
 
 
 class ManagementKeyAuthentication(BaseAuthentication):
     """``Authorization: Bearer berth_…`` with a management key."""
 
     def authenticate(self, request):
-        header = get_authorization_header(request).decode("latin-1").split()
-        if not header or header[0].lower() != "bearer":
+        words = get_authorization_header(request).decode("latin-1").split()
+        if not words:
             return None
-        if len(header) != 2:
-            raise AuthenticationFailed("Send the key as: Authorization: Bearer berth_…")
+        if words[0].lower() != "bearer" or len(words) != 2:
+            raise AuthenticationFailed("Send a management key as: Authorization: Bearer berth_…")
         try:
-            key = services.key_authenticate(header[1])
+            key = services.key_authenticate(words[1])
         except NotFound as error:
             raise AuthenticationFailed(error.message) from error
         caller = Caller(
-            tenant_id=key.tenant_id, role=key.role, principal=str(key.id), actor=f"key {key.name}", user=None
+            tenant_id=key.tenant_id, role=key.role, principal=str(key.id), actor=f"key {key.name}"
         )
         return AnonymousUser(), caller
 
@@ -42,11 +49,11 @@ class PortalSessionAuthentication(SessionAuthentication):
         if found is None:
             return None
         user, _ = found
-        slug = request.headers.get("Berth-Tenant", "")
+        slug = request.headers.get(TENANT_HEADER, "")
         memberships = services.memberships_of(user_id=user.id)
-        chosen = [m for m in memberships if not slug or m.tenant.slug == slug]
+        chosen = [each for each in memberships if not slug or each.tenant.slug == slug]
         if len(chosen) != 1:
-            raise AuthenticationFailed("Name one of your tenants by its slug in the header Berth-Tenant.")
+            raise TenantNotNamed(f"Name one of your tenants by its slug in the header {TENANT_HEADER}.")
         membership = chosen[0]
         return user, Caller(
             tenant_id=membership.tenant_id,
@@ -55,11 +62,3 @@ class PortalSessionAuthentication(SessionAuthentication):
             actor=user.email,
             user=user,
         )
-
-
-class ManagementKeyScheme(OpenApiAuthenticationExtension):
-    target_class = "portal.api.authentication.ManagementKeyAuthentication"
-    name = "managementKey"
-
-    def get_security_definition(self, auto_schema):
-        return {"type": "http", "scheme": "bearer", "description": "A management key, berth_…"}

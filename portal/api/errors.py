@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from http import HTTPStatus
 from typing import Any
 
 from django.core.exceptions import PermissionDenied
-from django.db import connection, transaction
-from django.http import Http404, JsonResponse
+from django.db import IntegrityError
+from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
+from django.views import defaults
 from rest_framework import exceptions
 from rest_framework.response import Response
 
-from tenants.errors import BerthError
+from portal.api.error_types import ERROR_TYPES
+from tenants.errors import BerthError, Conflict
 
 MEDIA_TYPE = "application/problem+json"
 TYPES = "/docs/errors#"
+_CODE_OF_STATUS = {each.status: code for code, each in ERROR_TYPES.items() if each.of_status}
 
 
 def problem(status: int, code: str, title: str, detail: str, **extra: Any) -> dict[str, Any]:
@@ -23,29 +25,30 @@ def problem(status: int, code: str, title: str, detail: str, **extra: Any) -> di
 
 
 def problem_handler(error: Exception, context: dict[str, Any]) -> Response | None:
-    """Turn an exception into a problem document, and undo what its transaction did."""
-    if connection.in_atomic_block:
-        transaction.set_rollback(True)
+    """Turn an exception into a problem document; None for what is a fault of ours."""
     headers: dict[str, str] = {}
+    if isinstance(error, IntegrityError):
+        # Two requests passed the same check at once; the constraint let one of them through.
+        error = Conflict("Another request changed the same thing at the same moment. Look, then try again.")
     if isinstance(error, BerthError):
         body = problem(error.status, error.code, error.title, error.message, **error.extra)
+        if "retry_after" in error.extra:
+            headers["Retry-After"] = str(error.extra["retry_after"])
     elif isinstance(error, exceptions.ValidationError):
         errors = flatten(error.detail)
-        first = next(iter(errors.items()), ("", ["The request is not valid."]))
-        detail = f"{first[0]}: {first[1][0]}" if first[0] else first[1][0]
-        body = problem(422, "invalid", "Some values are not right", detail, errors=errors)
+        field, messages = next(iter(errors.items()))
+        detail = f"{field}: {messages[0]}" if field else messages[0]
+        body = _of_code("invalid", detail, errors=errors)
     elif isinstance(error, Http404 | exceptions.NotFound):
-        body = problem(404, "not-found", "Not found", "There is no such object.")
+        body = _of_code("not-found", "There is no such object.")
     elif isinstance(error, PermissionDenied):
-        body = problem(403, "forbidden", "Your role does not allow this", str(error) or "Ask an owner or admin.")
+        body = _of_code("forbidden", str(error) or "Ask an owner or admin of the tenant.")
     elif isinstance(error, exceptions.APIException):
-        codes = {400: "malformed", 401: "not-authenticated", 403: "forbidden", 405: "method-not-allowed"}
-        code = codes.get(error.status_code, str(error.default_code).replace("_", "-"))
-        body = problem(error.status_code, code, HTTPStatus(error.status_code).phrase, str(error.detail))
+        code = _CODE_OF_STATUS.get(error.status_code, "malformed")
+        title = ERROR_TYPES[code].title
+        body = problem(error.status_code, code, title, str(error.detail))
         if challenge := getattr(error, "auth_header", None):
             headers["WWW-Authenticate"] = challenge
-        if wait := getattr(error, "wait", None):
-            headers["Retry-After"] = str(int(wait))
     else:
         return None
     return Response(body, status=body["status"], headers=headers, content_type=MEDIA_TYPE)
@@ -67,7 +70,31 @@ def flatten(detail: Any, path: str = "") -> dict[str, list[str]]:
     return {path: [str(text) for text in (detail if isinstance(detail, list) else [detail])]}
 
 
-def no_such_path(request) -> JsonResponse:
+def no_such_path(request: HttpRequest, path: str = "") -> JsonResponse:
     """Answer for paths under /api/ that do not exist."""
-    body = problem(404, "not-found", "Not found", f"There is nothing at {request.path}; see /api/v1/docs.")
-    return JsonResponse(body, status=404, content_type=MEDIA_TYPE)
+    return _json(_of_code("not-found", f"There is nothing at {request.path}; see /api/v1/docs."))
+
+
+def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
+    """Answer what could not be read, as the door that was asked answers."""
+    if request.path.startswith("/api/"):
+        return _json(_of_code("malformed", "The request could not be read."))
+    return defaults.bad_request(request, exception, template_name="errors/400.html")
+
+
+def server_error(request: HttpRequest) -> HttpResponse:
+    """Answer for a fault of ours, as the door that was asked answers."""
+    if request.path.startswith("/api/"):
+        return _json(
+            _of_code("internal", "This is a fault of ours and has been logged; nothing was changed.")
+        )
+    return defaults.server_error(request, template_name="errors/500.html")
+
+
+def _of_code(code: str, detail: str, **extra: Any) -> dict[str, Any]:
+    kind = ERROR_TYPES[code]
+    return problem(kind.status, code, kind.title, detail, **extra)
+
+
+def _json(body: dict[str, Any]) -> JsonResponse:
+    return JsonResponse(body, status=body["status"], content_type=MEDIA_TYPE)

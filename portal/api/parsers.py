@@ -19,11 +19,13 @@ class StrictJSONParser(JSONParser):
     strict = True
 
     def parse(self, stream, media_type=None, parser_context=None):
-        request = (parser_context or {}).get("request")
-        length = int(request.META.get("CONTENT_LENGTH") or 0) if request else 0
+        length = int(parser_context["request"].META.get("CONTENT_LENGTH") or 0)
         if length > LARGEST_BODY:
             raise BodyTooLarge(f"The body has {length} bytes; at most {LARGEST_BODY} are read.")
-        data = super().parse(stream, media_type, parser_context)
+        try:
+            data = super().parse(stream, media_type, parser_context)
+        except RecursionError as error:
+            raise ParseError("The body is nested too deeply.") from error
         if not isinstance(data, dict):
             raise ParseError("The body must be a JSON object, for instance {}.")
         return data

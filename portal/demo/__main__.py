@@ -23,6 +23,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="make demo", description=__doc__)
     parser.add_argument("--exit", action="store_true", help="stop everything after the last step")
     parser.add_argument("--json", action="store_true", help="print the table as one JSON object on the last line")
+    parser.add_argument("--idle", action="store_true", help="start everything and carry out nothing")
     parser.add_argument("--verbose", action="store_true", help="show the output of all processes")
     parser.add_argument("--data-dir", help="where everything is kept (default: $BERTH_DATA_DIR or ./.berth)")
     options = parser.parse_args()
@@ -56,7 +57,7 @@ def main() -> int:
                 "STATIC_ROOT": str(data_dir.folder("static")),
                 "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH", "")])),
             },
-            on_ready=carry_out,
+            on_ready=None if options.idle else carry_out,
             quiet=not options.verbose,
             say=report.progress,
         )

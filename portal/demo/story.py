@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import datetime as dt
 import re
 import time
 import uuid
@@ -16,7 +17,7 @@ import openai
 from portal.demo import accounts
 
 ENDPOINT = "guide"
-PROMPT = "What does an SLO class promise?"
+PROMPT = "What is an SLO class?"
 PATIENCE_S = 90.0
 
 
@@ -90,7 +91,7 @@ def tell(environment: Mapping[str, str], *, say: Callable[[str], None]) -> Told:
             told.endpoint = endpoint["name"]
         with _step("A real tritonserver comes up", say, "worker", "models", "beat"):
             endpoint = _await_ready(client, endpoint["id"])
-            told.seconds_to_ready = endpoint["seconds_to_ready"]
+            told.seconds_to_ready = _seconds(endpoint["created_at"], endpoint["ready_at"])
         with _step("Talk to it with the openai package", say, "gateway", "models"):
             key = _post(
                 client, "/api/v1/keys", {"name": "demo", "scope": "inference", "project": "assistant"}
@@ -155,10 +156,10 @@ def _await_ready(client: httpx.Client, endpoint_id: str) -> dict[str, Any]:
     def ready() -> bool:
         seen.update(_get(client, f"/api/v1/endpoints/{endpoint_id}"))
         if seen["state"] == "failed":
-            raise RuntimeError(f"the endpoint failed: {seen['state_reason']}")
+            raise RuntimeError(f"the endpoint failed: {seen['reason']}")
         return seen["state"] == "ready"
 
-    _wait(ready, lambda: f"it is still {seen.get('state')}: {seen.get('state_reason')}", every_s=0.2)
+    _wait(ready, lambda: f"it is still {seen.get('state')}: {seen.get('reason')}", every_s=0.2)
     return seen
 
 
@@ -172,7 +173,7 @@ def _talk(told: Told, gateway: str, key: str) -> tuple[int, int, int]:
         model=ENDPOINT,
         messages=[{"role": "user", "content": PROMPT}],
         max_tokens=60,
-        temperature=0.3,
+        temperature=0,
         seed=7,
         stream=True,
         stream_options={"include_usage": True},
@@ -204,21 +205,25 @@ def _await_usage(client: httpx.Client, endpoint_id: str, sent: tuple[int, int, i
     seen: dict[str, Any] = {}
 
     def accounted() -> bool:
-        costs = _get(client, "/api/v1/costs")
-        line = next((line for line in costs["endpoints"] if line["endpoint_id"] == endpoint_id), None)
-        seen.update(line or {})
-        return line is not None and (line["requests"], line["input_tokens"], line["output_tokens"]) >= sent
+        line = _cost_line(client, endpoint_id)
+        seen.update(line)
+        names = ("requests", "input_tokens", "output_tokens")
+        return all(line.get(name, 0) >= wanted for name, wanted in zip(names, sent, strict=True))
 
     _wait(accounted, lambda: f"sent {sent}, accounted for {seen}")
 
 
 def _tell_money(client: httpx.Client, told: Told, endpoint_id: str) -> None:
-    costs = _get(client, "/api/v1/costs")
-    line = next(line for line in costs["endpoints"] if line["endpoint_id"] == endpoint_id)
+    cost = _cost_line(client, endpoint_id)
     statement = _get(client, "/api/v1/statements/current")
-    told.currency = costs["currency"]
-    told.usage_cost, told.allocation_cost = line["usage_cost"], line["allocation_cost"]
+    told.currency = statement["currency"]
+    told.usage_cost, told.allocation_cost = cost["usage"], cost["allocation"]
     told.statement_total, told.statement_lines = statement["total"], len(statement["lines"])
+
+
+def _cost_line(client: httpx.Client, endpoint_id: str) -> dict[str, Any]:
+    lines = _get(client, "/api/v1/costs")["endpoints"]
+    return next((line["cost"] for line in lines if line["endpoint_id"] == endpoint_id), {})
 
 
 def _answers(url: str) -> bool:
@@ -258,6 +263,10 @@ def _step(title: str, say: Callable[[str], None], *logs: str) -> Iterator[None]:
         yield
     except (RuntimeError, httpx.HTTPError, openai.OpenAIError, KeyError, StopIteration) as error:
         raise StepFailed(title, f"{type(error).__name__}: {error}", logs) from error
+
+
+def _seconds(start: str, end: str) -> float:
+    return (dt.datetime.fromisoformat(end) - dt.datetime.fromisoformat(start)).total_seconds()
 
 
 def _short(amount: str) -> str:

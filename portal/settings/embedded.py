@@ -10,6 +10,9 @@ from embedded import up
 
 for _name, _value in up.environment().items():
     os.environ.setdefault(_name, _value)
+for _name, _port in (("PORTAL_PUBLIC_URL", "WEB_PORT"), ("GATEWAY_PUBLIC_URL", "GATEWAY_PORT")):
+    if _port in os.environ:
+        os.environ.setdefault(_name, f"http://127.0.0.1:{os.environ[_port]}")
 
 from portal.settings import env  # noqa: E402
 from portal.settings.base import *  # noqa: E402, F403
@@ -24,3 +27,5 @@ DATABASES = {
 ALLOWED_HOSTS = ["localhost", "127.0.0.1", "[::1]", *env.words("ALLOWED_HOSTS")]
 # Plain http on loopback; nothing here is meant to be reached from outside.
 SILENCED_SYSTEM_CHECKS = ["security.W004", "security.W008", "security.W012", "security.W016"]
+
+EMBEDDED_GATEWAY_TOKEN = env.text("BERTH_GATEWAY_TOKEN")

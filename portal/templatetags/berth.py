@@ -1,5 +1,137 @@
-"""Template tags and filters of the pages."""
+"""Filters of the pages, built in to every template: money, counts, sizes and times in people's words."""
+
+from __future__ import annotations
+
+import datetime as dt
+from decimal import Decimal, InvalidOperation
+from typing import Any
 
 from django import template
+from django.utils import timezone
 
 register = template.Library()
+
+DASH = "–"
+_STEPS = ((Decimal(10**9), "B"), (Decimal(10**6), "M"), (Decimal(10**3), "k"))
+_ACRONYMS = {"ttft": "TTFT", "itl": "ITL", "gpu": "GPU", "gpus": "GPUs", "slo": "SLO"}
+
+
+@register.filter
+def money(amount: Any, currency: str = "") -> str:
+    """Write an amount of money: two decimals, four below a unit, more where that would read as nothing.
+
+    ``{{ 12.5|money:"EUR" }}`` gives ``12.50 EUR``; None gives a dash.
+    """
+    value = _decimal(amount)
+    if value is None:
+        return DASH
+    size = abs(value)
+    if size == 0 or size >= 1:
+        text = f"{value:,.2f}"
+    elif size >= Decimal("0.0001"):
+        text = f"{value:.4f}"
+    else:
+        text = f"{value:.2g}" if size < Decimal("0.000001") else f"{value:.6f}"
+    return f"{text} {currency}".strip()
+
+
+@register.filter
+def count(number: Any) -> str:
+    """Write a whole number in full with thousands apart: ``12,345``."""
+    value = _decimal(number)
+    return DASH if value is None else f"{value:,.0f}"
+
+
+@register.filter
+def short(number: Any) -> str:
+    """Write a number in three digits or so: ``950``, ``12.3k``, ``4.5M``."""
+    value = _decimal(number)
+    if value is None:
+        return DASH
+    for step, letter in _STEPS:
+        # 999,950 would be written as 1000k
+        if abs(value) >= step * Decimal("0.99995"):
+            return f"{_trimmed(value / step, 1)}{letter}"
+    return _trimmed(value, 1)
+
+
+@register.filter
+def decimals(number: Any, places: int = 2) -> str:
+    """Write a number with at most ``places`` decimals and no trailing zeros."""
+    value = _decimal(number)
+    return DASH if value is None else _trimmed(value, int(places))
+
+
+@register.filter
+def percent(share: Any, places: int = 1) -> str:
+    """Write a share of 1 as percent: 0.995 gives ``99.5 %``."""
+    value = _decimal(share)
+    return DASH if value is None else f"{_trimmed(value * 100, int(places))} %"
+
+
+@register.filter
+def ms(milliseconds: Any) -> str:
+    """Write a time in milliseconds as ``40 ms`` or, from a second on, ``1.5 s``."""
+    value = _decimal(milliseconds)
+    if value is None:
+        return DASH
+    if value >= 1000:
+        return f"{_trimmed(value / 1000, 2)} s"
+    return f"{_trimmed(value, 1 if value < 10 else 0)} ms"
+
+
+@register.filter
+def gib(size: Any) -> str:
+    """Write a size in GiB: ``15.0 GiB``."""
+    value = _decimal(size)
+    return DASH if value is None else f"{value:.1f} GiB"
+
+
+@register.filter
+def since(moment: dt.datetime | None) -> str:
+    """Write how long ago something was in its largest unit: ``12 s``, ``5 min``, ``3 h``, ``2 d``."""
+    return DASH if moment is None else duration(timezone.now() - moment)
+
+
+@register.filter
+def duration(length: dt.timedelta | float | None) -> str:
+    """Write a length of time, also one in seconds, in its largest unit: ``12 s``, ``5 min``, ``3 h``."""
+    if length is None:
+        return DASH
+    seconds = length.total_seconds() if isinstance(length, dt.timedelta) else float(length)
+    for unit, name in ((86_400, "d"), (3_600, "h"), (60, "min")):
+        if seconds >= 2 * unit:
+            return f"{seconds / unit:.0f} {name}"
+    return f"{max(seconds, 0):.0f} s"
+
+
+@register.filter
+def residency(demand: str) -> str:
+    """Write a residency demand: ``zone:EU`` gives ``Zone EU``."""
+    kind, _, place = str(demand).partition(":")
+    return "Anywhere" if kind == "global" else f"{kind.capitalize()} {place}"
+
+
+@register.filter
+def words(code: str) -> str:
+    """Write a code such as ``slo_class`` or ``us-east`` as words: ``SLO class``."""
+    parts = str(code).replace("_", " ").replace("-", " ").split()
+    if not parts:
+        return ""
+    text = " ".join(_ACRONYMS.get(part.lower(), part) for part in parts)
+    return text[0].upper() + text[1:]
+
+
+def _decimal(number: Any) -> Decimal | None:
+    if number is None or number == "":
+        return None
+    try:
+        value = number if isinstance(number, Decimal) else Decimal(str(number))
+    except InvalidOperation:
+        return None
+    return value if value.is_finite() else None
+
+
+def _trimmed(value: Decimal, places: int) -> str:
+    text = f"{value:,.{places}f}"
+    return text.rstrip("0").rstrip(".") if "." in text else text

@@ -8,8 +8,6 @@ error undoes all of it.
 from __future__ import annotations
 
 import contextlib
-import dataclasses
-import uuid
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -20,24 +18,7 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from tenants import roles, scope
-from tenants.models import User
-
-
-@dataclasses.dataclass(frozen=True)
-class Caller:
-    """Who asks: what authentication puts into ``request.auth``.
-
-    ``principal`` is the key's or the person's id; ``actor`` how the history names them.
-    """
-
-    tenant_id: uuid.UUID
-    role: str
-    principal: str
-    actor: str
-    user: User | None = None
-
-    def may(self, action: roles.Action) -> bool:
-        return roles.allows(self.role, action)
+from tenants.api.caller import Caller
 
 
 class TenantScoped(APIView):
@@ -49,7 +30,7 @@ class TenantScoped(APIView):
 
     role_actions: ClassVar[Mapping[str, roles.Action]] = {}
     default_role_action: ClassVar[roles.Action] = roles.Action.VIEW
-    metadata_class = None
+    http_method_names: ClassVar[list[str]] = ["get", "post", "put", "patch", "delete", "head"]
 
     def dispatch(self, request, *args, **kwargs):
         with contextlib.ExitStack() as self._scopes:
@@ -117,14 +98,20 @@ class TenantViewSet(TenantScoped, viewsets.GenericViewSet):
         Raises:
             ValidationError: a field is wrong, missing or unknown.
         """
-        serializer = serializer_class(data=self.request.data, context=self.get_serializer_context(), **options)
+        serializer = serializer_class(
+            data=self.request.data, context=self.get_serializer_context(), **options
+        )
         serializer.is_valid(raise_exception=True)
         return serializer.validated_data
 
-    def shown(self, serializer_class, instance, *, code: int = status.HTTP_200_OK, **headers: str) -> Response:
+    def shown(
+        self, serializer_class, instance, *, code: int = status.HTTP_200_OK, **headers: str
+    ) -> Response:
         """Answer with an object."""
         data = serializer_class(instance, context=self.get_serializer_context()).data
-        return Response(data, status=code, headers={name.replace("_", "-"): text for name, text in headers.items()})
+        return Response(
+            data, status=code, headers={name.replace("_", "-"): text for name, text in headers.items()}
+        )
 
     def created(self, serializer_class, instance) -> Response:
         """Answer 201 with the object and, in ``Location``, where it lives."""

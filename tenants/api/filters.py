@@ -30,5 +30,7 @@ def refuse_unknown_parameters(request, known: list[str]) -> None:
         names = ", ".join(known)
         raise Invalid(
             f"There is no parameter {unknown[0]!r} here; known are {names}.",
-            errors={name: [f"There is no such parameter here. Known parameters: {names}."] for name in unknown},
+            errors={
+                name: [f"There is no such parameter here. Known parameters: {names}."] for name in unknown
+            },
         )

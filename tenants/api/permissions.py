@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from rest_framework.permissions import BasePermission
 
-from tenants.api.base import Caller
+from tenants.api.caller import Caller
 from tenants.errors import Forbidden
 
 
@@ -18,6 +18,6 @@ class RolePermission(BasePermission):
         action = view.needed_role_action()
         if not caller.may(action):
             raise Forbidden(
-                f"The role {caller.role} may not {action.replace('-', ' ')}; ask an owner or admin of the tenant."
+                f"The role {caller.role} may not {action.replace('-', ' ')}; ask an owner or admin."
             )
         return True

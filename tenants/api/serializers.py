@@ -96,5 +96,7 @@ class KeyCreate(StrictSerializer):
     def validate(self, values):
         wrong = "role" if values["scope"] == KeyScope.INFERENCE else "project"
         if wrong in values:
-            raise serializers.ValidationError({wrong: [f"A key with scope {values['scope']} has no {wrong}."]})
+            raise serializers.ValidationError(
+                {wrong: [f"A key with scope {values['scope']} has no {wrong}."]}
+            )
         return values

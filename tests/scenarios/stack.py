@@ -38,20 +38,10 @@ class Stack:
     """A running Berth in a data folder of its own. Everything it does ends with :meth:`stop`."""
 
     def __init__(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
         self.data_dir = DataDir(folder)
         self.log = folder / "up.log"
-        manage = f"{sys.executable} manage.py"
-        command = [
-            sys.executable, "-m", "embedded", "--data-dir", str(folder), "up",
-            "--procfile", str(ROOT / "Procfile"),
-            "--prepare", f"{manage} migrate -v0",
-            "--prepare", f"{manage} collectstatic --noinput -v0",
-            "--prepare", f"{manage} seed_demo -v0",
-            "--env", "DJANGO_SETTINGS_MODULE=portal.settings.embedded",
-            "--env", f"BERTH_GATEWAY_NAME={accounts.GATEWAY}",
-            "--env", f"BERTH_GATEWAY_REGION={accounts.GATEWAY_REGION}",
-            "--env", f"STATIC_ROOT={folder / 'static'}",
-        ]  # fmt: skip
+        command = [sys.executable, "-m", "portal.demo", "--idle", "--verbose", "--data-dir", str(folder)]
         environment = {
             name: value
             for name, value in os.environ.items()
@@ -175,7 +165,7 @@ class Session:
             seen.update(self.endpoint(endpoint_id))
             return seen["state"] == state
 
-        wait(there, seconds, lambda: f"wanted {state}, it is {seen.get('state')}: {seen.get('state_reason')}")
+        wait(there, seconds, lambda: f"wanted {state}, it is {seen.get('state')}: {seen.get('reason')}")
         return seen
 
     def inference_key(self) -> str:

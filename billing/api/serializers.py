@@ -1,0 +1,156 @@
+"""Usage, costs, statements and prices as JSON. Amounts are decimal strings."""
+
+from __future__ import annotations
+
+from rest_framework import serializers
+
+from billing.costs import PLACES
+from billing.models import Allocation, Price, Statement, StatementLine
+
+
+def _money(**options) -> serializers.DecimalField:
+    return serializers.DecimalField(max_digits=30, decimal_places=PLACES, **options)
+
+
+class UsagePointSerializer(serializers.Serializer):
+    """One bucket of one group. input_tokens include cached_tokens."""
+
+    bucket = serializers.DateTimeField(help_text="Where the bucket begins.")
+    group = serializers.CharField(help_text="Id or name of the group, empty without group_by.")
+    label = serializers.CharField()
+    requests = serializers.IntegerField()
+    completed = serializers.IntegerField(help_text="Requests that were answered to the end.")
+    input_tokens = serializers.IntegerField()
+    output_tokens = serializers.IntegerField()
+    cached_tokens = serializers.IntegerField()
+    ttft_p50_ms = serializers.FloatField(allow_null=True, help_text="Time to first token, estimated.")
+    ttft_p95_ms = serializers.FloatField(allow_null=True)
+
+
+class UsageSerializer(serializers.Serializer):
+    """Usage over time; buckets without usage are left out."""
+
+    start = serializers.DateTimeField()
+    end = serializers.DateTimeField()
+    bucket_width = serializers.CharField()
+    results = UsagePointSerializer(many=True)
+
+
+class CostSerializer(serializers.Serializer):
+    """Quantities and what they cost on both bases. input_tokens include cached_tokens."""
+
+    gpu_hours = _money()
+    allocation = _money(help_text="GPU time held, at the price of the GPU: what is charged.")
+    usage = _money(help_text="Tokens at the price book, to compare with.")
+    requests = serializers.IntegerField()
+    input_tokens = serializers.IntegerField()
+    output_tokens = serializers.IntegerField()
+    cached_tokens = serializers.IntegerField()
+    allocation_per_million_tokens = _money(allow_null=True)
+
+
+class ProjectCostSerializer(serializers.Serializer):
+    """A project's cost."""
+
+    project_id = serializers.UUIDField()
+    project = serializers.CharField()
+    cost = CostSerializer()
+
+
+class EndpointCostSerializer(ProjectCostSerializer):
+    """An endpoint's cost; endpoint_id is null for requests that named no endpoint."""
+
+    endpoint_id = serializers.UUIDField(allow_null=True)
+    endpoint = serializers.CharField()
+    model = serializers.CharField()
+    slo_class = serializers.CharField()
+
+
+class CostSummarySerializer(serializers.Serializer):
+    """What a period cost."""
+
+    start = serializers.DateTimeField()
+    end = serializers.DateTimeField()
+    currency = serializers.CharField()
+    total = CostSerializer()
+    projects = ProjectCostSerializer(many=True)
+    endpoints = EndpointCostSerializer(many=True)
+    idle_share = serializers.DecimalField(
+        max_digits=5,
+        decimal_places=4,
+        allow_null=True,
+        help_text="GPU time in hours without a request, 0..1.",
+    )
+    unpriced = serializers.ListField(
+        child=serializers.CharField(), help_text="What has no price and counts as 0."
+    )
+
+
+class DailyCostSerializer(serializers.Serializer):
+    """The cost of one UTC day."""
+
+    day = serializers.DateField()
+    group = serializers.CharField()
+    label = serializers.CharField()
+    cost = CostSerializer()
+
+
+class DailyCostsSerializer(serializers.Serializer):
+    start = serializers.DateTimeField()
+    end = serializers.DateTimeField()
+    currency = serializers.CharField()
+    results = DailyCostSerializer(many=True)
+
+
+class StatementSerializer(serializers.ModelSerializer):
+    """A month's chargeback."""
+
+    month = serializers.DateField(format="%Y-%m")
+
+    class Meta:
+        model = Statement
+        fields = ["id", "month", "state", "currency", "period_start", "period_end", "total", "computed_at"]
+
+
+class StatementLineSerializer(serializers.ModelSerializer):
+    """A quantity of one thing for one endpoint. how lists the products that make up the amount."""
+
+    how = serializers.ListField(child=serializers.DictField())
+
+    class Meta:
+        model = StatementLine
+        fields = [
+            "position", "project_id", "endpoint_id", "endpoint_name", "sku", "description", "basis",
+            "charged", "quantity", "unit", "unit_price", "amount", "how",
+        ]  # fmt: skip
+
+
+class StatementDetailSerializer(StatementSerializer):
+    """A month's chargeback with its lines; the charged ones add up to the total."""
+
+    lines = StatementLineSerializer(many=True)
+
+    class Meta(StatementSerializer.Meta):
+        fields = [*StatementSerializer.Meta.fields, "lines"]
+
+
+class PriceSerializer(serializers.ModelSerializer):
+    """What one GPU-hour or a million tokens cost from a moment on; an empty selector holds for all."""
+
+    class Meta:
+        model = Price
+        fields = [
+            "id", "kind", "gpu_type", "region", "model", "slo_class", "amount", "currency", "effective_from",
+            "note",
+        ]  # fmt: skip
+
+
+class AllocationSerializer(serializers.ModelSerializer):
+    """GPUs held by one replica; ended_at is null while they are."""
+
+    class Meta:
+        model = Allocation
+        fields = [
+            "id", "project_id", "endpoint_id", "revision_id", "replica_id", "cluster", "region", "gpu_type",
+            "gpus", "started_at", "ended_at",
+        ]  # fmt: skip

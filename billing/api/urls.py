@@ -1,0 +1,28 @@
+"""Paths of the billing room under /api/v1."""
+
+from django.urls import path
+
+from billing.api.views import (
+    AllocationViewSet,
+    CostView,
+    DailyCostView,
+    PriceViewSet,
+    StatementViewSet,
+    UsageView,
+)
+
+READ_LIST, READ_ONE = {"get": "list"}, {"get": "retrieve"}
+
+urlpatterns = [
+    path("usage", UsageView.as_view()),
+    path("costs", CostView.as_view()),
+    path("costs/daily", DailyCostView.as_view()),
+    path("statements", StatementViewSet.as_view(READ_LIST)),
+    path("statements/current", StatementViewSet.as_view({"get": "current"})),
+    path("statements/<uuid:id>", StatementViewSet.as_view(READ_ONE)),
+    path("statements/<uuid:id>/csv", StatementViewSet.as_view({"get": "csv"})),
+    path("prices", PriceViewSet.as_view(READ_LIST)),
+    path("prices/<uuid:id>", PriceViewSet.as_view(READ_ONE)),
+    path("allocations", AllocationViewSet.as_view(READ_LIST)),
+    path("allocations/<uuid:id>", AllocationViewSet.as_view(READ_ONE)),
+]

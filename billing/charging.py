@@ -1,0 +1,81 @@
+"""Prices on quantities that the database summed: one step of a charge for each."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime as dt
+from collections.abc import Iterator
+from decimal import Decimal
+from fractions import Fraction
+
+from billing.prices import PriceBook
+from billing.quantities import Held, Used
+from billing.rating.charges import ONE, Step, Tokens
+from billing.rating.prices import PriceKind, Subject
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Rated:
+    """A quantity of one kind with its price; ``step`` is None where the list holds no price for it."""
+
+    kind: PriceKind
+    subject: Subject
+    quantity: Decimal
+    step: Step | None
+
+    @property
+    def exact(self) -> Fraction:
+        """The exact amount, 0 without a price."""
+        return self.step.exact if self.step else Fraction(0)
+
+    @property
+    def missing(self) -> str:
+        """Say which price is missing, empty if none is."""
+        return "" if self.step else f"no {self.kind} price for {self.subject}"
+
+
+def rate_held(book: PriceBook, held: Held) -> Rated:
+    """Price GPU time within whose interval no price changes."""
+    subject = Subject(gpu_type=held.gpu_type, region=held.region)
+    return _rated(book, PriceKind.GPU_HOUR, subject, held.gpu_seconds, held.start, held.end)
+
+
+def rate_used(book: PriceBook, used: Used) -> Iterator[Rated]:
+    """Price the tokens of whole hours: uncached input, output and cached input, where there are any."""
+    subject = Subject(model=used.model, slo_class=used.slo_class)
+    tokens = Tokens.reported(
+        prompt=used.input_tokens, completion=used.output_tokens, cached=used.cached_tokens
+    )
+    for kind, count in (
+        (PriceKind.INPUT_TOKENS, tokens.input),
+        (PriceKind.OUTPUT_TOKENS, tokens.output),
+        (PriceKind.CACHED_TOKENS, tokens.cached),
+    ):
+        if count:
+            yield _rated(book, kind, subject, Decimal(count), used.start, used.end)
+
+
+def _rated(
+    book: PriceBook,
+    kind: PriceKind,
+    subject: Subject,
+    quantity: Decimal,
+    start: dt.datetime,
+    end: dt.datetime,
+) -> Rated:
+    # Tokens are known by the hour: a first price that begins within an hour holds for all of it.
+    begins = book.begins(kind, subject)
+    if begins is None or begins >= end:
+        return Rated(kind=kind, subject=subject, quantity=quantity, step=None)
+    price = book.price_of(kind, max(start, begins), subject)
+    step = Step(
+        price_id=price.id,
+        unit=kind.unit,
+        quantity=quantity,
+        unit_price=price.amount,
+        per=kind.per,
+        factor=ONE,
+        start=start,
+        end=end,
+    )
+    return Rated(kind=kind, subject=subject, quantity=quantity, step=step)

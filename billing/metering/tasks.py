@@ -1,0 +1,20 @@
+"""Periodic metering: rollups and partitions."""
+
+from __future__ import annotations
+
+from celery import shared_task
+from django.utils import timezone
+
+from billing.metering import partitions, rollups
+
+
+@shared_task(name="billing.metering.tasks.roll_up")
+def roll_up() -> int:
+    """Count new segments into hours and days; return how many."""
+    return rollups.roll_up(wait=False)
+
+
+@shared_task(name="billing.metering.tasks.keep_partitions")
+def keep_partitions() -> int:
+    """Make the day partitions of the coming week; return how many were missing."""
+    return partitions.keep_partitions(today=timezone.now().date())

@@ -1,0 +1,159 @@
+"""Endpoints: plan, order, read, scale, pause, resume, delete."""
+
+from __future__ import annotations
+
+import django_filters
+from django.db.models import QuerySet
+from drf_spectacular.utils import OpenApiParameter, extend_schema
+from rest_framework import status
+from rest_framework.response import Response
+
+from clusters.api.serializers import (
+    EndpointChange,
+    EndpointDetailSerializer,
+    EndpointOrder,
+    EndpointSerializer,
+    EventSerializer,
+    LogQuery,
+    LogSerializer,
+    PlanRequest,
+    PlanSerializer,
+    RevisionDetailSerializer,
+)
+from clusters.endpoints import selectors, services
+from clusters.models import Endpoint, EndpointState
+from tenants.api.base import ReadOnlyTenantViewSet
+from tenants.api.filters import PAGING, refuse_unknown_parameters
+from tenants.api.idempotency import idempotent
+from tenants.api.preconditions import etag, wanted_version
+from tenants.models import Tenant
+from tenants.roles import Action
+
+IF_MATCH = OpenApiParameter(
+    "If-Match", str, OpenApiParameter.HEADER, description="ETag of the version the change is meant for."
+)
+
+
+class EndpointFilter(django_filters.FilterSet):
+    state = django_filters.MultipleChoiceFilter(
+        choices=EndpointState.choices, help_text="Repeat for several; deleted ones are listed only by this."
+    )
+    project = django_filters.CharFilter(field_name="project__slug", help_text="Slug of the project.")
+    model = django_filters.CharFilter(field_name="model__name", help_text="Name of the catalog model.")
+    name = django_filters.CharFilter(field_name="name", lookup_expr="iexact")
+
+    def filter_queryset(self, queryset: QuerySet) -> QuerySet:
+        rows = super().filter_queryset(queryset)
+        return rows if self.form.cleaned_data.get("state") else rows.live()
+
+
+@extend_schema(tags=["endpoints"])
+class EndpointViewSet(ReadOnlyTenantViewSet):
+    """What the tenant ordered, and how it stands."""
+
+    model = Endpoint
+    serializer_class = EndpointSerializer
+    filterset_class = EndpointFilter
+    role_actions = dict.fromkeys(("create", "partial_update", "destroy", "pause", "resume"), Action.ORDER)
+
+    def rows(self):
+        return selectors.endpoint_list() if self.action == "list" else selectors.endpoint_detail()
+
+    @extend_schema(responses=EndpointDetailSerializer)
+    def retrieve(self, request, id) -> Response:
+        """One endpoint with all that is known of it. The ETag is for If-Match."""
+        return self._answer(self.get_object())
+
+    @extend_schema(request=EndpointOrder, responses={201: EndpointDetailSerializer})
+    @idempotent
+    def create(self, request) -> Response:
+        """Order an endpoint. Where only free GPUs are wanting it is accepted and waits for them."""
+        order = self.validated(EndpointOrder)
+        endpoint = services.endpoint_order(**order, actor=self.caller.actor, created_by=self.caller.user)
+        response = self.created(EndpointDetailSerializer, self.get_queryset().get(id=endpoint.id))
+        response["ETag"] = etag(endpoint.generation)
+        return response
+
+    @extend_schema(request=PlanRequest, responses=PlanSerializer, operation_id="endpoints_plan")
+    def plan(self, request) -> Response:
+        """Plan an order without placing it. That it cannot be placed is an answer too, not an error."""
+        order = self.validated(PlanRequest)
+        plan = services.endpoint_quote(terms=order["terms"])
+        answer = {
+            **plan.to_document(),
+            "currency": Tenant.objects.get(id=self.caller.tenant_id).currency,
+            "quota": selectors.quota_effect(plan),
+        }
+        return self.shown(PlanSerializer, answer)
+
+    @extend_schema(request=EndpointChange, responses=EndpointDetailSerializer, parameters=[IF_MATCH])
+    def partial_update(self, request, id) -> Response:
+        """Change the number of replicas."""
+        return self._change(services.endpoint_scale, **self.validated(EndpointChange))
+
+    @extend_schema(responses={202: EndpointDetailSerializer}, parameters=[IF_MATCH])
+    def destroy(self, request, id) -> Response:
+        """Ask for its end. It is gone, and costs nothing more, when its cluster shows its GPUs released."""
+        return self._change(services.endpoint_delete, code=status.HTTP_202_ACCEPTED)
+
+    @extend_schema(
+        request=None,
+        responses=EndpointDetailSerializer,
+        parameters=[IF_MATCH],
+        operation_id="endpoints_pause",
+    )
+    def pause(self, request, id) -> Response:
+        """Stop its engines and release its GPUs, keeping the order."""
+        return self._change(services.endpoint_pause)
+
+    @extend_schema(
+        request=None,
+        responses=EndpointDetailSerializer,
+        parameters=[IF_MATCH],
+        operation_id="endpoints_resume",
+    )
+    def resume(self, request, id) -> Response:
+        """Serve again, planned afresh against today's capacity and prices."""
+        return self._change(services.endpoint_resume)
+
+    @extend_schema(responses=EventSerializer(many=True), operation_id="endpoints_events", filters=False)
+    def events(self, request, id) -> Response:
+        """What people did and what the reconciler saw change, newest first."""
+        return self._page(EventSerializer, selectors.endpoint_history(self.get_object()))
+
+    @extend_schema(
+        responses=RevisionDetailSerializer(many=True), operation_id="endpoints_revisions", filters=False
+    )
+    def revisions(self, request, id) -> Response:
+        """Its revisions with the whole plan of each, newest first."""
+        return self._page(RevisionDetailSerializer, selectors.endpoint_revisions(self.get_object()))
+
+    @extend_schema(parameters=[LogQuery], responses=LogSerializer, operation_id="endpoints_logs")
+    def logs(self, request, id) -> Response:
+        """The last lines of an engine's own log. Request texts are never in it."""
+        endpoint = self.get_object()
+        query = LogQuery(data=request.query_params.dict())
+        query.is_valid(raise_exception=True)
+        asked = query.validated_data
+        tail = selectors.endpoint_logs(endpoint, replica_id=asked["replica"], lines=asked["lines"])
+        return self.shown(LogSerializer, {"replica": tail.replica, "lines": tail.text.splitlines()})
+
+    def _change(self, service, *, code: int = status.HTTP_200_OK, **wishes) -> Response:
+        endpoint = self.get_object()
+        service(
+            endpoint=endpoint,
+            actor=self.caller.actor,
+            if_generation=wanted_version(self.request, endpoint.generation),
+            **wishes,
+        )
+        return self._answer(self.get_object(), code=code)
+
+    def _answer(self, endpoint: Endpoint, *, code: int = status.HTTP_200_OK) -> Response:
+        return self.shown(EndpointDetailSerializer, endpoint, code=code, ETag=etag(endpoint.generation))
+
+    def _page(self, serializer_class, rows: QuerySet) -> Response:
+        refuse_unknown_parameters(self.request, PAGING)
+        page = self.paginate_queryset(rows)
+        return self.get_paginated_response(
+            serializer_class(page, many=True, context=self.get_serializer_context()).data
+        )

@@ -1,0 +1,94 @@
+"""Reading the estate across tenants, for operators: who is on which node, who holds how much, what went silent."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime as dt
+import uuid
+from collections import Counter, defaultdict
+from typing import Final
+
+from billing.prices import price_book
+from billing.rating.prices import MissingPrice
+from clusters.inventory.capacity import PoolCapacity
+from clusters.models import Gateway, NodePool, Reservation
+from tenants import scope
+
+#: A gateway asks for news at least once a minute; after two it is silent.
+SILENT_AFTER: Final = dt.timedelta(minutes=2)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Holder:
+    """An endpoint and the GPUs it holds on one node."""
+
+    endpoint_id: uuid.UUID
+    endpoint: str
+    tenant: str
+    gpus: int
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class NodeUse:
+    """One node of a pool: all its GPUs, those held, those kept in reserve, those free."""
+
+    index: int
+    total: int
+    held: int
+    reserve: int
+    free: int
+    holders: tuple[Holder, ...]
+
+
+def node_uses(capacity: PoolCapacity) -> list[NodeUse]:
+    """Give the nodes of a pool with who holds GPUs there; one query."""
+    holders: dict[int, Counter] = defaultdict(Counter)
+    with scope.platform("who holds GPUs on the nodes of a pool"):
+        rows = Reservation.objects.filter(pool=capacity.pool, released_at=None).select_related("endpoint__tenant")
+        for row in rows:
+            for node in row.nodes:
+                holders[node][row.endpoint_id, row.endpoint.name, row.endpoint.tenant.name] += row.gpus_per_replica
+    total = capacity.pool.gpus_per_node
+    nodes = []
+    for index, free in enumerate(capacity.free_per_node):
+        held = sum(holders[index].values())
+        nodes.append(
+            NodeUse(
+                index=index,
+                total=total,
+                held=held,
+                reserve=max(0, total - held - free),
+                free=free,
+                holders=tuple(
+                    Holder(endpoint_id=endpoint_id, endpoint=name, tenant=tenant, gpus=gpus)
+                    for (endpoint_id, name, tenant), gpus in sorted(holders[index].items(), key=lambda row: row[0][1:])
+                ),
+            )
+        )
+    return nodes
+
+
+def gpus_held_by_tenant() -> Counter[uuid.UUID]:
+    """Count the GPUs that each tenant's reservations hold now."""
+    held: Counter[uuid.UUID] = Counter()
+    with scope.platform("GPUs held, by tenant"):
+        for row in Reservation.objects.filter(released_at=None):
+            held[row.tenant_id] += row.gpus
+    return held
+
+
+def unpriced_pools(*, currency: str, now: dt.datetime) -> list[NodePool]:
+    """Give the pools that are not for sale, because their GPU type has no price in their region."""
+    book = price_book(currency)
+    unpriced = []
+    for pool in NodePool.objects.select_related("cluster__region", "gpu_type"):
+        try:
+            book.at("gpu_hour", now, gpu_type=pool.gpu_type.name, region=pool.cluster.region.code)
+        except MissingPrice:
+            unpriced.append(pool)
+    return unpriced
+
+
+def is_silent(gateway: Gateway, now: dt.datetime) -> bool:
+    """Say whether a gateway was not heard of for longer than :data:`SILENT_AFTER`."""
+    return gateway.last_seen_at is None or now - gateway.last_seen_at > SILENT_AFTER

@@ -1,0 +1,120 @@
+"""The gateway's settings: the only module of the gateway that reads the environment."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from urllib.parse import urlsplit
+
+_NAME = re.compile(r"[a-z0-9]([a-z0-9._-]{0,46}[a-z0-9])?")
+_MIB = 1024 * 1024
+
+
+class ConfigurationError(Exception):
+    """A variable of the environment is missing or wrong; the message names it and what it must be."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Config:
+    """Everything one gateway process is told from outside. Durations are seconds."""
+
+    name: str
+    region: str
+    token: str
+    control_plane_url: str
+    host: str
+    port: int
+    data_dir: Path
+    peppers: Mapping[int, bytes]
+    body_limit_bytes: int
+    segment_window_s: float
+    drain_s: float
+    log_level: str
+
+    @property
+    def folder(self) -> Path:
+        """Where this gateway keeps its snapshot, usage log and spool."""
+        return self.data_dir / "gateway" / self.name
+
+
+def read_config(environment: Mapping[str, str] = os.environ) -> Config:
+    """Read the settings from ``environment``.
+
+    Raises:
+        ConfigurationError: a variable is missing or cannot be understood.
+    """
+    reader = _Reader(environment)
+    name = reader.text("BERTH_GATEWAY_NAME")
+    if not _NAME.fullmatch(name):
+        raise ConfigurationError(
+            "BERTH_GATEWAY_NAME must be 1 to 48 of a-z, 0-9, '.', '_', '-', and begin and end with a letter"
+            f" or digit; it is {name!r}."
+        )
+    return Config(
+        name=name,
+        region=reader.text("BERTH_GATEWAY_REGION"),
+        token=reader.text("BERTH_GATEWAY_TOKEN"),
+        control_plane_url=reader.url("BERTH_CONTROL_PLANE_URL"),
+        host=reader.text("BERTH_GATEWAY_HOST", "127.0.0.1"),
+        port=int(reader.number("BERTH_GATEWAY_PORT", 0, low=0, high=65_535, whole=True)),
+        data_dir=Path(reader.text("BERTH_DATA_DIR", ".berth")).absolute(),
+        peppers=reader.peppers("BERTH_KEY_PEPPERS"),
+        body_limit_bytes=int(
+            reader.number("BERTH_GATEWAY_BODY_LIMIT_BYTES", 4 * _MIB, low=1024, high=1024 * _MIB, whole=True)
+        ),
+        segment_window_s=reader.number("BERTH_GATEWAY_SEGMENT_WINDOW_S", 2.0, low=0.05, high=300.0),
+        drain_s=reader.number("BERTH_GATEWAY_DRAIN_S", 25.0, low=0.0, high=3_600.0),
+        log_level=reader.choice("BERTH_GATEWAY_LOG_LEVEL", "INFO", ("DEBUG", "INFO", "WARNING", "ERROR")),
+    )
+
+
+class _Reader:
+    def __init__(self, environment: Mapping[str, str]) -> None:
+        self._environment = environment
+
+    def text(self, name: str, default: str | None = None) -> str:
+        value = self._environment.get(name, "").strip() or default
+        if not value:
+            raise ConfigurationError(f"Set the environment variable {name}.")
+        return value
+
+    def choice(self, name: str, default: str, allowed: tuple[str, ...]) -> str:
+        value = self.text(name, default).upper()
+        if value not in allowed:
+            raise ConfigurationError(f"{name} must be one of {', '.join(allowed)}; it is {value!r}.")
+        return value
+
+    def number(self, name: str, default: float, *, low: float, high: float, whole: bool = False) -> float:
+        text = self.text(name, str(default))
+        try:
+            value = int(text) if whole else float(text)
+        except ValueError:
+            kind = "a whole number" if whole else "a number"
+            raise ConfigurationError(f"{name} must be {kind}; it is {text!r}.") from None
+        if not low <= value <= high:
+            raise ConfigurationError(f"{name} must be from {low} to {high}; it is {text!r}.")
+        return value
+
+    def url(self, name: str) -> str:
+        value = self.text(name).rstrip("/")
+        parts = urlsplit(value)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ConfigurationError(f"{name} must be an http:// or https:// URL; it is {value!r}.")
+        return value
+
+    def peppers(self, name: str) -> dict[int, bytes]:
+        # The value is secret, so that no message may quote it.
+        peppers: dict[int, bytes] = {}
+        for item in self.text(name).split(","):
+            number, _, digits = item.strip().partition(":")
+            try:
+                pepper = bytes.fromhex(digits)
+                peppers[int(number)] = pepper
+            except ValueError:
+                pepper = b""
+            if not pepper:
+                raise ConfigurationError(f"{name} must look like 1:<hex digits>,2:<hex digits>.")
+        return peppers

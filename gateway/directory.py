@@ -1,0 +1,99 @@
+"""A snapshot made ready for look-ups. Immutable: a new snapshot makes a new directory."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Mapping
+from types import MappingProxyType
+
+import msgspec
+
+from gateway import errors, keys
+from gateway.contract import SCHEMA, Endpoint, Key, Snapshot
+
+
+class BadSnapshot(Exception):
+    """A snapshot that must not be used; the message says why."""
+
+
+_decoder = msgspec.json.Decoder(Snapshot)
+_NONE: Mapping[str, Endpoint] = MappingProxyType({})
+
+
+class Directory:
+    """Keys by digest; endpoints by tenant, project and name."""
+
+    def __init__(self, snapshot: Snapshot, *, peppers: Mapping[int, bytes]) -> None:
+        self.snapshot = snapshot
+        self.allowed_origins = frozenset(snapshot.allowed_origins)
+        self._peppers = peppers
+        self._keys: keys.KeyIndex = {(key.pepper_id, key.digest): key for key in snapshot.keys}
+        self._endpoints: dict[tuple[str, str], dict[str, Endpoint]] = {}
+        for endpoint in snapshot.endpoints:
+            owner = (endpoint.tenant_id, endpoint.project_id)
+            self._endpoints.setdefault(owner, {})[endpoint.name] = endpoint
+
+    def key(self, authorization: str | None) -> Key:
+        """Find the key of an ``Authorization`` header, expired ones too.
+
+        Raises:
+            ApiError: none, malformed, or unknown (401).
+        """
+        return keys.find(keys.bearer(authorization), peppers=self._peppers, keys=self._keys)
+
+    def endpoints(self, key: Key) -> Mapping[str, Endpoint]:
+        """Give what ``key`` may call, by name: the endpoints of its own tenant and project."""
+        return self._endpoints.get((key.tenant_id, key.project_id), _NONE)
+
+    def endpoint(self, key: Key, name: str) -> Endpoint:
+        """Find one endpoint that ``key`` may call.
+
+        Raises:
+            ApiError: there is none, or it is another's (404).
+        """
+        endpoint = self.endpoints(key).get(name)
+        if endpoint is None:
+            raise errors.model_not_found(name)
+        return endpoint
+
+
+def read_snapshot(content: bytes, *, gateway: str, region: str) -> Snapshot:
+    """Decode and check a snapshot meant for this gateway.
+
+    Raises:
+        BadSnapshot: it does not follow the contract, is for another gateway, or contradicts itself.
+    """
+    try:
+        snapshot = _decoder.decode(content)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise BadSnapshot(f"it does not follow the contract: {error}") from error
+    if snapshot.schema != SCHEMA:
+        raise BadSnapshot(f"its schema is {snapshot.schema}, this gateway speaks {SCHEMA}")
+    if (snapshot.gateway, snapshot.region) != (gateway, region):
+        raise BadSnapshot(
+            f"it is for gateway {snapshot.gateway!r} in region {snapshot.region!r},"
+            f" this is {gateway!r} in {region!r}"
+        )
+    if not snapshot.version:
+        raise BadSnapshot("it has no version")
+    _check_names(snapshot)
+    _check_times(snapshot)
+    return snapshot
+
+
+def _check_names(snapshot: Snapshot) -> None:
+    seen: set[tuple[str, str, str]] = set()
+    for endpoint in snapshot.endpoints:
+        name = (endpoint.tenant_id, endpoint.project_id, endpoint.name)
+        if name in seen:
+            raise BadSnapshot(f"two endpoints of project {endpoint.project_id} are named {endpoint.name!r}")
+        seen.add(name)
+        if any(route.weight < 0 for route in endpoint.routes):
+            raise BadSnapshot(f"endpoint {endpoint.endpoint_id} has a route of negative weight")
+
+
+def _check_times(snapshot: Snapshot) -> None:
+    times: list[dt.datetime | None] = [key.expires_at for key in snapshot.keys]
+    times += [endpoint.created_at for endpoint in snapshot.endpoints]
+    if any(time is not None and time.tzinfo is None for time in times):
+        raise BadSnapshot("it holds a time without a zone")

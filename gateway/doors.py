@@ -1,0 +1,190 @@
+"""The gateway's HTTP doors. Only what is listed here exists; no path of an engine is passed on."""
+
+from __future__ import annotations
+
+import datetime as dt
+import logging
+import os
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
+
+import msgspec
+from aiohttp import web
+
+from gateway import errors, keys, requests
+from gateway.contract import Endpoint, Key
+from gateway.directory import Directory
+from gateway.inference import Arrival, Inference, no_snapshot
+from gateway.metering.meter import Meter
+from gateway.metrics import CONTENT_TYPE, Metrics
+from gateway.snapshots import SnapshotKeeper
+
+_log = logging.getLogger(__name__)
+_Handler = Callable[[web.Request, dict[str, str]], Awaitable[web.StreamResponse]]
+_REQUEST_ID: Final = "x-request-id"
+_CORS_EXPOSED: Final = "x-request-id, x-should-retry, retry-after"
+
+
+class Doors:
+    """Binds paths to what answers them."""
+
+    def __init__(
+        self,
+        *,
+        keeper: SnapshotKeeper,
+        inference: Inference,
+        meter: Meter,
+        metrics: Metrics,
+        gateway: str,
+    ) -> None:
+        self._keeper = keeper
+        self._inference = inference
+        self._meter = meter
+        self._metrics = metrics
+        self._gateway = gateway
+        self.draining = False
+
+    def routes(self) -> list[web.RouteDef]:
+        """Give all routes, the refusal of every other path last."""
+        return [
+            web.get("/healthz", self._healthz),
+            web.get("/readyz", self._readyz),
+            web.get("/metrics", self._show_metrics),
+            web.get("/v1/models", self._api(self._list_models)),
+            web.get("/v1/models/{model:.+}", self._api(self._show_model)),
+            web.post("/v1/chat/completions", self._api(self._chat)),
+            web.post("/v1/completions", self._api(self._complete)),
+            web.options("/v1/{path:.*}", self._preflight),
+            web.route("*", "/{path:.*}", self._api(self._unknown)),
+        ]
+
+    def _api(self, handler: _Handler) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+        async def answer(request: web.Request) -> web.StreamResponse:
+            headers = {_REQUEST_ID: os.urandom(12).hex(), **self._cors(request)}
+            try:
+                response = await handler(request, headers)
+            except errors.ApiError as error:
+                response = _refusal(error)
+            except (ConnectionError, web.HTTPException):
+                raise
+            except Exception:  # noqa: BLE001 - whatever went wrong, the client gets an answer
+                _log.exception("request %s failed inside the gateway", headers[_REQUEST_ID])
+                response = _refusal(errors.internal())
+            if not response.prepared:
+                response.headers.update(headers)
+            if self.draining:
+                response.force_close()
+            return response
+
+        return answer
+
+    async def _chat(self, request: web.Request, headers: dict[str, str]) -> web.StreamResponse:
+        arrival = Arrival(request, headers[_REQUEST_ID], headers, requests.read_chat)
+        return await self._inference.serve(arrival)
+
+    async def _complete(self, request: web.Request, headers: dict[str, str]) -> web.StreamResponse:
+        arrival = Arrival(request, headers[_REQUEST_ID], headers, requests.read_completion)
+        return await self._inference.serve(arrival)
+
+    async def _list_models(self, request: web.Request, _: dict[str, str]) -> web.StreamResponse:
+        directory, key = self._authenticate(request)
+        models = [_model(endpoint) for endpoint in directory.endpoints(key).values()]
+        return _json({"object": "list", "data": models})
+
+    async def _show_model(self, request: web.Request, _: dict[str, str]) -> web.StreamResponse:
+        directory, key = self._authenticate(request)
+        return _json(_model(directory.endpoint(key, request.match_info["model"])))
+
+    async def _unknown(self, request: web.Request, _: dict[str, str]) -> web.StreamResponse:
+        raise errors.ApiError(
+            status=404,
+            message=f"There is nothing at {request.method} {request.path[:200]}.",
+            type="invalid_request_error",
+            code="unknown_url",
+        )
+
+    async def _healthz(self, request: web.Request) -> web.StreamResponse:
+        return _json({"status": "live", "gateway": self._gateway})
+
+    async def _readyz(self, request: web.Request) -> web.StreamResponse:
+        directory = self._keeper.directory
+        age = self._keeper.contact_age_s()
+        reasons = []
+        if directory is None:
+            reasons.append("no snapshot: the control plane was never reached")
+        if self.draining:
+            reasons.append("stopping")
+        if not self._meter.writable:
+            reasons.append("the usage log cannot be written")
+        document = {
+            "status": "not ready" if reasons else "ready",
+            "reasons": reasons,
+            "snapshot_version": directory.snapshot.version if directory else None,
+            "control_plane_contact_age_s": None if age is None else round(age, 1),
+            "unacknowledged_segments": self._meter.spool.segments_pending,
+        }
+        return _json(document, status=503 if reasons else 200)
+
+    async def _show_metrics(self, request: web.Request) -> web.StreamResponse:
+        return web.Response(body=self._metrics.render(), headers={"content-type": CONTENT_TYPE})
+
+    async def _preflight(self, request: web.Request) -> web.StreamResponse:
+        cors = self._cors(request)
+        if not cors:
+            return _refusal(
+                errors.ApiError(
+                    status=403,
+                    message="This origin may not call the gateway from a browser.",
+                    type="invalid_request_error",
+                    code="origin_not_allowed",
+                )
+            )
+        asked = request.headers.get("access-control-request-headers", "authorization, content-type")
+        allowed = {
+            "access-control-allow-methods": "GET, POST, OPTIONS",
+            "access-control-allow-headers": asked,
+            "access-control-max-age": "600",
+        }
+        return web.Response(status=204, headers={**cors, **allowed})
+
+    def _cors(self, request: web.Request) -> dict[str, str]:
+        origin = request.headers.get("origin")
+        directory = self._keeper.directory
+        if origin is None or directory is None or origin not in directory.allowed_origins:
+            return {}
+        return {
+            "access-control-allow-origin": origin,
+            "access-control-expose-headers": _CORS_EXPOSED,
+            "vary": "Origin",
+        }
+
+    def _authenticate(self, request: web.Request) -> tuple[Directory, Key]:
+        directory = self._keeper.directory
+        if directory is None:
+            raise no_snapshot()
+        key = directory.key(request.headers.get("authorization"))
+        keys.require_current(key, now=dt.datetime.now(dt.UTC))
+        return directory, key
+
+
+def _model(endpoint: Endpoint) -> dict[str, Any]:
+    return {
+        "id": endpoint.name,
+        "object": "model",
+        "created": int(endpoint.created_at.timestamp()),
+        "owned_by": "berth",
+        "max_model_len": endpoint.context_tokens,
+    }
+
+
+def _json(document: Any, *, status: int = 200) -> web.Response:
+    return web.Response(body=msgspec.json.encode(document), status=status, content_type="application/json")
+
+
+def _refusal(error: errors.ApiError) -> web.Response:
+    response = web.Response(
+        body=error.body(), status=error.status, content_type="application/json", headers=error.headers
+    )
+    if error.close:
+        response.force_close()
+    return response

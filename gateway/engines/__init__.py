@@ -1,0 +1,1 @@
+"""One adapter per engine protocol, all behind :class:`gateway.engines.base.Engine`."""

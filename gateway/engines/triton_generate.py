@@ -1,0 +1,248 @@
+"""Triton's ``generate_stream`` extension, with the tensor names of TensorRT-LLM's classic front model.
+
+Always streams, because Triton notices a client that leaves only there, and always asks for both
+token counts and for output without the input, on which exact counts depend. Sources:
+https://github.com/triton-inference-server/server/blob/main/docs/protocol/extension_generate.md and
+https://github.com/triton-inference-server/tensorrtllm_backend/blob/main/docs/model_config.md
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+from collections.abc import Sequence
+from typing import Any, Final, NamedTuple
+from urllib.parse import quote, urlsplit
+
+import msgspec
+
+from gateway.contract import Replica, Timeouts
+from gateway.engines.base import (
+    ContextLengthExceeded,
+    Delta,
+    EngineAnsweredError,
+    EngineError,
+    EngineRequest,
+    EngineTimedOut,
+    EngineUnreachable,
+)
+from gateway.engines.http import HttpBroken, HttpPool, HttpResponse, Origin
+
+_CONTEXT: Final = "context_length_exceeded:"
+_EVENT_LIMIT: Final = 1024 * 1024
+_ERROR_LIMIT: Final = 64 * 1024
+_MESSAGE_LIMIT: Final = 300
+
+
+class _Chunk(msgspec.Struct):
+    text_output: str = ""
+    num_output_tokens: int | None = None
+    num_input_tokens: int = 0
+    num_cached_tokens: int = 0
+    finish_reason: str | None = None
+    error: Any = None
+
+
+class _BatchedChunk(msgspec.Struct):
+    text_output: tuple[str, ...] = ("",)
+    num_output_tokens: tuple[int, ...] = ()
+    num_input_tokens: tuple[int, ...] = (0,)
+    num_cached_tokens: tuple[int, ...] = (0,)
+    finish_reason: tuple[str, ...] = ("",)
+
+    def first(self) -> _Chunk:
+        return _Chunk(
+            text_output=self.text_output[0],
+            num_output_tokens=self.num_output_tokens[0] if self.num_output_tokens else None,
+            num_input_tokens=self.num_input_tokens[0],
+            num_cached_tokens=self.num_cached_tokens[0],
+            finish_reason=self.finish_reason[0],
+        )
+
+
+_decode_chunk = msgspec.json.Decoder(_Chunk).decode
+_decode_batched = msgspec.json.Decoder(_BatchedChunk).decode
+
+
+def _decode(event: bytes) -> _Chunk:
+    # Triton writes a tensor of one element as a scalar, and one with a batch dimension as a list.
+    try:
+        return _decode_chunk(event)
+    except msgspec.ValidationError:
+        return _decode_batched(event).first()
+
+
+class _Address(NamedTuple):
+    origin: Origin
+    head: bytes  # of a request, up to the value of its content-length
+
+
+class TritonGenerate:
+    """Speaks to replicas over one shared pool of connections."""
+
+    def __init__(self, pool: HttpPool) -> None:
+        self._pool = pool
+
+    async def generate(self, *, replica: Replica, request: EngineRequest, timeouts: Timeouts) -> TritonStream:
+        """Post the request; returns with the first piece of the answer already read.
+
+        Raises:
+            EngineError: the engine refused, failed or was late before its first piece.
+        """
+        stream: TritonStream | None = None
+        body = _payload(request)
+        try:
+            address = _address(replica.url, replica.engine_model)
+            message = b"%s%d\r\n\r\n%s" % (address.head, len(body), body)
+            async with asyncio.timeout(timeouts.first_token_s):
+                response = await self._pool.post(address.origin, message, connect_s=timeouts.connect_s)
+                stream = TritonStream(response, between_tokens_s=timeouts.between_tokens_s)
+                if response.status != 200:
+                    raise _refusal(await response.read_all(_ERROR_LIMIT), status=response.status)
+                await stream.prefetch()
+        except BaseException as error:
+            if stream is not None:
+                stream.close()
+            if isinstance(error, HttpBroken | ValueError):
+                raise EngineUnreachable(str(error)) from error
+            if isinstance(error, TimeoutError):
+                raise EngineTimedOut(f"no token within {timeouts.first_token_s:g} s") from error
+            raise
+        return stream
+
+
+@functools.lru_cache(maxsize=4096)
+def _address(url: str, engine_model: str) -> _Address:
+    origin = Origin.of(url)
+    path = urlsplit(url).path.rstrip("/")
+    target = f"{quote(path)}/v2/models/{quote(engine_model, safe='')}/generate_stream"
+    host = f"[{origin.host}]" if ":" in origin.host else origin.host
+    head = (
+        f"POST {target} HTTP/1.1\r\nHost: {host}:{origin.port}\r\nContent-Type: application/json\r\n"
+        "Accept: text/event-stream\r\nContent-Length: "
+    )
+    return _Address(origin, head.encode("ascii"))
+
+
+class TritonStream:
+    """One answer in progress, read event by event."""
+
+    def __init__(self, response: HttpResponse, *, between_tokens_s: float) -> None:
+        self._response = response
+        self._between_tokens_s = between_tokens_s
+        self._rest = b""
+        self._held: list[Delta] | None = None
+        self._ended = False
+        self._failure: EngineError | None = None
+        self._input_tokens = 0
+        self._cached_tokens = 0
+
+    def __aiter__(self) -> TritonStream:
+        return self
+
+    async def __anext__(self) -> Sequence[Delta]:
+        if self._held is not None:
+            deltas, self._held = self._held, None
+            return deltas
+        if self._failure is not None:
+            raise self._failure
+        if self._ended:
+            raise StopAsyncIteration
+        try:
+            async with asyncio.timeout(self._between_tokens_s):
+                deltas = await self._read()
+        except HttpBroken as error:
+            raise EngineUnreachable(str(error)) from error
+        except TimeoutError as error:
+            raise EngineTimedOut(f"no token for {self._between_tokens_s:g} s") from error
+        if not deltas:
+            raise StopAsyncIteration
+        return deltas
+
+    async def prefetch(self) -> None:
+        """Read until the first piece is there; an error that comes first is raised here."""
+        self._held = await self._read()
+        if not self._held:
+            raise EngineAnsweredError("the answer was empty", status=200)
+
+    def close(self) -> None:
+        """Drop the connection at once. After the answer's end it is back in the pool, and stays there."""
+        self._response.close()
+
+    async def _read(self) -> list[Delta]:
+        while True:
+            chunk = await self._response.read()
+            if chunk:
+                *events, self._rest = (self._rest + chunk).split(b"\n\n")
+                if len(self._rest) > _EVENT_LIMIT:
+                    raise EngineAnsweredError("one event exceeds 1 MiB", status=200)
+            else:
+                events, self._rest, self._ended = [self._rest], b"", True
+            deltas: list[Delta] = []
+            try:
+                for event in events:
+                    if event := event.strip():
+                        deltas.append(self._delta(event))
+            except EngineError as error:
+                # Pieces that came in the same read were generated, and count.
+                self._failure = error
+                if not deltas:
+                    raise
+            if deltas or self._ended:
+                return deltas
+
+    def _delta(self, event: bytes) -> Delta:
+        try:
+            chunk = _decode(event.removeprefix(b"data:"))
+        except (msgspec.DecodeError, UnicodeDecodeError, IndexError) as error:
+            raise EngineAnsweredError("an event could not be understood", status=200) from error
+        if chunk.error is not None:
+            raise _failure(chunk.error, status=200)
+        if chunk.num_input_tokens > self._input_tokens:
+            self._input_tokens = chunk.num_input_tokens
+        if chunk.num_cached_tokens > self._cached_tokens:
+            self._cached_tokens = min(chunk.num_cached_tokens, self._input_tokens)
+        output_tokens = chunk.num_output_tokens
+        if output_tokens is None:
+            # An engine that does not count still sends one token per event.
+            output_tokens = 1 if chunk.text_output else 0
+        return Delta(
+            chunk.text_output,
+            output_tokens,
+            self._input_tokens,
+            self._cached_tokens,
+            chunk.finish_reason or None,
+        )
+
+
+def _payload(request: EngineRequest) -> bytes:
+    payload: dict[str, Any] = {
+        "text_input": request.prompt,
+        "max_tokens": request.max_tokens,
+        "stream": True,
+        "exclude_input_in_output": True,
+        "return_num_input_tokens": True,
+        "return_num_output_tokens": True,
+    }
+    for name in ("temperature", "top_p", "seed", "frequency_penalty", "presence_penalty"):
+        value = getattr(request, name)
+        if value is not None:
+            payload[name] = value
+    if request.stop:
+        payload["stop_words"] = request.stop
+    return msgspec.json.encode(payload)
+
+
+def _refusal(body: bytes, *, status: int) -> EngineError:
+    try:
+        message = _decode(body.strip().removeprefix(b"data:")).error
+    except (msgspec.DecodeError, UnicodeDecodeError, IndexError):
+        message = None
+    return _failure(message, status=status)
+
+
+def _failure(message: Any, *, status: int) -> EngineError:
+    _, found, explanation = str(message).partition(_CONTEXT)
+    if found:
+        return ContextLengthExceeded(explanation.strip()[:_MESSAGE_LIMIT])
+    return EngineAnsweredError(f"it answered an error, status {status}", status=status)

@@ -1,0 +1,138 @@
+"""Refusals in the shape OpenAI's clients know.
+
+Every refusal is an :class:`ApiError`. Those below status 500 carry ``x-should-retry: false``, because the
+same request would be refused again and clients retry by themselves; 429 and 503 leave the choice to them.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class ApiError(Exception):
+    """An answer other than success.
+
+    ``retry_after_s`` becomes the header ``retry-after``; ``close`` also ends the connection, for
+    requests whose body was not read.
+    """
+
+    def __init__(
+        self,
+        *,
+        status: int,
+        message: str,
+        type: str,
+        code: str | None = None,
+        param: str | None = None,
+        retry_after_s: int | None = None,
+        close: bool = False,
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.message = message
+        self.type = type
+        self.code = code
+        self.param = param
+        self.retry_after_s = retry_after_s
+        self.close = close
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """The headers that belong to this refusal."""
+        headers = {}
+        if self.retry_after_s is not None:
+            headers["retry-after"] = str(self.retry_after_s)
+        if self.status < 500 and self.status != 429:
+            headers["x-should-retry"] = "false"
+        if self.status == 401:
+            headers["www-authenticate"] = "Bearer"
+        return headers
+
+    def body(self) -> bytes:
+        """The JSON document, also used as the last event of a stream that broke."""
+        return msgspec.json.encode(
+            {
+                "error": {
+                    "message": self.message,
+                    "type": self.type,
+                    "param": self.param,
+                    "code": self.code,
+                }
+            }
+        )
+
+
+def invalid(message: str, *, param: str | None = None, code: str | None = None) -> ApiError:
+    """The request itself is wrong (400)."""
+    return ApiError(status=400, message=message, type="invalid_request_error", param=param, code=code)
+
+
+def unsupported(param: str, explanation: str) -> ApiError:
+    """A field OpenAI knows and this gateway does not carry out (400)."""
+    return invalid(explanation, param=param, code="unsupported_parameter")
+
+
+def unauthenticated(message: str, *, code: str) -> ApiError:
+    """No usable key (401)."""
+    return ApiError(status=401, message=message, type="authentication_error", code=code)
+
+
+def model_not_found(name: str) -> ApiError:
+    """No such endpoint, or none that the key may know of: both read the same (404)."""
+    return ApiError(
+        status=404,
+        message=f"The model {name!r} does not exist or your key has no access to it.",
+        type="invalid_request_error",
+        param="model",
+        code="model_not_found",
+    )
+
+
+def body_too_large(limit_bytes: int) -> ApiError:
+    """More than the gateway reads (413)."""
+    return ApiError(
+        status=413,
+        message=f"The request body is larger than this gateway's limit of {limit_bytes} bytes.",
+        type="invalid_request_error",
+        code="request_too_large",
+        close=True,
+    )
+
+
+def body_too_slow(limit_s: float) -> ApiError:
+    """The body did not arrive in time (408)."""
+    return ApiError(
+        status=408,
+        message=f"The request body did not arrive within {limit_s:g} s.",
+        type="invalid_request_error",
+        code="request_body_timeout",
+        close=True,
+    )
+
+
+def not_ready(message: str, *, code: str = "endpoint_not_ready", retry_after_s: int) -> ApiError:
+    """Nothing can serve this now; later it may (503)."""
+    return ApiError(
+        status=503, message=message, type="service_unavailable", code=code, retry_after_s=retry_after_s
+    )
+
+
+def engine_failed(message: str, *, status: int = 502, code: str = "engine_error") -> ApiError:
+    """The engine failed after every attempt (502, 503 or 504)."""
+    return ApiError(
+        status=status,
+        message=message,
+        type="server_error",
+        code=code,
+        retry_after_s=1 if status == 503 else None,
+    )
+
+
+def internal() -> ApiError:
+    """A fault of the gateway itself (500)."""
+    return ApiError(
+        status=500,
+        message="The gateway could not carry out this request; the fault is logged under its request id.",
+        type="server_error",
+        code="internal_error",
+    )

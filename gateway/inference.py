@@ -1,0 +1,290 @@
+"""The one seam that every billable request passes: from bearer key to last byte, metered once."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import datetime as dt
+import logging
+from collections.abc import Callable, Mapping
+from typing import Final, NamedTuple
+
+import msgspec
+from aiohttp import web
+
+from gateway import chat_template, errors, keys
+from gateway.contract import Endpoint, Key, Outcome
+from gateway.directory import Directory
+from gateway.dispatch import Dispatcher, Exchange, explain
+from gateway.engines.base import EngineError, EngineRequest, EngineStream
+from gateway.metering.meter import Meter
+from gateway.metering.records import UsageRecord
+from gateway.metrics import Metrics
+from gateway.replies import Reply
+from gateway.requests import Call
+from gateway.ticket import Ticket
+
+_log = logging.getLogger(__name__)
+_BODY_S: Final = 60.0
+_STREAM_HEADERS: Final = {
+    "content-type": "text/event-stream; charset=utf-8",
+    "cache-control": "no-cache",
+    "x-accel-buffering": "no",
+}
+
+
+class Arrival(NamedTuple):
+    """One request at a generating door. ``headers`` go out with a stream; ``read`` understands its body."""
+
+    request: web.Request
+    request_id: str
+    headers: Mapping[str, str]
+    read: Callable[[bytes], Call]
+
+
+class Inference:
+    """Serves generating requests. ``directory`` gives the snapshot in use, None while there is none."""
+
+    def __init__(
+        self,
+        *,
+        directory: Callable[[], Directory | None],
+        dispatcher: Dispatcher,
+        meter: Meter,
+        metrics: Metrics,
+        region: str,
+        body_limit_bytes: int,
+    ) -> None:
+        self._directory = directory
+        self._dispatcher = dispatcher
+        self._meter = meter
+        self._metrics = metrics
+        self._region = region
+        self._body_limit_bytes = body_limit_bytes
+        self._tasks: set[asyncio.Task[object]] = set()
+        self._aborting = False
+
+    @property
+    def in_flight(self) -> int:
+        """Requests now in progress."""
+        return len(self._tasks)
+
+    def abort(self) -> None:
+        """Break off every request: their clients get an error, their records say failed."""
+        self._aborting = True
+        for task in self._tasks:
+            task.cancel()
+
+    async def serve(self, arrival: Arrival) -> web.StreamResponse:
+        """Answer one request.
+
+        Raises:
+            ApiError: it was refused or failed before its first byte; its record is written.
+        """
+        directory = self._directory()
+        if directory is None:
+            raise no_snapshot()
+        try:
+            key = directory.key(arrival.request.headers.get("authorization"))
+        except errors.ApiError:
+            self._metrics.unauthenticated.inc()
+            raise
+        ticket = Ticket(request_id=arrival.request_id, key=key, region=self._region, write=self._write)
+        task = asyncio.current_task()
+        assert task is not None
+        self._tasks.add(task)
+        self._metrics.in_flight.inc()
+        try:
+            return await self._metered(arrival, directory, key, ticket)
+        except errors.ApiError as error:
+            failed = error.status >= 500 and ticket.target is not None
+            ticket.close_quietly(Outcome.FAILED if failed else Outcome.REFUSED, status=error.status)
+            raise
+        except (asyncio.CancelledError, ConnectionError):
+            # The client has left: the server cancels then, unless a write finds out first.
+            ticket.close_quietly(Outcome.CANCELLED, status=499)
+            raise
+        except Exception:
+            ticket.close_quietly(Outcome.FAILED, status=500)
+            raise
+        finally:
+            self._tasks.discard(task)
+            self._metrics.in_flight.dec()
+
+    async def _metered(
+        self, arrival: Arrival, directory: Directory, key: Key, ticket: Ticket
+    ) -> web.StreamResponse:
+        keys.require_current(key, now=dt.datetime.now(dt.UTC))
+        call = arrival.read(await self._body(arrival.request))
+        endpoint = ticket.endpoint = directory.endpoint(key, call.model)
+        exchange = self._dispatcher.exchange(endpoint, request_id=arrival.request_id)
+        answer = _Answer(arrival, call, endpoint, exchange, ticket)
+        try:
+            async with asyncio.timeout(endpoint.timeouts.total_s):
+                return await answer.run()
+        except TimeoutError as error:
+            late = errors.engine_failed(
+                f"The request took longer than the {endpoint.timeouts.total_s:g} s this endpoint allows.",
+                status=504,
+                code="request_timeout",
+            )
+            return await answer.break_off(late, error)
+        except asyncio.CancelledError as error:
+            if not self._aborting or arrival.request.transport is None:
+                raise
+            stopping = errors.not_ready("The gateway is stopping.", code="stopping", retry_after_s=1)
+            return await answer.break_off(stopping, error)
+        except (errors.ApiError, ConnectionError):
+            raise
+        except Exception as error:  # noqa: BLE001 - a stream that began needs an end
+            _log.exception("request %s failed inside the gateway", arrival.request_id)
+            return await answer.break_off(errors.internal(), error)
+        finally:
+            exchange.close()
+
+    async def _body(self, request: web.Request) -> bytes:
+        if (request.content_length or 0) > self._body_limit_bytes:
+            raise errors.body_too_large(self._body_limit_bytes)
+        try:
+            async with asyncio.timeout(_BODY_S):
+                return await request.read()
+        except web.HTTPRequestEntityTooLarge as error:
+            raise errors.body_too_large(self._body_limit_bytes) from error
+        except TimeoutError as error:
+            raise errors.body_too_slow(_BODY_S) from error
+
+    def _write(self, record: UsageRecord) -> None:
+        self._metrics.count(record)
+        self._meter.append(record)
+
+
+class _Answer:
+    """One admitted request, until its last byte."""
+
+    def __init__(
+        self,
+        arrival: Arrival,
+        call: Call,
+        endpoint: Endpoint,
+        exchange: Exchange,
+        ticket: Ticket,
+    ) -> None:
+        self._arrival = arrival
+        self._call = call
+        self._endpoint = endpoint
+        self._exchange = exchange
+        self._ticket = ticket
+        self._response: web.StreamResponse | None = None
+
+    async def run(self) -> web.StreamResponse:
+        try:
+            stream = await self._exchange.start(self._engine_request())
+        finally:
+            self._ticket.target = self._exchange.target
+        try:
+            if self._call.stream:
+                return await self._pass_on(stream)
+            return await self._collect(stream)
+        except EngineError as error:
+            self._exchange.blame(error)
+            return await self.break_off(explain(error), error)
+
+    async def break_off(self, refusal: errors.ApiError, cause: BaseException) -> web.StreamResponse:
+        """Tell the client of a failure: as an answer, or as the last event of a stream that began.
+
+        Raises:
+            ApiError: ``refusal``, if no byte went out yet.
+        """
+        self._ticket.target = self._exchange.target
+        if self._response is None:
+            raise refusal from cause
+        self._exchange.close()
+        self._ticket.close_quietly(Outcome.FAILED, status=refusal.status)
+        # The client may have stopped reading, which is why this may not wait for it.
+        with contextlib.suppress(ConnectionError, TimeoutError):
+            async with asyncio.timeout(1.0):
+                await self._response.write_eof(b"data: " + refusal.body() + b"\n\n")
+        self._response.force_close()
+        return self._response
+
+    def _engine_request(self) -> EngineRequest:
+        call, endpoint = self._call, self._endpoint
+        max_tokens = call.output_limit(endpoint)
+        prompt = call.prompt
+        if prompt is None:
+            assert call.messages is not None
+            prompt = chat_template.render(endpoint, call.messages)
+        return msgspec.structs.replace(call.sampling, prompt=prompt, max_tokens=max_tokens)
+
+    def _reply(self) -> Reply:
+        assert self._exchange.target is not None
+        return Reply(
+            chat=self._call.messages is not None,
+            model=self._endpoint.name,
+            fingerprint=self._exchange.target.revision_id,
+            request_id=self._arrival.request_id,
+            usage=self._call.include_usage,
+        )
+
+    async def _collect(self, stream: EngineStream) -> web.StreamResponse:
+        texts = []
+        finish_reason: str | None = None
+        async for deltas in stream:
+            for text, output_tokens, input_tokens, cached_tokens, reason in deltas:
+                self._ticket.count(
+                    text=text,
+                    output_tokens=output_tokens,
+                    input_tokens=input_tokens,
+                    cached_tokens=cached_tokens,
+                )
+                texts.append(text)
+                finish_reason = reason or finish_reason
+        body = self._reply().whole(
+            text="".join(texts),
+            finish_reason=finish_reason or self._inferred_reason(),
+            usage=self._ticket.usage,
+        )
+        self._ticket.close(Outcome.COMPLETED)
+        return web.Response(body=body, content_type="application/json")
+
+    async def _pass_on(self, stream: EngineStream) -> web.StreamResponse:
+        reply = self._reply()
+        finish_reason: str | None = None
+        pieces = [reply.opening()]
+        response = web.StreamResponse(headers={**_STREAM_HEADERS, **self._arrival.headers})
+        async for deltas in stream:
+            for text, output_tokens, input_tokens, cached_tokens, reason in deltas:
+                self._ticket.count(
+                    text=text,
+                    output_tokens=output_tokens,
+                    input_tokens=input_tokens,
+                    cached_tokens=cached_tokens,
+                )
+                if text:
+                    pieces.append(reply.text(text))
+                finish_reason = reason or finish_reason
+            if self._response is None:
+                self._response = response
+                await response.prepare(self._arrival.request)
+            if pieces:
+                await response.write(b"".join(pieces))
+                pieces.clear()
+        if self._response is None:
+            self._response = response
+            await response.prepare(self._arrival.request)
+        end = reply.closing(finish_reason=finish_reason or self._inferred_reason(), usage=self._ticket.usage)
+        self._ticket.close(Outcome.COMPLETED)
+        await response.write_eof(b"".join(pieces) + end)
+        return response
+
+    def _inferred_reason(self) -> str:
+        """Say why an engine that gives no reason ended."""
+        limit = self._call.output_limit(self._endpoint)
+        return "length" if self._ticket.usage.output_tokens >= limit else "stop"
+
+
+def no_snapshot() -> errors.ApiError:
+    """The gateway knows no key yet, so that it may not call any unknown (503)."""
+    return errors.not_ready(
+        "This gateway has not reached its control plane yet.", code="gateway_not_ready", retry_after_s=2
+    )

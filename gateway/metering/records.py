@@ -1,0 +1,126 @@
+"""The line of one request, and the counting of lines into segments."""
+
+from __future__ import annotations
+
+import bisect
+import datetime as dt
+from collections.abc import Iterable
+from typing import Final
+
+import msgspec
+
+from gateway.contract import LATENCY_BOUNDS_MS, Outcome, UsageSegment
+
+_DAY_S: Final = 86_400
+
+
+class UsageRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What one request of a known key used. ``ended_at`` is seconds since the epoch, UTC.
+
+    ``endpoint_id`` and what follows from it are empty for a request that named none it may call.
+    ``ttft_ms`` is None if no token came.
+    """
+
+    request_id: str
+    ended_at: float
+    tenant_id: str
+    project_id: str
+    key_id: str
+    outcome: Outcome
+    region: str
+    endpoint_id: str = ""
+    revision_id: str | None = None
+    model: str = ""
+    slo_class: str = ""
+    status: int = 200
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cached_tokens: int = 0
+    ttft_ms: float | None = None
+    duration_ms: float = 0.0
+
+
+class Totals(msgspec.Struct):
+    """Sums over records, for comparing both ends of the pipe."""
+
+    requests: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cached_tokens: int = 0
+
+    def add(self, other: Totals | UsageRecord | UsageSegment) -> None:
+        """Add a record, a segment, or other totals."""
+        self.requests += 1 if isinstance(other, UsageRecord) else other.requests
+        self.input_tokens += other.input_tokens
+        self.output_tokens += other.output_tokens
+        self.cached_tokens += other.cached_tokens
+
+
+class _Group(msgspec.Struct):
+    first: UsageRecord
+    start: float
+    end: float
+    totals: Totals
+    ttft: list[int]
+
+
+def count_segments(
+    records: Iterable[UsageRecord], *, gateway: str, first_sequence: int
+) -> tuple[UsageSegment, ...]:
+    """Count records into one segment per tenant, UTC day, key, endpoint, revision, region and outcome."""
+    groups: dict[tuple[object, ...], _Group] = {}
+    for record in records:
+        identity = (
+            record.tenant_id,
+            int(record.ended_at // _DAY_S),
+            record.key_id,
+            record.project_id,
+            record.endpoint_id,
+            record.revision_id,
+            record.region,
+            record.outcome,
+        )
+        group = groups.get(identity)
+        if group is None:
+            group = groups[identity] = _Group(
+                first=record,
+                start=record.ended_at,
+                end=record.ended_at,
+                totals=Totals(),
+                ttft=[0] * (len(LATENCY_BOUNDS_MS) + 1),
+            )
+        group.start = min(group.start, record.ended_at)
+        group.end = max(group.end, record.ended_at)
+        group.totals.add(record)
+        if record.ttft_ms is not None:
+            group.ttft[bisect.bisect_left(LATENCY_BOUNDS_MS, record.ttft_ms)] += 1
+    return tuple(
+        _segment(group, gateway=gateway, sequence=sequence)
+        for sequence, group in enumerate(groups.values(), start=first_sequence)
+    )
+
+
+def _segment(group: _Group, *, gateway: str, sequence: int) -> UsageSegment:
+    first, totals = group.first, group.totals
+    start = dt.datetime.fromtimestamp(group.start, dt.UTC)
+    return UsageSegment(
+        tenant_id=first.tenant_id,
+        day=start.date(),
+        gateway=gateway,
+        sequence=sequence,
+        key_id=first.key_id,
+        project_id=first.project_id,
+        endpoint_id=first.endpoint_id,
+        revision_id=first.revision_id,
+        model=first.model,
+        slo_class=first.slo_class,
+        region=first.region,
+        outcome=first.outcome,
+        window_start=start,
+        window_end=dt.datetime.fromtimestamp(group.end, dt.UTC),
+        requests=totals.requests,
+        input_tokens=totals.input_tokens,
+        output_tokens=totals.output_tokens,
+        cached_tokens=totals.cached_tokens,
+        ttft_ms=tuple(group.ttft) if any(group.ttft) else (),
+    )

@@ -1,0 +1,62 @@
+"""What the gateway tells Prometheus. Labels hold ids and classes only, never names that people chose."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Final
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+from gateway.contract import LATENCY_BOUNDS_MS
+from gateway.metering.records import UsageRecord
+
+CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
+
+
+class Metrics:
+    """One process's metrics, in a registry of their own."""
+
+    def __init__(self) -> None:
+        self._registry = CollectorRegistry()
+        labels = ("endpoint", "slo_class")
+        requests = Counter(
+            "berth_gateway_requests", "Requests of known keys by outcome.", (*labels, "outcome"),
+            registry=self._registry,
+        )  # fmt: skip
+        tokens = Counter(
+            "berth_gateway_tokens", "Tokens by kind.", (*labels, "kind"), registry=self._registry
+        )
+        ttft = Histogram(
+            "berth_gateway_ttft_seconds", "Seconds until the first token.", labels,
+            buckets=[bound / 1000 for bound in LATENCY_BOUNDS_MS], registry=self._registry,
+        )  # fmt: skip
+        # Children are kept, because finding one costs more than counting.
+        self._requests = lru_cache(maxsize=4096)(requests.labels)
+        self._tokens = lru_cache(maxsize=4096)(tokens.labels)
+        self._ttft = lru_cache(maxsize=4096)(ttft.labels)
+        self.unauthenticated = Counter(
+            "berth_gateway_unauthenticated", "Requests without a known key.", registry=self._registry
+        )
+        self.in_flight = Gauge(
+            "berth_gateway_in_flight", "Generating requests now in progress.", registry=self._registry
+        )
+
+    def watch(self, name: str, help_text: str, value: Callable[[], float]) -> None:
+        """Show ``value()`` as a gauge whenever metrics are read."""
+        Gauge(f"berth_gateway_{name}", help_text, registry=self._registry).set_function(value)
+
+    def count(self, record: UsageRecord) -> None:
+        """Count one finished request."""
+        labels = (record.endpoint_id, record.slo_class)
+        self._requests(*labels, record.outcome.value).inc()
+        if record.input_tokens or record.output_tokens:
+            self._tokens(*labels, "input").inc(record.input_tokens)
+            self._tokens(*labels, "output").inc(record.output_tokens)
+            self._tokens(*labels, "cached").inc(record.cached_tokens)
+        if record.ttft_ms is not None:
+            self._ttft(*labels).observe(record.ttft_ms / 1000)
+
+    def render(self) -> bytes:
+        """Write all metrics in Prometheus' text format."""
+        return generate_latest(self._registry)

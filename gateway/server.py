@@ -1,0 +1,178 @@
+"""One gateway process: puts the parts together, serves until told to stop, and drains."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import random
+from collections.abc import Coroutine
+from typing import Any, Final
+
+import aiohttp
+import msgspec
+from aiohttp import web
+
+from gateway.config import Config
+from gateway.contract import EngineProtocol
+from gateway.directory import Directory
+from gateway.dispatch import Dispatcher
+from gateway.doors import Doors
+from gateway.engines.http import HttpPool
+from gateway.engines.triton_generate import TritonGenerate
+from gateway.files import FolderLock, write_atomically
+from gateway.inference import Inference
+from gateway.metering.meter import Meter
+from gateway.metering.shipper import Shipper, ShippingFailed
+from gateway.metrics import Metrics
+from gateway.replicas import ReplicaBook
+from gateway.snapshots import SnapshotKeeper
+
+_log = logging.getLogger(__name__)
+_LAST_SHIPPING_S: Final = 5.0
+
+
+class GatewayServer:
+    """Start with :meth:`start`, end with :meth:`stop`; ``url`` is where it answers in between.
+
+    Raises:
+        FolderInUse: another process works under the same name in the same data folder.
+    """
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self._lock = FolderLock(config.folder)
+        self._meter = Meter(config.folder, gateway=config.name)
+        self._book = ReplicaBook()
+        self._metrics = Metrics()
+        self._keeper = SnapshotKeeper(
+            path=config.folder / "snapshot.json",
+            gateway=config.name,
+            region=config.region,
+            peppers=config.peppers,
+            on_change=self._replicas_changed,
+        )
+        self._tasks: list[asyncio.Task[None]] = []
+        self._resources = contextlib.AsyncExitStack()
+        self.url = ""
+
+    async def start(self) -> None:
+        """Load the snapshot on disk, open the port, and begin polling, cutting and shipping."""
+        config = self._config
+        engines = HttpPool()
+        self._resources.callback(engines.close)
+        control_session = await self._resources.enter_async_context(_control_session(config.token))
+        self._inference = Inference(
+            directory=lambda: self._keeper.directory,
+            dispatcher=Dispatcher(
+                {EngineProtocol.TRITON_GENERATE: TritonGenerate(engines)},
+                book=self._book,
+                rng=random.Random(),  # noqa: S311
+            ),
+            meter=self._meter,
+            metrics=self._metrics,
+            region=config.region,
+            body_limit_bytes=config.body_limit_bytes,
+        )
+        self._doors = Doors(
+            keeper=self._keeper,
+            inference=self._inference,
+            meter=self._meter,
+            metrics=self._metrics,
+            gateway=config.name,
+        )
+        self._shipper = Shipper(
+            meter=self._meter,
+            session=control_session,
+            control_plane_url=config.control_plane_url,
+        )
+        self._watch()
+        self._keeper.load()
+        await self._listen()
+        self._run(self._meter.run(window_s=config.segment_window_s, on_cut=self._shipper.wake))
+        self._run(self._shipper.run())
+        self._run(self._keeper.run(session=control_session, control_plane_url=config.control_plane_url))
+
+    def routes(self) -> list[web.RouteDef]:
+        """Give every door of a started gateway."""
+        return self._doors.routes()
+
+    async def stop(self) -> None:
+        """Drain: take no new connections, let streams finish, ship the last segments, let go."""
+        self._doors.draining = True
+        await self._site.stop()
+        deadline = asyncio.get_running_loop().time() + self._config.drain_s
+        while self._inference.in_flight and asyncio.get_running_loop().time() < deadline:
+            await asyncio.sleep(0.05)
+        if self._inference.in_flight:
+            _log.warning("%d requests are broken off", self._inference.in_flight)
+            self._inference.abort()
+        await self._runner.cleanup()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._meter.close()
+        try:
+            async with asyncio.timeout(_LAST_SHIPPING_S):
+                await self._shipper.ship()
+        except (ShippingFailed, TimeoutError, OSError) as error:
+            _log.warning(
+                "%d usage segments wait on disk for the next start: %s",
+                self._meter.spool.segments_pending, error,
+            )  # fmt: skip
+        await self._resources.aclose()
+        (self._config.folder / "address.json").unlink(missing_ok=True)
+        self._lock.release()
+
+    async def _listen(self) -> None:
+        config = self._config
+        application = web.Application(client_max_size=config.body_limit_bytes)
+        application.add_routes(self._doors.routes())
+        self._runner = web.AppRunner(
+            application,
+            handler_cancellation=True,
+            access_log=None,
+            keepalive_timeout=75.0,
+            lingering_time=2.0,
+            shutdown_timeout=2.0,
+        )
+        await self._runner.setup()
+        self._site = web.TCPSite(self._runner, config.host, config.port, backlog=1024)
+        await self._site.start()
+        port = self._runner.addresses[0][1]
+        self.url = f"http://{config.host}:{port}"
+        address = {"host": config.host, "port": port, "url": self.url, "pid": os.getpid()}
+        write_atomically(config.folder / "address.json", msgspec.json.encode(address))
+        _log.info("gateway %s of region %s answers at %s", config.name, config.region, self.url)
+
+    def _watch(self) -> None:
+        self._metrics.watch(
+            "spool_segments",
+            "Usage segments not yet acknowledged.",
+            lambda: self._meter.spool.segments_pending,
+        )
+        self._metrics.watch(
+            "control_plane_contact_age_seconds",
+            "Seconds since the control plane last answered; NaN if it never did.",
+            lambda: age if (age := self._keeper.contact_age_s()) is not None else float("nan"),
+        )
+
+    def _replicas_changed(self, directory: Directory) -> None:
+        self._book.keep(
+            {
+                replica.replica_id
+                for endpoint in directory.snapshot.endpoints
+                for route in endpoint.routes
+                for replica in route.replicas
+            }
+        )
+
+    def _run(self, coroutine: Coroutine[Any, Any, None]) -> None:
+        self._tasks.append(asyncio.create_task(coroutine))
+
+
+def _control_session(token: str) -> aiohttp.ClientSession:
+    return aiohttp.ClientSession(
+        headers={"Authorization": f"Bearer {token}"}, cookie_jar=aiohttp.DummyCookieJar()
+    )

@@ -1,0 +1,115 @@
+"""Keeps the newest good snapshot: by long poll, and on disk for starts without the control plane."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Final
+
+import aiohttp
+
+from gateway.backoff import Backoff
+from gateway.contract import SNAPSHOT_PATH
+from gateway.directory import BadSnapshot, Directory, read_snapshot
+from gateway.files import write_atomically
+
+_log = logging.getLogger(__name__)
+_WAIT_S: Final = 25
+_TIMEOUT: Final = aiohttp.ClientTimeout(total=_WAIT_S + 15.0, sock_connect=5.0)
+# Keeps a control plane that does not wait from being asked without pause.
+_LEAST_INTERVAL_S: Final = 0.2
+
+
+class PollFailed(Exception):
+    """The control plane gave no usable answer; the message says why."""
+
+
+class SnapshotKeeper:
+    """Holds the directory in use. ``on_change`` is called with each new one."""
+
+    def __init__(
+        self,
+        *,
+        path: Path,
+        gateway: str,
+        region: str,
+        peppers: Mapping[int, bytes],
+        on_change: Callable[[Directory], None] = lambda directory: None,
+    ) -> None:
+        self._path = path
+        self._gateway = gateway
+        self._region = region
+        self._peppers = peppers
+        self._on_change = on_change
+        self.directory: Directory | None = None
+        self.last_contact: float | None = None  # seconds since the epoch
+
+    def load(self) -> None:
+        """Take the snapshot an earlier process left on disk, if there is a good one."""
+        try:
+            content = self._path.read_bytes()
+            self._use(content)
+        except FileNotFoundError:
+            return
+        except (BadSnapshot, OSError) as error:
+            _log.error("the snapshot in %s is not used: %s", self._path, error)
+            return
+        # Every contact touches the file, so that its age is known across restarts.
+        self.last_contact = self._path.stat().st_mtime
+        _log.info("serving from the snapshot on disk, %.0f s old", self.contact_age_s() or 0.0)
+
+    def contact_age_s(self) -> float | None:
+        """Seconds since the control plane last answered, or None if it never did."""
+        return None if self.last_contact is None else max(0.0, time.time() - self.last_contact)
+
+    async def run(self, *, session: aiohttp.ClientSession, control_plane_url: str) -> None:
+        """Poll until cancelled. ``session`` carries the gateway's token."""
+        backoff = Backoff(first_s=0.25, most_s=5.0)
+        url = control_plane_url + SNAPSHOT_PATH
+        while True:
+            asked = time.monotonic()
+            try:
+                await self._poll(session, url)
+                backoff.reset()
+                delay = max(0.0, _LEAST_INTERVAL_S - (time.monotonic() - asked))
+            except PollFailed as error:
+                delay = backoff.next()
+                _log.warning("no snapshot from the control plane, next try in %.1f s: %s", delay, error)
+            await asyncio.sleep(delay)
+
+    async def _poll(self, session: aiohttp.ClientSession, url: str) -> None:
+        held = self.directory.snapshot.version if self.directory else ""
+        try:
+            async with session.get(
+                url, params={"version": held, "wait": str(_WAIT_S)}, timeout=_TIMEOUT
+            ) as response:
+                content = await response.read()
+        except (aiohttp.ClientError, TimeoutError) as error:
+            raise PollFailed(f"it cannot be reached: {error!r}") from error
+        if response.status not in (200, 304):
+            raise PollFailed(f"it answered {response.status}")
+        if response.status == 200:
+            try:
+                self._use(content)
+            except BadSnapshot as error:
+                _log.error("a snapshot was refused, the one before stays in use: %s", error)
+                raise PollFailed("its snapshot was refused") from error
+        self.last_contact = time.time()
+        try:
+            if response.status == 200:
+                await asyncio.to_thread(write_atomically, self._path, content)
+            else:
+                os.utime(self._path)
+        except OSError as error:
+            _log.error("the snapshot cannot be kept in %s: %s", self._path, error)
+
+    def _use(self, content: bytes) -> None:
+        snapshot = read_snapshot(content, gateway=self._gateway, region=self._region)
+        self.directory = Directory(snapshot, peppers=self._peppers)
+        self._on_change(self.directory)
+        keys, endpoints = len(snapshot.keys), len(snapshot.endpoints)
+        _log.info("snapshot %s: %d keys, %d endpoints", snapshot.version, keys, endpoints)

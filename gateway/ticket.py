@@ -1,0 +1,82 @@
+"""The meter's hold on one request: whatever happens to it, one usage record is written, once."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+
+from gateway.contract import Endpoint, Key, Outcome
+from gateway.metering.records import UsageRecord
+from gateway.replies import Usage
+from gateway.routing import Target
+
+_log = logging.getLogger(__name__)
+
+
+class Ticket:
+    """Opened as soon as a request's key is known. ``write`` makes the record safe; see ``Meter.append``."""
+
+    def __init__(
+        self, *, request_id: str, key: Key, region: str, write: Callable[[UsageRecord], None]
+    ) -> None:
+        self.endpoint: Endpoint | None = None
+        self.target: Target | None = None
+        self.usage = Usage()
+        self._request_id = request_id
+        self._key = key
+        self._region = region
+        self._write = write
+        self._started = time.perf_counter()
+        self._first_token: float | None = None
+        self._closed = False
+
+    def count(self, *, text: str, output_tokens: int, input_tokens: int, cached_tokens: int) -> None:
+        """Count one piece of the answer; the input's counts replace those before."""
+        usage = self.usage
+        if self._first_token is None and (text or output_tokens):
+            self._first_token = time.perf_counter()
+        usage.output_tokens += output_tokens
+        usage.input_tokens = input_tokens
+        usage.cached_tokens = cached_tokens
+
+    def close(self, outcome: Outcome, *, status: int = 200) -> None:
+        """Write the record unless it is written.
+
+        Raises:
+            OSError: it could not be made safe, so that the request must not be seen to succeed.
+        """
+        if self._closed:
+            return
+        self._closed = True
+        self._write(self._record(outcome, status))
+
+    def close_quietly(self, outcome: Outcome, *, status: int) -> None:
+        """Write the record of a request that is failing anyway; a log that cannot be written is logged."""
+        try:
+            self.close(outcome, status=status)
+        except OSError:
+            _log.exception("request %s: its usage record could not be written", self._request_id)
+
+    def _record(self, outcome: Outcome, status: int) -> UsageRecord:
+        endpoint, target, key, usage = self.endpoint, self.target, self._key, self.usage
+        first = self._first_token
+        return UsageRecord(
+            request_id=self._request_id,
+            ended_at=time.time(),
+            tenant_id=key.tenant_id,
+            project_id=key.project_id,
+            key_id=key.key_id,
+            outcome=outcome,
+            status=status,
+            region=target.replica.region if target else self._region,
+            endpoint_id=endpoint.endpoint_id if endpoint else "",
+            model=endpoint.model if endpoint else "",
+            slo_class=endpoint.slo_class if endpoint else "",
+            revision_id=target.revision_id if target else None,
+            input_tokens=usage.input_tokens,
+            output_tokens=usage.output_tokens,
+            cached_tokens=usage.cached_tokens,
+            ttft_ms=None if first is None else round((first - self._started) * 1000, 3),
+            duration_ms=round((time.perf_counter() - self._started) * 1000, 3),
+        )

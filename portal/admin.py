@@ -1,0 +1,204 @@
+"""What the Django admin shows: the estate to mend by hand, tenants' rows to read."""
+
+from __future__ import annotations
+
+from django.contrib import admin
+from django.contrib.auth.admin import Group  # importing it registers groups, whichever app comes first
+from django.http import HttpRequest
+
+from billing import models as billing
+from clusters import models as clusters
+from tenants import models as tenants
+
+admin.site.unregister(Group)
+
+
+class ReadOnly(admin.ModelAdmin):
+    """Rows that only services write."""
+
+    list_per_page = 50
+    show_full_result_count = False
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: object = None) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: object = None) -> bool:
+        return False
+
+
+class Kept(admin.ModelAdmin):
+    """Rows that may be mended by hand, but neither made nor deleted here: the console and services do that."""
+
+    list_per_page = 50
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: object = None) -> bool:
+        return False
+
+
+@admin.register(tenants.Tenant)
+class TenantAdmin(Kept):
+    list_display = ["name", "slug", "state", "currency", "time_zone", "created_at"]
+    list_filter = ["state"]
+    search_fields = ["name", "slug"]
+    readonly_fields = ["slug", "currency"]
+
+
+@admin.register(tenants.User)
+class UserAdmin(Kept):
+    list_display = ["email", "name", "platform_role", "is_active", "is_staff", "last_login"]
+    list_filter = ["platform_role", "is_active", "is_staff"]
+    search_fields = ["email", "name"]
+    fields = ["email", "name", "platform_role", "is_active", "is_staff", "is_superuser", "last_login"]
+    readonly_fields = ["email", "last_login"]
+
+
+@admin.register(tenants.Project)
+class ProjectAdmin(ReadOnly):
+    list_display = ["name", "slug", "cost_centre", "tenant"]
+    list_select_related = ["tenant"]
+
+
+@admin.register(tenants.Membership)
+class MembershipAdmin(ReadOnly):
+    list_display = ["user", "role", "tenant", "created_at"]
+    list_filter = ["role"]
+    list_select_related = ["user", "tenant"]
+
+
+@admin.register(tenants.ApiKey)
+class ApiKeyAdmin(ReadOnly):
+    list_display = ["name", "hint", "scope", "role", "tenant", "expires_at", "revoked_at", "last_used_at"]
+    list_filter = ["scope"]
+    list_select_related = ["tenant"]
+
+
+@admin.register(tenants.Quota)
+class QuotaAdmin(ReadOnly):
+    list_display = ["resource", "limit", "tenant"]
+    list_select_related = ["tenant"]
+
+
+@admin.register(clusters.Region)
+class RegionAdmin(Kept):
+    list_display = ["code", "name", "country", "zones", "certifications"]
+    readonly_fields = ["code"]
+
+
+@admin.register(clusters.Cluster)
+class ClusterAdmin(Kept):
+    list_display = ["name", "region", "driver", "state", "declared", "last_seen_at"]
+    list_select_related = ["region"]
+    readonly_fields = ["name", "region", "driver", "last_seen_at"]
+
+
+@admin.register(clusters.GpuType)
+class GpuTypeAdmin(ReadOnly):
+    list_display = ["name", "title", "memory_gib", "bandwidth_gbs"]
+
+
+@admin.register(clusters.NodePool)
+class NodePoolAdmin(ReadOnly):
+    list_display = ["name", "cluster", "gpu_type", "nodes", "gpus_per_node", "reserve"]
+    list_select_related = ["cluster", "gpu_type"]
+
+
+@admin.register(clusters.Gateway)
+class GatewayAdmin(ReadOnly):
+    list_display = ["name", "region", "public_url", "last_seen_at", "confirmed_at"]
+    list_select_related = ["region"]
+
+
+@admin.register(clusters.CatalogModel)
+class CatalogModelAdmin(ReadOnly):
+    list_display = ["name", "title", "licence", "context_tokens", "published"]
+    list_filter = ["published"]
+
+
+@admin.register(clusters.SloClass)
+class SloClassAdmin(ReadOnly):
+    list_display = ["name", "title", "priority", "ttft_p95_ms", "itl_p95_ms", "availability", "price_factor"]
+
+
+@admin.register(clusters.Endpoint)
+class EndpointAdmin(ReadOnly):
+    list_display = ["name", "tenant", "project", "model", "slo_class", "residency", "state", "state_since"]
+    list_filter = ["state", "slo_class"]
+    list_select_related = ["tenant", "project", "model", "slo_class"]
+    search_fields = ["name", "tenant__slug"]
+
+
+@admin.register(clusters.Revision)
+class RevisionAdmin(ReadOnly):
+    list_display = ["endpoint", "number", "cluster", "pool", "gpu_type", "replicas", "applied_at", "cleaned_at"]
+    list_select_related = ["endpoint", "cluster", "pool__cluster"]
+
+
+@admin.register(clusters.Replica)
+class ReplicaAdmin(ReadOnly):
+    list_display = ["replica_id", "endpoint", "phase", "url", "started_at", "ready_at", "gone_at"]
+    list_filter = ["phase"]
+    list_select_related = ["endpoint"]
+
+
+@admin.register(clusters.Reservation)
+class ReservationAdmin(ReadOnly):
+    list_display = ["endpoint", "pool", "gpus", "nodes", "created_at", "released_at"]
+    list_select_related = ["endpoint", "pool__cluster"]
+
+
+@admin.register(clusters.Condition)
+class ConditionAdmin(ReadOnly):
+    list_display = ["endpoint", "type", "status", "reason", "changed_at"]
+    list_filter = ["type", "status"]
+    list_select_related = ["endpoint"]
+
+
+@admin.register(clusters.EndpointEvent)
+class EndpointEventAdmin(ReadOnly):
+    list_display = ["created_at", "endpoint", "kind", "message", "actor"]
+    list_select_related = ["endpoint"]
+
+
+@admin.register(billing.Price)
+class PriceAdmin(ReadOnly):
+    list_display = ["kind", "gpu_type", "region", "model", "slo_class", "amount", "currency", "effective_from"]
+    list_filter = ["kind", "currency"]
+
+
+@admin.register(billing.Allocation)
+class AllocationAdmin(ReadOnly):
+    list_display = ["replica_id", "tenant", "cluster", "gpu_type", "gpus", "started_at", "ended_at"]
+    list_filter = ["gpu_type"]
+    list_select_related = ["tenant"]
+
+
+@admin.register(billing.UsageDay, billing.UsageHour)
+class UsageAdmin(ReadOnly):
+    list_display = ["bucket", "tenant", "model", "slo_class", "outcome", "requests", "input_tokens", "output_tokens"]
+    list_filter = ["outcome"]
+    list_select_related = ["tenant"]
+
+
+class StatementLineInline(admin.TabularInline):
+    model = billing.StatementLine
+    fields = ["position", "sku", "endpoint_name", "basis", "charged", "quantity", "unit", "unit_price", "amount"]
+    readonly_fields = fields
+    extra = 0
+    can_delete = False
+
+    def has_add_permission(self, request: HttpRequest, obj: object = None) -> bool:
+        return False
+
+
+@admin.register(billing.Statement)
+class StatementAdmin(ReadOnly):
+    list_display = ["tenant", "month", "state", "total", "currency", "computed_at"]
+    list_filter = ["state"]
+    list_select_related = ["tenant"]
+    inlines = [StatementLineInline]

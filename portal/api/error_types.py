@@ -1,0 +1,150 @@
+"""The one table of error types: what ``type`` and ``code`` of a problem document mean, and what to do."""
+
+from __future__ import annotations
+
+import dataclasses
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ErrorType:
+    """One error type. ``of_status`` marks the type of all framework errors with this status."""
+
+    status: int
+    title: str
+    when: str
+    remedy: str
+    of_status: bool = False
+
+
+ERROR_TYPES: dict[str, ErrorType] = {
+    "malformed": ErrorType(
+        status=400,
+        title="The request cannot be read",
+        when="The body is not one JSON object, holds NaN or Infinity, is nested too deeply, or is cut off.",
+        remedy="Send one JSON object in UTF-8. The detail gives line and column where reading stopped.",
+        of_status=True,
+    ),
+    "tenant-not-named": ErrorType(
+        status=400,
+        title="Say for which tenant you ask",
+        when="You are signed in as a person who belongs to several tenants, or to none of the name given.",
+        remedy="Send the header Berth-Tenant with the slug of one of your tenants. Keys need no such header.",
+    ),
+    "not-authenticated": ErrorType(
+        status=401,
+        title="Who are you?",
+        when="There is no key, or it is cut off, unknown, revoked, expired, or made for calling models only.",
+        remedy="Send a management key as Authorization: Bearer berth_… The detail says what is wrong.",
+        of_status=True,
+    ),
+    "forbidden": ErrorType(
+        status=403,
+        title="Your role does not allow this",
+        when="Your role in the tenant does not include the action, or you would hand out more than you hold.",
+        remedy="Ask an owner or admin of the tenant to do it, or to give you another role.",
+        of_status=True,
+    ),
+    "over-quota": ErrorType(
+        status=403,
+        title="A quota would be exceeded",
+        when="The tenant's limit on GPUs or endpoints does not leave room for this.",
+        remedy="Pause, shrink or delete another endpoint, or ask the operators for a larger quota.",
+    ),
+    "not-found": ErrorType(
+        status=404,
+        title="Not found",
+        when="There is no such object, or it belongs to another tenant: both read the same.",
+        remedy="Check the id and which tenant your key belongs to.",
+        of_status=True,
+    ),
+    "method-not-allowed": ErrorType(
+        status=405,
+        title="This cannot be done here",
+        when="The path exists, but not for this HTTP method.",
+        remedy="The header Allow lists the methods of this path.",
+        of_status=True,
+    ),
+    "not-acceptable": ErrorType(
+        status=406,
+        title="Only JSON can be given",
+        when="The header Accept names no media type that the API can answer in.",
+        remedy="Send Accept: application/json, or leave the header out.",
+        of_status=True,
+    ),
+    "conflict": ErrorType(
+        status=409,
+        title="The present state does not allow this",
+        when="The object is being deleted, the tenant would have no owner, or free GPUs do not suffice.",
+        remedy="The detail says which state stands in the way. Read the object again before you retry.",
+    ),
+    "statement-is-final": ErrorType(
+        status=409,
+        title="This statement is final",
+        when="A closed statement would be changed.",
+        remedy="What came late is a correction in the open period; look at the newest statement.",
+    ),
+    "stale": ErrorType(
+        status=412,
+        title="The object has changed meanwhile",
+        when="If-Match names a version of the object that is no longer the present one.",
+        remedy="Read the object again, look whether your change still makes sense, and send its new ETag.",
+    ),
+    "body-too-large": ErrorType(
+        status=413,
+        title="The body is too large",
+        when="The body has more than 1 MiB.",
+        remedy="Nothing in this API needs so much; split the request.",
+        of_status=True,
+    ),
+    "unsupported-media-type": ErrorType(
+        status=415,
+        title="Only JSON can be read",
+        when="The body is announced as something other than JSON.",
+        remedy="Send Content-Type: application/json.",
+        of_status=True,
+    ),
+    "invalid": ErrorType(
+        status=422,
+        title="Some values are not right",
+        when="A field is missing, unknown, out of range, or names something that does not exist.",
+        remedy="The member errors maps each field to what is wrong with it.",
+    ),
+    "idempotency-key-reused": ErrorType(
+        status=422,
+        title="This Idempotency-Key was used for another request",
+        when="The same key came with another body within 48 hours.",
+        remedy="Use a new key for a new request, and the old one only to repeat the same body.",
+    ),
+    "order-impossible": ErrorType(
+        status=422,
+        title="No cluster can satisfy this order",
+        when="Residency, certifications, licence, memory or latency rule out every cluster for good.",
+        remedy="The member refusals says which demand failed where; alternatives, what could be had.",
+    ),
+    "throttled": ErrorType(
+        status=429,
+        title="Too many requests",
+        when="You asked more often than the platform allows.",
+        remedy="Wait for the seconds in Retry-After.",
+        of_status=True,
+    ),
+    "internal": ErrorType(
+        status=500,
+        title="A fault of ours",
+        when="Something broke that should not; the request was undone as a whole.",
+        remedy="Try again with the same Idempotency-Key; tell the operators when it stays.",
+        of_status=True,
+    ),
+    "driver-unknown": ErrorType(
+        status=500,
+        title="This installation cannot drive the cluster",
+        when="A cluster is registered for a driver that this installation does not have.",
+        remedy="Tell the operators.",
+    ),
+    "cluster-away": ErrorType(
+        status=503,
+        title="The cluster does not answer",
+        when="What you ask for can only be had from the cluster, and it cannot be reached now.",
+        remedy="Try again after the seconds in Retry-After. Rows, and endpoints that serve, are not touched.",
+    ),
+}

@@ -1,0 +1,168 @@
+"""The OpenAPI description of /api/v1 and its readable page, and the page of error types."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import render
+from drf_spectacular.extensions import OpenApiAuthenticationExtension
+from drf_spectacular.generators import SchemaGenerator
+from drf_spectacular.renderers import OpenApiJsonRenderer
+from drf_spectacular.views import SpectacularAPIView
+from rest_framework.renderers import JSONRenderer
+
+from portal.api.authentication import TENANT_HEADER
+from portal.api.error_types import ERROR_TYPES
+from portal.api.errors import MEDIA_TYPE, TYPES
+from tenants.api.idempotency import HEADER as IDEMPOTENCY_KEY
+
+PROBLEM = {
+    "type": "object",
+    "description": "RFC 9457 problem document.",
+    "required": ["type", "title", "status", "code", "detail"],
+    "properties": {
+        "type": {"type": "string", "format": "uri-reference", "example": f"{TYPES}not-found"},
+        "title": {"type": "string"},
+        "status": {"type": "integer"},
+        "code": {"type": "string", "enum": sorted(ERROR_TYPES)},
+        "detail": {"type": "string", "description": "What is wrong here and what to do about it."},
+        "errors": {
+            "type": "object",
+            "description": "Messages by field.",
+            "additionalProperties": {"type": "array", "items": {"type": "string"}},
+        },
+    },
+    "additionalProperties": True,
+}
+IDEMPOTENCY_PARAMETER = {
+    "in": "header",
+    "name": IDEMPOTENCY_KEY,
+    "schema": {"type": "string", "maxLength": 255},
+    "description": "Repeating a request with the same key gives the first answer again, for 48 hours.",
+}
+
+
+class ManagementKeyScheme(OpenApiAuthenticationExtension):
+    target_class = "portal.api.authentication.ManagementKeyAuthentication"
+    name = "managementKey"
+
+    def get_security_definition(self, auto_schema) -> dict[str, Any]:
+        return {"type": "http", "scheme": "bearer", "description": "A management key, berth_…"}
+
+
+class PortalSessionScheme(OpenApiAuthenticationExtension):
+    target_class = "portal.api.authentication.PortalSessionAuthentication"
+    name = "portalSession"
+
+    def get_security_definition(self, auto_schema) -> dict[str, Any]:
+        return {
+            "type": "apiKey",
+            "in": "cookie",
+            "name": "sessionid",
+            "description": f"A signed-in person; the header {TENANT_HEADER} names the tenant by its slug.",
+        }
+
+
+def add_problems(
+    result: dict[str, Any], generator: SchemaGenerator, request: Any, public: bool
+) -> dict[str, Any]:
+    """Describe the errors that every operation may answer (a post-processing hook)."""
+    result["components"].setdefault("schemas", {})["Problem"] = copy.deepcopy(PROBLEM)
+    for path, operations in result["paths"].items():
+        for method, operation in operations.items():
+            if operation.get("security"):
+                _describe(path, method, operation)
+    return result
+
+
+def _describe(path: str, method: str, operation: dict[str, Any]) -> None:
+    statuses = {"401", "403"}
+    if "{" in path:
+        statuses.add("404")
+    if "requestBody" in operation:
+        statuses |= {"400", "413", "415", "422"}
+    parameters = {(each["in"], each["name"]) for each in operation.get("parameters", [])}
+    if any(place == "query" for place, _ in parameters):
+        statuses.add("422")
+    if ("header", "If-Match") in parameters:
+        statuses |= {"409", "412"}
+    for status in sorted(statuses):
+        titles = [each.title for each in ERROR_TYPES.values() if str(each.status) == status]
+        operation["responses"].setdefault(
+            status,
+            {
+                "description": " / ".join(titles),
+                "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
+            },
+        )
+    if method == "post" and "201" in operation["responses"]:
+        operation.setdefault("parameters", []).append(dict(IDEMPOTENCY_PARAMETER))
+
+
+class SchemaView(SpectacularAPIView):
+    """The description as JSON, for everybody."""
+
+    renderer_classes = [JSONRenderer, OpenApiJsonRenderer]
+    authentication_classes = []
+
+
+def api_docs(request: HttpRequest) -> HttpResponse:
+    """Show the description as a page, without any script."""
+    schema = SchemaGenerator().get_schema(request=None, public=True)
+    groups: dict[str, list[dict[str, Any]]] = {}
+    for path, operations in schema["paths"].items():
+        for method, operation in operations.items():
+            groups.setdefault(operation["tags"][0], []).append(_row(path, method, operation, schema))
+    return render(request, "docs/api.html", {"groups": groups, "info": schema["info"]})
+
+
+def error_docs(request: HttpRequest) -> HttpResponse:
+    """Show what every error type means and what to do."""
+    return render(request, "docs/errors.html", {"types": ERROR_TYPES})
+
+
+def _row(path: str, method: str, operation: dict[str, Any], schema: dict[str, Any]) -> dict[str, Any]:
+    body = operation.get("requestBody", {}).get("content", {}).get("application/json", {}).get("schema", {})
+    return {
+        "id": operation["operationId"],
+        "method": method.upper(),
+        "path": path,
+        "text": operation.get("description", ""),
+        "parameters": [each for each in operation.get("parameters", []) if each["in"] != "path"],
+        "fields": _fields(body, schema),
+        "responses": {
+            status: answer["description"] or _named(answer)
+            for status, answer in operation["responses"].items()
+        },
+    }
+
+
+def _named(answer: dict[str, Any]) -> str:
+    reference = answer.get("content", {}).get("application/json", {}).get("schema", {}).get("$ref", "")
+    return reference.rpartition("/")[2]
+
+
+def _fields(body: dict[str, Any], schema: dict[str, Any]) -> list[dict[str, Any]]:
+    name = body.get("$ref", "").rpartition("/")[2]
+    component = schema["components"]["schemas"].get(name, {})
+    required = set(component.get("required", []))
+    return [
+        {
+            "name": field,
+            "required": field in required,
+            "type": _type(about),
+            "text": about.get("description", ""),
+        }
+        for field, about in component.get("properties", {}).items()
+    ]
+
+
+def _type(about: dict[str, Any]) -> str:
+    if "type" in about:
+        return about["type"] + (f" ({about['format']})" if "format" in about else "")
+    for joined in ("allOf", "oneOf", "anyOf"):
+        if joined in about:
+            return about[joined][0].get("$ref", "").rpartition("/")[2]
+    return about.get("$ref", "").rpartition("/")[2]

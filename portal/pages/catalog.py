@@ -1,0 +1,111 @@
+"""The catalog: which models can be ordered, from what price on, and why some cannot run here."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.http import Http404, HttpRequest, HttpResponse
+
+from billing.prices import price_book
+from clusters.endpoints.services import endpoint_quote
+from clusters.models import CatalogModel, Endpoint, SloClass
+from clusters.planning.plans import Plan, PlanStatus
+from portal.pages.base import TenantPage
+from portal.pages.order_form import smallest_terms
+from portal.pages.quotes import class_targets, token_prices
+from portal.templatetags.berth import count, short
+
+
+class Catalog(TenantPage):
+    """All models as cards, those that can run here first."""
+
+    def get(self, request: HttpRequest, slug: str) -> HttpResponse:
+        classes = list(SloClass.objects.order_by("price_factor"))
+        cards = [self._card(model, classes) for model in CatalogModel.objects.filter(published=True)]
+        cards.sort(key=lambda card: not card["possible"])
+        return self.render("tenant/catalog/list.html", {"cards": cards})
+
+    def _card(self, model: CatalogModel, classes: list[SloClass]) -> dict[str, Any]:
+        # The first that can be had is the cheapest: classes differ in price by their factor alone.
+        plans = (endpoint_quote(terms=smallest_terms(model, slo_class)) for slo_class in classes)
+        tried: list[Plan] = []
+        for plan in plans:
+            tried.append(plan)
+            if plan.status != PlanStatus.IMPOSSIBLE:
+                break
+        plan = tried[-1] if tried else None
+        return {
+            "model": model,
+            "url": self.url("model", model.name),
+            "order_url": self.url("order", model=model.name),
+            "possible": plan is not None and plan.status != PlanStatus.IMPOSSIBLE,
+            "price": plan.configuration.price_per_hour if plan and plan.configuration else None,
+            "reason": _reason(plan),
+            "size": _size(model),
+            "where": ", ".join(model.allowed_zones) or "anywhere",
+        }
+
+
+class Model(TenantPage):
+    """One model: its numbers, and what each class takes."""
+
+    def get(self, request: HttpRequest, slug: str, name: str) -> HttpResponse:
+        model = CatalogModel.objects.select_related("derived_from").filter(name=name, published=True).first()
+        if model is None:
+            raise Http404
+        book, currency = price_book(self.tenant.currency), self.tenant.currency
+        offers = [
+            {
+                "slo_class": slo_class,
+                "targets": class_targets(slo_class),
+                "plan": plan,
+                "possible": plan.status != PlanStatus.IMPOSSIBLE,
+                "price": plan.configuration.price_per_hour if plan.configuration else None,
+                "reason": _reason(plan),
+                "tokens": token_prices(book, model=model.name, slo_class=slo_class.name, currency=currency),
+                "order_url": self.url("order", model=model.name, slo_class=slo_class.name),
+            }
+            for slo_class in SloClass.objects.all()
+            for plan in [endpoint_quote(terms=smallest_terms(model, slo_class))]
+        ]
+        context = {
+            "model": model,
+            "facts": _facts(model),
+            "offers": offers,
+            "possible": any(offer["possible"] for offer in offers),
+            "endpoints": [
+                {"name": endpoint.name, "url": self.url("endpoint", endpoint.id), "endpoint": endpoint}
+                for endpoint in Endpoint.objects.live().filter(model=model)
+            ],
+            "breadcrumbs": [{"label": "Catalog", "url": self.url("catalog")}, {"label": model.title}],
+            "order_url": self.url("order", model=model.name),
+        }
+        return self.render("tenant/catalog/model.html", context)
+
+
+def _reason(plan: Plan | None) -> str:
+    if plan is None:
+        return "No service class is defined yet."
+    return "" if plan.status == PlanStatus.PLACED else plan.message
+
+
+def _size(model: CatalogModel) -> str:
+    total, active = (model.architecture.get(name) for name in ("parameters", "active_parameters"))
+    if total is None:
+        return ""
+    return f"{short(total)} parameters" + (f", {short(active)} at work" if active and active != total else "")
+
+
+def _facts(model: CatalogModel) -> list[dict[str, Any]]:
+    facts = [
+        {"label": "Name", "value": model.name, "code": True},
+        {"label": "Licence", "value": model.licence},
+        {"label": "Context", "value": f"{count(model.context_tokens)} tokens"},
+        {"label": "Size", "value": _size(model)},
+        {"label": "May run", "value": ", ".join(model.allowed_zones) or "anywhere"},
+        {"label": "Precisions", "value": ", ".join(model.precisions)},
+        {"label": "Runtimes", "value": ", ".join(model.runtimes)},
+    ]
+    if model.derived_from:
+        facts.append({"label": "Variant of", "value": model.derived_from.title})
+    return facts

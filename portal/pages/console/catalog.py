@@ -1,0 +1,197 @@
+"""The catalog as operators keep it: which models there are, where they may run, whether they can be ordered."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django import forms
+from django.conf import settings
+from django.db.models import Count, Q
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect
+from django.urls import reverse
+from django.utils import timezone
+
+from billing.models import Price
+from billing.prices import price_book
+from billing.rating.prices import MissingPrice
+from clusters.inventory import catalog
+from clusters.models import CatalogModel, SloClass
+from clusters.planning.problem import Precision
+from portal.pages.base import ConsolePage
+from portal.pages.console.forms import ConsoleForm, FormPage, WordsField, audit
+from tenants.errors import NotFound
+
+TOKEN_KINDS = (Price.Kind.INPUT_TOKENS, Price.Kind.OUTPUT_TOKENS, Price.Kind.CACHED_TOKENS)
+
+_NUMBERS = {
+    "parameters": "Parameters",
+    "active_parameters": "Active parameters",
+    "layers": "Layers",
+    "hidden": "Hidden size",
+    "heads": "Attention heads",
+    "kv_heads": "Key-value heads",
+    "head_size": "Head size",
+    "vocabulary": "Vocabulary",
+}
+
+
+class ModelForm(ConsoleForm):
+    title = forms.CharField(max_length=120)
+    description = forms.CharField(widget=forms.Textarea(attrs={"rows": 3}), help_text="Tenants read it.")
+    licence = forms.CharField(max_length=80)
+    allowed_zones = WordsField(
+        required=False, help_text="Zones its licence allows, apart by commas: EU, EEA, US. Empty: anywhere."
+    )
+    published = forms.BooleanField(required=False, initial=True, label="May be ordered")
+
+
+class NewModelForm(ModelForm):
+    name = forms.CharField(
+        max_length=80, help_text="Orders, prices and clients name it; it cannot be changed later. "
+        "Lower-case letters, digits, dots and hyphens.",
+    )  # fmt: skip
+    context_tokens = forms.IntegerField(min_value=1, max_value=2**31 - 1, label="Longest context (tokens)")
+    runtimes = forms.MultipleChoiceField(
+        choices=[(name, name) for name in catalog.RUNTIMES],
+        widget=forms.CheckboxSelectMultiple,
+        initial=["triton-llmapi"],
+        help_text="Clusters offer runtimes; a model goes where they meet.",
+    )
+    precisions = forms.MultipleChoiceField(
+        choices=[(name.value, name.value) for name in Precision],
+        widget=forms.CheckboxSelectMultiple,
+        initial=["bf16", "fp8"],
+    )
+    chat_template = forms.CharField(
+        widget=forms.Textarea(attrs={"rows": 4, "class": "mono"}), help_text="The Jinja template of its tokenizer."
+    )
+    derived_from = forms.ModelChoiceField(
+        CatalogModel.objects.all(), required=False, empty_label="None", help_text="The model it is a variant of."
+    )
+    parameters = forms.IntegerField(min_value=1, label=_NUMBERS["parameters"], help_text="In all, as one number.")
+    active_parameters = forms.IntegerField(
+        min_value=1, label=_NUMBERS["active_parameters"], help_text="At work per token; dense models: all."
+    )
+    layers = forms.IntegerField(min_value=1, max_value=10_000, label=_NUMBERS["layers"])
+    hidden = forms.IntegerField(min_value=1, max_value=10**6, label=_NUMBERS["hidden"])
+    heads = forms.IntegerField(min_value=1, max_value=10_000, label=_NUMBERS["heads"])
+    kv_heads = forms.IntegerField(min_value=1, max_value=10_000, label=_NUMBERS["kv_heads"])
+    head_size = forms.IntegerField(min_value=1, max_value=10_000, label=_NUMBERS["head_size"])
+    vocabulary = forms.IntegerField(min_value=1, max_value=10**7, label=_NUMBERS["vocabulary"])
+
+    groups = (
+        ("What tenants see", "", ("name", "title", "description", "licence", "context_tokens")),
+        ("Offer", "", ("allowed_zones", "published", "derived_from")),
+        ("How it runs", "", ("runtimes", "precisions", "chat_template")),
+        ("Architecture", "The planner sizes memory and speed by these; they are in the model's config.json.",
+         tuple(_NUMBERS)),
+    )  # fmt: skip
+
+
+class Catalog(ConsolePage):
+    reason = "list the catalog with how many endpoints run each model"
+
+    def get(self, request: HttpRequest) -> HttpResponse:
+        used = Count("endpoints", filter=Q(endpoints__deleted_at=None))
+        models = CatalogModel.objects.annotate(in_use=used)
+        return self.render("console/catalog.html", {"models": models})
+
+
+class ModelDetail(ConsolePage):
+    reason = "show a model with the endpoints that run it"
+
+    def get(self, request: HttpRequest, name: str) -> HttpResponse:
+        model = _find(name)
+        context = {
+            "breadcrumbs": [_crumb(), {"label": model.title}],
+            "model": model,
+            "facts": [
+                {"label": "Name", "value": model.name, "code": True},
+                {"label": "Licence", "value": model.licence},
+                {"label": "Context", "value": f"{model.context_tokens:,} tokens"},
+                {"label": "Allowed zones", "value": ", ".join(model.allowed_zones) or "anywhere"},
+                {"label": "Runtimes", "value": ", ".join(model.runtimes)},
+                {"label": "Precisions", "value": ", ".join(model.precisions)},
+                {"label": "Variant of", "value": str(model.derived_from) if model.derived_from else "none"},
+            ],
+            "numbers": [
+                {"label": label, "value": f"{model.architecture.get(key, 0):,}"} for key, label in _NUMBERS.items()
+            ],
+            "prices": _prices(model),
+            "currency": settings.CURRENCY,
+            "in_use": model.endpoints.filter(deleted_at=None).count(),
+        }
+        return self.render("console/model.html", context)
+
+
+class ModelAdd(FormPage):
+    reason = "add a model to the catalog"
+    form_class = NewModelForm
+    title = "Add a model"
+    lede = "Its name, numbers and template are lasting. A new version is a new entry."
+    submit_label = "Add model"
+
+    def crumbs(self) -> list[dict[str, str]]:
+        return [_crumb()]
+
+    def save(self, form: NewModelForm) -> HttpResponse:
+        values = dict(form.cleaned_data)
+        numbers = {key: values.pop(key) for key in _NUMBERS}
+        model = catalog.model_add(architecture=numbers, **values)
+        audit(self.request.user, "model.add", model=model.name, published=model.published, **numbers)
+        self.say(f"{model.title} is in the catalog.")
+        return redirect("console:model", model.name)
+
+
+class ModelEdit(FormPage):
+    reason = "change how a model is offered"
+    form_class = ModelForm
+    title = "Edit model"
+    lede = "Endpoints that were ordered go on as they are."
+    submit_label = "Save model"
+
+    def heading(self) -> str:
+        return f"Edit {_find(self.kwargs['name']).title}"
+
+    def crumbs(self) -> list[dict[str, str]]:
+        model = _find(self.kwargs["name"])
+        return [_crumb(), {"label": model.title, "url": reverse("console:model", args=[model.name])}]
+
+    def initial(self) -> dict[str, Any]:
+        model = _find(self.kwargs["name"])
+        return {name: getattr(model, name) for name in ModelForm.base_fields}
+
+    def save(self, form: ModelForm) -> HttpResponse:
+        model = catalog.model_change(model=_find(self.kwargs["name"]), **form.cleaned_data)
+        audit(
+            self.request.user, "model.change", model=model.name,
+            **{name: form.cleaned_data[name] for name in form.changed_data},
+        )  # fmt: skip
+        self.say(f"{model.title} is saved.")
+        return redirect("console:model", model.name)
+
+
+def _find(name: str) -> CatalogModel:
+    model = CatalogModel.objects.select_related("derived_from").filter(name=name).first()
+    if model is None:
+        raise NotFound("There is no such model.")
+    return model
+
+
+def _crumb() -> dict[str, str]:
+    return {"label": "Catalog", "url": reverse("console:catalog")}
+
+
+def _prices(model: CatalogModel) -> list[dict[str, Any]]:
+    book, now = price_book(settings.CURRENCY), timezone.now()
+    rows = []
+    for slo_class in SloClass.objects.all():
+        amounts = []
+        for kind in TOKEN_KINDS:
+            try:
+                amounts.append(book.at(kind.value, now, model=model.name, slo_class=slo_class.name).amount)
+            except MissingPrice:
+                amounts.append(None)
+        rows.append({"slo_class": slo_class, "amounts": amounts})
+    return rows

@@ -1,0 +1,195 @@
+"""Endpoints of all tenants: a filtered list, one in all its parts, the log of an engine. Read only."""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import urlencode
+
+from django import forms
+from django.core.paginator import Page as Leaf
+from django.core.paginator import Paginator
+from django.http import HttpRequest, HttpResponse
+from django.urls import reverse
+
+from clusters.endpoints import selectors
+from clusters.endpoints.states import NEXT_ACTION
+from clusters.models import Cluster, Endpoint, EndpointState, Revision, SloClass
+from portal.pages.base import ConsolePage
+from tenants.errors import BerthError, NotFound
+from tenants.models import Tenant
+
+PAGE_SIZE = 50
+MOST_EVENTS = 50
+LOG_LINES = 300
+
+TONES = {
+    EndpointState.FAILED: "danger",
+    EndpointState.UNREACHABLE: "danger",
+    EndpointState.DEGRADED: "warn",
+    EndpointState.WAITING_FOR_CAPACITY: "warn",
+    EndpointState.READY: "ok",
+}
+
+
+class EndpointFilters(forms.Form):
+    tenant = forms.ModelChoiceField(
+        Tenant.objects.all(), to_field_name="slug", required=False, empty_label="All tenants"
+    )
+    state = forms.ChoiceField(choices=[("", "All but deleted"), *EndpointState.choices], required=False)
+    cluster = forms.ModelChoiceField(
+        Cluster.objects.all(), to_field_name="name", required=False, empty_label="All clusters"
+    )
+    slo_class = forms.ModelChoiceField(
+        SloClass.objects.all(), to_field_name="name", required=False, empty_label="All classes", label="SLO class"
+    )
+
+
+class Endpoints(ConsolePage):
+    reason = "list endpoints of all tenants"
+
+    def get(self, request: HttpRequest) -> HttpResponse:
+        filters = EndpointFilters(request.GET)
+        wanted = filters.cleaned_data if filters.is_valid() else {}
+        rows = selectors.endpoint_list().order_by("-id")
+        if state := wanted.get("state"):
+            rows = rows.filter(state=state)
+        else:
+            rows = rows.live()
+        if tenant := wanted.get("tenant"):
+            rows = rows.filter(tenant=tenant)
+        if slo_class := wanted.get("slo_class"):
+            rows = rows.filter(slo_class=slo_class)
+        if cluster := wanted.get("cluster"):
+            placed = Revision.objects.filter(cluster=cluster, cleaned_at=None).values("endpoint")
+            rows = rows.filter(id__in=placed)
+        page = Paginator(rows, PAGE_SIZE).get_page(request.GET.get("page"))
+        context = {
+            "filters": filters,
+            "filtered": any(wanted.values()),
+            "endpoints": page,
+            "total": page.paginator.count,
+            "newer_url": _leaf(request, page, -1),
+            "older_url": _leaf(request, page, +1),
+        }
+        return self.render("console/endpoints.html", context, status=200 if filters.is_valid() else 422)
+
+
+class EndpointDetail(ConsolePage):
+    reason = "show an endpoint to an operator"
+
+    def get(self, request: HttpRequest, id: Any) -> HttpResponse:
+        endpoint = _find(id)
+        revision = next(iter(endpoint.current_revisions), None)
+        context = {
+            "breadcrumbs": _crumbs() + [{"label": endpoint.name}],
+            "endpoint": endpoint,
+            "next_action": NEXT_ACTION.get(endpoint.state, ""),
+            "tone": TONES.get(EndpointState(endpoint.state), "info"),
+            "facts": _facts(endpoint),
+            "revision": revision,
+            "plan": _plan(revision) if revision else None,
+            "revisions": selectors.endpoint_revisions(endpoint),
+            "events": [
+                {"title": event.message, "at": event.created_at, "text": f"by {event.actor}" if event.actor else ""}
+                for event in selectors.endpoint_history(endpoint)[:MOST_EVENTS]
+            ],
+        }
+        part = "console/endpoint_now.html" if request.htmx else "console/endpoint.html"
+        return self.render(part, context)
+
+
+class EndpointLog(ConsolePage):
+    reason = "show an engine's log to an operator"
+
+    def get(self, request: HttpRequest, id: Any, replica: str) -> HttpResponse:
+        endpoint = _find(id)
+        url = reverse("console:endpoint", args=[endpoint.id])
+        context: dict[str, Any] = {
+            "breadcrumbs": [*_crumbs(), {"label": endpoint.name, "url": url}, {"label": f"Log of {replica}"}],
+            "endpoint": endpoint,
+            "replica": replica,
+            "endpoint_url": url,
+            "lines": LOG_LINES,
+        }
+        try:
+            context["log"] = selectors.endpoint_logs(endpoint, replica_id=replica, lines=LOG_LINES).text
+        except NotFound:
+            raise
+        except BerthError as error:
+            context["problem"] = error
+        return self.render("console/endpoint_log.html", context)
+
+
+def _find(id: Any) -> Endpoint:
+    endpoint = selectors.endpoint_detail().filter(id=id).first()
+    if endpoint is None:
+        raise NotFound("There is no such endpoint.")
+    return endpoint
+
+
+def _crumbs() -> list[dict[str, str]]:
+    return [{"label": "Endpoints", "url": reverse("console:endpoints")}]
+
+
+def _facts(endpoint: Endpoint) -> list[dict[str, Any]]:
+    replicas = endpoint.replicas or "as the load needs"
+    return [
+        {
+            "label": "Tenant",
+            "value": endpoint.tenant.name,
+            "url": reverse("console:tenant", args=[endpoint.tenant.slug]),
+        },
+        {"label": "Project", "value": endpoint.project.name},
+        {"label": "Model", "value": endpoint.model.title, "url": reverse("console:model", args=[endpoint.model.name])},
+        {"label": "SLO class", "value": endpoint.slo_class.title},
+        {"label": "Residency", "value": endpoint.residency, "code": True},
+        {"label": "Certifications", "value": ", ".join(endpoint.certifications) or "none asked for"},
+        {"label": "Expected load", "value": f"{endpoint.requests_per_second:g} requests per second"},
+        {"label": "Mean request", "value": f"{endpoint.input_tokens} tokens in, {endpoint.output_tokens} out"},
+        {"label": "Replicas", "value": replicas},
+        {"label": "Wanted", "value": endpoint.get_wanted_display()},
+        {"label": "Generation", "value": f"{endpoint.generation}, acted on {endpoint.observed_generation}"},
+    ]
+
+
+def _plan(revision: Revision) -> dict[str, Any]:
+    chosen = revision.plan.get("configuration") or {}
+    return {
+        "message": revision.plan.get("message", ""),
+        "facts": [
+            {
+                "label": "Cluster",
+                "value": f"{revision.pool} ({revision.cluster.region.code})",
+                "url": reverse("console:cluster", args=[revision.cluster.name]),
+            },
+            {"label": "GPUs", "value": f"{revision.replicas} x {revision.gpus_per_replica} {revision.gpu_type}"},
+            {
+                "label": "Shape",
+                "value": f"{revision.precision}, tensor {revision.tensor_parallel}, "
+                f"pipeline {revision.pipeline_parallel}, batches of {revision.max_batch_size}",
+            },
+            {"label": "Runtime", "value": revision.runtime, "code": True},
+            {"label": "Deployment", "value": revision.deployment, "code": True},
+            *_expected(chosen),
+        ],
+        "refusals": revision.plan.get("refusals", []),
+    }
+
+
+def _expected(chosen: dict[str, Any]) -> list[dict[str, Any]]:
+    if not chosen:
+        return []
+    return [
+        {"label": "Expected TTFT", "value": f"{chosen['ttft_ms']:.0f} ms"},
+        {"label": "Expected ITL", "value": f"{chosen['itl_ms']:.1f} ms"},
+        {"label": "Output", "value": f"{chosen['tokens_per_s']:,.0f} tokens per second"},
+        {"label": "Price", "value": f"{chosen['price_per_hour']} per hour"},
+    ]
+
+
+def _leaf(request: HttpRequest, page: Leaf, step: int) -> str:
+    number = page.number + step
+    if not 1 <= number <= page.paginator.num_pages:
+        return ""
+    kept = {name: value for name, value in request.GET.items() if name != "page" and value}
+    return f"?{urlencode({**kept, 'page': number})}"

@@ -1,0 +1,206 @@
+"""Forms of the estate: register regions and clusters, add and change node pools, cordon and uncordon."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django import forms
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect
+from django.urls import reverse
+
+from clusters.inventory import services
+from clusters.inventory.catalog import RUNTIMES
+from clusters.models import Cluster, GpuType, NodePool, Region
+from portal.pages.base import ConsolePage
+from portal.pages.console.clusters import find_cluster
+from portal.pages.console.forms import ConsoleForm, FormPage, WordsField, audit
+from tenants.errors import NotFound
+
+
+class RegionForm(ConsoleForm):
+    code = forms.CharField(max_length=40, help_text="Short and lasting, for instance eu-de-1. Orders name it.")
+    name = forms.CharField(max_length=120, help_text="What people call the place, for instance Frankfurt.")
+    country = forms.CharField(min_length=2, max_length=2, help_text="Two letters, for instance DE.")
+    zones = WordsField(help_text="Residency zones it belongs to, apart by commas: EU, EEA, US.")
+    certifications = WordsField(required=False, help_text="Held at this place, apart by commas: ISO27001, C5.")
+
+    def clean_country(self) -> str:
+        return self.cleaned_data["country"].upper()
+
+
+class ClusterForm(ConsoleForm):
+    name = forms.CharField(max_length=40, help_text="Lower-case letters, digits and hyphens.")
+    region = forms.ModelChoiceField(Region.objects.all(), empty_label="Choose a region")
+    driver = forms.ChoiceField(
+        choices=[(Cluster.DriverKind.LOCAL.value, "local: processes on this machine")],
+        help_text="This version drives clusters by processes on the machine Berth runs on. "
+        "The driver for Kubernetes is not built in yet.",
+    )
+    runtimes = forms.MultipleChoiceField(
+        choices=[(name, name) for name in RUNTIMES],
+        widget=forms.CheckboxSelectMultiple,
+        initial=["triton-python"],
+        help_text="Engines that can run there.",
+    )
+    declared = forms.BooleanField(
+        required=False, initial=True, label="Its GPUs are declared by hand, not read from hardware"
+    )
+
+
+class PoolForm(ConsoleForm):
+    name = forms.CharField(max_length=40)
+    gpu_type = forms.ModelChoiceField(GpuType.objects.all(), label="GPU type", empty_label="Choose a GPU type")
+    nodes = forms.IntegerField(min_value=1, max_value=100_000)
+    gpus_per_node = forms.IntegerField(min_value=1, max_value=64, label="GPUs per node")
+    reserve = forms.IntegerField(min_value=0, initial=0, label="Reserve", help_text="GPUs you keep back from orders.")
+
+
+class PoolChangeForm(ConsoleForm):
+    nodes = forms.IntegerField(min_value=1, max_value=100_000, help_text="Nodes in use cannot be taken away.")
+    reserve = forms.IntegerField(min_value=0, help_text="GPUs you keep back from orders.")
+
+
+class CordonForm(ConsoleForm):
+    reason = forms.CharField(max_length=300, help_text="Other operators read it, for instance: driver update until 18:00.")
+
+
+def _clusters_crumb() -> dict[str, str]:
+    return {"label": "Clusters", "url": reverse("console:clusters")}
+
+
+class RegionRegister(FormPage):
+    reason = "register a region"
+    form_class = RegionForm
+    title = "Register a region"
+    lede = "A place where clusters stand. Its zones and certifications decide which orders may run there."
+    submit_label = "Register region"
+
+    def crumbs(self) -> list[dict[str, str]]:
+        return [_clusters_crumb()]
+
+    def save(self, form: RegionForm) -> HttpResponse:
+        region = services.region_register(**form.cleaned_data)
+        audit(self.request.user, "region.register", **form.cleaned_data)
+        self.say(f"Region {region.code} is registered.")
+        return redirect("console:clusters")
+
+
+class ClusterRegister(FormPage):
+    reason = "register a cluster"
+    form_class = ClusterForm
+    title = "Register a cluster"
+    lede = "After this, add its node pools: orders are placed on their GPUs."
+    submit_label = "Register cluster"
+
+    def crumbs(self) -> list[dict[str, str]]:
+        return [_clusters_crumb()]
+
+    def more_context(self) -> dict[str, Any]:
+        if Region.objects.exists():
+            return {}
+        return {
+            "alert": {
+                "tone": "info",
+                "title": "There is no region yet",
+                "text": "A cluster stands in a region.",
+                "url": reverse("console:region-register"),
+                "label": "Register a region first",
+            }
+        }
+
+    def save(self, form: ClusterForm) -> HttpResponse:
+        cluster = services.cluster_register(**form.cleaned_data)
+        audit(
+            self.request.user, "cluster.register", cluster=cluster.name, region=cluster.region.code,
+            driver=cluster.driver, declared=cluster.declared,
+        )  # fmt: skip
+        self.say(f"Cluster {cluster.name} is registered. Add its node pools now.")
+        return redirect("console:pool-add", cluster.name)
+
+
+class _OfCluster(FormPage):
+    """A form about the cluster that the path names."""
+
+    @property
+    def cluster(self) -> Cluster:
+        return find_cluster(self.kwargs["name"])
+
+    def crumbs(self) -> list[dict[str, str]]:
+        name = self.kwargs["name"]
+        return [_clusters_crumb(), {"label": name, "url": reverse("console:cluster", args=[name])}]
+
+    def show(self, form: forms.Form, *, status: int = 200) -> HttpResponse:
+        find_cluster(self.kwargs["name"])
+        return super().show(form, status=status)
+
+
+class PoolAdd(_OfCluster):
+    reason = "add a node pool"
+    form_class = PoolForm
+    title = "Add a node pool"
+    lede = "Nodes of one shape with GPUs of one type. Endpoints that wait for capacity take them at once."
+    submit_label = "Add pool"
+
+    def save(self, form: PoolForm) -> HttpResponse:
+        pool = services.pool_add(cluster=self.cluster, **form.cleaned_data)
+        audit(
+            self.request.user, "pool.add", pool=str(pool), gpu_type=pool.gpu_type.name, nodes=pool.nodes,
+            gpus_per_node=pool.gpus_per_node, reserve=pool.reserve,
+        )  # fmt: skip
+        self.say(f"Pool {pool.name} is added with {pool.total_gpus} GPUs.")
+        return redirect("console:cluster", pool.cluster.name)
+
+
+class PoolChange(_OfCluster):
+    reason = "change a node pool"
+    form_class = PoolChangeForm
+    title = "Change pool"
+
+    def heading(self) -> str:
+        return f"Change pool {self.kwargs['pool']}"
+
+    @property
+    def pool(self) -> NodePool:
+        pool = NodePool.objects.select_related("cluster").filter(cluster=self.cluster, name=self.kwargs["pool"]).first()
+        if pool is None:
+            raise NotFound("There is no such pool.")
+        return pool
+
+    def initial(self) -> dict[str, Any]:
+        pool = self.pool
+        return {"nodes": pool.nodes, "reserve": pool.reserve}
+
+    def save(self, form: PoolChangeForm) -> HttpResponse:
+        pool = services.pool_change(pool=self.pool, **form.cleaned_data)
+        audit(self.request.user, "pool.change", pool=str(pool), **form.cleaned_data)
+        self.say(f"Pool {pool.name} has {pool.total_gpus} GPUs now, {pool.reserve} in reserve.")
+        return redirect("console:cluster", self.kwargs["name"])
+
+
+class ClusterCordon(_OfCluster):
+    reason = "cordon a cluster"
+    form_class = CordonForm
+    title = "Cordon cluster"
+    lede = "No new endpoints are placed there. What runs there goes on, and is billed as before."
+    submit_label = "Cordon cluster"
+
+    def heading(self) -> str:
+        return f"Cordon {self.kwargs['name']}"
+
+    def save(self, form: CordonForm) -> HttpResponse:
+        cluster = services.cluster_cordon(cluster=self.cluster, reason=form.cleaned_data["reason"])
+        audit(self.request.user, "cluster.cordon", cluster=cluster.name, reason=cluster.state_reason)
+        self.say(f"Cluster {cluster.name} is cordoned.")
+        return redirect("console:cluster", cluster.name)
+
+
+class ClusterUncordon(ConsolePage):
+    reason = "take a cluster back into use"
+    http_method_names = ["post"]
+
+    def post(self, request: HttpRequest, name: str) -> HttpResponse:
+        cluster = services.cluster_uncordon(cluster=find_cluster(name))
+        audit(request.user, "cluster.uncordon", cluster=cluster.name)
+        self.say(f"Cluster {cluster.name} takes new endpoints again.")
+        return redirect("console:cluster", cluster.name)

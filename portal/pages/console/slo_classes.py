@@ -1,0 +1,120 @@
+"""SLO classes: what each promises, and forms to change or add one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django import forms
+from django.db.models import Count, Q
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect
+from django.urls import reverse
+
+from clusters.inventory import catalog
+from clusters.models import SloClass
+from portal.pages.base import ConsolePage
+from portal.pages.console.forms import ConsoleForm, FormPage, audit
+from tenants.errors import NotFound
+
+TARGETS = ("ttft_p95_ms", "itl_p95_ms", "availability")
+POLICIES = ("priority", "price_factor", "attempts")
+TIMEOUTS = ("connect_timeout_s", "first_token_timeout_s", "between_tokens_timeout_s", "total_timeout_s")
+
+
+class SloClassForm(ConsoleForm):
+    title = forms.CharField(max_length=80)
+    description = forms.CharField(max_length=300, help_text="Tenants read it when they order.")
+    ttft_p95_ms = forms.IntegerField(
+        min_value=1, max_value=3_600_000, required=False, label="Time to first token, p95 (ms)",
+        help_text="Empty: no target.",
+    )  # fmt: skip
+    itl_p95_ms = forms.IntegerField(
+        min_value=1, max_value=60_000, required=False, label="Time between tokens, p95 (ms)",
+        help_text="Empty: no target.",
+    )  # fmt: skip
+    availability = forms.DecimalField(max_digits=6, decimal_places=5, help_text="0.999 means 99.9 %.")
+    priority = forms.IntegerField(min_value=1, max_value=100, help_text="1 is served first.")
+    price_factor = forms.DecimalField(
+        max_digits=6, decimal_places=3, initial=1, help_text="On the price of the GPUs it holds."
+    )
+    attempts = forms.IntegerField(min_value=1, max_value=10, initial=2, help_text="Replicas tried for one request.")
+    connect_timeout_s = forms.FloatField(min_value=0.1, max_value=60, initial=2, label="Connect (s)")
+    first_token_timeout_s = forms.FloatField(min_value=0.1, max_value=3600, initial=30, label="First token (s)")
+    between_tokens_timeout_s = forms.FloatField(min_value=0.1, max_value=600, initial=15, label="Between tokens (s)")
+    total_timeout_s = forms.FloatField(min_value=1, max_value=86_400, initial=300, label="Whole answer (s)")
+
+    groups = (
+        ("What tenants see", "", ("title", "description")),
+        ("Targets", "Plans from now on keep to them; endpoints that run are not moved.", TARGETS),
+        ("Policy", "", POLICIES),
+        ("Timeouts", "Gateways follow them at once.", TIMEOUTS),
+    )
+
+
+class NewSloClassForm(SloClassForm):
+    name = forms.SlugField(max_length=40, help_text="Orders and prices name it; it cannot be changed later.")
+
+    groups = (("What tenants see", "", ("name", "title", "description")), *SloClassForm.groups[1:])
+
+
+class SloClasses(ConsolePage):
+    reason = "list SLO classes with how many endpoints use them"
+
+    def get(self, request: HttpRequest) -> HttpResponse:
+        used = Count("endpoints", filter=Q(endpoints__deleted_at=None))
+        return self.render("console/slo_classes.html", {"classes": SloClass.objects.annotate(in_use=used)})
+
+
+class SloClassAdd(FormPage):
+    reason = "add an SLO class"
+    form_class = NewSloClassForm
+    title = "Add an SLO class"
+    lede = "Tenants can order it as soon as it is added. Give its tokens a price, too."
+    submit_label = "Add class"
+
+    def crumbs(self) -> list[dict[str, str]]:
+        return [_crumb()]
+
+    def save(self, form: NewSloClassForm) -> HttpResponse:
+        slo_class = catalog.slo_class_add(**form.cleaned_data)
+        audit(self.request.user, "slo-class.add", **form.cleaned_data)
+        self.say(f"SLO class {slo_class.title} is added.")
+        return redirect("console:slo-classes")
+
+
+class SloClassEdit(FormPage):
+    reason = "change an SLO class"
+    form_class = SloClassForm
+    title = "SLO class"
+    submit_label = "Save class"
+
+    def heading(self) -> str:
+        return f"SLO class {self.slo_class.title}"
+
+    @property
+    def slo_class(self) -> SloClass:
+        found = SloClass.objects.filter(name=self.kwargs["name"]).first()
+        if found is None:
+            raise NotFound("There is no such SLO class.")
+        return found
+
+    def crumbs(self) -> list[dict[str, str]]:
+        return [_crumb()]
+
+    def initial(self) -> dict[str, Any]:
+        slo_class = self.slo_class
+        values = {name: getattr(slo_class, name) for name in SloClassForm.base_fields}
+        return values | {name: f"{values[name].normalize():f}" for name in ("availability", "price_factor")}
+
+    def save(self, form: SloClassForm) -> HttpResponse:
+        slo_class = catalog.slo_class_change(slo_class=self.slo_class, **form.cleaned_data)
+        audit(
+            self.request.user, "slo-class.change", name=slo_class.name,
+            **{name: form.cleaned_data[name] for name in form.changed_data},
+        )  # fmt: skip
+        self.say(f"SLO class {slo_class.title} is saved.")
+        return redirect("console:slo-classes")
+
+
+def _crumb() -> dict[str, str]:
+    return {"label": "SLO classes", "url": reverse("console:slo-classes")}

@@ -1,0 +1,105 @@
+"""The context processor that fills the shell of every page: bar, sidebar, tenant switcher.
+
+It reads what the base view left on the request: ``membership`` in the portal, ``in_console`` in the console.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from django.http import HttpRequest
+from django.urls import reverse
+from django.utils.functional import SimpleLazyObject
+
+from portal.pages import navigation
+from tenants import roles
+from tenants.models import Membership
+from tenants.services import memberships_of
+
+
+def shell(request: HttpRequest) -> dict[str, Any]:
+    """Give ``shell``, lazily: fragments, which do not read it, cost nothing.
+
+    Its parts are in ``docs/design-language.md``.
+    """
+    return {"shell": SimpleLazyObject(lambda: _shell(request))}
+
+
+def _shell(request: HttpRequest) -> dict[str, Any]:
+    user = getattr(request, "user", None)
+    if user is None or not user.is_authenticated:
+        return {"door": "portal", "home_url": "/", "tenant": None, "tenants": [], "nav": [], "notice": ""}
+    memberships = memberships_of(user_id=user.id)
+    if getattr(request, "in_console", False):
+        return _console(request, memberships)
+    return _portal(request, memberships, getattr(request, "membership", None))
+
+
+def _portal(request: HttpRequest, memberships: list[Membership], here: Membership | None) -> dict[str, Any]:
+    parts: dict[str, Any] = {
+        "door": "portal",
+        "home_url": "/",
+        "tenant": None,
+        "tenants": [
+            {
+                "name": each.tenant.name,
+                "url": reverse("tenant:endpoints", args=[each.tenant.slug]),
+                "current": here is not None and each.tenant_id == here.tenant_id,
+            }
+            for each in memberships
+        ],
+        "nav": [],
+        "other_door": {"label": "Operator console", "url": reverse("console:home")}
+        if request.user.is_operator
+        else None,
+        "notice": "",
+    }
+    if here is None:
+        return parts
+    slug = here.tenant.slug
+    groups = [
+        navigation.Group(
+            group.label, tuple(item for item in group.items if roles.allows(here.role, item.action))
+        )
+        for group in navigation.TENANT
+    ]
+    return parts | {
+        "home_url": reverse("tenant:endpoints", args=[slug]),
+        "tenant": {"name": here.tenant.name},
+        "nav": _nav(request, groups, lambda page: reverse(f"tenant:{page}", args=[slug])),
+    }
+
+
+def _console(request: HttpRequest, memberships: list[Membership]) -> dict[str, Any]:
+    return {
+        "door": "console",
+        "home_url": reverse("console:home"),
+        "tenant": None,
+        "tenants": [],
+        "nav": _nav(request, navigation.CONSOLE, lambda page: reverse(f"console:{page}")),
+        "other_door": {"label": "Tenant portal", "url": reverse("tenants")} if memberships else None,
+        "notice": "",
+    }
+
+
+def _nav(
+    request: HttpRequest, groups: Iterable[navigation.Group], path_of: Callable[[str], str]
+) -> list[dict[str, Any]]:
+    here = request.resolver_match.url_name if request.resolver_match else ""
+    return [
+        {
+            "label": group.label,
+            "items": [
+                {
+                    "label": item.label,
+                    "url": path_of(item.page),
+                    "icon": item.icon,
+                    "current": here == item.page or bool(item.also and here.startswith(item.also)),
+                }
+                for item in group.items
+            ],
+        }
+        for group in groups
+        if group.items
+    ]

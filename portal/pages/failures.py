@@ -1,0 +1,26 @@
+"""Pages for requests that never reach a screen."""
+
+from __future__ import annotations
+
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import render
+from django.views import defaults
+
+from portal.api.errors import no_such_path
+
+
+def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
+    """Answer for a path that does not exist, as the door that was asked answers."""
+    if request.path.startswith("/api/"):
+        return no_such_path(request)
+    return defaults.page_not_found(request, exception, template_name="errors/404.html")
+
+
+def forbidden(request: HttpRequest, exception: Exception) -> HttpResponse:
+    """Answer what is refused outright."""
+    return defaults.permission_denied(request, exception, template_name="errors/403.html")
+
+
+def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:
+    """Answer a form whose token is missing or old; nothing was changed."""
+    return render(request, "errors/csrf.html", status=403)

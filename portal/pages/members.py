@@ -1,0 +1,140 @@
+"""People of the tenant: who they are, adding one, changing a role, removing one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django import forms
+from django.http import Http404, HttpRequest, HttpResponse
+from django.shortcuts import redirect
+
+from portal.pages.base import TenantPage, put_on_form
+from tenants import roles
+from tenants.errors import BerthError
+from tenants.models import Membership, Role
+from tenants.roles import Action
+from tenants.services import member_add, member_change_role, member_remove
+
+DUTIES = {
+    Role.OWNER: "everything, and makes owners",
+    Role.ADMIN: "everything but making owners",
+    Role.DEVELOPER: "endpoints, keys and their cost",
+    Role.BILLING: "usage, cost and statements",
+    Role.VIEWER: "looks, changes nothing",
+}
+
+
+def grantable(granter_role: str) -> list[tuple[str, str]]:
+    """Give the roles that a member may hand out, the least first, each with what it may do."""
+    return [
+        (role.value, f"{role.label}: {DUTIES[role]}")
+        for role in reversed(Role)
+        if roles.may_grant(granter_role, role)
+    ]
+
+
+class MemberForm(forms.Form):
+    """A person to be added."""
+
+    email = forms.EmailField(label="E-mail address", help_text="The one they sign in with.")
+    role = forms.ChoiceField(initial=Role.DEVELOPER)
+
+    def __init__(self, *args: Any, granter_role: str, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.fields["role"].choices = grantable(granter_role)
+
+
+class Members(TenantPage):
+    """All members. For those who may manage them, each with a role to choose and a way out."""
+
+    def get(self, request: HttpRequest, slug: str) -> HttpResponse:
+        mine = self.membership.role
+        rows = [
+            {
+                "member": member,
+                "changeable": self.may(Action.MANAGE_MEMBERS) and roles.may_grant(mine, member.role),
+                "me": member.user_id == request.user.id,
+            }
+            for member in Membership.objects.select_related("user").order_by("user__name", "user__email")
+        ]
+        choices = [(role.value, role.label) for role in Role if roles.may_grant(mine, role)]
+        return self.render("tenant/members/list.html", {"rows": rows, "roles": choices})
+
+
+class NewMember(TenantPage):
+    """Add a person by e-mail address."""
+
+    action = Action.MANAGE_MEMBERS
+
+    def get(self, request: HttpRequest, slug: str) -> HttpResponse:
+        return self._show(MemberForm(granter_role=self.membership.role))
+
+    def post(self, request: HttpRequest, slug: str) -> HttpResponse:
+        form = MemberForm(request.POST, granter_role=self.membership.role)
+        if form.is_valid():
+            try:
+                member = member_add(**form.cleaned_data, granter_role=self.membership.role)
+            except BerthError as error:
+                put_on_form(form, error)
+            else:
+                hint = (
+                    ""
+                    if member.user.has_usable_password()
+                    else " They set a password by resetting it at sign-in."
+                )
+                self.say(
+                    f"{member.user.email} is now {member.get_role_display().lower()} of {self.tenant.name}.{hint}"
+                )
+                return redirect(self.url("members"))
+        return self._show(form, status=422)
+
+    def _show(self, form: MemberForm, *, status: int = 200) -> HttpResponse:
+        return self.render("tenant/members/new.html", {"form": form}, status=status)
+
+
+class MemberRole(TenantPage):
+    """Give a member another role."""
+
+    http_method_names = ["post"]
+    action = Action.MANAGE_MEMBERS
+
+    def post(self, request: HttpRequest, slug: str, id: str) -> HttpResponse:
+        member = find(id)
+        role = request.POST.get("role", "")
+        member_change_role(membership=member, role=role, granter_role=self.membership.role)
+        self.say(f"{member.user.email} is now {member.get_role_display().lower()}.")
+        return redirect(self.url("members"))
+
+
+class RemoveMember(TenantPage):
+    """Take a person out of the tenant, once confirmed."""
+
+    action = Action.MANAGE_MEMBERS
+
+    def get(self, request: HttpRequest, slug: str, id: str) -> HttpResponse:
+        member = find(id)
+        context = {
+            "member": member,
+            "consequences": [
+                "They no longer see this tenant, at once.",
+                "Keys they made go on working; revoke those that only they knew.",
+            ],
+            "cancel_url": self.url("members"),
+        }
+        return self.render("tenant/members/remove.html", context)
+
+    def post(self, request: HttpRequest, slug: str, id: str) -> HttpResponse:
+        member = find(id)
+        member_remove(membership=member, granter_role=self.membership.role)
+        if member.user_id == request.user.id:
+            return redirect("home")
+        self.say(f"{member.user.email} is no longer a member.")
+        return redirect(self.url("members"))
+
+
+def find(id: str) -> Membership:
+    """Give a member of the open tenant, or 404."""
+    member = Membership.objects.select_related("user").filter(id=id).first()
+    if member is None:
+        raise Http404
+    return member

@@ -1,0 +1,76 @@
+"""The sidebars of both doors, as data. Names of pages are those in their ``urls`` modules."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from tenants.roles import Action
+
+
+@dataclasses.dataclass(frozen=True)
+class Item:
+    """One entry: ``page`` is a URL name of the door; it is current on that page and on those under ``also``.
+
+    ``also`` are prefixes of URL names. Entries of a tenant are shown to roles that may do ``action``.
+    """
+
+    label: str
+    page: str
+    icon: str
+    also: tuple[str, ...] = ()
+    action: Action = Action.VIEW
+
+
+@dataclasses.dataclass(frozen=True)
+class Group:
+    """Entries under one heading."""
+
+    label: str
+    items: tuple[Item, ...]
+
+
+TENANT = (
+    Group(
+        "Serve",
+        (
+            Item("Endpoints", "endpoints", "endpoints", also=("endpoint", "order")),
+            Item("Catalog", "catalog", "catalog", also=("model",)),
+            Item("Keys", "keys", "key", also=("key",)),
+        ),
+    ),
+    Group(
+        "Account for",
+        (
+            Item("Usage and cost", "usage", "usage", also=("usage",), action=Action.VIEW_COST),
+            Item("Statements", "statements", "statement", also=("statement",), action=Action.VIEW_COST),
+        ),
+    ),
+    Group(
+        "Organise",
+        (
+            Item("Projects", "projects", "project", also=("project",)),
+            Item("Members", "members", "members", also=("member",)),
+        ),
+    ),
+)
+
+CONSOLE = (
+    Group("", (Item("Dashboard", "home", "dashboard"),)),
+    Group(
+        "Estate",
+        (
+            Item("Clusters", "clusters", "clusters", also=("cluster", "region", "pool")),
+            Item("Gateways", "gateways", "region", also=("gateway",)),
+            Item("Endpoints", "endpoints", "endpoints", also=("endpoint",)),
+        ),
+    ),
+    Group(
+        "Offer",
+        (
+            Item("Catalog", "catalog", "catalog", also=("model",)),
+            Item("SLO classes", "slo-classes", "slo", also=("slo",)),
+            Item("Prices", "prices", "price", also=("price",)),
+        ),
+    ),
+    Group("Customers", (Item("Tenants", "tenants", "tenant", also=("tenant",)),)),
+)

@@ -1,0 +1,44 @@
+"""Clients of the REST API: by management key, by session, without either."""
+
+from __future__ import annotations
+
+import pytest
+from rest_framework.test import APIClient
+
+from tenants.models import Role, Tenant
+from tests.estate import Estate, make_estate
+from tests.factories import make_tenant, management_key
+
+
+def client_of(tenant: Tenant, role: str = Role.OWNER) -> APIClient:
+    """Give a client with a fresh management key of this role."""
+    client = APIClient()
+    client.credentials(HTTP_AUTHORIZATION=f"Bearer {management_key(tenant, role)}")
+    client.tenant = tenant
+    return client
+
+
+@pytest.fixture
+def tenant(db) -> Tenant:
+    return make_tenant("acme", gpus=8)
+
+
+@pytest.fixture
+def stranger(db) -> APIClient:
+    """The owner of another tenant."""
+    return client_of(make_tenant("other", gpus=8))
+
+
+@pytest.fixture
+def owner(tenant) -> APIClient:
+    return client_of(tenant)
+
+
+@pytest.fixture
+def anonymous() -> APIClient:
+    return APIClient()
+
+
+@pytest.fixture
+def estate(db) -> Estate:
+    return make_estate()

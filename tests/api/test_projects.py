@@ -1,0 +1,66 @@
+"""Projects through the REST API."""
+
+from __future__ import annotations
+
+import pytest
+
+from tenants.models import Role
+from tests.api.conftest import client_of
+from tests.api.contract import API, CreateContract, assert_problem
+
+pytestmark = pytest.mark.django_db
+
+
+class TestProjects(CreateContract):
+    path = "projects"
+    may_create = frozenset({Role.OWNER, Role.ADMIN})
+
+    def body(self, number: int = 0) -> dict:
+        return {"slug": f"search-{number}", "name": "Search", "cost_centre": "4711"}
+
+
+def test_a_project_is_shown_as_it_was_sent(owner):
+    made = owner.post(f"{API}/projects", {"slug": "search", "name": "Search", "cost_centre": "4711"}).json()
+    assert {"slug": "search", "name": "Search", "cost_centre": "4711"}.items() <= made.items()
+
+
+def test_a_slug_can_be_used_once_in_any_case(owner):
+    assert owner.post(f"{API}/projects", {"slug": "search", "name": "One"}).status_code == 201
+    body = assert_problem(owner.post(f"{API}/projects", {"slug": "search", "name": "Two"}), 422, "invalid")
+    assert "exists already" in body["errors"]["slug"][0]
+
+
+@pytest.mark.parametrize("slug", ["", "Upper", "-a", "a b", "x" * 41, "ä", 7.5, None, ["a"], "a\x00b"])
+def test_a_malformed_slug_is_refused(owner, slug):
+    body = assert_problem(owner.post(f"{API}/projects", {"slug": slug, "name": "One"}), 422, "invalid")
+    assert list(body["errors"]) == ["slug"]
+
+
+def test_name_and_cost_centre_can_be_changed_one_by_one(owner):
+    made = owner.post(f"{API}/projects", {"slug": "search", "name": "Search", "cost_centre": "1"}).json()
+    changed = owner.patch(f"{API}/projects/{made['id']}", {"name": "Find"})
+    assert changed.status_code == 200
+    assert changed.json() == {**made, "name": "Find"}
+    assert owner.patch(f"{API}/projects/{made['id']}", {"cost_centre": ""}).json()["cost_centre"] == ""
+    assert owner.get(f"{API}/projects/{made['id']}").json()["name"] == "Find"
+
+
+def test_the_slug_stays(owner):
+    made = owner.post(f"{API}/projects", {"slug": "search", "name": "Search"}).json()
+    body = assert_problem(owner.patch(f"{API}/projects/{made['id']}", {"slug": "other"}), 422, "invalid")
+    assert "name, cost_centre" in body["errors"]["slug"][0]
+
+
+def test_changing_wants_the_role_and_the_tenant(owner, stranger, tenant):
+    made = owner.post(f"{API}/projects", {"slug": "search", "name": "Search"}).json()
+    path = f"{API}/projects/{made['id']}"
+    assert_problem(client_of(tenant, Role.DEVELOPER).patch(path, {"name": "Mine"}), 403, "forbidden")
+    assert_problem(stranger.patch(path, {"name": "Mine"}), 404, "not-found")
+    assert owner.get(path).json()["name"] == "Search"
+
+
+def test_projects_are_not_deleted(owner):
+    made = owner.post(f"{API}/projects", {"slug": "search", "name": "Search"}).json()
+    response = owner.delete(f"{API}/projects/{made['id']}")
+    assert_problem(response, 405, "method-not-allowed")
+    assert "PATCH" in response["Allow"]

@@ -1,0 +1,177 @@
+"""The billing room's doors under /api/v1."""
+
+from __future__ import annotations
+
+import csv
+import io
+import uuid
+
+import pytest
+from django.utils import timezone
+from rest_framework.test import APIClient
+
+from tenants import scope
+from tests.billing.prices import hold, label, list_prices, price, utc
+from tests.billing.usage import add_usage
+from tests.factories import default_project, make_tenant, management_key
+
+pytestmark = pytest.mark.django_db
+MAY = {"start": "2026-05-01T00:00:00Z", "end": "2026-06-01T00:00:00Z"}
+LISTS = ["usage", "costs", "costs/daily", "statements", "statements/current", "prices", "allocations"]
+
+
+@pytest.fixture
+def tenant():
+    list_prices()
+    return make_tenant()
+
+
+@pytest.fixture
+def project(tenant):
+    return default_project(tenant)
+
+
+@pytest.fixture
+def chat(project):
+    """An endpoint that held one H100 for two hours of May and gave two million tokens."""
+    endpoint_id = label(project, "chat")
+    hold(project, endpoint_id, "2026-05-03T09:00", "2026-05-03T11:00")
+    add_usage(project, at=utc("2026-05-03T09:30"), endpoint_id=endpoint_id, output_tokens=2_000_000)
+    return endpoint_id
+
+
+def client(tenant, role: str = "owner") -> APIClient:
+    caller = APIClient()
+    caller.credentials(HTTP_AUTHORIZATION=f"Bearer {management_key(tenant, role)}")
+    return caller
+
+
+def get(tenant, path: str, **query):
+    answer = client(tenant).get(f"/api/v1/{path}", query)
+    assert answer.status_code == 200, answer.content
+    return answer.json()
+
+
+def test_usage_by_hour_and_group(tenant, chat):
+    found = get(tenant, "usage", **MAY | {"end": "2026-05-20T00:00:00Z"}, group_by="endpoint")
+    (point,) = found["results"]
+    assert point["bucket"] == "2026-05-03T09:00:00Z"
+    assert (point["group"], point["label"], point["output_tokens"]) == (str(chat), "chat", 2_000_000)
+    by_day = get(tenant, "usage", **MAY, bucket_width="1d", endpoint_id=str(chat))
+    assert [each["bucket"] for each in by_day["results"]] == ["2026-05-03T00:00:00Z"]
+    assert get(tenant, "usage", **MAY, bucket_width="1d", endpoint_id=str(uuid.uuid4()))["results"] == []
+    assert get(tenant, "usage")["results"] == []
+
+
+def test_costs_on_both_bases(tenant, chat):
+    found = get(tenant, "costs", **MAY)
+    assert found["currency"] == "EUR"
+    assert found["total"]["allocation"] == "7.200000"
+    assert found["total"]["usage"] == "3.000000"
+    assert found["total"]["allocation_per_million_tokens"] == "3.600000"
+    assert found["idle_share"] == "0.5000"
+    assert [each["endpoint"] for each in found["endpoints"]] == ["chat"]
+    assert [each["project"] for each in found["projects"]] == ["Default"]
+    daily = get(tenant, "costs/daily", **MAY, group_by="project")
+    assert [(each["day"], each["label"]) for each in daily["results"]] == [("2026-05-03", "Default")]
+    assert len(get(tenant, "costs/daily", **MAY)["results"]) == 31
+
+
+def test_statement_of_a_month_and_its_lines(tenant, chat):
+    drawn = get(tenant, "statements/current", month="2026-05")
+    assert (drawn["month"], drawn["state"], drawn["total"]) == ("2026-05", "draft", "7.2000")
+    assert [(line["sku"], line["amount"], line["charged"]) for line in drawn["lines"]] == [
+        ("gpu-hours:h100_sxm:de-1", "7.2000", True),
+        ("output-tokens:guide:standard", "3.0000", False),
+    ]
+    assert get(tenant, f"statements/{drawn['id']}") == drawn
+    (listed,) = get(tenant, "statements")["results"]
+    assert listed == {name: drawn[name] for name in drawn if name != "lines"}
+    answer = client(tenant).get(f"/api/v1/statements/{drawn['id']}/csv")
+    assert answer["Content-Type"].startswith("text/csv")
+    assert [row["amount"] for row in csv.DictReader(io.StringIO(answer.content.decode()))] == [
+        "7.2000",
+        "3.0000",
+    ]
+
+
+def test_running_month_is_drawn_without_a_parameter(tenant):
+    assert get(tenant, "statements/current")["month"] == f"{timezone.now():%Y-%m}"
+
+
+def test_price_list_is_in_the_tenants_currency(tenant):
+    price("gpu_hour", "4.00", currency="USD")
+    found = get(tenant, "prices")["results"]
+    assert {each["currency"] for each in found} == {"EUR"}
+    (gpu,) = get(tenant, "prices", kind="gpu_hour")["results"]
+    assert gpu["amount"] == "3.6000000000"
+    assert get(tenant, f"prices/{gpu['id']}") == gpu
+
+
+def test_allocations_held_and_released(tenant, project, chat):
+    hold(project, chat, "2026-05-04T09:00", None)
+    assert len(get(tenant, "allocations", endpoint_id=str(chat))["results"]) == 2
+    (held,) = get(tenant, "allocations", held="true")["results"]
+    assert held["ended_at"] is None
+    assert get(tenant, f"allocations/{held['id']}") == held
+
+
+@pytest.mark.parametrize(
+    ("path", "query", "field"),
+    [
+        ("usage", {"start": "yesterday"}, "start"),
+        ("usage", {"bucket_width": "1m"}, "bucket_width"),
+        ("usage", {"group_by": "colour"}, "group_by"),
+        ("usage", {"endpoint_id": "chat"}, "endpoint_id"),
+        ("usage", {"from": "2026-05-01"}, "from"),
+        ("usage", MAY | {"end": "2026-06-20T00:00:00Z"}, "bucket_width"),
+        ("costs", {"start": MAY["end"], "end": MAY["start"]}, "start"),
+        ("costs", {"start": "2020-01-01T00:00:00Z"}, "start"),
+        ("costs/daily", {"group_by": "key"}, "group_by"),
+        ("statements/current", {"month": "2026-13"}, "month"),
+        ("statements/current", {"month": "2999-01"}, "month"),
+        ("statements/current", {"month": "0001-01"}, "month"),
+        ("statements", {"state": "lost"}, "state"),
+        ("prices", {"colour": "red"}, "colour"),
+        ("allocations", {"endpoint_id": "x"}, "endpoint_id"),
+    ],
+)
+def test_wrong_parameter_is_named(tenant, path, query, field):
+    answer = client(tenant).get(f"/api/v1/{path}", query)
+    assert answer.status_code == 422, answer.content
+    assert answer["Content-Type"] == "application/problem+json"
+    assert field in answer.json()["errors"]
+
+
+@pytest.mark.parametrize("path", LISTS)
+def test_who_may_read(tenant, path):
+    for role, status in (("owner", 200), ("developer", 200), ("billing", 200), ("viewer", 403)):
+        assert client(tenant, role).get(f"/api/v1/{path}").status_code == status, role
+    assert APIClient().get(f"/api/v1/{path}").status_code == 401
+
+
+@pytest.mark.parametrize("path", LISTS)
+def test_nothing_can_be_written(tenant, path):
+    for method in ("post", "put", "patch", "delete"):
+        assert getattr(client(tenant), method)(f"/api/v1/{path}", {}).status_code == 405, method
+
+
+def test_other_tenants_objects_read_as_missing(tenant, chat):
+    stranger = make_tenant()
+    statement = get(tenant, "statements/current", month="2026-05")
+    with scope.tenant(tenant.id):
+        allocation = get(tenant, "allocations")["results"][0]
+    for path in (
+        f"statements/{statement['id']}",
+        f"statements/{statement['id']}/csv",
+        f"allocations/{allocation['id']}",
+        f"statements/{uuid.uuid4()}",
+    ):
+        answer = client(stranger).get(f"/api/v1/{path}")
+        assert answer.status_code == 404
+        assert (
+            answer.json()["detail"] == client(stranger).get(f"/api/v1/prices/{uuid.uuid4()}").json()["detail"]
+        )
+    assert get(stranger, "statements")["results"] == get(stranger, "allocations")["results"] == []
+    assert get(stranger, "costs", **MAY)["total"]["allocation"] == "0.000000"
+    assert get(stranger, "usage", **MAY, bucket_width="1d")["results"] == []

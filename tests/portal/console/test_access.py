@@ -1,0 +1,73 @@
+"""The console is there for operators only."""
+
+from __future__ import annotations
+
+import pytest
+from django.urls import reverse
+
+from tests.factories import make_user
+
+LISTS = ["home", "clusters", "gateways", "endpoints", "catalog", "slo-classes", "prices", "tenants"]
+FORMS = [
+    "region-register", "cluster-register", "gateway-register", "model-add", "slo-add", "price-add", "tenant-open",
+]  # fmt: skip
+
+
+def details(endpoint) -> list[str]:
+    return [
+        reverse("console:cluster", args=["de-a"]),
+        reverse("console:cluster-cordon", args=["de-a"]),
+        reverse("console:pool-add", args=["de-a"]),
+        reverse("console:pool-change", args=["de-a", "h100"]),
+        reverse("console:gateway-token", args=["gw-de"]),
+        reverse("console:endpoint", args=[endpoint.id]),
+        reverse("console:model", args=["llama-3.1-8b-instruct"]),
+        reverse("console:model-edit", args=["llama-3.1-8b-instruct"]),
+        reverse("console:slo-edit", args=["batch"]),
+        reverse("console:tenant", args=["acme"]),
+        reverse("console:tenant-quota", args=["acme"]),
+    ]
+
+
+@pytest.mark.parametrize("name", LISTS + FORMS)
+def test_an_operator_sees_every_screen_of_an_empty_installation(console, name):
+    answer = console.get(reverse(f"console:{name}"))
+    assert answer.status_code == 200
+    assert 'data-door="console"' in answer.text
+
+
+def test_an_operator_sees_every_screen_of_a_full_installation(console, endpoint):
+    for path in [reverse(f"console:{name}") for name in LISTS + FORMS] + details(endpoint):
+        assert console.get(path).status_code == 200, path
+
+
+def test_to_members_of_tenants_the_console_does_not_exist(client, acme, endpoint):
+    client.force_login(make_user("ann@example.org"))
+    for path in [reverse(f"console:{name}") for name in LISTS + FORMS] + details(endpoint):
+        assert client.get(path).status_code == 404, path
+
+
+def test_nobody_else_may_write_either(client, estate):
+    client.force_login(make_user("ann@example.org"))
+    assert client.post(reverse("console:cluster-cordon", args=["de-a"]), {"reason": "mine"}).status_code == 404
+    estate.clusters["de-a"].refresh_from_db()
+    assert estate.clusters["de-a"].state == "active"
+
+
+def test_who_is_not_signed_in_is_sent_to_sign_in_and_back(client, db):
+    path = reverse("console:clusters")
+    answer = client.get(path)
+    assert answer.status_code == 302
+    assert answer["Location"] == f"{reverse('account_login')}?next={path}"
+
+
+def test_what_is_not_there_is_not_found(console, db):
+    missing = ["clusters/none", "catalog/none", "slo-classes/none", "tenants/none", "gateways/none/token",
+               "endpoints/01890000-0000-7000-8000-000000000000", "clusters/none/pools/add"]  # fmt: skip
+    for path in missing:
+        assert console.get(f"/console/{path}").status_code == 404, path
+
+
+def test_only_the_dashboard_allows_inline_style(console, db):
+    assert "unsafe-inline" in console.get(reverse("console:home"))["Content-Security-Policy"]
+    assert "unsafe-inline" not in console.get(reverse("console:prices"))["Content-Security-Policy"]

@@ -1,0 +1,166 @@
+"""The catalog, SLO classes and prices: changed, added, refused with everything kept."""
+
+from __future__ import annotations
+
+import datetime as dt
+from decimal import Decimal
+
+import pytest
+from django.urls import reverse
+from django.utils import timezone
+
+from billing.models import Price
+from clusters.endpoints.services import endpoint_quote
+from clusters.models import CatalogModel, SloClass
+from tenants import scope
+
+MODEL = {
+    "name": "qwen2.5-7b-instruct", "title": "Qwen2.5 7B", "description": "Small and quick.", "licence": "Apache-2.0",
+    "context_tokens": "32768", "allowed_zones": "EU", "published": "on", "runtimes": ["triton-llmapi"],
+    "precisions": ["bf16", "fp8"], "chat_template": "{{ messages }}", "parameters": "7615616512",
+    "active_parameters": "7615616512", "layers": "28", "hidden": "3584", "heads": "28", "kv_heads": "4",
+    "head_size": "128", "vocabulary": "152064",
+}  # fmt: skip
+SLO = {
+    "title": "Nightly", "description": "Until the morning.", "ttft_p95_ms": "", "itl_p95_ms": "",
+    "availability": "0.98", "priority": "9", "price_factor": "0.4", "attempts": "2", "connect_timeout_s": "2",
+    "first_token_timeout_s": "600", "between_tokens_timeout_s": "60", "total_timeout_s": "3600",
+}  # fmt: skip
+PRICE = {"kind": "gpu_hour", "amount": "3.10", "gpu_type": "h100_sxm", "region": "", "model": "", "slo_class": ""}
+
+
+def test_a_model_is_added_with_the_numbers_the_planner_needs(console, estate, acme):
+    answer = console.post(reverse("console:model-add"), MODEL, follow=True)
+    assert "Qwen2.5 7B is in the catalog." in answer.text
+    model = CatalogModel.objects.get(name="qwen2.5-7b-instruct")
+    assert model.architecture["kv_heads"] == 4
+    assert model.allowed_zones == ["EU"]
+    with scope.tenant(acme.id):
+        assert endpoint_quote(terms=estate.terms(model=model.name)).message
+
+
+@pytest.mark.parametrize(
+    ("changes", "field"),
+    [
+        ({"name": "llama-3.1-8b-instruct"}, "name"),
+        ({"name": "Bad Name"}, "name"),
+        ({"active_parameters": "9999999999999"}, "active_parameters"),
+        ({"layers": "0"}, "layers"),
+        ({"vocabulary": "many"}, "vocabulary"),
+        ({"precisions": []}, "precisions"),
+    ],
+)
+def test_a_wrong_model_is_refused_beside_the_field_and_input_kept(console, estate, changes, field):
+    answer = console.post(reverse("console:model-add"), MODEL | changes)
+    assert answer.status_code == 422
+    assert answer.context["form"].errors[field]
+    assert "Small and quick." in answer.text
+    assert 'value="32768"' in answer.text
+
+
+def test_a_model_is_taken_out_of_the_offer(console, estate):
+    path = reverse("console:model-edit", args=["llama-3.1-8b-instruct"])
+    form = {"title": "Llama 8B", "description": "x", "licence": "y", "allowed_zones": "EU, US"}
+    assert "Not offered" in console.post(path, form, follow=True).text
+    model = CatalogModel.objects.get(name="llama-3.1-8b-instruct")
+    assert (model.published, model.allowed_zones, model.title) == (False, ["EU", "US"], "Llama 8B")
+    assert model.architecture["layers"] == 32
+
+
+def test_an_empty_title_is_refused_and_the_rest_kept(console, estate):
+    path = reverse("console:model-edit", args=["llama-3.1-8b-instruct"])
+    answer = console.post(path, {"title": "", "description": "kept words", "licence": "y", "allowed_zones": ""})
+    assert answer.status_code == 422
+    assert "kept words" in answer.text
+
+
+def test_an_slo_class_is_added_and_listed_without_targets(console, estate):
+    answer = console.post(reverse("console:slo-add"), {**SLO, "name": "nightly"}, follow=True)
+    assert "SLO class Nightly is added." in answer.text
+    assert "98 %" in answer.text
+    assert SloClass.objects.get(name="nightly").ttft_p95_ms is None
+
+
+def test_targets_change_and_can_be_given_up(console, estate):
+    path = reverse("console:slo-edit", args=["interactive"])
+    assert console.post(path, {**SLO, "ttft_p95_ms": "450"}).status_code == 302
+    interactive = SloClass.objects.get(name="interactive")
+    assert (interactive.ttft_p95_ms, interactive.itl_p95_ms) == (450, None)
+    assert interactive.availability == Decimal("0.98")
+
+
+@pytest.mark.parametrize(
+    ("changes", "field"),
+    [
+        ({"availability": "1.5"}, "availability"),
+        ({"price_factor": "0"}, "price_factor"),
+        ({"first_token_timeout_s": "3601", "total_timeout_s": "10"}, "first_token_timeout_s"),
+        ({"total_timeout_s": "10"}, "first_token_timeout_s"),
+    ],
+)
+def test_impossible_promises_are_refused_and_input_kept(console, estate, changes, field):
+    answer = console.post(reverse("console:slo-edit", args=["interactive"]), SLO | changes)
+    assert answer.status_code == 422
+    assert answer.context["form"].errors[field]
+    assert "Until the morning." in answer.text
+    assert SloClass.objects.get(name="interactive").title == "Interactive"
+
+
+def test_a_price_supersedes_from_now_and_the_old_one_is_still_shown(console, estate):
+    answer = console.post(reverse("console:price-add"), PRICE, follow=True)
+    line = next(line for line in gpu_lines(answer) if line.subject[0] == "h100_sxm")
+    assert line.now.amount == Decimal("3.10")
+    assert [price.amount for price in line.superseded] == [Decimal("2.99")]
+
+
+def test_a_price_for_later_leaves_todays_in_force(console, estate):
+    later = timezone.now() + dt.timedelta(days=30)
+    answer = console.post(
+        reverse("console:price-add"), {**PRICE, "effective_from": f"{later:%Y-%m-%dT%H:%M}"}, follow=True
+    )
+    line = next(line for line in gpu_lines(answer) if line.subject[0] == "h100_sxm")
+    assert line.now.amount == Decimal("2.99")
+    assert [price.amount for price in line.coming] == [Decimal("3.10")]
+
+
+@pytest.mark.parametrize(
+    ("changes", "field"),
+    [
+        ({"effective_from": "2020-01-01T00:00"}, "effective_from"),
+        ({"amount": "-1"}, "amount"),
+        ({"amount": "cheap"}, "amount"),
+        ({"model": "llama-3.1-8b-instruct"}, "model"),
+    ],
+)
+def test_a_wrong_price_is_refused_and_input_kept(console, estate, changes, field):
+    before = Price.objects.count()
+    answer = console.post(reverse("console:price-add"), {**PRICE, "note": "why not"} | changes)
+    assert answer.status_code == 422
+    assert answer.context["form"].errors[field]
+    assert 'value="why not"' in answer.text
+    assert Price.objects.count() == before
+
+
+def test_what_has_no_price_is_told(console, estate):
+    from clusters.inventory.services import pool_add
+    from clusters.models import GpuType
+
+    assert console.get(reverse("console:prices")).context["gaps"] == []
+    gpu_type = GpuType.objects.get(name="a30")
+    pool_add(cluster=estate.clusters["de-a"], name="old", gpu_type=gpu_type, nodes=1, gpus_per_node=4)
+    console.post(reverse("console:model-add"), MODEL)
+    page = console.get(reverse("console:prices")).text
+    assert "its pools are not for sale" in page
+    assert "No full token price for Qwen2.5 7B" in page
+    assert "is not for sale" in console.get(reverse("console:home")).text
+
+
+def test_the_form_opens_with_what_is_to_be_superseded(console, estate):
+    line = next(line for line in gpu_lines(console.get(reverse("console:prices"))) if line.subject[0] == "l4")
+    form = console.get(line.supersede_url).context["form"]
+    assert form["kind"].value() == "gpu_hour"
+    assert form["gpu_type"].value() == "l4"
+
+
+def gpu_lines(answer) -> list:
+    return answer.context["kinds"][0]["lines"]
