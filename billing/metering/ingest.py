@@ -20,7 +20,6 @@ from gateway.contract import LATENCY_BOUNDS_MS, Refused, UsageBatch, UsageReceip
 from tenants import scope
 from tenants.models import Project
 
-RETENTION_DAYS: Final = 400
 AHEAD: Final = dt.timedelta(days=1)
 
 _UUID = re.compile(r"[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}\Z")
@@ -78,7 +77,7 @@ class _Check:
     def __init__(self, *, gateway: str, projects: set[tuple[str, str]], now: dt.datetime) -> None:
         self._gateway = gateway
         self._projects = projects
-        self._retention = int(getattr(settings, "USAGE_RETENTION_DAYS", RETENTION_DAYS))
+        self._retention = settings.USAGE_RETENTION_DAYS
         self._oldest = now.date() - dt.timedelta(days=self._retention)
         self._newest = now + AHEAD
         self._midnights: dict[dt.date, dt.datetime] = {}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import django_filters
 from django.db.models import QuerySet
-from drf_spectacular.utils import OpenApiParameter, extend_schema
+from drf_spectacular.utils import extend_schema
 from rest_framework import status
 from rest_framework.response import Response
 
@@ -22,16 +22,12 @@ from clusters.api.serializers import (
 )
 from clusters.endpoints import selectors, services
 from clusters.models import Endpoint, EndpointState
-from tenants.api.base import ReadOnlyTenantViewSet
+from tenants.api.base import IF_MATCH, ReadOnlyTenantViewSet
 from tenants.api.filters import PAGING, refuse_unknown_parameters
 from tenants.api.idempotency import idempotent
-from tenants.api.preconditions import etag, wanted_version
+from tenants.api.preconditions import asks_for_version, etag, refuse_stale
 from tenants.models import Tenant
 from tenants.roles import Action
-
-IF_MATCH = OpenApiParameter(
-    "If-Match", str, OpenApiParameter.HEADER, description="ETag of the version the change is meant for."
-)
 
 
 class EndpointFilter(django_filters.FilterSet):
@@ -140,12 +136,10 @@ class EndpointViewSet(ReadOnlyTenantViewSet):
 
     def _change(self, service, *, code: int = status.HTTP_200_OK, **wishes) -> Response:
         endpoint = self.get_object()
-        service(
-            endpoint=endpoint,
-            actor=self.caller.actor,
-            if_generation=wanted_version(self.request, endpoint.generation),
-            **wishes,
-        )
+        refuse_stale(self.request, endpoint.generation)
+        # The service compares again under its lock.
+        if_generation = endpoint.generation if asks_for_version(self.request) else None
+        service(endpoint=endpoint, actor=self.caller.actor, if_generation=if_generation, **wishes)
         return self._answer(self.get_object(), code=code)
 
     def _answer(self, endpoint: Endpoint, *, code: int = status.HTTP_200_OK) -> Response:

@@ -171,8 +171,9 @@ class RevisionSerializer(serializers.ModelSerializer):
         model = Revision
         fields = [
             "id", "number", "generation", "cluster", "region", "declared_gpus", "runtime", "gpu_type",
-            "precision", "tensor_parallel", "pipeline_parallel", "replicas", "gpus", "context_tokens", "max_batch_size",
-            "expected", "created_at", "applied_at", "retired_at", "cleaned_at",
+            "precision", "tensor_parallel", "pipeline_parallel", "replicas", "gpus",
+            "context_tokens", "max_batch_size", "expected", "created_at", "applied_at", "retired_at",
+            "cleaned_at",
         ]  # fmt: skip
 
     def get_gpus(self, revision: Revision) -> int:

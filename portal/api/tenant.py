@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from clusters.endpoints.selectors import quota_use
 from drf_spectacular.utils import extend_schema
 from rest_framework import serializers
 from rest_framework.response import Response
 
+from clusters.endpoints.selectors import quota_use
 from tenants.api.base import TenantScoped
 from tenants.models import Tenant
 

@@ -47,7 +47,7 @@ class Live:
     digest: str
     html: SafeString
 
-    def __html__(self) -> str:
+    def __str__(self) -> str:
         return self.html
 
 

@@ -28,8 +28,11 @@ def every_s(*endpoints: Endpoint) -> int:
 
 
 def revision_price(revision: Revision) -> Decimal:
-    """Give what a revision costs per hour at its present replicas, by the price it was planned with."""
-    planned = revision.plan["configuration"]
+    """Give what a revision costs per hour at its present replicas, by the price it was planned with.
+
+    It must come of :mod:`clusters.endpoints.selectors`.
+    """
+    planned = revision.configuration
     return Decimal(planned["price_per_hour"]) / max(1, planned["replicas"]) * revision.replicas
 
 

@@ -77,14 +77,10 @@ class NewMember(TenantPage):
             except BerthError as error:
                 put_on_form(form, error)
             else:
-                hint = (
-                    ""
-                    if member.user.has_usable_password()
-                    else " They set a password by resetting it at sign-in."
-                )
-                self.say(
-                    f"{member.user.email} is now {member.get_role_display().lower()} of {self.tenant.name}.{hint}"
-                )
+                said = f"{member.user.email} is now {member.get_role_display().lower()}."
+                if not member.user.has_usable_password():
+                    said += " They choose a password by resetting it at sign-in."
+                self.say(said)
                 return redirect(self.url("members"))
         return self._show(form, status=422)
 

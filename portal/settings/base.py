@@ -200,6 +200,7 @@ KEY_PEPPERS = env.peppers("BERTH_KEY_PEPPERS", "") if env.text("BERTH_KEY_PEPPER
 
 DATA_DIR = Path(env.text("BERTH_DATA_DIR", str(BASE_DIR / ".berth")))
 CURRENCY = env.text("BERTH_CURRENCY", "EUR")
+USAGE_RETENTION_DAYS = env.number("USAGE_RETENTION_DAYS", 400)
 
 LOGGING = {
     "version": 1,

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from django.db import models, transaction
+from drf_spectacular.utils import OpenApiParameter
 from rest_framework import mixins, status, viewsets
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -19,6 +20,12 @@ from rest_framework.views import APIView
 
 from tenants import roles, scope
 from tenants.api.caller import Caller
+from tenants.api.preconditions import asks_for_version, content_version, etag, refuse_stale
+from tenants.models import Tenant
+
+IF_MATCH = OpenApiParameter(
+    "If-Match", str, OpenApiParameter.HEADER, description="ETag of the version the change is meant for."
+)
 
 
 class TenantScoped(APIView):
@@ -121,3 +128,29 @@ class TenantViewSet(TenantScoped, viewsets.GenericViewSet):
 
 class ReadOnlyTenantViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, TenantViewSet):
     """List and detail."""
+
+
+class EditableTenantViewSet(ReadOnlyTenantViewSet):
+    """List, detail with an ETag, and edits that honour If-Match."""
+
+    def retrieve(self, request, *args, **kwargs) -> Response:
+        return self.versioned(self.get_object())
+
+    def versioned(self, instance) -> Response:
+        """Answer with an object and the ETag of what is shown."""
+        response = self.shown(self.serializer_class, instance)
+        response["ETag"] = etag(content_version(response.data))
+        return response
+
+    def to_edit(self):
+        """Give the object that an edit is for, if it is still the one that the caller has seen.
+
+        Raises:
+            Stale: If-Match names other versions only.
+        """
+        if asks_for_version(self.request):
+            # Edits of one tenant that look before they leap go one after the other.
+            Tenant.objects.select_for_update(no_key=True).get(id=self.caller.tenant_id)
+        instance = self.get_object()
+        refuse_stale(self.request, content_version(self.get_serializer(instance).data))
+        return instance

@@ -1,9 +1,16 @@
-"""Edits that are meant for one version of an object: ETag and If-Match."""
+"""Edits that are meant for one version of an object: ETag and If-Match.
+
+The tags are weak: equal in meaning, not in every byte (states and times move by themselves).
+"""
 
 from __future__ import annotations
 
+import hashlib
 import re
+from collections.abc import Mapping
+from typing import Any
 
+from rest_framework.renderers import JSONRenderer
 from rest_framework.request import Request
 
 from tenants.errors import Stale
@@ -11,22 +18,26 @@ from tenants.errors import Stale
 _TAG = re.compile(r'\s*(?:W/)?"([^"]*)"\s*')
 
 
-def etag(version: int) -> str:
-    """Give the weak ETag of a version: equal in meaning, not in every byte (states move by themselves)."""
+def etag(version: int | str) -> str:
+    """Give the ETag of a version."""
     return f'W/"{version}"'
 
 
-def wanted_version(request: Request, version: int) -> int | None:
-    """Give the version an edit is meant for, None where any will do.
+def content_version(shown: Mapping[str, Any]) -> str:
+    """Give the version of an object that counts none, from what is shown of it."""
+    return hashlib.sha256(JSONRenderer().render(shown)).hexdigest()[:16]
 
-    ``version`` is what the object has now; the service compares again under its lock.
+
+def asks_for_version(request: Request) -> bool:
+    """Say whether the request is meant for certain versions only."""
+    return request.headers.get("If-Match", "").strip() not in ("", "*")
+
+
+def refuse_stale(request: Request, version: int | str) -> None:
+    """Check If-Match against the present version.
 
     Raises:
-        Stale: If-Match names other versions only.
+        Stale: it names other versions only.
     """
-    header = request.headers.get("If-Match", "").strip()
-    if header in ("", "*"):
-        return None
-    if str(version) not in _TAG.findall(header):
+    if asks_for_version(request) and str(version) not in _TAG.findall(request.headers["If-Match"]):
         raise Stale(f"The object is at version {etag(version)} now; read it again, then repeat the change.")
-    return version

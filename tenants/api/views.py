@@ -7,7 +7,7 @@ from drf_spectacular.utils import extend_schema
 from rest_framework.response import Response
 
 from tenants import services
-from tenants.api.base import ReadOnlyTenantViewSet
+from tenants.api.base import IF_MATCH, EditableTenantViewSet, ReadOnlyTenantViewSet
 from tenants.api.idempotency import idempotent
 from tenants.api.serializers import (
     KeyCreate,
@@ -25,7 +25,7 @@ from tenants.roles import Action
 
 
 @extend_schema(tags=["projects"])
-class ProjectViewSet(ReadOnlyTenantViewSet):
+class ProjectViewSet(EditableTenantViewSet):
     """Cost centres. Every endpoint and every inference key belongs to one."""
 
     model = Project
@@ -37,14 +37,14 @@ class ProjectViewSet(ReadOnlyTenantViewSet):
     def create(self, request) -> Response:
         return self.created(ProjectSerializer, services.project_create(**self.validated(ProjectCreate)))
 
-    @extend_schema(request=ProjectChange, responses=ProjectSerializer)
+    @extend_schema(request=ProjectChange, responses=ProjectSerializer, parameters=[IF_MATCH])
     def partial_update(self, request, id) -> Response:
         changes = self.validated(ProjectChange)
-        return self.shown(ProjectSerializer, services.project_change(project=self.get_object(), **changes))
+        return self.versioned(services.project_change(project=self.to_edit(), **changes))
 
 
 @extend_schema(tags=["members"])
-class MemberViewSet(ReadOnlyTenantViewSet):
+class MemberViewSet(EditableTenantViewSet):
     """People and their roles in the tenant."""
 
     model = Membership
@@ -60,16 +60,16 @@ class MemberViewSet(ReadOnlyTenantViewSet):
         membership = services.member_add(**self.validated(MemberCreate), granter_role=self.caller.role)
         return self.created(MemberSerializer, membership)
 
-    @extend_schema(request=MemberChange, responses=MemberSerializer)
+    @extend_schema(request=MemberChange, responses=MemberSerializer, parameters=[IF_MATCH])
     def partial_update(self, request, id) -> Response:
         membership = services.member_change_role(
-            membership=self.get_object(), **self.validated(MemberChange), granter_role=self.caller.role
+            membership=self.to_edit(), **self.validated(MemberChange), granter_role=self.caller.role
         )
-        return self.shown(MemberSerializer, membership)
+        return self.versioned(membership)
 
-    @extend_schema(responses={204: None})
+    @extend_schema(responses={204: None}, parameters=[IF_MATCH])
     def destroy(self, request, id) -> Response:
-        services.member_remove(membership=self.get_object(), granter_role=self.caller.role)
+        services.member_remove(membership=self.to_edit(), granter_role=self.caller.role)
         return Response(status=204)
 
 

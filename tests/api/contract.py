@@ -172,3 +172,26 @@ class CreateContract(ReadContract):
         headers = {"Idempotency-Key": "retry"}
         assert_problem(owner.post(f"{API}/{self.path}", {}, headers=headers), 422, "invalid")
         assert owner.post(f"{API}/{self.path}", self.body(), headers=headers).status_code == 201
+
+
+class EditContract(CreateContract):
+    """Editing. ``changes`` are two different bodies for PATCH, neither of which is as it was made."""
+
+    changes: tuple[dict, dict]
+
+    def test_an_edit_for_the_version_seen_passes_and_for_an_older_one_is_refused(self, owner):
+        path = f"{API}/{self.path}/{self.make(owner)}"
+        one, two = self.changes
+        seen = owner.get(path)["ETag"]
+        changed = owner.patch(path, one, headers={"If-Match": seen})
+        assert changed.status_code == 200, changed.content
+        assert changed["ETag"] == owner.get(path)["ETag"] != seen
+        assert_problem(owner.patch(path, two, headers={"If-Match": seen}), 412, "stale")
+        assert owner.get(path).json() == changed.json()
+        assert owner.patch(path, two, headers={"If-Match": "*"}).status_code == 200
+        assert owner.patch(path, one).status_code == 200
+
+    def test_an_edit_names_an_unknown_field(self, owner):
+        path = f"{API}/{self.path}/{self.make(owner)}"
+        errors = assert_problem(owner.patch(path, {"colour": "blue"}), 422, "invalid")["errors"]
+        assert list(errors) == ["colour"]

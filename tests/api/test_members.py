@@ -6,13 +6,14 @@ import pytest
 
 from tenants.models import Role, User
 from tests.api.conftest import client_of
-from tests.api.contract import API, CreateContract, assert_problem
+from tests.api.contract import API, EditContract, assert_problem
 
 pytestmark = pytest.mark.django_db
 
 
-class TestMembers(CreateContract):
+class TestMembers(EditContract):
     path = "members"
+    changes = ({"role": "viewer"}, {"role": "billing"})
     may_create = frozenset({Role.OWNER, Role.ADMIN})
 
     def body(self, number: int = 0) -> dict:

@@ -6,13 +6,14 @@ import pytest
 
 from tenants.models import Role
 from tests.api.conftest import client_of
-from tests.api.contract import API, CreateContract, assert_problem
+from tests.api.contract import API, EditContract, assert_problem
 
 pytestmark = pytest.mark.django_db
 
 
-class TestProjects(CreateContract):
+class TestProjects(EditContract):
     path = "projects"
+    changes = ({"name": "Find"}, {"name": "Look", "cost_centre": "9"})
     may_create = frozenset({Role.OWNER, Role.ADMIN})
 
     def body(self, number: int = 0) -> dict:

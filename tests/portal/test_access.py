@@ -91,4 +91,5 @@ def test_unknown_pages_are_told_kindly(world):
     answer = world.browser("owner").get("/t/nord/nowhere")
     assert answer.status_code == 404
     assert "There is nothing here" in answer.content.decode()
-    assert world.browser("owner").get("/t/nord/catalog/%00").status_code == 404
+    assert world.browser("owner").get("/t/nord/catalog/%00").status_code == 400
+    assert world.browser("owner").get("/t/nord/keys?page=%00").status_code == 400

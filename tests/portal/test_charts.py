@@ -39,7 +39,14 @@ def test_figures_are_plain_json_without_a_theme_of_their_own():
 def test_beyond_six_groups_the_smallest_become_one():
     points = [Point(DAYS[0], f"tenant {number}", number) for number in range(1, 10)]
     traces = daily_bars(points, days=DAYS, unit="x")["data"]
-    assert [trace["name"] for trace in traces] == ["tenant 9", "tenant 8", "tenant 7", "tenant 6", "tenant 5", REST]
+    assert [trace["name"] for trace in traces] == [
+        "tenant 9",
+        "tenant 8",
+        "tenant 7",
+        "tenant 6",
+        "tenant 5",
+        REST,
+    ]
     assert traces[-1]["y"][0] == 1 + 2 + 3 + 4
 
 

@@ -21,7 +21,7 @@ from embedded.environment import kept_secrets
 from portal.demo import accounts
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-START_S = 150.0
+START_S = 240.0
 
 #: How to recognise each process by its command line.
 MARKS = {
@@ -49,7 +49,11 @@ class Stack:
         }
         with self.log.open("w") as log:
             self.process = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log, env=environment)
-        self._await_start()
+        try:
+            self._await_start()
+        except BaseException:
+            self.stop()
+            raise
 
     def _await_start(self) -> None:
         def answers() -> bool:
@@ -71,8 +75,9 @@ class Stack:
 
     def stop(self) -> None:
         """Stop as Ctrl-C does."""
-        self.process.send_signal(signal.SIGINT)
-        self.process.wait(60)
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGINT)
+        self.process.wait(90)
 
     def processes(self, name: str) -> list[psutil.Process]:
         """Give this stack's processes of one kind, pool children left out."""
