@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 MOST_PER_SWEEP = 500
 
 
-@shared_task
+@shared_task(name=wake.RECONCILE)
 def reconcile(endpoint_id: str) -> None:
     """Run one pass over an endpoint, and enqueue the next where it asks for one soon."""
     look_again = reconcile_endpoint(endpoint_id)

@@ -5,12 +5,16 @@ from __future__ import annotations
 import functools
 import logging
 
+from celery import current_app
+from celery.exceptions import OperationalError
 from django.db import transaction
 from django.utils import timezone
 
 from clusters.models import Endpoint
 
 log = logging.getLogger(__name__)
+
+RECONCILE = "clusters.endpoints.tasks.reconcile"
 
 
 def wake(endpoint: Endpoint) -> None:
@@ -21,9 +25,7 @@ def wake(endpoint: Endpoint) -> None:
 
 def enqueue(endpoint_id: str, delay: float = 0) -> None:
     """Enqueue a pass. A broker that is away costs only time: the sweeper finds the due row."""
-    from clusters.endpoints.tasks import reconcile
-
     try:
-        reconcile.apply_async(args=[endpoint_id], countdown=delay or None, retry=False)
-    except reconcile.OperationalError as error:
+        current_app.send_task(RECONCILE, args=[endpoint_id], countdown=delay or None, retry=False)
+    except OperationalError as error:
         log.warning("broker away, endpoint %s waits for the sweeper: %s", endpoint_id, error)

@@ -32,7 +32,7 @@ ERROR_TYPES: dict[str, ErrorType] = {
     ),
     "not-authenticated": ErrorType(
         status=401,
-        title="Who are you?",
+        title="No usable key came with the request",
         when="There is no key, or it is cut off, unknown, revoked, expired, or made for calling models only.",
         remedy="Send a management key as Authorization: Bearer berth_… The detail says what is wrong.",
         of_status=True,

@@ -9,10 +9,10 @@ from django.http import Http404, HttpRequest, HttpResponse
 from billing.prices import price_book
 from clusters.endpoints.services import endpoint_quote
 from clusters.models import CatalogModel, Endpoint, SloClass
-from clusters.planning.plans import Plan, PlanStatus
+from clusters.planning.plans import Plan, PlanStatus, Reason
 from portal.pages.base import TenantPage
 from portal.pages.order_form import smallest_terms
-from portal.pages.quotes import class_targets, token_prices
+from portal.pages.quotes import class_targets, sentence, token_prices
 from portal.templatetags.berth import count, short
 
 
@@ -84,9 +84,18 @@ class Model(TenantPage):
 
 
 def _reason(plan: Plan | None) -> str:
+    """Give why it cannot be had now, by the pool that came furthest; empty if it can."""
     if plan is None:
         return "No service class is defined yet."
-    return "" if plan.status == PlanStatus.PLACED else plan.message
+    if plan.status == PlanStatus.PLACED:
+        return ""
+    stages = list(Reason)
+    refusals = sorted(plan.headlines(), key=lambda refusal: stages.index(refusal.reason), reverse=True)
+    if not refusals:
+        return sentence(plan.message)
+    others = sum(refusal.reason == refusals[0].reason for refusal in refusals) - 1
+    likewise = f"; likewise in {others} other pool{'' if others == 1 else 's'}" if others else ""
+    return sentence(f"{refusals[0].message}{likewise}")
 
 
 def _size(model: CatalogModel) -> str:

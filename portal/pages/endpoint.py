@@ -39,7 +39,10 @@ import os
 
 from openai import OpenAI
 
-client = OpenAI(base_url="{base_url}", api_key=os.environ["BERTH_KEY"])
+client = OpenAI(
+    base_url="{base_url}",
+    api_key=os.environ["BERTH_KEY"],
+)
 answer = client.chat.completions.create(
     model="{name}",
     messages=[{{"role": "user", "content": "Hello"}}],

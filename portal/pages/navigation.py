@@ -33,8 +33,8 @@ TENANT = (
     Group(
         "Serve",
         (
-            Item("Endpoints", "endpoints", "endpoints", also=("endpoint", "order")),
-            Item("Catalog", "catalog", "catalog", also=("model",)),
+            Item("Endpoints", "endpoints", "endpoints", also=("endpoint",)),
+            Item("Catalog", "catalog", "catalog", also=("model", "order")),
             Item("Keys", "keys", "key", also=("key",)),
         ),
     ),

@@ -65,7 +65,7 @@ def show_plan(
     }
     if chosen is None:
         tone, title, advice = _PROBLEMS[plan.status]
-        text = f"{_sentence(plan.message)} {advice}"
+        text = f"{sentence(plan.message)} {advice}"
         return shown | {"headline": "No price yet", "tone": tone, "problem": {"title": title, "text": text}}
     return shown | {
         "price": money(chosen.price_per_hour),
@@ -176,8 +176,8 @@ def _reasons(plan: Plan, chosen: Configuration, terms: OrderTerms, currency: str
     reasons = [
         f"Weights take {gib(memory.weights_gib)}, the cache {gib(memory.kv_gib)}, activations "
         f"{gib(memory.activations_gib)} and the framework {gib(memory.framework_gib)} of each GPU.",
-        f"{chosen.replicas} replicas carry {decimals(terms.requests_per_second)} requests per second at "
-        f"{percent(chosen.utilisation, 0)} of what they could.",
+        f"{chosen.replicas} x {chosen.gpus_per_replica} GPU carry {decimals(terms.requests_per_second)} requests "
+        f"per second at {_share(chosen.utilisation)} of what they could.",
     ]
     dearer = sorted(
         each.dearer_by_per_hour
@@ -195,6 +195,11 @@ def _reasons(plan: Plan, chosen: Configuration, terms: OrderTerms, currency: str
     return reasons
 
 
-def _sentence(text: str) -> str:
+def _share(part: float) -> str:
+    return percent(part, 0) if part >= 0.01 else "less than 1 %"
+
+
+def sentence(text: str) -> str:
+    """Write a message of the planner as a sentence."""
     text = text[:1].upper() + text[1:]
     return text if text.endswith((".", "!", "?")) else f"{text}."

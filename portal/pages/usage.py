@@ -70,9 +70,15 @@ class Usage(UsagePage):
         days = usage_days(daily_costs(start=span.start, end=span.end))
         context = {
             "span": span,
-            "spans": choices(),
+            "spans": [
+                {"label": label, "url": self.url("usage", range=key, by=group), "current": key == span.key}
+                for key, label in choices()
+            ],
             "group": group,
-            "groups": GROUPS.items(),
+            "groups": [
+                {"label": label, "url": self.url("usage", range=span.key, by=key), "current": key == group}
+                for key, label in GROUPS.items()
+            ],
             "group_label": GROUPS[group],
             "summary": summary,
             "empty": not (summary.total.requests or summary.total.gpu_hours),
@@ -155,7 +161,10 @@ class EndpointCost(EndpointPage):
         points = usage_series(start=span.start, end=span.end, bucket="day", endpoint_id=self.endpoint.id)
         context = {
             "span": span,
-            "spans": choices(),
+            "spans": [
+                {"label": label, "url": self.link("endpoint-cost", range=key), "current": key == span.key}
+                for key, label in choices()
+            ],
             "total": total,
             "tokens": total.input_tokens + total.output_tokens,
             "ttft": max(

@@ -18,7 +18,7 @@ _ACRONYMS = {"ttft": "TTFT", "itl": "ITL", "gpu": "GPU", "gpus": "GPUs", "slo": 
 
 @register.filter
 def money(amount: Any, currency: str = "") -> str:
-    """Write an amount of money: two decimals, four below a unit, more where that would read as nothing.
+    """Write an amount of money: two decimals, below a unit up to four, more where that reads as nothing.
 
     ``{{ 12.5|money:"EUR" }}`` gives ``12.50 EUR``; None gives a dash.
     """
@@ -30,6 +30,7 @@ def money(amount: Any, currency: str = "") -> str:
         text = f"{value:,.2f}"
     elif size >= Decimal("0.0001"):
         text = f"{value:.4f}"
+        text = text[:-2] if text.endswith("00") else text
     else:
         text = f"{value:.2g}" if size < Decimal("0.000001") else f"{value:.6f}"
     return f"{text} {currency}".strip()

@@ -44,6 +44,12 @@ class TenantScoped(APIView):
             self._in_scope = False
             return super().dispatch(request, *args, **kwargs)
 
+    def initialize_request(self, request, *args, **kwargs) -> Request:
+        # REST framework takes a body without Content-Length, as chunked ones are, for an empty one.
+        if not request.META.get("CONTENT_LENGTH") and "Transfer-Encoding" in request.headers:
+            request.META["CONTENT_LENGTH"] = str(len(request.body))
+        return super().initialize_request(request, *args, **kwargs)
+
     def perform_authentication(self, request: Request) -> None:
         super().perform_authentication(request)
         if isinstance(request.auth, Caller):

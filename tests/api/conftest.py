@@ -49,8 +49,9 @@ def anonymous() -> APIClient:
 def estate(db) -> Estate:
     """The estate of ``tests.estate``, made by its services once and copied row by row from then on."""
     if not _kept:
-        estate = make_estate()
-        _kept.append((estate, [list(model.objects.all()) for model in ESTATE]))
+        made = make_estate()
+        _kept.append(copy.deepcopy((made, [list(model.objects.all()) for model in ESTATE])))
+        return made
     estate, tables = copy.deepcopy(_kept[0])
     for model, rows in zip(ESTATE, tables, strict=True):
         model.objects.bulk_create(rows)

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-import pytest
+import io
 
+import pytest
+from django.core.handlers.asgi import ASGIRequest
+
+from tenants.api.views import ProjectViewSet
 from tenants.models import Role
 from tests.api.conftest import client_of
 from tests.api.contract import API, EditContract, assert_problem
+from tests.factories import management_key
 
 pytestmark = pytest.mark.django_db
 
@@ -23,6 +28,23 @@ class TestProjects(EditContract):
 def test_a_project_is_shown_as_it_was_sent(owner):
     made = owner.post(f"{API}/projects", {"slug": "search", "name": "Search", "cost_centre": "4711"}).json()
     assert {"slug": "search", "name": "Search", "cost_centre": "4711"}.items() <= made.items()
+
+
+def test_a_chunked_body_is_read(tenant):
+    headers = {
+        "authorization": f"Bearer {management_key(tenant)}",
+        "content-type": "application/json",
+        "transfer-encoding": "chunked",
+    }
+    scope = {
+        "type": "http",
+        "method": "POST",
+        "path": f"{API}/projects",
+        "headers": [(name.encode(), value.encode()) for name, value in headers.items()],
+    }
+    request = ASGIRequest(scope, io.BytesIO(b'{"slug": "search", "name": "Search"}'))
+    response = ProjectViewSet.as_view({"post": "create"})(request)
+    assert (response.status_code, response.data["slug"]) == (201, "search")
 
 
 def test_a_slug_can_be_used_once_in_any_case(owner):

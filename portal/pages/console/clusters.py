@@ -15,8 +15,9 @@ from portal.pages.base import ConsolePage
 from portal.pages.console.dashboard import capacity_rows
 from tenants.errors import NotFound
 
-#: So many nodes of a pool are shown, the fullest first.
+#: So many nodes of a pool are shown, the fullest first; of those that nobody uses, so many.
 MOST_NODES = 24
+MOST_IDLE_NODES = 4
 
 
 def find_cluster(name: str) -> Cluster:
@@ -87,9 +88,11 @@ def _facts(cluster: Cluster) -> list[dict[str, Any]]:
 
 def _pool(capacity: PoolCapacity) -> dict[str, Any]:
     nodes = sorted(node_uses(capacity), key=lambda node: (-node.held, node.index))
+    shown = min(MOST_NODES, sum(node.held > 0 for node in nodes) + MOST_IDLE_NODES)
+    others = nodes[shown:]
     return {
         **capacity_rows([capacity])[0],
-        "nodes": nodes[:MOST_NODES],
-        "more_nodes": max(0, len(nodes) - MOST_NODES),
-        "more_free": sum(node.free for node in nodes[MOST_NODES:]),
+        "nodes": nodes[:shown],
+        "more_nodes": len(others),
+        "more_free": sum(node.free for node in others),
     }

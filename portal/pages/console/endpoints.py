@@ -15,6 +15,7 @@ from clusters.endpoints import selectors
 from clusters.endpoints.states import NEXT_ACTION
 from clusters.models import Cluster, Endpoint, EndpointState, Revision, SloClass
 from portal.pages.base import ConsolePage
+from portal.templatetags.berth import money, ms
 from tenants.errors import BerthError, NotFound
 from tenants.models import Tenant
 
@@ -67,7 +68,7 @@ class Endpoints(ConsolePage):
             "filters": filters,
             "filtered": any(wanted.values()),
             "endpoints": page,
-            "total": page.paginator.count,
+            "page_note": f"{page.paginator.count} endpoints, page {page.number} of {page.paginator.num_pages}",
             "newer_url": _leaf(request, page, -1),
             "older_url": _leaf(request, page, +1),
         }
@@ -87,7 +88,7 @@ class EndpointDetail(ConsolePage):
             "tone": TONES.get(EndpointState(endpoint.state), "info"),
             "facts": _facts(endpoint),
             "revision": revision,
-            "plan": _plan(revision) if revision else None,
+            "plan": _plan(revision, endpoint.tenant.currency) if revision else None,
             "revisions": selectors.endpoint_revisions(endpoint),
             "events": [
                 {"title": event.message, "at": event.created_at, "text": f"by {event.actor}" if event.actor else ""}
@@ -144,7 +145,7 @@ def _facts(endpoint: Endpoint) -> list[dict[str, Any]]:
         {"label": "SLO class", "value": endpoint.slo_class.title},
         {"label": "Residency", "value": endpoint.residency, "code": True},
         {"label": "Certifications", "value": ", ".join(endpoint.certifications) or "none asked for"},
-        {"label": "Expected load", "value": f"{endpoint.requests_per_second:g} requests per second"},
+        {"label": "Requests", "value": f"{endpoint.requests_per_second:g} per second"},
         {"label": "Mean request", "value": f"{endpoint.input_tokens} tokens in, {endpoint.output_tokens} out"},
         {"label": "Replicas", "value": replicas},
         {"label": "Wanted", "value": endpoint.get_wanted_display()},
@@ -152,7 +153,7 @@ def _facts(endpoint: Endpoint) -> list[dict[str, Any]]:
     ]
 
 
-def _plan(revision: Revision) -> dict[str, Any]:
+def _plan(revision: Revision, currency: str) -> dict[str, Any]:
     chosen = revision.plan.get("configuration") or {}
     return {
         "message": revision.plan.get("message", ""),
@@ -170,20 +171,20 @@ def _plan(revision: Revision) -> dict[str, Any]:
             },
             {"label": "Runtime", "value": revision.runtime, "code": True},
             {"label": "Deployment", "value": revision.deployment, "code": True},
-            *_expected(chosen),
+            *_expected(chosen, currency),
         ],
         "refusals": revision.plan.get("refusals", []),
     }
 
 
-def _expected(chosen: dict[str, Any]) -> list[dict[str, Any]]:
+def _expected(chosen: dict[str, Any], currency: str) -> list[dict[str, Any]]:
     if not chosen:
         return []
     return [
-        {"label": "Expected TTFT", "value": f"{chosen['ttft_ms']:.0f} ms"},
-        {"label": "Expected ITL", "value": f"{chosen['itl_ms']:.1f} ms"},
+        {"label": "Expected TTFT", "value": ms(chosen["ttft_ms"])},
+        {"label": "Expected ITL", "value": ms(chosen["itl_ms"])},
         {"label": "Output", "value": f"{chosen['tokens_per_s']:,.0f} tokens per second"},
-        {"label": "Price", "value": f"{chosen['price_per_hour']} per hour"},
+        {"label": "Price", "value": f"{money(chosen['price_per_hour'], currency)} per hour"},
     ]
 
 

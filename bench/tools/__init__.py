@@ -1,0 +1,1 @@
+"""What the benchmarks measure with: load, an upstream that costs next to nothing, processes, quantiles."""

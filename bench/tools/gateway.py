@@ -1,0 +1,131 @@
+"""``python -m gateway`` between an engine and a control plane that only keeps what it is sent."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import sys
+import time
+from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
+from typing import Final
+
+import httpx
+import msgspec
+import psutil
+
+from bench.tools.load import ROOT, Report
+from gateway.contract import Endpoint, Route, Snapshot
+from tests.fakes.control_plane import TOKEN, FakeControlPlane
+from tests.gateway import world
+
+START_S: Final = 30.0
+NAME: Final = "gw-1"
+HEADERS: Final = {"Authorization": f"Bearer {world.KEY}"}
+
+
+class Gateway:
+    """A running gateway. ``answered`` sums up what load got through it."""
+
+    def __init__(self, process: asyncio.subprocess.Process, url: str, control: FakeControlPlane) -> None:
+        self.url = url
+        self.answered = 0
+        self._process = process
+        self._control = control
+        self._seen = psutil.Process(process.pid)
+
+    def count(self, report: Report) -> Report:
+        """Note what a report says was answered."""
+        self.answered += report.all_answered
+        return report
+
+    def cpu_s(self) -> float:
+        """Processor seconds spent so far."""
+        times = self._seen.cpu_times()
+        return times.user + times.system
+
+    def resident_mib(self) -> float:
+        """Memory in use now."""
+        return self._seen.memory_info().rss / 2**20
+
+    async def stop(self) -> int:
+        """Stop as an operator does, and give how many completed requests were shipped as usage."""
+        if self._process.returncode is None:
+            self._process.terminate()
+            try:
+                await asyncio.wait_for(self._process.wait(), 30)
+            except TimeoutError:
+                self._process.kill()
+                await self._process.wait()
+        return self._control.requests().get("completed", 0)
+
+
+@contextlib.asynccontextmanager
+async def running(folder: Path, engine_url: str, models: Mapping[str, str]) -> AsyncIterator[Gateway]:
+    """Start a gateway whose endpoints are the keys of ``models``, each for an engine's model of that value."""
+    control = await FakeControlPlane(_snapshot(engine_url, models)).start()
+    environment = {
+        "PATH": os.environ["PATH"],
+        "BERTH_GATEWAY_NAME": NAME,
+        "BERTH_GATEWAY_REGION": "eu-de-1",
+        "BERTH_GATEWAY_TOKEN": TOKEN,
+        "BERTH_GATEWAY_LOG_LEVEL": "WARNING",
+        "BERTH_CONTROL_PLANE_URL": control.url,
+        "BERTH_DATA_DIR": str(folder),
+        "BERTH_KEY_PEPPERS": f"7:{world.PEPPER.hex()}",
+    }
+    log = (folder / "gateway.log").open("wb")
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "gateway", cwd=ROOT, env=environment, stdout=log, stderr=log
+    )
+    gateway = None
+    try:
+        url = await _ready(process, folder)
+        gateway = Gateway(process, url, control)
+        yield gateway
+    finally:
+        if gateway is not None:
+            await gateway.stop()
+        elif process.returncode is None:
+            process.kill()
+            await process.wait()
+        await control.stop()
+        log.close()
+
+
+def _snapshot(engine_url: str, models: Mapping[str, str]) -> Snapshot:
+    estate = world.World()
+    return Snapshot.build(
+        gateway=NAME,
+        region="eu-de-1",
+        keys=estate.keys,
+        endpoints=tuple(_endpoint(estate, engine_url, name, model) for name, model in models.items()),
+    )
+
+
+def _endpoint(estate: world.World, engine_url: str, name: str, engine_model: str) -> Endpoint:
+    replica = msgspec.structs.replace(
+        world.replica(engine_url, replica_id=f"replica-{name}"), engine_model=engine_model
+    )
+    return estate.endpoint(
+        engine_url,
+        endpoint_id=f"endpoint-{name}",
+        name=name,
+        context_tokens=2048,
+        routes=(Route(revision_id=f"revision-{name}", weight=100, replicas=(replica,)),),
+    )
+
+
+async def _ready(process: asyncio.subprocess.Process, folder: Path) -> str:
+    address = folder / "gateway" / NAME / "address.json"
+    deadline = time.monotonic() + START_S
+    async with httpx.AsyncClient() as client:
+        while time.monotonic() < deadline and process.returncode is None:
+            with contextlib.suppress(OSError, ValueError, httpx.HTTPError):
+                url = str(json.loads(address.read_text())["url"])
+                if (await client.get(f"{url}/readyz")).status_code == 200:
+                    return url
+            await asyncio.sleep(0.05)
+    raise RuntimeError(f"the gateway did not become ready:\n{(folder / 'gateway.log').read_text()[-2000:]}")

@@ -1,0 +1,130 @@
+"""A tenant and an operator walk through their screens in a real browser."""
+
+from __future__ import annotations
+
+import re
+import uuid
+
+import pytest
+from playwright.sync_api import expect
+
+from portal.demo import accounts
+from tests.scenarios import browser
+from tests.scenarios.browser import Visitor
+
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.xdist_group("stack"),
+    pytest.mark.timeout(600),
+    pytest.mark.skipif(not browser.CHROMIUM, reason="NO BROWSER: install Debian's package chromium to run this test"),
+]
+
+READY_MS = 90_000
+
+
+@pytest.fixture
+def visitor(stack):
+    """Somebody at a fresh browser, whose page must not complain."""
+    with browser.chromium() as chromium:
+        context = chromium.new_context()
+        context.set_default_timeout(20_000)
+        visitor = Visitor(context, stack.portal)
+        yield visitor
+        context.close()
+    assert visitor.complaints == []
+
+
+def test_a_tenant_orders_calls_and_sees_the_cost(visitor):
+    page, name = visitor.page, f"walk-{uuid.uuid4().hex[:6]}"
+    visitor.page.goto(f"{visitor.portal}/accounts/login/")
+    visitor.look("sign-in")
+    visitor.sign_in(accounts.TENANTS[0].owner)
+    tenant = f"/t/{accounts.TENANTS[0].slug}"
+
+    visitor.open(f"{tenant}/catalog")
+    visitor.look("catalog")
+    visitor.open(f"{tenant}/order?model=berth-docs-ngram")
+    page.get_by_label("Interactive").check()
+    page.get_by_label("EU", exact=False).first.check()
+    expect(page.locator("#quote")).to_contain_text("per hour")
+    page.get_by_label("Name").fill(name)
+    visitor.look("order")
+    page.get_by_role("button", name="Place order").click()
+
+    page.wait_for_url(re.compile(r"/endpoints/[0-9a-f-]{36}"))
+    expect(page.locator("main")).to_contain_text("Ready", timeout=READY_MS)
+    visitor.look("endpoint")
+
+    page.goto(page.url.split("?")[0] + "/playground")
+    page.locator("#playground-prompt").fill("What is an SLO class?")
+    page.locator("#playground-temperature").fill("0")
+    page.get_by_role("button", name="Send").click()
+    expect(page.locator("[data-log] [data-meta]").last).to_contain_text("tokens", timeout=30_000)
+    visitor.look("playground")
+    # The gateway answers 401 until the new key has reached it; the page tries again by itself.
+    visitor.complaints = [each for each in visitor.complaints if "401" not in each]
+
+    visitor.open(f"{tenant}/keys/new")
+    page.get_by_label("Name").fill(f"browser {name}")
+    visitor.look("key-new")
+    page.get_by_role("button", name="Make the key").click()
+    expect(page.locator("#secret")).to_contain_text("berth_")
+    visitor.look("key-made")
+
+    for path, shot in [
+        ("/", "endpoints"),
+        ("/keys", "keys"),
+        ("/usage", "usage"),
+        ("/statements", "statement"),
+        ("/members", "members"),
+        ("/projects", "projects"),
+    ]:
+        visitor.open(f"{tenant}{path}")
+        visitor.look(shot)
+
+    visitor.open(f"{tenant}/")
+    page.get_by_role("link", name=name).first.click()
+    page.get_by_role("link", name="Delete").click()
+    page.get_by_label("Type").fill(name)
+    visitor.look("delete")
+    page.get_by_role("button", name="Delete").click()
+    expect(page.locator("main")).to_contain_text(re.compile("Deleting|Deleted"), timeout=20_000)
+
+
+def test_an_empty_tenant_is_told_what_to_do_next(visitor):
+    visitor.sign_in(accounts.TENANTS[1].owner)
+    tenant = f"/t/{accounts.TENANTS[1].slug}"
+    for path, shot in [("/", "endpoints"), ("/usage", "usage"), ("/statements", "statement")]:
+        visitor.open(f"{tenant}{path}")
+        visitor.look(f"empty-{shot}")
+
+
+def test_an_operator_walks_the_console(visitor):
+    visitor.sign_in(accounts.OPERATOR)
+    for path, shot in [
+        ("/console/", "dashboard"),
+        ("/console/clusters", "clusters"),
+        ("/console/clusters/frankfurt-a", "cluster"),
+        ("/console/endpoints", "endpoints"),
+        ("/console/catalog", "catalog"),
+        ("/console/slo-classes", "slo-classes"),
+        ("/console/prices", "prices"),
+        ("/console/tenants", "tenants"),
+        ("/console/gateways", "gateways"),
+    ]:
+        visitor.open(path)
+        visitor.look(f"console-{shot}")
+    visitor.open("/console/clusters/ashburn-a/cordon")
+    visitor.page.get_by_label("Reason").fill("a new driver is being installed")
+    visitor.page.get_by_role("button", name=re.compile("Cordon")).click()
+    expect(visitor.page.locator("main")).to_contain_text("a new driver is being installed")
+    visitor.page.get_by_role("button", name=re.compile("back into use|Uncordon", re.IGNORECASE)).click()
+    expect(visitor.page.locator("main")).not_to_contain_text("a new driver is being installed")
+
+
+def test_a_strangers_page_reads_as_missing(visitor):
+    visitor.sign_in(accounts.TENANTS[1].owner)
+    answer = visitor.page.goto(f"{visitor.portal}/t/{accounts.TENANTS[0].slug}/")
+    assert answer is not None
+    assert answer.status == 404
+    visitor.complaints.clear()  # the browser reports the 404 itself
