@@ -84,7 +84,8 @@ def tenant_open(
         try:
             clean(owner)
         except Invalid as error:
-            raise Invalid(error.message, errors={f"owner_{field}": texts for field, texts in error.errors.items()}) from error
+            found = {f"owner_{field}": texts for field, texts in error.errors.items()}
+            raise Invalid(error.message, errors=found) from error
         owner.save()
     return tenant_create(name=name, slug=slug, owner=owner, time_zone=time_zone, currency=currency, gpus=gpus)
 

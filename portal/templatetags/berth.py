@@ -18,7 +18,7 @@ _ACRONYMS = {"ttft": "TTFT", "itl": "ITL", "gpu": "GPU", "gpus": "GPUs", "slo": 
 
 @register.filter
 def money(amount: Any, currency: str = "") -> str:
-    """Write an amount of money: two decimals, below a unit up to four, more where that reads as nothing.
+    """Write an amount of money: two decimals, below ten up to four, more where that reads as nothing.
 
     ``{{ 12.5|money:"EUR" }}`` gives ``12.50 EUR``; None gives a dash.
     """
@@ -26,11 +26,11 @@ def money(amount: Any, currency: str = "") -> str:
     if value is None:
         return DASH
     size = abs(value)
-    if size == 0 or size >= 1:
+    if size == 0 or size >= 10:
         text = f"{value:,.2f}"
     elif size >= Decimal("0.0001"):
-        text = f"{value:.4f}"
-        text = text[:-2] if text.endswith("00") else text
+        text = f"{value:.4f}".rstrip("0")
+        text += "0" * (2 - len(text.partition(".")[2]))
     else:
         text = f"{value:.2g}" if size < Decimal("0.000001") else f"{value:.6f}"
     return f"{text} {currency}".strip()

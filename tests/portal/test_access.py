@@ -7,7 +7,7 @@ from django.urls import reverse
 
 from tenants import scope
 from tenants.models import KeyScope, Project
-from tenants.services import key_mint
+from tenants.services import key_mint, member_add
 
 pytestmark = pytest.mark.django_db
 
@@ -74,8 +74,6 @@ def test_home_leads_to_where_one_belongs(world):
     assert world.browser("nobody").get("/").url.startswith("/accounts/login/")
     assert world.browser("owner").get("/").url == "/t/nord/"
     with scope.tenant(world.other.id):
-        from tenants.services import member_add
-
         member_add(email="owner@nord.example", role="viewer", granter_role="owner")
     assert world.browser("owner").get("/").url == "/tenants"
     page = world.browser("owner").get("/tenants").content.decode()

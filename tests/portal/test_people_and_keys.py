@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
+from django.test import Client
 
 from tenants import scope
 from tenants.models import ApiKey, Membership, Project
@@ -118,8 +119,6 @@ def test_projects_are_made_and_edited(world):
 
 
 def test_forms_without_a_token_change_nothing(world):
-    from django.test import Client
-
     browser = Client(enforce_csrf_checks=True)
     browser.force_login(world.people["owner"])
     answer = browser.post("/t/nord/keys/new", KEY)

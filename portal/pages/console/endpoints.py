@@ -52,10 +52,7 @@ class Endpoints(ConsolePage):
         filters = EndpointFilters(request.GET)
         wanted = filters.cleaned_data if filters.is_valid() else {}
         rows = selectors.endpoint_list().order_by("-id")
-        if state := wanted.get("state"):
-            rows = rows.filter(state=state)
-        else:
-            rows = rows.live()
+        rows = rows.filter(state=wanted["state"]) if wanted.get("state") else rows.live()
         if tenant := wanted.get("tenant"):
             rows = rows.filter(tenant=tenant)
         if slo_class := wanted.get("slo_class"):
@@ -82,7 +79,7 @@ class EndpointDetail(ConsolePage):
         endpoint = _find(id)
         revision = next(iter(endpoint.current_revisions), None)
         context = {
-            "breadcrumbs": _crumbs() + [{"label": endpoint.name}],
+            "breadcrumbs": [*_crumbs(), {"label": endpoint.name}],
             "endpoint": endpoint,
             "next_action": NEXT_ACTION.get(endpoint.state, ""),
             "tone": TONES.get(EndpointState(endpoint.state), "info"),

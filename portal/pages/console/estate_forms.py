@@ -62,7 +62,9 @@ class PoolChangeForm(ConsoleForm):
 
 
 class CordonForm(ConsoleForm):
-    reason = forms.CharField(max_length=300, help_text="Other operators read it, for instance: driver update until 18:00.")
+    reason = forms.CharField(
+        max_length=300, help_text="Other operators read it, for instance: driver update until 18:00."
+    )
 
 
 def _clusters_crumb() -> dict[str, str]:

@@ -27,7 +27,9 @@ TOKEN_UNIT = "per million tokens"  # noqa: S105
 
 class PriceForm(ConsoleForm):
     kind = forms.ChoiceField(choices=Price.Kind.choices, label="Price of")
-    amount = forms.DecimalField(min_value=0, max_digits=20, decimal_places=10)
+    amount = forms.DecimalField(
+        min_value=0, max_digits=20, decimal_places=10, label=f"Amount ({settings.CURRENCY})"
+    )
     effective_from = forms.DateTimeField(
         required=False, widget=MomentInput(), label="Holds from (UTC)",
         help_text="Empty: from now. The price before holds until then.",
@@ -110,9 +112,6 @@ class PriceAdd(FormPage):
 
     def initial(self) -> dict[str, Any]:
         return {name: self.request.GET[name] for name in PriceForm.base_fields if name in self.request.GET}
-
-    def more_context(self) -> dict[str, Any]:
-        return {"currency": settings.CURRENCY}
 
     def save(self, form: PriceForm) -> HttpResponse:
         chosen = form.cleaned_data

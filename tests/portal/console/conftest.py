@@ -39,8 +39,3 @@ def endpoint(estate, acme):
     project = default_project(acme)
     with scope.tenant(acme.id):
         return services.endpoint_order(project=project, name="chat", terms=estate.terms(), actor="ann@example.org")
-
-
-def messages_of(answer) -> list[str]:
-    """Give the messages that the page after a redirect shows."""
-    return [str(message) for message in answer.context["messages"]]

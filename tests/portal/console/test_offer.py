@@ -11,7 +11,8 @@ from django.utils import timezone
 
 from billing.models import Price
 from clusters.endpoints.services import endpoint_quote
-from clusters.models import CatalogModel, SloClass
+from clusters.inventory.services import pool_add
+from clusters.models import CatalogModel, GpuType, SloClass
 from tenants import scope
 
 MODEL = {
@@ -142,9 +143,6 @@ def test_a_wrong_price_is_refused_and_input_kept(console, estate, changes, field
 
 
 def test_what_has_no_price_is_told(console, estate):
-    from clusters.inventory.services import pool_add
-    from clusters.models import GpuType
-
     assert console.get(reverse("console:prices")).context["gaps"] == []
     gpu_type = GpuType.objects.get(name="a30")
     pool_add(cluster=estate.clusters["de-a"], name="old", gpu_type=gpu_type, nodes=1, gpus_per_node=4)
