@@ -26,12 +26,11 @@ demo: $(STAMP) ## Start Berth on this machine and carry out the main job (ARGS="
 test: lint ## Lint, types, import rules, then every test
 	$(BIN)/python -m pytest -q -n 2 --dist loadgroup $(ARGS)
 
-lint: $(STAMP) ## Style, types, import rules, migrations
+lint: $(STAMP) ## Style, types, import rules
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python manage.py makemigrations --check --dry-run
 
 bench: $(STAMP) ## Measure (BENCH=name for one of bench/)
 	@$(BIN)/python -m bench $(BENCH)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import uuid
+from decimal import Decimal
 
 from django.db import transaction
 from django.db.models import F, Value
@@ -27,6 +28,7 @@ def allocation_open(
     gpu_type: str,
     gpus: int,
     started_at: dt.datetime,
+    price_factor: Decimal = Decimal(1),
 ) -> Allocation:
     """Note that a replica of the open tenant holds GPUs since ``started_at``.
 
@@ -46,7 +48,7 @@ def allocation_open(
     allocation, made = Allocation.objects.get_or_create(
         tenant_id=scope.current_tenant_id(),
         replica_id=str(replica_id),
-        defaults={**facts, "project": project, "started_at": started_at},
+        defaults={**facts, "project": project, "started_at": started_at, "price_factor": price_factor},
     )
     if not made:
         differing = [name for name, value in facts.items() if str(getattr(allocation, name)) != str(value)]

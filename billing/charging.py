@@ -35,9 +35,11 @@ class Rated:
 
 
 def rate_held(book: PriceBook, held: Held) -> Rated:
-    """Price GPU time within whose interval no price changes."""
+    """Price GPU time within whose interval no price changes, at the factor of its SLO class."""
     subject = Subject(gpu_type=held.gpu_type, region=held.region)
-    return _rated(book, PriceKind.GPU_HOUR, subject, held.gpu_seconds, held.start, held.end)
+    return _rated(
+        book, PriceKind.GPU_HOUR, subject, held.gpu_seconds, held.start, held.end, factor=held.price_factor.normalize()
+    )
 
 
 def rate_used(book: PriceBook, used: Used) -> Iterator[Rated]:
@@ -62,6 +64,8 @@ def _rated(
     quantity: Decimal,
     start: dt.datetime,
     end: dt.datetime,
+    *,
+    factor: Decimal = ONE,
 ) -> Rated:
     # Tokens are known by the hour: a first price that begins within an hour holds for all of it.
     begins = book.begins(kind, subject)
@@ -74,7 +78,7 @@ def _rated(
         quantity=quantity,
         unit_price=price.amount,
         per=kind.per,
-        factor=ONE,
+        factor=factor,
         start=start,
         end=end,
     )

@@ -36,6 +36,7 @@ class Held:
     cluster: str
     region: str
     gpu_type: str
+    price_factor: Decimal
     gpu_seconds: Decimal
 
 
@@ -63,12 +64,12 @@ _PIECES = "unnest(%(since)s::timestamptz[], %(till)s::timestamptz[]) AS piece (s
 
 _HELD = f"""
 SELECT piece.since, piece.till, tenant_id, project_id, endpoint_id, cluster, region, gpu_type,
-    sum(gpus * {_HELD_SECONDS}) AS gpu_seconds
+    price_factor, sum(gpus * {_HELD_SECONDS}) AS gpu_seconds
 FROM {_PIECES}
 JOIN billing_allocation ON started_at < {_HELD_UNTIL} AND coalesce(ended_at, %(now)s) > piece.since
 WHERE {{scope}}
-GROUP BY 1, 2, tenant_id, project_id, endpoint_id, cluster, region, gpu_type
-ORDER BY 1, tenant_id, project_id, endpoint_id, cluster, region, gpu_type
+GROUP BY 1, 2, tenant_id, project_id, endpoint_id, cluster, region, gpu_type, price_factor
+ORDER BY 1, tenant_id, project_id, endpoint_id, cluster, region, gpu_type, price_factor
 """  # noqa: S608
 
 _USED = f"""
@@ -117,14 +118,9 @@ def held(
 ) -> list[Held]:
     """Sum GPU time by interval, endpoint, cluster and GPU type; what is still held counts until ``now``."""
     pieces = cut(start, end, cuts)
+    names = [field.name for field in dataclasses.fields(Held)]
     rows = _rows(_HELD, pieces, {"now": now}) if pieces else []
-    return [
-        Held(
-            start=since, end=till, tenant_id=tenant_id, project_id=project_id, endpoint_id=endpoint_id,
-            cluster=cluster, region=region, gpu_type=gpu_type, gpu_seconds=gpu_seconds,
-        )
-        for since, till, tenant_id, project_id, endpoint_id, cluster, region, gpu_type, gpu_seconds in rows
-    ]  # fmt: skip
+    return [Held(**dict(zip(names, row, strict=True))) for row in rows]
 
 
 def used(*, start: dt.datetime, end: dt.datetime, cuts: Iterable[dt.datetime] = ()) -> list[Used]:

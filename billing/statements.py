@@ -57,6 +57,7 @@ class _LineKey:
     basis: str
     sku: str
     price_id: str
+    factor: Decimal
 
 
 @transaction.atomic
@@ -163,6 +164,7 @@ def _rated_groups(book: PriceBook, period: Period, now: dt.datetime) -> dict[_Li
             basis=basis,
             sku=sku,
             price_id=rated.step.price_id if rated.step else "",
+            factor=rated.step.factor if rated.step else Decimal(1),
         )
         groups[key].append(rated)
 
@@ -194,7 +196,7 @@ def _line(key: _LineKey, found: list[Rated], *, position: int, amount: Decimal) 
         charged=key.basis == StatementLine.Basis.ALLOCATION,
         quantity=shown(quantity, QUANTITY_PLACES),
         unit=_UNITS.get(first.kind, "million tokens"),
-        unit_price=first.step.unit_price if first.step else Decimal(0),
+        unit_price=first.step.unit_price * key.factor if first.step else Decimal(0),
         amount=amount,
         how=[rated.step.to_document() if rated.step else {"missing": rated.missing} for rated in found],
     )

@@ -135,7 +135,16 @@ class EndpointAdmin(ReadOnly):
 
 @admin.register(clusters.Revision)
 class RevisionAdmin(ReadOnly):
-    list_display = ["endpoint", "number", "cluster", "pool", "gpu_type", "replicas", "applied_at", "cleaned_at"]
+    list_display = [
+        "endpoint",
+        "number",
+        "cluster",
+        "pool",
+        "gpu_type",
+        "replicas",
+        "applied_at",
+        "cleaned_at",
+    ]
     list_select_related = ["endpoint", "cluster", "pool__cluster"]
 
 
@@ -167,7 +176,16 @@ class EndpointEventAdmin(ReadOnly):
 
 @admin.register(billing.Price)
 class PriceAdmin(ReadOnly):
-    list_display = ["kind", "gpu_type", "region", "model", "slo_class", "amount", "currency", "effective_from"]
+    list_display = [
+        "kind",
+        "gpu_type",
+        "region",
+        "model",
+        "slo_class",
+        "amount",
+        "currency",
+        "effective_from",
+    ]
     list_filter = ["kind", "currency"]
 
 
@@ -180,14 +198,33 @@ class AllocationAdmin(ReadOnly):
 
 @admin.register(billing.UsageDay, billing.UsageHour)
 class UsageAdmin(ReadOnly):
-    list_display = ["bucket", "tenant", "model", "slo_class", "outcome", "requests", "input_tokens", "output_tokens"]
+    list_display = [
+        "bucket",
+        "tenant",
+        "model",
+        "slo_class",
+        "outcome",
+        "requests",
+        "input_tokens",
+        "output_tokens",
+    ]
     list_filter = ["outcome"]
     list_select_related = ["tenant"]
 
 
 class StatementLineInline(admin.TabularInline):
     model = billing.StatementLine
-    fields = ["position", "sku", "endpoint_name", "basis", "charged", "quantity", "unit", "unit_price", "amount"]
+    fields = [
+        "position",
+        "sku",
+        "endpoint_name",
+        "basis",
+        "charged",
+        "quantity",
+        "unit",
+        "unit_price",
+        "amount",
+    ]
     readonly_fields = fields
     extra = 0
     can_delete = False

@@ -37,7 +37,12 @@ class BerthAdminSite(AdminSite):
         def scoped(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
             if not self.has_permission(request):
                 return checked(request, *args, **kwargs)
-            log.info("operator=%s action=admin.%s path=%s", request.user.email, request.method.lower(), request.path)
+            log.info(
+                "operator=%s action=admin.%s path=%s",
+                request.user.email,
+                request.method.lower(),
+                request.path,
+            )
             with scope.platform(f"Django admin by {request.user.email}"):
                 answer = checked(request, *args, **kwargs)
                 if callable(getattr(answer, "render", None)):

@@ -114,7 +114,9 @@ def project_create(*, name: str, slug: str, cost_centre: str = "") -> Project:
 def project_change(*, project: Project, name: str | None = None, cost_centre: str | None = None) -> Project:
     """Change what is given of a project's name and cost centre."""
     wishes = {"name": name, "cost_centre": cost_centre}
-    changed = [field for field, wish in wishes.items() if wish is not None and wish != getattr(project, field)]
+    changed = [
+        field for field, wish in wishes.items() if wish is not None and wish != getattr(project, field)
+    ]
     for field in changed:
         setattr(project, field, wishes[field])
     if changed:
@@ -124,7 +126,9 @@ def project_change(*, project: Project, name: str | None = None, cost_centre: st
 
 
 @transaction.atomic
-def member_add(*, email: str, role: str, granter_role: str, name: str = "", password: str | None = None) -> Membership:
+def member_add(
+    *, email: str, role: str, granter_role: str, name: str = "", password: str | None = None
+) -> Membership:
     """Add a person to the open tenant, making their account when there is none.
 
     Raises:
@@ -132,7 +136,9 @@ def member_add(*, email: str, role: str, granter_role: str, name: str = "", pass
         Invalid: the person is a member already, or the address or role is malformed.
     """
     if role not in Role.values:
-        raise Invalid(f"{role!r} is not a role.", errors={"role": [f"Choose one of {', '.join(Role.values)}."]})
+        raise Invalid(
+            f"{role!r} is not a role.", errors={"role": [f"Choose one of {', '.join(Role.values)}."]}
+        )
     if not roles.may_grant(granter_role, role):
         raise Forbidden(f"A member with role {granter_role} cannot hand out the role {role}.")
     email = email.strip().lower()
@@ -157,7 +163,9 @@ def member_change_role(*, membership: Membership, role: str, granter_role: str) 
         Conflict: the tenant would be left without an owner.
     """
     if role not in Role.values:
-        raise Invalid(f"{role!r} is not a role.", errors={"role": [f"Choose one of {', '.join(Role.values)}."]})
+        raise Invalid(
+            f"{role!r} is not a role.", errors={"role": [f"Choose one of {', '.join(Role.values)}."]}
+        )
     if not (roles.may_grant(granter_role, role) and roles.may_grant(granter_role, membership.role)):
         raise Forbidden(f"A member with role {granter_role} cannot change {membership.role} to {role}.")
     if role != Role.OWNER:
@@ -216,10 +224,14 @@ def key_mint(
             errors={"expires_at": ["Choose a time within the next 366 days."]},
         )
     if key_scope == KeyScope.INFERENCE and project is None:
-        raise Invalid("An inference key needs a project.", errors={"project": ["Choose the project that pays."]})
+        raise Invalid(
+            "An inference key needs a project.", errors={"project": ["Choose the project that pays."]}
+        )
     if key_scope == KeyScope.MANAGEMENT:
         if role not in Role.values:
-            raise Invalid("A management key needs a role.", errors={"role": [f"One of {', '.join(Role.values)}."]})
+            raise Invalid(
+                "A management key needs a role.", errors={"role": [f"One of {', '.join(Role.values)}."]}
+            )
         if not roles.may_grant(granter_role, role):
             raise Forbidden(f"A member with role {granter_role} cannot make a key with role {role}.")
     text = secret_keys.generate()
@@ -276,7 +288,9 @@ def key_authenticate(text: str) -> ApiKey:
         if key.expires_at and key.expires_at <= now:
             raise NotFound(f"This key expired on {key.expires_at:%Y-%m-%d %H:%M} UTC; make a new one.")
         if key.scope != KeyScope.MANAGEMENT:
-            raise NotFound("This is an inference key: it calls models at the gateway. Use a management key here.")
+            raise NotFound(
+                "This is an inference key: it calls models at the gateway. Use a management key here."
+            )
         if key.tenant.state != Tenant.State.ACTIVE:
             raise NotFound("The tenant of this key is suspended; speak to the platform's operators.")
         if key.last_used_at is None or now - key.last_used_at > dt.timedelta(minutes=1):

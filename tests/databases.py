@@ -35,7 +35,11 @@ def template() -> str:
                 "DATABASE_OWNER_URL": postgres.owner_url(name),
             }
             subprocess.run(
-                [sys.executable, "manage.py", "migrate", "-v0", "--skip-checks"], cwd=ROOT, env=environment, check=True, timeout=300
+                [sys.executable, "manage.py", "migrate", "-v0", "--skip-checks"],
+                cwd=ROOT,
+                env=environment,
+                check=True,
+                timeout=300,
             )
             done.touch()
     return name
@@ -68,6 +72,6 @@ def rename(url: str, name: str) -> str:
 
 def _fingerprint() -> str:
     digest = hashlib.sha256()
-    for path in sorted(ROOT.glob("*/migrations/*.py")) + [ROOT / "tenants/isolation.py"]:
+    for path in [*sorted(ROOT.glob("*/migrations/*.py")), ROOT / "tenants/isolation.py"]:
         digest.update(path.read_bytes())
     return digest.hexdigest()[:12]

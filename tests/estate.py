@@ -43,7 +43,9 @@ def make_estate() -> Estate:
     """Make ``de-a`` (8 H100, 4 L4) and ``fi-a`` (4 L4) in the EU and ``us-a`` (8 L4) in the US."""
     call_command("bootstrap", verbosity=0)
     regions = {
-        code: services.region_register(code=code, name=code, country=country, zones=zones, certifications=held)
+        code: services.region_register(
+            code=code, name=code, country=country, zones=zones, certifications=held
+        )
         for code, country, zones, held in [
             ("eu-de-1", "DE", ["EU", "EEA"], ["ISO27001", "C5"]),
             ("eu-fi-1", "FI", ["EU", "EEA"], ["ISO27001"]),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from decimal import Decimal
 
 from django.db import models
 from django.db.models import F, Q
@@ -31,6 +32,9 @@ class Allocation(TenantOwned):
     region = models.CharField(max_length=40)
     gpu_type = models.CharField(max_length=40)
     gpus = models.PositiveSmallIntegerField()
+    price_factor = models.DecimalField(
+        max_digits=6, decimal_places=3, default=Decimal(1), help_text="Of the SLO class, as it was quoted."
+    )
     started_at = models.DateTimeField()
     ended_at = models.DateTimeField(null=True, blank=True)
 

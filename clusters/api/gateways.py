@@ -71,7 +71,9 @@ def usage(request: HttpRequest) -> HttpResponse:
         if batch.gateway.split("/")[0] != gateway.name:
             raise BadBatch(f"This token belongs to gateway {gateway.name}, the batch says {batch.gateway}.")
         if len(batch.segments) > MOST_SEGMENTS:
-            raise BadBatch(f"A batch has at most {MOST_SEGMENTS} segments; this one has {len(batch.segments)}.")
+            raise BadBatch(
+                f"A batch has at most {MOST_SEGMENTS} segments; this one has {len(batch.segments)}."
+            )
     except BerthError as error:
         return _refusal(error)
     receipt = ingest(batch=batch, now=timezone.now())
@@ -82,7 +84,9 @@ def _gateway(request: HttpRequest) -> Gateway:
     scheme, _, token = request.headers.get("Authorization", "").partition(" ")
     gateway = None
     if scheme.lower() == "bearer" and token:
-        gateway = Gateway.objects.select_related("region").filter(token_digest=token_digest(token.strip())).first()
+        gateway = (
+            Gateway.objects.select_related("region").filter(token_digest=token_digest(token.strip())).first()
+        )
     if gateway is None:
         raise NotAGateway("Send the gateway's token as: Authorization: Bearer …")
     return gateway
@@ -102,4 +106,3 @@ def _newest(gateway: Gateway, held: str) -> contract.Snapshot:
 def _refusal(error: BerthError) -> HttpResponse:
     body = msgspec.json.encode({"code": error.code, "title": error.title, "detail": error.message})
     return HttpResponse(body, status=error.status, content_type="application/problem+json")
-

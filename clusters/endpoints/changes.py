@@ -31,7 +31,9 @@ class Listener:
     async def _listen(self) -> None:
         while True:
             try:
-                async with await psycopg.AsyncConnection.connect(**_parameters(), autocommit=True) as listening:
+                async with await psycopg.AsyncConnection.connect(
+                    **_parameters(), autocommit=True
+                ) as listening:
                     await listening.execute(f"LISTEN {CHANNEL}")
                     async for _ in listening.notifies():
                         self._tell()

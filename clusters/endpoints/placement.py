@@ -33,13 +33,16 @@ def settle(endpoint: Endpoint, plan: Plan, found: list[PoolCapacity]) -> Revisio
     )
     where = f"{chosen.replicas} x {chosen.gpus_per_replica} {chosen.gpu} in {chosen.pool} ({chosen.region})"
     set_condition(endpoint, Condition.Type.PLACED, Condition.Status.TRUE, "Reserved", f"Holds {where}.")
-    record(endpoint, "placed", f"Revision {revision.number}: {where} at {chosen.price_per_hour:f} per hour.")
+    price = f"{chosen.price_per_hour:.2f} {endpoint.tenant.currency} per hour"
+    record(endpoint, "placed", f"Revision {revision.number}: {where} at {price}.")
     return revision
 
 
 def current_revision(endpoint: Endpoint) -> Revision | None:
     """Give the revision that is wanted now."""
-    return Revision.objects.select_related("cluster", "pool").filter(endpoint=endpoint, retired_at=None).first()
+    return (
+        Revision.objects.select_related("cluster", "pool").filter(endpoint=endpoint, retired_at=None).first()
+    )
 
 
 def retire_all(endpoint: Endpoint) -> None:
@@ -91,7 +94,12 @@ def _keep_quota(endpoint: Endpoint, more: int) -> None:
 
 def _revision(endpoint: Endpoint, plan: Plan, chosen: Configuration, found: list[PoolCapacity]) -> Revision:
     pool = next(capacity.pool for capacity in found if str(capacity.pool) == chosen.pool)
-    last = Revision.objects.filter(endpoint=endpoint).order_by("-number").values_list("number", flat=True).first()
+    last = (
+        Revision.objects.filter(endpoint=endpoint)
+        .order_by("-number")
+        .values_list("number", flat=True)
+        .first()
+    )
     number = (last or 0) + 1
     return Revision.objects.create(
         tenant_id=endpoint.tenant_id,
@@ -107,6 +115,7 @@ def _revision(endpoint: Endpoint, plan: Plan, chosen: Configuration, found: list
         tensor_parallel=chosen.tp,
         pipeline_parallel=chosen.pp,
         replicas=chosen.replicas,
+        price_factor=endpoint.slo_class.price_factor,
         context_tokens=endpoint.context_tokens or endpoint.model.context_tokens,
         max_batch_size=chosen.max_batch_size,
         plan=plan.to_document(),

@@ -65,7 +65,8 @@ def endpoint_order(
     )
     if not terms.model.published:
         raise Invalid(
-            f"The model {terms.model.name} is no longer offered.", errors={"model": ["Choose one of the catalog."]}
+            f"The model {terms.model.name} is no longer offered.",
+            errors={"model": ["Choose one of the catalog."]},
         )
     clean(endpoint)
     plan, found = plan_order(terms, tenant=tenant, lock=True)
@@ -160,13 +161,16 @@ def endpoint_delete(*, endpoint: Endpoint, actor: str, if_generation: int | None
 
 def _refuse_hopeless(plan: Plan) -> None:
     refusals = [
-        {"pool": refusal.pool, "cluster": refusal.cluster, "reason": refusal.reason, "message": refusal.message}
+        {
+            "pool": refusal.pool,
+            "cluster": refusal.cluster,
+            "reason": refusal.reason,
+            "message": refusal.message,
+        }
         for refusal in plan.headlines()
     ]
     if plan.status == PlanStatus.IMPOSSIBLE:
-        raise Impossible(
-            plan.message, refusals=refusals, alternatives=plan.to_document()["alternatives"]
-        )
+        raise Impossible(plan.message, refusals=refusals, alternatives=plan.to_document()["alternatives"])
     if plan.status == PlanStatus.OVER_QUOTA:
         raise OverQuota(plan.message, refusals=refusals)
 
@@ -185,7 +189,9 @@ def _for_update(endpoint: Endpoint, if_generation: int | None, *, deleting_too: 
         .get(id=endpoint.id)
     )
     if locked.wanted == Wanted.DELETED and not deleting_too:
-        raise Conflict(f"The endpoint {locked.name} {'is gone' if locked.deleted_at else 'is being deleted'}.")
+        raise Conflict(
+            f"The endpoint {locked.name} {'is gone' if locked.deleted_at else 'is being deleted'}."
+        )
     if if_generation not in (None, locked.generation):
         raise Stale(f"The endpoint {locked.name} is at generation {locked.generation} now; read it again.")
     return locked
@@ -195,5 +201,3 @@ def _bump(endpoint: Endpoint, *fields: str) -> None:
     endpoint.generation += 1
     endpoint.save(update_fields=["generation", *fields])
     wake(endpoint)
-
-

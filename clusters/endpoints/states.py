@@ -51,7 +51,9 @@ def derive(
     reachable = conditions.get(kind.REACHABLE, UNKNOWN)
 
     if wanted == Wanted.DELETED:
-        return EndpointState.DELETING, reachable.message if _is_false(reachable) else "Its engines are being stopped."
+        return EndpointState.DELETING, reachable.message if _is_false(
+            reachable
+        ) else "Its engines are being stopped."
     if wanted == Wanted.PAUSED:
         if holds:
             return EndpointState.UPDATING, "Its engines are being stopped."
@@ -67,13 +69,19 @@ def derive(
         return EndpointState.FAILED, engine.message
     if ready and routed.status == Condition.Status.TRUE:
         if ready < replicas:
-            return EndpointState.DEGRADED, f"{ready} of {replicas} replicas are ready. {engine.message}".strip()
+            return (
+                EndpointState.DEGRADED,
+                f"{ready} of {replicas} replicas are ready. {engine.message}".strip(),
+            )
         return EndpointState.READY, f"{ready} of {replicas} replicas are ready."
     if ready:
         return EndpointState.PROVISIONING, routed.message
     if served:
         return EndpointState.DEGRADED, engine.message or "No replica is ready."
-    return EndpointState.PROVISIONING, engine.message or provisioned.message or "Its engines are being started."
+    return (
+        EndpointState.PROVISIONING,
+        engine.message or provisioned.message or "Its engines are being started.",
+    )
 
 
 def _is_false(condition: Known) -> bool:

@@ -52,7 +52,9 @@ def remove_leaks(cluster: Cluster) -> int:
 
 def _changed(cluster: Cluster, shown: list[DeploymentStatus]) -> set:
     now_there = {
-        status.name: {(replica.replica_id, replica.phase.value, replica.url or "") for replica in status.replicas}
+        status.name: {
+            (replica.replica_id, replica.phase.value, replica.url or "") for replica in status.replicas
+        }
         for status in shown
     }
     with scope.platform("compare what clusters show with what is written"):
@@ -102,4 +104,6 @@ def _mark_away(cluster: Cluster, reason: str) -> int:
 
 def _on(cluster: Cluster) -> set:
     with scope.platform("find the endpoints of a cluster"):
-        return set(Revision.objects.filter(cluster=cluster, cleaned_at=None).values_list("endpoint_id", flat=True))
+        return set(
+            Revision.objects.filter(cluster=cluster, cleaned_at=None).values_list("endpoint_id", flat=True)
+        )

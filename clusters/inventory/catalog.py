@@ -162,7 +162,9 @@ def _check_numbers(model: CatalogModel) -> None:
         raise Invalid(text, errors={_FIELDS.get(error.field, error.field): [text]}) from error
     except ValueError as error:
         offered = ", ".join(problem.Precision)
-        raise Invalid(f"Choose precisions from {offered}.", errors={"precisions": [f"From {offered}."]}) from error
+        raise Invalid(
+            f"Choose precisions from {offered}.", errors={"precisions": [f"From {offered}."]}
+        ) from error
 
 
 _FIELDS: Final = {f"model.{theirs}": ours for ours, theirs in ARCHITECTURE.items()} | {
@@ -185,6 +187,8 @@ def _check_promises(slo_class: SloClass) -> None:
         if getattr(slo_class, name) <= 0:
             errors[name] = ["A timeout must be longer than 0 seconds."]
     if not errors and slo_class.first_token_timeout_s > slo_class.total_timeout_s:
-        errors["first_token_timeout_s"] = ["Waiting for the first token cannot take longer than the whole answer."]
+        errors["first_token_timeout_s"] = [
+            "Waiting for the first token cannot take longer than the whole answer."
+        ]
     if errors:
         raise Invalid(next(iter(errors.values()))[0], errors=errors)

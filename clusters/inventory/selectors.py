@@ -44,10 +44,14 @@ def node_uses(capacity: PoolCapacity) -> list[NodeUse]:
     """Give the nodes of a pool with who holds GPUs there; one query."""
     holders: dict[int, Counter] = defaultdict(Counter)
     with scope.platform("who holds GPUs on the nodes of a pool"):
-        rows = Reservation.objects.filter(pool=capacity.pool, released_at=None).select_related("endpoint__tenant")
+        rows = Reservation.objects.filter(pool=capacity.pool, released_at=None).select_related(
+            "endpoint__tenant"
+        )
         for row in rows:
             for node in row.nodes:
-                holders[node][row.endpoint_id, row.endpoint.name, row.endpoint.tenant.name] += row.gpus_per_replica
+                holders[node][row.endpoint_id, row.endpoint.name, row.endpoint.tenant.name] += (
+                    row.gpus_per_replica
+                )
     total = capacity.pool.gpus_per_node
     nodes = []
     for index, free in enumerate(capacity.free_per_node):
@@ -61,7 +65,9 @@ def node_uses(capacity: PoolCapacity) -> list[NodeUse]:
                 free=free,
                 holders=tuple(
                     Holder(endpoint_id=endpoint_id, endpoint=name, tenant=tenant, gpus=gpus)
-                    for (endpoint_id, name, tenant), gpus in sorted(holders[index].items(), key=lambda row: row[0][1:])
+                    for (endpoint_id, name, tenant), gpus in sorted(
+                        holders[index].items(), key=lambda row: row[0][1:]
+                    )
                 ),
             )
         )

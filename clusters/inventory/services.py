@@ -29,7 +29,9 @@ def gpu_types_sync() -> int:
 
 
 @transaction.atomic
-def region_register(*, code: str, name: str, country: str, zones: list[str], certifications: list[str]) -> Region:
+def region_register(
+    *, code: str, name: str, country: str, zones: list[str], certifications: list[str]
+) -> Region:
     """Add a region."""
     region = Region(code=code, name=name, country=country, zones=zones, certifications=certifications)
     clean(region)
@@ -63,10 +65,17 @@ def pool_add(
 ) -> NodePool:
     """Declare a node pool of a cluster."""
     pool = NodePool(
-        cluster=cluster, name=name, gpu_type=gpu_type, nodes=nodes, gpus_per_node=gpus_per_node, reserve=reserve
+        cluster=cluster,
+        name=name,
+        gpu_type=gpu_type,
+        nodes=nodes,
+        gpus_per_node=gpus_per_node,
+        reserve=reserve,
     )
     if reserve > nodes * gpus_per_node:
-        raise Invalid("The reserve is larger than the pool.", errors={"reserve": ["At most all GPUs of the pool."]})
+        raise Invalid(
+            "The reserve is larger than the pool.", errors={"reserve": ["At most all GPUs of the pool."]}
+        )
     clean(pool)
     pool.save()
     return pool
@@ -89,7 +98,9 @@ def pool_change(*, pool: NodePool, nodes: int, reserve: int) -> NodePool:
             errors={"nodes": [f"At least {last_used + 1}: node {last_used} is in use."]},
         )
     if reserve > nodes * pool.gpus_per_node:
-        raise Invalid("The reserve is larger than the pool.", errors={"reserve": ["At most all GPUs of the pool."]})
+        raise Invalid(
+            "The reserve is larger than the pool.", errors={"reserve": ["At most all GPUs of the pool."]}
+        )
     pool.nodes, pool.reserve = nodes, reserve
     clean(pool)
     pool.save(update_fields=["nodes", "reserve"])
@@ -119,7 +130,9 @@ def cluster_uncordon(*, cluster: Cluster) -> Cluster:
 
 
 @transaction.atomic
-def gateway_register(*, name: str, region: Region, public_url: str = "", token: str | None = None) -> tuple[Gateway, str]:
+def gateway_register(
+    *, name: str, region: Region, public_url: str = "", token: str | None = None
+) -> tuple[Gateway, str]:
     """Admit a gateway and give it with its token, which is kept nowhere; registering again renews both."""
     token = token or secrets.token_urlsafe(32)
     gateway, _ = Gateway.objects.update_or_create(

@@ -24,7 +24,11 @@ WATCHED = {
 
 
 class Migration(migrations.Migration):
-    dependencies = [("clusters", "0001_initial"), ("tenants", "0002_isolation"), ("billing", "0003_isolation")]
+    dependencies = [
+        ("clusters", "0001_initial"),
+        ("tenants", "0002_isolation"),
+        ("billing", "0002_isolation"),
+    ]
 
     operations = [
         isolate("clusters_endpoint"),
@@ -36,7 +40,7 @@ class Migration(migrations.Migration):
         never_changes(
             "clusters_revision",
             "endpoint_id, number, cluster_id, pool_id, deployment, runtime, gpu_type, precision, "
-            "tensor_parallel, pipeline_parallel, context_tokens, max_batch_size, plan",
+            "tensor_parallel, pipeline_parallel, price_factor, context_tokens, max_batch_size, plan",
         ),
         migrations.RunSQL(WAKE, "DROP FUNCTION berth_wake_gateways();"),
         *[

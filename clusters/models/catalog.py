@@ -8,7 +8,6 @@ from django.db import models
 
 from tenants.models import Identified
 
-
 model_name_rule = RegexValidator(
     r"^[a-z0-9]([a-z0-9._-]{0,78}[a-z0-9])?$",
     "Use lower-case letters, digits, dots, hyphens and underscores, beginning and ending with a letter or digit.",

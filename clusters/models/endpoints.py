@@ -68,7 +68,9 @@ class Endpoint(TenantOwned):
     slo_class = models.ForeignKey(SloClass, on_delete=models.PROTECT, related_name="endpoints")
     residency = models.CharField(max_length=60, default="global")
     certifications = ArrayField(models.CharField(max_length=40), default=list, blank=True)
-    requests_per_second = models.FloatField(default=1, validators=[MinValueValidator(0.0), MaxValueValidator(1e6)])
+    requests_per_second = models.FloatField(
+        default=1, validators=[MinValueValidator(0.0), MaxValueValidator(1e6)]
+    )
     input_tokens = models.PositiveIntegerField(default=500, validators=[MinValueValidator(1)])
     output_tokens = models.PositiveIntegerField(default=200, validators=[MinValueValidator(1)])
     context_tokens = models.PositiveIntegerField(null=True, blank=True)
@@ -88,9 +90,7 @@ class Endpoint(TenantOwned):
     attempts = models.PositiveIntegerField(default=0, help_text="Failed passes in a row.")
     ready_at = models.DateTimeField(null=True, blank=True, help_text="First time ready.")
     deleted_at = models.DateTimeField(null=True, blank=True)
-    created_by = models.ForeignKey(
-        User, on_delete=models.SET_NULL, null=True, blank=True, related_name="+"
-    )
+    created_by = models.ForeignKey(User, on_delete=models.SET_NULL, null=True, blank=True, related_name="+")
 
     objects = TenantManager.of(EndpointQuerySet)
 

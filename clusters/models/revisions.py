@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
+
 from django.db import models
 
 from clusters.models.clusters import Cluster, NodePool
@@ -28,6 +30,9 @@ class Revision(TenantOwned):
     tensor_parallel = models.PositiveSmallIntegerField()
     pipeline_parallel = models.PositiveSmallIntegerField()
     replicas = models.PositiveSmallIntegerField()
+    price_factor = models.DecimalField(
+        max_digits=6, decimal_places=3, default=Decimal(1), help_text="Of the SLO class, as it was quoted."
+    )
     context_tokens = models.PositiveIntegerField()
     max_batch_size = models.PositiveIntegerField()
     plan = models.JSONField(help_text="The whole plan with reasons, as it was shown.")

@@ -12,6 +12,12 @@ import msgspec
 from clusters.planning.problem import Precision
 
 
+def price_text(amount: Decimal) -> str:
+    """Write an amount of money for people: two decimals, more only where they count; no currency."""
+    whole, _, decimals = f"{amount.normalize():f}".partition(".")
+    return f"{whole}.{decimals:0<2}"
+
+
 class PlanStatus(enum.StrEnum):
     """How a plan came out."""
 

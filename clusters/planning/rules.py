@@ -5,6 +5,7 @@ Each rule gives the reason and a sentence, or None where nothing is barred.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Final
 
 from clusters.planning.plans import Reason
@@ -17,27 +18,27 @@ SINGLE_GPU_RUNTIMES: Final = frozenset({"triton-python"})
 
 def pool_fault(order: Order, pool: Pool) -> tuple[Reason, str] | None:
     """Judge what no choice of shape can change: where the pool stands and what it can run."""
-    model, zones = order.model, ", ".join(sorted(pool.zones)) or "none"
+    model = order.model
     if not residency_allows(order.residency, pool.region, pool.zones):
         return Reason.RESIDENCY, (
-            f"cluster {pool.cluster} stands in region {pool.region} (zones: {zones}) and does not satisfy "
-            f"residency {order.residency}"
+            f"cluster {pool.cluster} stands in region {pool.region} (zones: {_listed(pool.zones)}) "
+            f"and does not satisfy residency {order.residency}"
         )
     missing = order.certifications - pool.certifications
     if missing:
         return Reason.CERTIFICATION, (
-            f"cluster {pool.cluster} lacks certification {', '.join(sorted(missing))}; it has "
-            f"{', '.join(sorted(pool.certifications)) or 'none'}"
+            f"cluster {pool.cluster} lacks certification {_listed(missing)}; it has "
+            f"{_listed(pool.certifications)}"
         )
     if model.zones is not None and not model.zones & pool.zones:
         return Reason.MODEL_ZONE, (
-            f"the licence of {model.name} allows zones {', '.join(sorted(model.zones)) or 'none'}; cluster "
-            f"{pool.cluster} belongs to zones: {zones}"
+            f"the licence of {model.name} allows zones {_listed(model.zones)}; cluster "
+            f"{pool.cluster} belongs to zones: {_listed(pool.zones)}"
         )
     if runtime_for(order, pool) is None:
         return Reason.RUNTIME, (
             f"{model.name} runs on {', '.join(model.runtimes) or 'no runtime'}; cluster {pool.cluster} "
-            f"offers {', '.join(sorted(pool.runtimes)) or 'none'}"
+            f"offers {_listed(pool.runtimes)}"
         )
     return None
 
@@ -64,3 +65,7 @@ def shape_fault(
 def runtime_for(order: Order, pool: Pool) -> str | None:
     """The model's most preferred runtime that the pool offers."""
     return next((runtime for runtime in order.model.runtimes if runtime in pool.runtimes), None)
+
+
+def _listed(names: Collection[str]) -> str:
+    return ", ".join(sorted(names)) or "none"

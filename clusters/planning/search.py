@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from decimal import Decimal
 from typing import Final
 
@@ -18,6 +18,7 @@ from clusters.planning.plans import (
     Reason,
     Refusal,
     Relaxation,
+    price_text,
 )
 from clusters.planning.problem import (
     GpuSpec,
@@ -97,6 +98,11 @@ class _Candidate:
     def gpus_per_replica(self) -> int:
         return self.tp * self.pp
 
+    @property
+    def cost_of_one(self) -> Decimal:
+        """Cost per hour of one replica: the least that the candidate can cost."""
+        return self.pool.price_per_gpu_hour * self.gpus_per_replica
+
     def refusal(
         self,
         reason: Reason,
@@ -118,6 +124,26 @@ class _Candidate:
         )
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Fit:
+    """A candidate that could be chosen."""
+
+    candidate: _Candidate
+    sizing: Sizing
+    cost: Decimal  # what fits are compared by: per hour, at no replicas that of one
+
+    def rank(self, order: Order) -> tuple[Decimal, int, str, int, int]:
+        """Cheapest first, then fewer GPUs, then by pool, the model's preference of precisions, and TP."""
+        candidate = self.candidate
+        return (
+            self.cost,
+            candidate.gpus_per_replica * self.sizing.replicas,
+            candidate.pool.id,
+            order.model.precisions.index(candidate.precision),
+            candidate.tp,
+        )
+
+
 class _Search:
     def __init__(self, *, pools: tuple[Pool, ...], quota: QuotaState, performance: PerformanceModel) -> None:
         if len({pool.id for pool in pools}) != len(pools):
@@ -130,33 +156,43 @@ class _Search:
 
     def run(self, order: Order) -> tuple[Configuration | None, tuple[Refusal, ...]]:
         """Judge every candidate; give the cheapest feasible one and the refusals of the others."""
-        feasible, refused = self._judge_all(order)
-        if not feasible:
-            return None, tuple(refused)
-        chosen = feasible[0][1]
-        refused += [_dearer(candidate, other, chosen) for candidate, other in feasible[1:]]
-        refused.sort(key=lambda refusal: (refusal.pool, refusal.precision, refusal.tp))
-        return chosen, tuple(refused)
+        outcomes = [outcome for pool in self.pools for outcome in self._judge_pool(order, pool)]
+        fits = [outcome for outcome in outcomes if isinstance(outcome, _Fit)]
+        if not fits:
+            return None, tuple(outcome for outcome in outcomes if isinstance(outcome, Refusal))
+        chosen = min(fits, key=lambda fit: fit.rank(order))
+        refusals = tuple(
+            outcome if isinstance(outcome, Refusal) else _dearer(outcome, chosen)
+            for outcome in outcomes
+            if outcome is not chosen
+        )
+        return self._configuration(order, chosen), refusals
 
-    def _judge_all(self, order: Order) -> tuple[list[tuple[_Candidate, Configuration]], list[Refusal]]:
-        """Give what is feasible, cheapest first, and the refusals of the rest."""
-        feasible: list[tuple[_Candidate, Configuration]] = []
-        refused: list[Refusal] = []
-        precisions = order.model.precisions if order.quantization is None else (order.quantization,)
-        for pool in self.pools:
-            barred = pool_fault(order, pool)
-            for precision in sorted(precisions):
-                for tp in TENSOR_PARALLEL:
-                    candidate = _Candidate(pool=pool, precision=precision, tp=tp)
-                    outcome = candidate.refusal(*barred) if barred else self._judge(order, candidate)
-                    if isinstance(outcome, Refusal):
-                        refused.append(outcome)
-                    else:
-                        feasible.append((candidate, outcome))
-        feasible.sort(key=lambda pair: _rank(order, pair[1]))
-        return feasible, refused
+    def _cheapest(self, order: Order, pools: Iterable[Pool]) -> _Fit | None:
+        """Give the fit that ``run`` would choose among ``pools``, without judging what cannot be it."""
+        candidates = [
+            candidate
+            for pool in pools
+            if pool.state is PoolState.ACTIVE and any(pool.free) and pool_fault(order, pool) is None
+            for candidate in _candidates(order, pool)
+            if candidate.gpus_per_replica <= max(pool.free)
+        ]
+        best: _Fit | None = None
+        for candidate in sorted(candidates, key=lambda candidate: candidate.cost_of_one):
+            if best is not None and candidate.cost_of_one > best.cost:
+                break
+            outcome = self._judge(order, candidate)
+            if isinstance(outcome, _Fit) and (best is None or outcome.rank(order) < best.rank(order)):
+                best = outcome
+        return best
 
-    def _judge(self, order: Order, candidate: _Candidate) -> Configuration | Refusal:
+    def _judge_pool(self, order: Order, pool: Pool) -> Iterator[_Fit | Refusal]:
+        barred = pool_fault(order, pool)
+        for candidate in _candidates(order, pool):
+            yield candidate.refusal(*barred) if barred else self._judge(order, candidate)
+
+    def _judge(self, order: Order, candidate: _Candidate) -> _Fit | Refusal:
+        """Judge a candidate whose pool is not barred."""
         pool, tp = candidate.pool, candidate.tp
         barred = shape_fault(order, pool, candidate.precision, tp=tp, pp=candidate.pp)
         if barred is not None:
@@ -175,7 +211,7 @@ class _Search:
         room = self._room_fault(candidate, replicas=max(1, sizing.replicas), want=want)
         if room is not None:
             return candidate.refusal(*room, sizing.memory)
-        return self._configuration(order, candidate, sizing)
+        return _Fit(candidate=candidate, sizing=sizing, cost=candidate.cost_of_one * max(1, sizing.replicas))
 
     def _room_fault(self, candidate: _Candidate, *, replicas: int, want: int) -> tuple[Reason, str] | None:
         """Judge what depends on the moment: the pool's size and state, the tenant's quota, the free GPUs."""
@@ -204,7 +240,8 @@ class _Search:
             )
         return None
 
-    def _configuration(self, order: Order, candidate: _Candidate, sizing: Sizing) -> Configuration:
+    def _configuration(self, order: Order, fit: _Fit) -> Configuration:
+        candidate, sizing = fit.candidate, fit.sizing
         pool, profile = candidate.pool, order.profile
         cost = pool.price_per_gpu_hour * candidate.gpus_per_replica * sizing.replicas
         tokens = Decimal(str(profile.requests_per_second)) * profile.output_tokens * 3600
@@ -253,9 +290,10 @@ class _Search:
         return tuple(found)
 
     def _relaxed(self, relaxation: Relaxation, value: str, words: str, order: Order) -> list[Alternative]:
-        chosen, _ = self.run(order)
-        if chosen is None:
+        cheapest = self._cheapest(order, self.pools)
+        if cheapest is None:
             return []
+        chosen = self._configuration(order, cheapest)
         return [
             Alternative(
                 relaxation=relaxation,
@@ -267,45 +305,42 @@ class _Search:
 
     def _elsewhere(self, order: Order) -> list[Alternative]:
         """Give the cheapest answer in each of the cheapest regions that residency now bars."""
-        found: dict[str, Configuration] = {}
-        for _, configuration in self._judge_all(dataclasses.replace(order, residency="global"))[0]:
-            if residency_allows(f"region:{configuration.region}", configuration.region, ()):
-                found.setdefault(configuration.region, configuration)
+        anywhere = dataclasses.replace(order, residency="global")
+        regions: dict[str, list[Pool]] = {}
+        for pool in self.pools:
+            if residency_allows(f"region:{pool.region}", pool.region, ()):
+                regions.setdefault(pool.region, []).append(pool)
+        cheapest = (self._cheapest(anywhere, pools) for pools in regions.values())
+        fits = sorted((fit for fit in cheapest if fit is not None), key=lambda fit: fit.rank(anywhere))
+        found = [self._configuration(anywhere, fit) for fit in fits[:ALTERNATIVES_EACH]]
         return [
             Alternative(
                 relaxation=Relaxation.RESIDENCY,
-                value=f"region:{region}",
-                message=f"in region {region}: {_placed_message(configuration)}",
+                value=f"region:{configuration.region}",
+                message=f"in region {configuration.region}: {_placed_message(configuration)}",
                 configuration=configuration,
             )
-            for region, configuration in list(found.items())[:ALTERNATIVES_EACH]
+            for configuration in found
         ]
 
 
-def _cost(configuration: Configuration) -> Decimal:
-    """What candidates are compared by: the cost per hour, at no replicas that of one."""
-    return configuration.price_per_gpu_hour * configuration.gpus_per_replica * max(1, configuration.replicas)
+def _candidates(order: Order, pool: Pool) -> Iterator[_Candidate]:
+    precisions = order.model.precisions if order.quantization is None else (order.quantization,)
+    for precision in sorted(precisions):
+        for tp in TENSOR_PARALLEL:
+            yield _Candidate(pool=pool, precision=precision, tp=tp)
 
 
-def _rank(order: Order, configuration: Configuration) -> tuple[Decimal, int, str, int, int]:
-    """Cheapest first, then fewer GPUs, then by pool, the model's preference of precisions, and TP."""
-    return (
-        _cost(configuration),
-        configuration.gpus,
-        configuration.pool,
-        order.model.precisions.index(configuration.precision),
-        configuration.tp,
+def _dearer(other: _Fit, chosen: _Fit) -> Refusal:
+    candidate, difference = other.candidate, other.cost - chosen.cost
+    extra = (
+        f"costs {price_text(difference)} more per hour" if difference else "costs the same with no fewer GPUs"
     )
-
-
-def _dearer(candidate: _Candidate, other: Configuration, chosen: Configuration) -> Refusal:
-    difference = _cost(other) - _cost(chosen)
-    extra = f"costs {difference.normalize():f} more per hour" if difference else "costs the same with no fewer GPUs"
     return candidate.refusal(
         Reason.DEARER,
-        f"feasible on {other.gpu} in cluster {other.cluster}, {other.precision}, TP {other.tp}, "
-        f"{other.replicas} replicas, but {extra}",
-        other.memory,
+        f"feasible on {candidate.pool.gpu.name} in cluster {candidate.pool.cluster}, {candidate.precision}, "
+        f"TP {candidate.tp}, {other.sizing.replicas} replicas, but {extra}",
+        other.sizing.memory,
         difference,
     )
 
@@ -322,7 +357,7 @@ def _status_without_choice(refusals: Sequence[Refusal]) -> PlanStatus:
 def _placed_message(chosen: Configuration) -> str:
     return (
         f"{chosen.replicas} x {chosen.gpus_per_replica} {chosen.gpu} in {chosen.precision} on cluster "
-        f"{chosen.cluster} ({chosen.region}) for {chosen.cost_per_hour} per hour"
+        f"{chosen.cluster} ({chosen.region}) for {price_text(chosen.cost_per_hour)} per hour"
     )
 
 

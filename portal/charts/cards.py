@@ -43,7 +43,13 @@ def daily_card(
 
 
 def utilization_card(
-    *, id: str, title: str, shares: Iterable[Share], days: Sequence[dt.date], things: Sequence[str], note: str = ""
+    *,
+    id: str,
+    title: str,
+    shares: Iterable[Share],
+    days: Sequence[dt.date],
+    things: Sequence[str],
+    note: str = "",
 ) -> dict[str, Any] | None:
     """Give a heat map with one row per thing; None where nothing was ever in use."""
     shares = list(shares)

@@ -21,7 +21,9 @@ class Share:
     value: float
 
 
-def utilization_map(shares: Iterable[Share], *, days: Sequence[dt.date], things: Sequence[str]) -> dict[str, Any]:
+def utilization_map(
+    shares: Iterable[Share], *, days: Sequence[dt.date], things: Sequence[str]
+) -> dict[str, Any]:
     """Draw one row per thing, first on top, and one column per day, in percent; what is not given counts as 0."""
     known = {(share.thing, share.day): share.value for share in shares}
     trace = go.Heatmap(

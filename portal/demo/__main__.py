@@ -22,7 +22,9 @@ def main() -> int:
     """Run the demo; return 0 when every step succeeded and Berth was stopped as asked."""
     parser = argparse.ArgumentParser(prog="make demo", description=__doc__)
     parser.add_argument("--exit", action="store_true", help="stop everything after the last step")
-    parser.add_argument("--json", action="store_true", help="print the table as one JSON object on the last line")
+    parser.add_argument(
+        "--json", action="store_true", help="print the table as one JSON object on the last line"
+    )
     parser.add_argument("--idle", action="store_true", help="start everything and carry out nothing")
     parser.add_argument("--verbose", action="store_true", help="show the output of all processes")
     parser.add_argument("--data-dir", help="where everything is kept (default: $BERTH_DATA_DIR or ./.berth)")

@@ -34,7 +34,10 @@ def table(told: Told, *, as_json: bool, stays: bool) -> None:
         ("Tokens", f"{told.input_tokens} in, {told.output_tokens} out, {told.requests} requests"),
         ("Cost by usage", f"{told.usage_cost} {told.currency}"),
         ("Cost by allocation", f"{told.allocation_cost} {told.currency}"),
-        ("Draft statement", f"{told.statement_total} {told.currency}, {told.statement_lines} lines"),
+        (
+            "Draft statement",
+            f"{float(told.statement_total):.2f} {told.currency}, {told.statement_lines} lines",
+        ),
         ("Portal", told.portal_url),
         ("Gateway", told.gateway_url),
         *[(f"Account: {who}", email) for who, email in told.accounts.items()],

@@ -13,6 +13,7 @@ from typing import Any
 
 import httpx
 import openai
+from openai.types import CompletionUsage
 
 from portal.demo import accounts
 
@@ -135,8 +136,8 @@ def _tell_plan(told: Told, order: Mapping[str, Any], plan: Mapping[str, Any]) ->
         raise RuntimeError(plan["message"])
     told.model, told.slo_class, told.residency = order["model"], order["slo_class"], order["residency"]
     told.plan = (
-        f"{chosen['replicas']} x {chosen['tp'] * chosen['pp']} {chosen['gpu']} in {chosen['pool']}, {chosen['region']}; "
-        f"{chosen['precision']}; {_short(chosen['price_per_hour'])} per hour"
+        f"{chosen['replicas']} x {chosen['tp'] * chosen['pp']} {chosen['gpu']} in {chosen['pool']}, "
+        f"{chosen['region']}; {chosen['precision']}; {_short(chosen['price_per_hour'])} per hour"
     )
     told.refusals = [f"{refusal['pool']}: {refusal['message']}" for refusal in plan["headlines"]]
 
@@ -147,7 +148,9 @@ def _find_or_order(client: httpx.Client, order: Mapping[str, Any]) -> dict[str, 
         if found[0]["state"] == "paused":
             _post(client, f"/api/v1/endpoints/{found[0]['id']}:resume", {})
         return found[0]
-    return _post(client, "/api/v1/endpoints", {**order, "name": ENDPOINT}, **{"Idempotency-Key": str(uuid.uuid4())})
+    return _post(
+        client, "/api/v1/endpoints", {**order, "name": ENDPOINT}, **{"Idempotency-Key": str(uuid.uuid4())}
+    )
 
 
 def _await_ready(client: httpx.Client, endpoint_id: str) -> dict[str, Any]:
@@ -164,9 +167,10 @@ def _await_ready(client: httpx.Client, endpoint_id: str) -> dict[str, Any]:
 
 
 def _talk(told: Told, gateway: str, key: str) -> tuple[int, int, int]:
-    """Ask twice, streamed and not; return the requests and tokens that must show up as usage."""
+    """Ask three times, streamed and not; return the requests and tokens that must show up as usage."""
     client = openai.OpenAI(base_url=f"{gateway}/v1", api_key=key, timeout=60)
-    _wait(lambda: _knows_key(client), "the gateway does not know the new key")
+    first: list[CompletionUsage] = []
+    _wait(lambda: _first_word(client, first), "the gateway does not serve the endpoint under the new key")
     begun = time.perf_counter()
     pieces, usage = [], None
     for chunk in client.chat.completions.create(
@@ -187,17 +191,23 @@ def _talk(told: Told, gateway: str, key: str) -> tuple[int, int, int]:
     if usage is None or whole.usage is None:
         raise RuntimeError("an answer came without its token counts")
     told.answer = "".join(pieces).strip()
-    told.requests = 2
-    told.input_tokens = usage.prompt_tokens + whole.usage.prompt_tokens
-    told.output_tokens = usage.completion_tokens + whole.usage.completion_tokens
+    counted = [*first, usage, whole.usage]
+    told.requests = len(counted)
+    told.input_tokens = sum(each.prompt_tokens for each in counted)
+    told.output_tokens = sum(each.completion_tokens for each in counted)
     return told.requests, told.input_tokens, told.output_tokens
 
 
-def _knows_key(client: openai.OpenAI) -> bool:
+def _first_word(client: openai.OpenAI, usage: list[CompletionUsage]) -> bool:
+    """Ask for one token: the key may still be on its way, and an engine found from before may be starting anew."""
     try:
-        return any(model.id == ENDPOINT for model in client.models.list())
-    except openai.AuthenticationError:
+        answer = client.with_options(max_retries=0).completions.create(
+            model=ENDPOINT, prompt="Berth", max_tokens=1
+        )
+    except (openai.AuthenticationError, openai.InternalServerError):
         return False
+    usage += [answer.usage] if answer.usage else []
+    return True
 
 
 def _await_usage(client: httpx.Client, endpoint_id: str, sent: tuple[int, int, int]) -> None:
@@ -244,7 +254,9 @@ def _post(client: httpx.Client, path: str, body: Mapping[str, Any], **headers: s
 
 def _read(answer: httpx.Response) -> dict[str, Any]:
     if answer.is_error:
-        raise RuntimeError(f"{answer.request.method} {answer.request.url.path}: {answer.status_code} {answer.text}")
+        raise RuntimeError(
+            f"{answer.request.method} {answer.request.url.path}: {answer.status_code} {answer.text}"
+        )
     return answer.json()
 
 

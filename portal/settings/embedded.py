@@ -25,6 +25,9 @@ DATABASES = {
     )
 }
 ALLOWED_HOSTS = ["localhost", "127.0.0.1", "[::1]", *env.words("ALLOWED_HOSTS")]
+# No mail leaves this machine: messages (password resets) are files in the data folder.
+EMAIL_BACKEND = "django.core.mail.backends.filebased.EmailBackend"
+EMAIL_FILE_PATH = DATA_DIR / "mail"  # noqa: F405
 # Nothing crosses a network here, so nothing is compressed at every start.
 STORAGES = {
     **STORAGES,  # noqa: F405

@@ -77,5 +77,7 @@ def peppers(name: str, default: str | None = None) -> dict[int, bytes]:
         except ValueError:
             raise ImproperlyConfigured(f"{name} must look like 1:<hex>,2:<hex>.") from None
         if len(found[int(head)]) < 16:
-            raise ImproperlyConfigured(f"Pepper {head} in {name} must have at least 16 bytes (32 hex digits).")
+            raise ImproperlyConfigured(
+                f"Pepper {head} in {name} must have at least 16 bytes (32 hex digits)."
+            )
     return found

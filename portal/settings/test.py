@@ -7,7 +7,7 @@ os.environ.setdefault("BERTH_DATA_DIR", str(Path(__file__).resolve().parent.pare
 os.environ.setdefault("DJANGO_SECRET_KEY", "only-for-tests-" + "x" * 40)
 os.environ.setdefault("BERTH_KEY_PEPPERS", "1:" + "ab" * 32)
 
-from embedded import datadir, services  # noqa: E402
+from embedded import datadir, services
 
 _services = services.start(datadir.open_data_dir())
 os.environ.setdefault("DATABASE_URL", _services.database_url)

@@ -82,6 +82,15 @@ def test_lines_by_endpoint_and_sku(tenant, project, chat):
     ]  # fmt: skip
 
 
+def test_the_factor_of_the_class_is_in_the_unit_price_and_in_how_it_was_reached(tenant, project, chat):
+    hold(project, chat, "2026-05-10T10:00", "2026-05-10T12:00", price_factor=D("1.25"))
+    statement, (line,) = draft(tenant)
+    per_hour = D(line.how[0]["unit_price"])
+    assert line.unit_price == per_hour * D("1.25")
+    assert line.amount == statement.total == (2 * per_hour * D("1.25")).quantize(D("0.01"))
+    assert D(line.how[0]["factor"]) == D("1.25")
+
+
 @pytest.mark.parametrize(
     ("month", "hours", "start", "end"),
     [

@@ -73,7 +73,9 @@ class FakeCluster:
         """Let every engine (of one deployment) answer."""
         for each in [name] if name else list(self.replicas):
             self.replicas[each] = [
-                dataclasses.replace(replica, phase=Phase.READY, ready_at=_now(), url="http://127.0.0.1:1", message="")
+                dataclasses.replace(
+                    replica, phase=Phase.READY, ready_at=_now(), url="http://127.0.0.1:1", message=""
+                )
                 for replica in self.replicas[each]
             ]
 
@@ -84,7 +86,8 @@ class FakeCluster:
     def fail(self, name: str, message: str) -> None:
         """Let every engine of a deployment give up."""
         self.replicas[name] = [
-            dataclasses.replace(replica, phase=Phase.FAILED, message=message) for replica in self.replicas[name]
+            dataclasses.replace(replica, phase=Phase.FAILED, message=message)
+            for replica in self.replicas[name]
         ]
 
     def _replica(self, index: int) -> ReplicaStatus:

@@ -76,6 +76,8 @@ class Visitor:
                 beyond = self.page.evaluate("document.documentElement.scrollWidth - innerWidth")
                 assert beyond <= 0, f"{name} is {beyond} px wider than {width} px"
             found = Axe().run(self.page, options=RULES).response["violations"]
-            self.complaints += [f"{name} {scheme}: {each['id']}: {each['nodes'][0]['html'][:160]}" for each in found]
+            self.complaints += [
+                f"{name} {scheme}: {each['id']}: {each['nodes'][0]['html'][:160]}" for each in found
+            ]
         self.page.emulate_media(color_scheme="light")
         self.page.set_viewport_size({"width": 1280, "height": 900})

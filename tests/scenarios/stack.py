@@ -181,11 +181,15 @@ class Session:
 
     @staticmethod
     def _read(answer: httpx.Response) -> Any:
-        assert not answer.is_error, f"{answer.request.method} {answer.request.url}: {answer.status_code} {answer.text}"
+        assert not answer.is_error, (
+            f"{answer.request.method} {answer.request.url}: {answer.status_code} {answer.text}"
+        )
         return answer.json() if answer.content else None
 
 
-def wait(done: Callable[[], bool], seconds: float, otherwise: Callable[[], str], every_s: float = 0.2) -> None:
+def wait(
+    done: Callable[[], bool], seconds: float, otherwise: Callable[[], str], every_s: float = 0.2
+) -> None:
     """Wait until ``done``; fail with ``otherwise()`` after ``seconds``."""
     deadline = time.monotonic() + seconds
     while not done():

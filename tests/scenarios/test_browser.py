@@ -16,7 +16,9 @@ pytestmark = [
     pytest.mark.browser,
     pytest.mark.xdist_group("stack"),
     pytest.mark.timeout(600),
-    pytest.mark.skipif(not browser.CHROMIUM, reason="NO BROWSER: install Debian's package chromium to run this test"),
+    pytest.mark.skipif(
+        not browser.CHROMIUM, reason="NO BROWSER: install Debian's package chromium to run this test"
+    ),
 ]
 
 READY_MS = 90_000

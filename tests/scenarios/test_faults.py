@@ -110,8 +110,12 @@ def test_the_engine_dies_under_load(stack, owner, ordered, callers):
         if ordered["name"] in " ".join(engine.cmdline()):
             engine.kill()
     wait(
-        lambda: owner.endpoint(ordered["id"])["state"] == "ready"
-        and before.isdisjoint(replica["id"] for replica in owner.endpoint(ordered["id"])["observed_replicas"]),
+        lambda: (
+            owner.endpoint(ordered["id"])["state"] == "ready"
+            and before.isdisjoint(
+                replica["id"] for replica in owner.endpoint(ordered["id"])["observed_replicas"]
+            )
+        ),
         90,
         lambda: str(owner.endpoint(ordered["id"])),
     )
@@ -185,7 +189,8 @@ def billed(*sessions: Session) -> Sum:
     """Sum up all that is accounted for."""
     totals = [session.get("/costs")["total"] for session in sessions]
     return sum(
-        (Sum(total["requests"], total["input_tokens"], total["output_tokens"]) for total in totals), start=Sum()
+        (Sum(total["requests"], total["input_tokens"], total["output_tokens"]) for total in totals),
+        start=Sum(),
     )
 
 

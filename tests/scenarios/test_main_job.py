@@ -25,7 +25,9 @@ def endpoint(owner):
 @pytest.fixture(scope="module")
 def client(stack, owner, endpoint):
     """The official client with a fresh inference key that the gateway knows."""
-    client = openai.OpenAI(base_url=f"{stack.gateway}/v1", api_key=owner.inference_key(), timeout=60, max_retries=0)
+    client = openai.OpenAI(
+        base_url=f"{stack.gateway}/v1", api_key=owner.inference_key(), timeout=60, max_retries=0
+    )
 
     def known() -> bool:
         try:
@@ -53,7 +55,10 @@ def test_order_to_answer_to_statement_to_release(stack, owner, stranger, endpoin
     sent = Sum.of_answer(usage)
 
     whole = client.chat.completions.create(
-        model=endpoint["name"], messages=[{"role": "user", "content": "What is a revision?"}], max_tokens=40, seed=3
+        model=endpoint["name"],
+        messages=[{"role": "user", "content": "What is a revision?"}],
+        max_tokens=40,
+        seed=3,
     )
     assert whole.choices[0].message.content == "".join(streamed)
     assert whole.usage.completion_tokens == usage.completion_tokens
@@ -63,12 +68,19 @@ def test_order_to_answer_to_statement_to_release(stack, owner, stranger, endpoin
     assert again.usage.completion_tokens <= 10
     sent += Sum.of_answer(again.usage)
 
-    wait(lambda: accounted(owner, endpoint["id"]) == sent, 30, lambda: f"{accounted(owner, endpoint['id'])} != {sent}")
+    wait(
+        lambda: accounted(owner, endpoint["id"]) == sent,
+        30,
+        lambda: f"{accounted(owner, endpoint['id'])} != {sent}",
+    )
 
     statement = owner.get("/statements/current")
     lines = [line for line in statement["lines"] if line["endpoint_id"] == endpoint["id"]]
     by_sku = {line["sku"].split(":")[0]: line for line in lines}
-    assert Decimal(by_sku["output-tokens"]["quantity"]) in (sent.output_tokens, Decimal(sent.output_tokens) / 10**6)
+    assert Decimal(by_sku["output-tokens"]["quantity"]) in (
+        sent.output_tokens,
+        Decimal(sent.output_tokens) / 10**6,
+    )
     charged = sum(Decimal(line["amount"]) for line in statement["lines"] if line["charged"])
     assert charged == Decimal(statement["total"])
 
@@ -76,8 +88,10 @@ def test_order_to_answer_to_statement_to_release(stack, owner, stranger, endpoin
 
     owner.delete(f"/endpoints/{endpoint['id']}")
     wait(
-        lambda: owner.client.get(f"/api/v1/endpoints/{endpoint['id']}").status_code == 404
-        or owner.endpoint(endpoint["id"])["state"] == "deleted",
+        lambda: (
+            owner.client.get(f"/api/v1/endpoints/{endpoint['id']}").status_code == 404
+            or owner.endpoint(endpoint["id"])["state"] == "deleted"
+        ),
         60,
         lambda: str(owner.endpoint(endpoint["id"])),
     )

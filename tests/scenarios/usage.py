@@ -30,7 +30,9 @@ class Sum:
 
 def accounted(session: Session, endpoint_id: str) -> Sum:
     """Sum up what the cost page's own source says of an endpoint."""
-    lines = [line["cost"] for line in session.get("/costs")["endpoints"] if line["endpoint_id"] == endpoint_id]
+    lines = [
+        line["cost"] for line in session.get("/costs")["endpoints"] if line["endpoint_id"] == endpoint_id
+    ]
     return sum(
         (Sum(line["requests"], line["input_tokens"], line["output_tokens"]) for line in lines), start=Sum()
     )

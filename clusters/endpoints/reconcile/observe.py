@@ -33,7 +33,11 @@ def observe(work: Work) -> None:
         with scope.tenant(work.endpoint.tenant_id):
             if work.away is None:
                 set_condition(
-                    work.endpoint, Condition.Type.REACHABLE, Condition.Status.TRUE, "Answers", "Its cluster answers."
+                    work.endpoint,
+                    Condition.Type.REACHABLE,
+                    Condition.Status.TRUE,
+                    "Answers",
+                    "Its cluster answers.",
                 )
             else:
                 set_condition(
@@ -107,6 +111,7 @@ def _keep_allocation(work: Work, revision: Revision, status: ReplicaStatus, now)
             gpu_type=revision.gpu_type,
             gpus=revision.gpus_per_replica,
             started_at=status.started_at or now,
+            price_factor=revision.price_factor,
         )
     else:
         allocation_close(replica_id=status.replica_id, ended_at=now)

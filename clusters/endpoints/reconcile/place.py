@@ -22,7 +22,9 @@ def place(work: Work) -> None:
         if endpoint.wanted != Wanted.RUNNING or placement.current_revision(endpoint) is not None:
             work.soon(0)  # somebody changed it meanwhile: begin again
             return
-        plan, found = plan_order(OrderTerms.of(work.endpoint), tenant=tenant, besides=work.endpoint, lock=True)
+        plan, found = plan_order(
+            OrderTerms.of(work.endpoint), tenant=tenant, besides=work.endpoint, lock=True
+        )
         revision = placement.settle(work.endpoint, plan, found)
         if revision is None:
             work.soon(TRY_AGAIN_S)

@@ -36,18 +36,26 @@ def provision(work: Work) -> None:
         message = f"Cluster {revision.cluster.name} runs revision {revision.number}."
         set_condition(work.endpoint, Condition.Type.PROVISIONED, Condition.Status.TRUE, "Applied", message)
         if changed and not first:
-            record(work.endpoint, "applied", f"Revision {revision.number} applied with {revision.replicas} replicas.")
+            record(
+                work.endpoint,
+                "applied",
+                f"Revision {revision.number} applied with {revision.replicas} replicas.",
+            )
 
 
 def _mark(work: Work, revision: Revision) -> bool:
     now = timezone.now()
     with scope.tenant(work.endpoint.tenant_id):
-        marked = Revision.objects.filter(id=revision.id, retired_at=None, applied_at=None).update(applied_at=now)
+        marked = Revision.objects.filter(id=revision.id, retired_at=None, applied_at=None).update(
+            applied_at=now
+        )
         if not marked:  # paused or deleted since it was loaded
             work.soon(0)
             return False
         record(
-            work.endpoint, "provisioning", f"Starting revision {revision.number} on cluster {revision.cluster.name}."
+            work.endpoint,
+            "provisioning",
+            f"Starting revision {revision.number} on cluster {revision.cluster.name}.",
         )
     revision.applied_at = now
     return True

@@ -20,9 +20,9 @@ def route(work: Work) -> None:
         return
     with scope.tenant(work.endpoint.tenant_id):
         ready = list(
-            Replica.objects.filter(revision=work.current, gone_at=None, phase=Replica.Phase.READY).values_list(
-                "created_at", "ready_at"
-            )
+            Replica.objects.filter(
+                revision=work.current, gone_at=None, phase=Replica.Phase.READY
+            ).values_list("created_at", "ready_at")
         )
         status, reason, message = _judge(work, ready)
         set_condition(work.endpoint, Condition.Type.ROUTED, status, reason, message)
@@ -48,5 +48,9 @@ def _judge(work: Work, ready: list) -> tuple[str, str, str]:
         return Condition.Status.TRUE, "InSnapshot", f"Gateways that may serve it: {names}."
     heard = max((gateway.last_seen_at for gateway in lawful if gateway.last_seen_at), default=None)
     if heard is None or (timezone.now() - heard).total_seconds() > SILENT_AFTER_S:
-        return Condition.Status.FALSE, "GatewaySilent", "Engines are ready; no gateway has been heard of lately."
+        return (
+            Condition.Status.FALSE,
+            "GatewaySilent",
+            "Engines are ready; no gateway has been heard of lately.",
+        )
     return Condition.Status.FALSE, "Propagating", "Engines are ready; gateways are taking up the route."

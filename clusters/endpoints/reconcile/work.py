@@ -54,7 +54,9 @@ def load(endpoint_id: uuid.UUID | str) -> Work | None:
         if endpoint is None:
             return None
         revisions = list(
-            Revision.objects.select_related("cluster__region", "pool").filter(endpoint=endpoint, cleaned_at=None)
+            Revision.objects.select_related("cluster__region", "pool").filter(
+                endpoint=endpoint, cleaned_at=None
+            )
         )
     return Work(
         endpoint=endpoint,

@@ -64,12 +64,18 @@ class NewModelForm(ModelForm):
         initial=["bf16", "fp8"],
     )
     chat_template = forms.CharField(
-        widget=forms.Textarea(attrs={"rows": 4, "class": "mono"}), help_text="The Jinja template of its tokenizer."
+        widget=forms.Textarea(attrs={"rows": 4, "class": "mono"}),
+        help_text="The Jinja template of its tokenizer.",
     )
     derived_from = forms.ModelChoiceField(
-        CatalogModel.objects.all(), required=False, empty_label="None", help_text="The model it is a variant of."
+        CatalogModel.objects.all(),
+        required=False,
+        empty_label="None",
+        help_text="The model it is a variant of.",
     )
-    parameters = forms.IntegerField(min_value=1, label=_NUMBERS["parameters"], help_text="In all, as one number.")
+    parameters = forms.IntegerField(
+        min_value=1, label=_NUMBERS["parameters"], help_text="In all, as one number."
+    )
     active_parameters = forms.IntegerField(
         min_value=1, label=_NUMBERS["active_parameters"], help_text="At work per token; dense models: all."
     )
@@ -116,7 +122,8 @@ class ModelDetail(ConsolePage):
                 {"label": "Variant of", "value": str(model.derived_from) if model.derived_from else "none"},
             ],
             "numbers": [
-                {"label": label, "value": f"{model.architecture.get(key, 0):,}"} for key, label in _NUMBERS.items()
+                {"label": label, "value": f"{model.architecture.get(key, 0):,}"}
+                for key, label in _NUMBERS.items()
             ],
             "prices": _prices(model),
             "currency": settings.CURRENCY,

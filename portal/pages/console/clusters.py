@@ -63,12 +63,19 @@ class ClusterDetail(ConsolePage):
     def get(self, request: HttpRequest, name: str) -> HttpResponse:
         cluster = find_cluster(name)
         pools = NodePool.objects.filter(cluster=cluster).values_list("id", flat=True)
-        endpoints = endpoint_list().live().filter(revisions__cluster=cluster, revisions__cleaned_at=None).distinct()
+        endpoints = (
+            endpoint_list().live().filter(revisions__cluster=cluster, revisions__cleaned_at=None).distinct()
+        )
         context = {
-            "breadcrumbs": [{"label": "Clusters", "url": reverse("console:clusters")}, {"label": cluster.name}],
+            "breadcrumbs": [
+                {"label": "Clusters", "url": reverse("console:clusters")},
+                {"label": cluster.name},
+            ],
             "cluster": cluster,
             "facts": _facts(cluster),
-            "pools": [_pool(capacity) for capacity in sorted(capacities(pool_ids=pools), key=lambda c: c.pool.name)],
+            "pools": [
+                _pool(capacity) for capacity in sorted(capacities(pool_ids=pools), key=lambda c: c.pool.name)
+            ],
             "endpoints": endpoints.order_by("tenant__name", "name"),
         }
         return self.render("console/cluster.html", context)

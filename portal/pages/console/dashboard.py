@@ -39,7 +39,8 @@ class Dashboard(ConsolePage):
         costs = platform_costs(start=start, end=now, now=now)
         context = {
             "periods": [
-                {"label": f"{each} days", "url": f"?days={each}", "current": each == chosen} for each in PERIODS
+                {"label": f"{each} days", "url": f"?days={each}", "current": each == chosen}
+                for each in PERIODS
             ],
             "chosen": chosen,
             "matters": matters(now, currency=settings.CURRENCY),
@@ -81,7 +82,9 @@ def capacity_by_type(capacity: Sequence[PoolCapacity]) -> list[dict[str, Any]]:
     """Sum the pools by GPU type."""
     sums: dict[str, Counter] = defaultdict(Counter)
     for row in capacity_rows(capacity):
-        sums[row["pool"].gpu_type.title].update({name: row[name] for name in ("total", "held", "reserve", "free")})
+        sums[row["pool"].gpu_type.title].update(
+            {name: row[name] for name in ("total", "held", "reserve", "free")}
+        )
     return [{"title": title, **dict(counts)} for title, counts in sorted(sums.items())]
 
 
@@ -89,20 +92,33 @@ def _stats(
     capacity: Sequence[PoolCapacity], hours: Sequence[ClusterHours], now: dt.datetime, days: Sequence[dt.date]
 ) -> list[dict[str, Any]]:
     rows = capacity_rows(capacity)
-    total, held, reserve, free = (sum(row[name] for row in rows) for name in ("total", "held", "reserve", "free"))
+    total, held, reserve, free = (
+        sum(row[name] for row in rows) for name in ("total", "held", "reserve", "free")
+    )
     gpu_hours = sum((row.gpu_hours for row in hours), Decimal(0))
     possible = total * sum(_hours_of(day, now) for day in days)
     live = Endpoint.objects.live()
     ready = live.filter(state=EndpointState.READY).count()
     return [
-        {"label": "GPUs held", "value": held, "unit": f"of {total}", "note": f"{free} free, {reserve} kept in reserve"},
+        {
+            "label": "GPUs held",
+            "value": held,
+            "unit": f"of {total}",
+            "note": f"{free} free, {reserve} kept in reserve",
+        },
         {
             "label": f"GPU-hours held, {len(days)} days",
             "value": f"{gpu_hours:,.1f}",
-            "note": f"{float(gpu_hours) / possible:.0%} of what today's GPUs could give" if possible else "No GPUs yet",
+            "note": f"{float(gpu_hours) / possible:.0%} of what today's GPUs could give"
+            if possible
+            else "No GPUs yet",
         },
         {"label": "Endpoints", "value": live.count(), "note": f"{ready} ready"},
-        {"label": "Tenants", "value": Tenant.objects.filter(state=Tenant.State.ACTIVE).count(), "note": "active"},
+        {
+            "label": "Tenants",
+            "value": Tenant.objects.filter(state=Tenant.State.ACTIVE).count(),
+            "note": "active",
+        },
     ]
 
 
@@ -162,7 +178,9 @@ def _shares(
     for each in capacity:
         totals[each.pool.cluster.name, each.pool.gpu_type.name] += each.total
     shares = [
-        Share(row.day, f"{row.cluster} {row.gpu_type}", float(row.gpu_hours) / (total * _hours_of(row.day, now)))
+        Share(
+            row.day, f"{row.cluster} {row.gpu_type}", float(row.gpu_hours) / (total * _hours_of(row.day, now))
+        )
         for row in hours
         if (total := totals[row.cluster, row.gpu_type])
     ]

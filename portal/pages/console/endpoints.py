@@ -41,7 +41,11 @@ class EndpointFilters(forms.Form):
         Cluster.objects.all(), to_field_name="name", required=False, empty_label="All clusters"
     )
     slo_class = forms.ModelChoiceField(
-        SloClass.objects.all(), to_field_name="name", required=False, empty_label="All classes", label="SLO class"
+        SloClass.objects.all(),
+        to_field_name="name",
+        required=False,
+        empty_label="All classes",
+        label="SLO class",
     )
 
 
@@ -88,7 +92,11 @@ class EndpointDetail(ConsolePage):
             "plan": _plan(revision, endpoint.tenant.currency) if revision else None,
             "revisions": selectors.endpoint_revisions(endpoint),
             "events": [
-                {"title": event.message, "at": event.created_at, "text": f"by {event.actor}" if event.actor else ""}
+                {
+                    "title": event.message,
+                    "at": event.created_at,
+                    "text": f"by {event.actor}" if event.actor else "",
+                }
                 for event in selectors.endpoint_history(endpoint)[:MOST_EVENTS]
             ],
         }
@@ -138,12 +146,19 @@ def _facts(endpoint: Endpoint) -> list[dict[str, Any]]:
             "url": reverse("console:tenant", args=[endpoint.tenant.slug]),
         },
         {"label": "Project", "value": endpoint.project.name},
-        {"label": "Model", "value": endpoint.model.title, "url": reverse("console:model", args=[endpoint.model.name])},
+        {
+            "label": "Model",
+            "value": endpoint.model.title,
+            "url": reverse("console:model", args=[endpoint.model.name]),
+        },
         {"label": "SLO class", "value": endpoint.slo_class.title},
         {"label": "Residency", "value": endpoint.residency, "code": True},
         {"label": "Certifications", "value": ", ".join(endpoint.certifications) or "none asked for"},
         {"label": "Requests", "value": f"{endpoint.requests_per_second:g} per second"},
-        {"label": "Mean request", "value": f"{endpoint.input_tokens} tokens in, {endpoint.output_tokens} out"},
+        {
+            "label": "Mean request",
+            "value": f"{endpoint.input_tokens} tokens in, {endpoint.output_tokens} out",
+        },
         {"label": "Replicas", "value": replicas},
         {"label": "Wanted", "value": endpoint.get_wanted_display()},
         {"label": "Generation", "value": f"{endpoint.generation}, acted on {endpoint.observed_generation}"},
@@ -160,7 +175,10 @@ def _plan(revision: Revision, currency: str) -> dict[str, Any]:
                 "value": f"{revision.pool} ({revision.cluster.region.code})",
                 "url": reverse("console:cluster", args=[revision.cluster.name]),
             },
-            {"label": "GPUs", "value": f"{revision.replicas} x {revision.gpus_per_replica} {revision.gpu_type}"},
+            {
+                "label": "GPUs",
+                "value": f"{revision.replicas} x {revision.gpus_per_replica} {revision.gpu_type}",
+            },
             {
                 "label": "Shape",
                 "value": f"{revision.precision}, tensor {revision.tensor_parallel}, "

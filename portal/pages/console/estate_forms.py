@@ -19,11 +19,15 @@ from tenants.errors import NotFound
 
 
 class RegionForm(ConsoleForm):
-    code = forms.CharField(max_length=40, help_text="Short and lasting, for instance eu-de-1. Orders name it.")
+    code = forms.CharField(
+        max_length=40, help_text="Short and lasting, for instance eu-de-1. Orders name it."
+    )
     name = forms.CharField(max_length=120, help_text="What people call the place, for instance Frankfurt.")
     country = forms.CharField(min_length=2, max_length=2, help_text="Two letters, for instance DE.")
     zones = WordsField(help_text="Residency zones it belongs to, apart by commas: EU, EEA, US.")
-    certifications = WordsField(required=False, help_text="Held at this place, apart by commas: ISO27001, C5.")
+    certifications = WordsField(
+        required=False, help_text="Held at this place, apart by commas: ISO27001, C5."
+    )
 
     def clean_country(self) -> str:
         return self.cleaned_data["country"].upper()
@@ -50,10 +54,14 @@ class ClusterForm(ConsoleForm):
 
 class PoolForm(ConsoleForm):
     name = forms.CharField(max_length=40)
-    gpu_type = forms.ModelChoiceField(GpuType.objects.all(), label="GPU type", empty_label="Choose a GPU type")
+    gpu_type = forms.ModelChoiceField(
+        GpuType.objects.all(), label="GPU type", empty_label="Choose a GPU type"
+    )
     nodes = forms.IntegerField(min_value=1, max_value=100_000)
     gpus_per_node = forms.IntegerField(min_value=1, max_value=64, label="GPUs per node")
-    reserve = forms.IntegerField(min_value=0, initial=0, label="Reserve", help_text="GPUs you keep back from orders.")
+    reserve = forms.IntegerField(
+        min_value=0, initial=0, label="Reserve", help_text="GPUs you keep back from orders."
+    )
 
 
 class PoolChangeForm(ConsoleForm):
@@ -164,7 +172,11 @@ class PoolChange(_OfCluster):
 
     @property
     def pool(self) -> NodePool:
-        pool = NodePool.objects.select_related("cluster").filter(cluster=self.cluster, name=self.kwargs["pool"]).first()
+        pool = (
+            NodePool.objects.select_related("cluster")
+            .filter(cluster=self.cluster, name=self.kwargs["pool"])
+            .first()
+        )
         if pool is None:
             raise NotFound("There is no such pool.")
         return pool

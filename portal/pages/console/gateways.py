@@ -20,7 +20,9 @@ from tenants.errors import NotFound
 class GatewayForm(ConsoleForm):
     name = forms.CharField(max_length=40, help_text="Lower-case letters, digits and hyphens.")
     region = forms.ModelChoiceField(
-        Region.objects.all(), empty_label="Choose a region", help_text="Requests pass through it: residency counts."
+        Region.objects.all(),
+        empty_label="Choose a region",
+        help_text="Requests pass through it: residency counts.",
     )
     public_url = forms.URLField(
         required=False,

@@ -35,7 +35,11 @@ class PriceForm(ConsoleForm):
         help_text="Empty: from now. The price before holds until then.",
     )  # fmt: skip
     gpu_type = forms.ModelChoiceField(
-        GpuType.objects.all(), to_field_name="name", required=False, empty_label="Every GPU type", label="GPU type"
+        GpuType.objects.all(),
+        to_field_name="name",
+        required=False,
+        empty_label="Every GPU type",
+        label="GPU type",
     )
     region = forms.ModelChoiceField(
         Region.objects.all(), to_field_name="code", required=False, empty_label="Every region"
@@ -44,7 +48,11 @@ class PriceForm(ConsoleForm):
         CatalogModel.objects.all(), to_field_name="name", required=False, empty_label="Every model"
     )
     slo_class = forms.ModelChoiceField(
-        SloClass.objects.all(), to_field_name="name", required=False, empty_label="Every class", label="SLO class"
+        SloClass.objects.all(),
+        to_field_name="name",
+        required=False,
+        empty_label="Every class",
+        label="SLO class",
     )
     note = forms.CharField(max_length=200, required=False, help_text="Why, for whoever reads the history.")
 

@@ -37,10 +37,16 @@ class SloClassForm(ConsoleForm):
     price_factor = forms.DecimalField(
         max_digits=6, decimal_places=3, initial=1, help_text="On the price of the GPUs it holds."
     )
-    attempts = forms.IntegerField(min_value=1, max_value=10, initial=2, help_text="Replicas tried for one request.")
+    attempts = forms.IntegerField(
+        min_value=1, max_value=10, initial=2, help_text="Replicas tried for one request."
+    )
     connect_timeout_s = forms.FloatField(min_value=0.1, max_value=60, initial=2, label="Connect (s)")
-    first_token_timeout_s = forms.FloatField(min_value=0.1, max_value=3600, initial=30, label="First token (s)")
-    between_tokens_timeout_s = forms.FloatField(min_value=0.1, max_value=600, initial=15, label="Between tokens (s)")
+    first_token_timeout_s = forms.FloatField(
+        min_value=0.1, max_value=3600, initial=30, label="First token (s)"
+    )
+    between_tokens_timeout_s = forms.FloatField(
+        min_value=0.1, max_value=600, initial=15, label="Between tokens (s)"
+    )
     total_timeout_s = forms.FloatField(min_value=1, max_value=86_400, initial=300, label="Whole answer (s)")
 
     groups = (

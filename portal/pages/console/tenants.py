@@ -29,7 +29,9 @@ MOST_GPUS = 1_000_000
 
 class TenantForm(ConsoleForm):
     name = forms.CharField(max_length=120, help_text="The organisation.")
-    slug = forms.CharField(max_length=40, help_text="In its addresses: lower-case letters, digits and hyphens.")
+    slug = forms.CharField(
+        max_length=40, help_text="In its addresses: lower-case letters, digits and hyphens."
+    )
     time_zone = forms.ChoiceField(
         choices=[(zone, zone) for zone in sorted(zoneinfo.available_timezones())],
         initial="UTC",
@@ -37,7 +39,8 @@ class TenantForm(ConsoleForm):
     )
     gpus = forms.IntegerField(min_value=0, max_value=MOST_GPUS, initial=0, label="GPU quota")
     owner_email = forms.EmailField(
-        label="Owner's e-mail address", help_text="An account is made where there is none. The owner adds the others."
+        label="Owner's e-mail address",
+        help_text="An account is made where there is none. The owner adds the others.",
     )
     owner_name = forms.CharField(max_length=120, required=False, label="Owner's name")
     password = forms.CharField(
@@ -97,10 +100,14 @@ class TenantDetail(ConsolePage):
                 {"label": "Currency", "value": tenant.currency},
             ],
             "held": gpus_held_by_tenant()[tenant.id],
-            "limit": Quota.objects.filter(tenant=tenant, resource="gpus").values_list("limit", flat=True).first(),
+            "limit": Quota.objects.filter(tenant=tenant, resource="gpus")
+            .values_list("limit", flat=True)
+            .first(),
             "cost": next((row.cost for row in costs if row.tenant_id == tenant.id), None),
             "endpoints": endpoint_list().live().filter(tenant=tenant).order_by("name"),
-            "members": Membership.objects.filter(tenant=tenant).select_related("user").order_by("user__email"),
+            "members": Membership.objects.filter(tenant=tenant)
+            .select_related("user")
+            .order_by("user__email"),
         }
         return self.render("console/tenant.html", context)
 
@@ -145,7 +152,13 @@ class TenantQuota(FormPage):
         tenant = find_tenant(self.kwargs["slug"])
         with scope.tenant(tenant.id):
             services.quota_set(resource="gpus", limit=form.cleaned_data["gpus"])
-        audit(self.request.user, "quota.set", tenant=tenant.slug, resource="gpus", limit=form.cleaned_data["gpus"])
+        audit(
+            self.request.user,
+            "quota.set",
+            tenant=tenant.slug,
+            resource="gpus",
+            limit=form.cleaned_data["gpus"],
+        )
         self.say(f"{tenant.name} may hold {form.cleaned_data['gpus']} GPUs.")
         return redirect("console:tenant", tenant.slug)
 

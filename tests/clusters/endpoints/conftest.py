@@ -37,7 +37,9 @@ def order(estate, tenant):
     def order(name="chat", **changes):
         project = default_project(tenant)
         with scope.tenant(tenant.id):
-            return services.endpoint_order(project=project, name=name, terms=estate.terms(**changes), actor="a test")
+            return services.endpoint_order(
+                project=project, name=name, terms=estate.terms(**changes), actor="a test"
+            )
 
     return order
 

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import datetime as dt
+from decimal import Decimal
+
 import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
 
+from billing.costs import cost_summary
 from billing.models import Allocation
 from clusters.drivers.base import DeploymentSpec, GiveUp, TryLater
 from clusters.endpoints import services
@@ -39,6 +44,19 @@ def test_an_order_becomes_ready_and_its_gpus_are_reserved_and_accounted(order, s
     assert cluster.specs[revision.deployment].labels["endpoint"] == str(endpoint.id)
 
 
+def test_what_an_hour_costs_is_what_was_quoted(order, settle, tenant):
+    endpoint = settle(order(slo_class="interactive", replicas=1))
+    with scope.tenant(tenant.id):
+        quoted = Decimal(Revision.objects.get().plan["configuration"]["price_per_hour"])
+        Allocation.objects.update(started_at=timezone.now() - dt.timedelta(hours=1))
+        cost = cost_summary(
+            start=timezone.now() - dt.timedelta(hours=2), end=timezone.now() + dt.timedelta(hours=1)
+        )
+    (line,) = [each for each in cost.endpoints if each.endpoint_id == endpoint.id]
+    assert quoted > 0
+    assert abs(line.cost.allocation - quoted) < quoted / 1000
+
+
 def test_the_cheapest_lawful_pool_is_chosen(order, tenant):
     order(residency="zone:EU", certifications=("C5",))
     with scope.tenant(tenant.id):
@@ -50,7 +68,7 @@ def test_the_cheapest_lawful_pool_is_chosen(order, tenant):
 def test_a_second_pass_over_a_settled_endpoint_writes_nothing(order, settle, cluster):
     endpoint = settle(order())
     before = list(cluster.writes)
-    with CaptureQueriesContext(connection, ) as queries:
+    with CaptureQueriesContext(connection) as queries:
         assert reconcile_endpoint(endpoint.id) is None
     assert [q["sql"] for q in queries if q["sql"].startswith(WRITES)] == []
     assert cluster.writes == before
@@ -61,7 +79,9 @@ def test_watching_a_quiet_cluster_wakes_nobody(order, settle, estate):
     assert sum(watch_cluster(each) for each in estate.clusters.values()) == 0
 
 
-def test_a_dead_engine_is_noticed_its_gpu_time_ends_and_the_new_one_counts(order, settle, tenant, cluster, estate):
+def test_a_dead_engine_is_noticed_its_gpu_time_ends_and_the_new_one_counts(
+    order, settle, tenant, cluster, estate
+):
     endpoint = settle(order())
     (name,) = cluster.specs
     cluster.crash(name)
@@ -74,7 +94,9 @@ def test_a_dead_engine_is_noticed_its_gpu_time_ends_and_the_new_one_counts(order
         assert Allocation.objects.exclude(ended_at=None).count() == 1
 
 
-def test_deleting_repeats_until_the_cluster_shows_nothing_and_only_then_releases(order, settle, tenant, cluster):
+def test_deleting_repeats_until_the_cluster_shows_nothing_and_only_then_releases(
+    order, settle, tenant, cluster
+):
     endpoint = settle(order())
     cluster.slow_delete = True
     with scope.tenant(tenant.id):

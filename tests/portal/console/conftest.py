@@ -38,4 +38,6 @@ def endpoint(estate, acme):
     """An endpoint that Acme ordered and that holds GPUs."""
     project = default_project(acme)
     with scope.tenant(acme.id):
-        return services.endpoint_order(project=project, name="chat", terms=estate.terms(), actor="ann@example.org")
+        return services.endpoint_order(
+            project=project, name="chat", terms=estate.terms(), actor="ann@example.org"
+        )

@@ -49,7 +49,9 @@ def test_to_members_of_tenants_the_console_does_not_exist(client, acme, endpoint
 
 def test_nobody_else_may_write_either(client, estate):
     client.force_login(make_user("ann@example.org"))
-    assert client.post(reverse("console:cluster-cordon", args=["de-a"]), {"reason": "mine"}).status_code == 404
+    assert (
+        client.post(reverse("console:cluster-cordon", args=["de-a"]), {"reason": "mine"}).status_code == 404
+    )
     estate.clusters["de-a"].refresh_from_db()
     assert estate.clusters["de-a"].state == "active"
 

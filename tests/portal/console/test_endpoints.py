@@ -25,7 +25,9 @@ def other(estate):
         endpoint = services.endpoint_order(
             project=project, name="night", terms=estate.terms(slo_class="batch"), actor="a test"
         )
-        Endpoint.objects.filter(id=endpoint.id).update(state=EndpointState.FAILED, state_reason="The engine left.")
+        Endpoint.objects.filter(id=endpoint.id).update(
+            state=EndpointState.FAILED, state_reason="The engine left."
+        )
     return endpoint
 
 
@@ -85,7 +87,10 @@ def test_the_dashboard_names_what_is_in_trouble(console, endpoint, other, estate
     titles = [matter.title for matter in answer.context["matters"]]
     assert "Cluster us-a does not answer" in titles
     assert "night of Globex: failed" in titles
-    assert {row["state"]: row["count"] for row in answer.context["states"]} == {"provisioning": 1, "failed": 1}
+    assert {row["state"]: row["count"] for row in answer.context["states"]} == {
+        "provisioning": 1,
+        "failed": 1,
+    }
 
 
 def test_gpus_held_free_and_reserved_add_up(console, endpoint):

@@ -44,7 +44,13 @@ def test_a_region_is_registered(console, db, caplog, django_capture_on_commit_ca
 
 
 def test_a_region_that_exists_is_refused_and_the_form_keeps_what_was_typed(console, estate):
-    form = {"code": "eu-de-1", "name": "Elsewhere", "country": "DE", "zones": "EU", "certifications": "C5, ISO27001"}
+    form = {
+        "code": "eu-de-1",
+        "name": "Elsewhere",
+        "country": "DE",
+        "zones": "EU",
+        "certifications": "C5, ISO27001",
+    }
     answer = console.post(reverse("console:region-register"), form)
     assert answer.status_code == 422
     assert "already exists" in answer.text

@@ -27,7 +27,14 @@ SLO = {
     "availability": "0.98", "priority": "9", "price_factor": "0.4", "attempts": "2", "connect_timeout_s": "2",
     "first_token_timeout_s": "600", "between_tokens_timeout_s": "60", "total_timeout_s": "3600",
 }  # fmt: skip
-PRICE = {"kind": "gpu_hour", "amount": "3.10", "gpu_type": "h100_sxm", "region": "", "model": "", "slo_class": ""}
+PRICE = {
+    "kind": "gpu_hour",
+    "amount": "3.10",
+    "gpu_type": "h100_sxm",
+    "region": "",
+    "model": "",
+    "slo_class": "",
+}
 
 
 def test_a_model_is_added_with_the_numbers_the_planner_needs(console, estate, acme):
@@ -70,7 +77,9 @@ def test_a_model_is_taken_out_of_the_offer(console, estate):
 
 def test_an_empty_title_is_refused_and_the_rest_kept(console, estate):
     path = reverse("console:model-edit", args=["llama-3.1-8b-instruct"])
-    answer = console.post(path, {"title": "", "description": "kept words", "licence": "y", "allowed_zones": ""})
+    answer = console.post(
+        path, {"title": "", "description": "kept words", "licence": "y", "allowed_zones": ""}
+    )
     assert answer.status_code == 422
     assert "kept words" in answer.text
 

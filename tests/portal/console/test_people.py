@@ -79,7 +79,11 @@ def test_the_list_shows_what_tenants_hold(console, endpoint):
 
 
 def test_a_gateways_token_is_shown_once(console, estate):
-    form = {"name": "gw-fi", "region": str(Region.objects.get(code="eu-fi-1").id), "public_url": "https://fi.example"}
+    form = {
+        "name": "gw-fi",
+        "region": str(Region.objects.get(code="eu-fi-1").id),
+        "public_url": "https://fi.example",
+    }
     answer = console.post(reverse("console:gateway-register"), form)
     assert answer.status_code == 200
     assert answer["Cache-Control"] == "no-store"
