@@ -38,7 +38,13 @@ def rate_held(book: PriceBook, held: Held) -> Rated:
     """Price GPU time within whose interval no price changes, at the factor of its SLO class."""
     subject = Subject(gpu_type=held.gpu_type, region=held.region)
     return _rated(
-        book, PriceKind.GPU_HOUR, subject, held.gpu_seconds, held.start, held.end, factor=held.price_factor.normalize()
+        book,
+        PriceKind.GPU_HOUR,
+        subject,
+        held.gpu_seconds,
+        held.start,
+        held.end,
+        factor=held.price_factor.normalize(),
     )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
 
 from django.utils import timezone
 
@@ -43,22 +42,40 @@ class OrderTerms:
         )
 
 
-def plan_order(
-    terms: OrderTerms, *, tenant: Tenant, besides: Endpoint | None = None, lock: bool = False
-) -> tuple[Plan, list[PoolCapacity]]:
-    """Plan an order for the open tenant against what is free now.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Market:
+    """What one tenant's orders are planned against, read once for any number of plans."""
 
-    ``besides`` is the endpoint being planned again: its own holdings do not count against the quota.
-    ``lock`` holds the pools until the transaction ends.
+    capacities: list[PoolCapacity]
+    pools: list[problem.Pool]
+    quota: problem.QuotaState
+    classes: list[problem.SloTargets]
 
-    Raises:
-        Invalid: the terms contradict each other; the message names the field.
-    """
-    found = capacities(lock=lock)
-    try:
-        return plan(_order(terms), _pools(found, tenant), quota=_quota(besides), classes=_classes()), found
-    except problem.ProblemError as error:
-        raise Invalid(str(error), errors={_FIELDS.get(error.field, error.field): [str(error)]}) from error
+    @classmethod
+    def read(cls, *, tenant: Tenant, besides: Endpoint | None = None, lock: bool = False) -> Market:
+        """Read what is free and at what price now, for the open tenant.
+
+        ``besides`` is an endpoint being planned again: its own holdings do not count against the quota.
+        ``lock`` holds the pools until the transaction ends.
+        """
+        found = capacities(lock=lock)
+        return cls(
+            capacities=found,
+            pools=_pools(found, tenant),
+            quota=_quota(besides),
+            classes=[_targets(slo_class) for slo_class in SloClass.objects.all()],
+        )
+
+    def plan(self, terms: OrderTerms) -> Plan:
+        """Plan one order.
+
+        Raises:
+            Invalid: the terms contradict each other; the message names the field.
+        """
+        try:
+            return plan(_order(terms), self.pools, quota=self.quota, classes=self.classes)
+        except problem.ProblemError as error:
+            raise Invalid(str(error), errors={_FIELDS.get(error.field, error.field): [str(error)]}) from error
 
 
 _FIELDS = {"replicas_floor": "replicas", "replicas_ceiling": "replicas", "profile": "input_tokens"}
@@ -109,10 +126,6 @@ def _targets(slo_class: SloClass) -> problem.SloTargets:
         availability=slo_class.availability * 100,
         price_factor=slo_class.price_factor,
     )
-
-
-def _classes() -> Sequence[problem.SloTargets]:
-    return [_targets(slo_class) for slo_class in SloClass.objects.all()]
 
 
 def _pools(found: list[PoolCapacity], tenant: Tenant) -> list[problem.Pool]:

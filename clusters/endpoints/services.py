@@ -11,7 +11,7 @@ from django.db import transaction
 from billing.allocations import label_write
 from clusters.endpoints import placement
 from clusters.endpoints.history import record
-from clusters.endpoints.planning import OrderTerms, plan_order
+from clusters.endpoints.planning import Market, OrderTerms
 from clusters.endpoints.wake import wake
 from clusters.errors import Impossible
 from clusters.models import Endpoint, Wanted
@@ -30,8 +30,7 @@ def endpoint_quote(*, terms: OrderTerms) -> Plan:
     Raises:
         Invalid: the terms contradict each other.
     """
-    tenant = Tenant.objects.get(id=scope.current_tenant_id())
-    return plan_order(terms, tenant=tenant)[0]
+    return Market.read(tenant=Tenant.objects.get(id=scope.current_tenant_id())).plan(terms)
 
 
 @transaction.atomic
@@ -69,7 +68,8 @@ def endpoint_order(
             errors={"model": ["Choose one of the catalog."]},
         )
     clean(endpoint)
-    plan, found = plan_order(terms, tenant=tenant, lock=True)
+    market = Market.read(tenant=tenant, lock=True)
+    plan = market.plan(terms)
     _refuse_hopeless(plan)
     endpoint.save()
     label_write(
@@ -80,7 +80,7 @@ def endpoint_order(
         slo_class=terms.slo_class.name,
     )
     record(endpoint, "ordered", f"Ordered {terms.model.name} in class {terms.slo_class.name}.", actor=actor)
-    placement.settle(endpoint, plan, found)
+    placement.settle(endpoint, plan, market.capacities)
     wake(endpoint)
     return endpoint
 
@@ -139,11 +139,12 @@ def endpoint_resume(*, endpoint: Endpoint, actor: str, if_generation: int | None
     if endpoint.wanted == Wanted.RUNNING:
         return endpoint
     endpoint.wanted = Wanted.RUNNING
-    plan, found = plan_order(OrderTerms.of(endpoint), tenant=endpoint.tenant, besides=endpoint, lock=True)
+    market = Market.read(tenant=endpoint.tenant, besides=endpoint, lock=True)
+    plan = market.plan(OrderTerms.of(endpoint))
     _refuse_hopeless(plan)
     _bump(endpoint, "wanted")
     record(endpoint, "resumed", "Resume asked for.", actor=actor)
-    placement.settle(endpoint, plan, found)
+    placement.settle(endpoint, plan, market.capacities)
     return endpoint
 
 

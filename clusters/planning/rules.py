@@ -47,8 +47,7 @@ def shape_fault(
     order: Order, pool: Pool, precision: Precision, *, tp: int, pp: int
 ) -> tuple[Reason, str] | None:
     """Judge whether the pool's nodes, GPUs and runtime can take the shape at all."""
-    runtime = runtime_for(order, pool)
-    if tp > 1 and runtime in SINGLE_GPU_RUNTIMES:
+    if tp > 1 and (runtime := runtime_for(order, pool)) in SINGLE_GPU_RUNTIMES:
         return Reason.RUNTIME, f"runtime {runtime} cannot split a model over {tp} GPUs"
     if order.model.heads % tp:
         return Reason.RUNTIME, f"{order.model.name} has {order.model.heads} attention heads: no split by {tp}"

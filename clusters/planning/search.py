@@ -181,6 +181,8 @@ class _Search:
         for candidate in sorted(candidates, key=lambda candidate: candidate.cost_of_one):
             if best is not None and candidate.cost_of_one > best.cost:
                 break
+            if isinstance(self._sizings.get(_shape_key(order, candidate)), Unfit):
+                continue
             outcome = self._judge(order, candidate)
             if isinstance(outcome, _Fit) and (best is None or outcome.rank(order) < best.rank(order)):
                 best = outcome
@@ -197,7 +199,7 @@ class _Search:
         barred = shape_fault(order, pool, candidate.precision, tp=tp, pp=candidate.pp)
         if barred is not None:
             return candidate.refusal(*barred)
-        key = (order.slo.name, pool.gpu, candidate.precision, tp)
+        key = _shape_key(order, candidate)
         if key not in self._sizings:
             shape = Shape(
                 model=order.model, gpu=pool.gpu, precision=candidate.precision, tp=tp, pp=candidate.pp
@@ -329,6 +331,10 @@ def _candidates(order: Order, pool: Pool) -> Iterator[_Candidate]:
     for precision in sorted(precisions):
         for tp in TENSOR_PARALLEL:
             yield _Candidate(pool=pool, precision=precision, tp=tp)
+
+
+def _shape_key(order: Order, candidate: _Candidate) -> tuple[str, GpuSpec, Precision, int]:
+    return order.slo.name, candidate.pool.gpu, candidate.precision, candidate.tp
 
 
 def _dearer(other: _Fit, chosen: _Fit) -> Refusal:

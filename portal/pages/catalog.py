@@ -7,7 +7,7 @@ from typing import Any
 from django.http import Http404, HttpRequest, HttpResponse
 
 from billing.prices import price_book
-from clusters.endpoints.services import endpoint_quote
+from clusters.endpoints.planning import Market
 from clusters.models import CatalogModel, Endpoint, SloClass
 from clusters.planning.plans import Plan, PlanStatus, Reason
 from portal.pages.base import TenantPage
@@ -21,13 +21,14 @@ class Catalog(TenantPage):
 
     def get(self, request: HttpRequest, slug: str) -> HttpResponse:
         classes = list(SloClass.objects.order_by("price_factor"))
-        cards = [self._card(model, classes) for model in CatalogModel.objects.filter(published=True)]
+        market = Market.read(tenant=self.tenant)
+        cards = [self._card(model, classes, market) for model in CatalogModel.objects.filter(published=True)]
         cards.sort(key=lambda card: not card["possible"])
         return self.render("tenant/catalog/list.html", {"cards": cards})
 
-    def _card(self, model: CatalogModel, classes: list[SloClass]) -> dict[str, Any]:
+    def _card(self, model: CatalogModel, classes: list[SloClass], market: Market) -> dict[str, Any]:
         # The first that can be had is the cheapest: classes differ in price by their factor alone.
-        plans = (endpoint_quote(terms=smallest_terms(model, slo_class)) for slo_class in classes)
+        plans = (market.plan(smallest_terms(model, slo_class)) for slo_class in classes)
         tried: list[Plan] = []
         for plan in plans:
             tried.append(plan)
@@ -54,6 +55,7 @@ class Model(TenantPage):
         if model is None:
             raise Http404
         book, currency = price_book(self.tenant.currency), self.tenant.currency
+        market = Market.read(tenant=self.tenant)
         offers = [
             {
                 "slo_class": slo_class,
@@ -66,7 +68,7 @@ class Model(TenantPage):
                 "order_url": self.url("order", model=model.name, slo_class=slo_class.name),
             }
             for slo_class in SloClass.objects.all()
-            for plan in [endpoint_quote(terms=smallest_terms(model, slo_class))]
+            for plan in [market.plan(smallest_terms(model, slo_class))]
         ]
         context = {
             "model": model,

@@ -10,9 +10,9 @@ from django.http import HttpRequest, HttpResponse, QueryDict
 from django.shortcuts import redirect
 
 from billing.prices import price_book
-from clusters.endpoints.planning import OrderTerms
+from clusters.endpoints.planning import Market, OrderTerms
 from clusters.endpoints.selectors import quota_use
-from clusters.endpoints.services import endpoint_order, endpoint_quote
+from clusters.endpoints.services import endpoint_order
 from clusters.planning.plans import Alternative, Relaxation
 from portal.pages.base import TenantPage, put_on_form
 from portal.pages.order_form import Offered, OrderForm, starting_values
@@ -36,9 +36,11 @@ class OrderPage(TenantPage):
     def parts(self, form: OrderForm) -> dict[str, Any]:
         """Give what the form is drawn from: quote, tiles, the suggested name."""
         terms = form.terms()
-        quote = self._quote(form, terms)
+        market = Market.read(tenant=self.tenant)
+        quote = self._quote(form, terms, market)
         # A quote that could not be made may have put its complaint on the form.
-        tiles = residency_tiles(form.offered, None if form.errors else terms, form.data.get("residency", ""))
+        residency = form.data.get("residency", "")
+        tiles = residency_tiles(form.offered, None if form.errors else terms, residency, market=market)
         faults = repr([(tile["value"], tile["reason"]) for tile in tiles])
         return {
             "form": form,
@@ -50,11 +52,11 @@ class OrderPage(TenantPage):
             "quote_url": self.url("order-quote"),
         }
 
-    def _quote(self, form: OrderForm, terms: OrderTerms | None) -> dict[str, Any]:
+    def _quote(self, form: OrderForm, terms: OrderTerms | None, market: Market) -> dict[str, Any]:
         if terms is None:
             return _unpriceable(form)
         try:
-            plan = endpoint_quote(terms=terms)
+            plan = market.plan(terms)
         except Invalid as error:
             put_on_form(form, error)
             return _unpriceable(form)

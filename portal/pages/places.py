@@ -5,8 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any, Final
 
-from clusters.endpoints.planning import OrderTerms
-from clusters.endpoints.services import endpoint_quote
+from clusters.endpoints.planning import Market, OrderTerms
 from clusters.models import Cluster
 from clusters.planning.plans import Plan, Reason
 from clusters.planning.residency import residency_allows
@@ -21,13 +20,15 @@ _LASTING: Final = frozenset(
 )  # fmt: skip
 
 
-def residency_tiles(offered: Offered, terms: OrderTerms | None, chosen: str) -> list[dict[str, Any]]:
+def residency_tiles(
+    offered: Offered, terms: OrderTerms | None, chosen: str, *, market: Market
+) -> list[dict[str, Any]]:
     """Give the residency choices as tiles: anywhere, the zones, the regions of the estate.
 
     One that no cluster satisfies for these terms is greyed and says why; the one that is chosen stays
     choosable, so that it is sent and answered. Without terms all are open.
     """
-    faults = _faults(offered, terms) if terms else {}
+    faults = _faults(offered, terms, market) if terms else {}
     tiles = [
         {
             "value": value,
@@ -61,8 +62,8 @@ def _choices(offered: Offered) -> list[tuple[str, str, str]]:
     ]
 
 
-def _faults(offered: Offered, terms: OrderTerms) -> dict[str, str]:
-    anywhere = endpoint_quote(terms=dataclasses.replace(terms, residency="global", certifications=()))
+def _faults(offered: Offered, terms: OrderTerms, market: Market) -> dict[str, str]:
+    anywhere = market.plan(dataclasses.replace(terms, residency="global", certifications=()))
     barred = _barred(anywhere)
     demanded = set(terms.certifications)
     faults: dict[str, str] = {}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from clusters.endpoints import placement
-from clusters.endpoints.planning import OrderTerms, plan_order
+from clusters.endpoints.planning import Market, OrderTerms
 from clusters.endpoints.reconcile.work import Work
 from clusters.models import Endpoint, Revision, Wanted
 from tenants import scope
@@ -22,10 +22,9 @@ def place(work: Work) -> None:
         if endpoint.wanted != Wanted.RUNNING or placement.current_revision(endpoint) is not None:
             work.soon(0)  # somebody changed it meanwhile: begin again
             return
-        plan, found = plan_order(
-            OrderTerms.of(work.endpoint), tenant=tenant, besides=work.endpoint, lock=True
-        )
-        revision = placement.settle(work.endpoint, plan, found)
+        market = Market.read(tenant=tenant, besides=work.endpoint, lock=True)
+        plan = market.plan(OrderTerms.of(work.endpoint))
+        revision = placement.settle(work.endpoint, plan, market.capacities)
         if revision is None:
             work.soon(TRY_AGAIN_S)
             return
