@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import resource
 import signal
 import sys
 
@@ -36,6 +37,9 @@ def main() -> int:
     try:
         config = read_config()
         logging.basicConfig(level=config.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+        # Each request may hold two sockets; the usual soft limit of 1,024 files would end at 500 clients.
+        _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
         uvloop.run(serve(config))
     except (ConfigurationError, FolderInUse) as error:
         print(f"gateway: {error}", file=sys.stderr)

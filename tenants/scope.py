@@ -89,7 +89,7 @@ def platform(reason: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _enter(scope: Scope) -> Iterator[None]:
-    outer = _scope.get()
+    outer, nested = _scope.get(), connection.in_atomic_block
     with transaction.atomic():
         _apply(scope)
         token = _scope.set(scope)
@@ -98,8 +98,8 @@ def _enter(scope: Scope) -> Iterator[None]:
         finally:
             _scope.reset(token)
         # Inside an outer block the transaction goes on, so its own settings come back; after an error the
-        # rollback brings them back.
-        if not connection.needs_rollback:
+        # rollback brings them back. The settings end with the outermost transaction by themselves.
+        if nested and not connection.needs_rollback:
             _apply(outer)
 
 

@@ -181,7 +181,7 @@ class _Search:
         for candidate in sorted(candidates, key=lambda candidate: candidate.cost_of_one):
             if best is not None and candidate.cost_of_one > best.cost:
                 break
-            if isinstance(self._sizings.get(_shape_key(order, candidate)), Unfit):
+            if isinstance(self._sizings.get(_shape_key(order, candidate)), Unfit):  # seen elsewhere
                 continue
             outcome = self._judge(order, candidate)
             if isinstance(outcome, _Fit) and (best is None or outcome.rank(order) < best.rank(order)):

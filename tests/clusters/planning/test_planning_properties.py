@@ -5,11 +5,11 @@ from __future__ import annotations
 import dataclasses
 import random
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from clusters.planning.check import faults
-from clusters.planning.plans import PlanStatus, Reason
+from clusters.planning.plans import PlanStatus, Reason, Relaxation
 from clusters.planning.problem import Order, Pool, PoolState, QuotaState
 from clusters.planning.search import plan
 from tests.clusters.planning.problems import BATCH, INTERACTIVE, STANDARD, orders, pool_lists, quotas
@@ -93,3 +93,25 @@ def test_alternatives_can_be_ordered_as_they_say(order: Order, pools: list[Pool]
                 (slo,) = (slo for slo in CLASSES if slo.name == alternative.value)
                 again = dataclasses.replace(order, slo=slo)
         assert plan(again, pools).configuration == alternative.configuration
+
+
+@relaxed
+@given(order=orders(), pools=pool_lists(), quota=quotas())
+def test_all_that_could_be_ordered_with_one_demand_less_is_offered(
+    order: Order, pools: list[Pool], quota: QuotaState
+) -> None:
+    answer = plan(order, pools, quota=quota, classes=CLASSES)
+    assume(answer.configuration is None)
+    asked = {
+        (Relaxation.CERTIFICATIONS, "none"): dataclasses.replace(order, certifications=frozenset()),
+        (Relaxation.QUANTIZATION, "any"): dataclasses.replace(order, quantization=None),
+    }
+    asked |= {(Relaxation.SLO_CLASS, slo.name): dataclasses.replace(order, slo=slo) for slo in CLASSES}
+    asked |= {
+        (Relaxation.RESIDENCY, f"region:{region}"): dataclasses.replace(order, residency=f"region:{region}")
+        for region in {pool.region for pool in pools}
+        if order.residency != "global"
+    }
+    possible = {key: plan(again, pools, quota=quota).configuration for key, again in asked.items()}
+    offered = {(one.relaxation, one.value): one.configuration for one in answer.alternatives}
+    assert offered == {key: chosen for key, chosen in possible.items() if chosen is not None}

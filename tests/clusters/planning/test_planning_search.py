@@ -9,7 +9,7 @@ from decimal import Decimal
 import pytest
 
 from clusters.planning.check import faults
-from clusters.planning.plans import Plan, PlanStatus, Reason, Refusal, Relaxation
+from clusters.planning.plans import Plan, PlanStatus, Reason, Refusal, Relaxation, price_text
 from clusters.planning.problem import LoadProfile, PoolState, Precision, ProblemError, QuotaState
 from clusters.planning.search import plan
 from tests.clusters.planning.problems import (
@@ -144,6 +144,30 @@ def test_fewer_dearer_gpus_win_where_many_cheap_ones_would_be_needed() -> None:
     assert busy.configuration is not None
     assert (quiet.configuration.pool, busy.configuration.pool) == ("ams-l40s", "fra-h100")
     assert refusal_of(busy, pool="ams-l40s", precision="fp8").dearer_by_per_hour == Decimal("5.50")
+
+
+@pytest.mark.parametrize(
+    ("amount", "text"),
+    [
+        ("5.5000000000", "5.50"),
+        ("12", "12.00"),
+        ("1E+2", "100.00"),
+        ("0.01250", "0.0125"),
+        ("0E-10", "0.00"),
+    ],
+)
+def test_price_is_written_without_trailing_zeros(amount: str, text: str) -> None:
+    assert price_text(Decimal(amount)) == text
+
+
+def test_messages_write_prices_for_people() -> None:
+    pools = [
+        pool(price_per_gpu_hour=Decimal("2.5000000000")),
+        pool(id="zrh", price_per_gpu_hour=Decimal("8.0000000000")),
+    ]
+    answer = plan(order(quantization=Precision.BF16), pools)
+    assert answer.message.endswith("for 2.50 per hour")
+    assert "costs 5.50 more per hour" in refusal_of(answer, pool="zrh").message
 
 
 def test_idle_order_gets_one_replica_unless_its_floor_is_zero() -> None:
