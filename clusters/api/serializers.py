@@ -28,7 +28,7 @@ from tenants.models import Project
 MOST_TOKENS = 10_000_000
 #: What a revision shows of its plan's configuration.
 EXPECTED = (
-    "ttft_ms", "itl_ms", "tokens_per_s", "price_per_gpu_hour", "price_per_hour", "cost_per_million_tokens",
+    "ttft_ms", "itl_ms", "tokens_per_s", "price_per_gpu_hour", "price_per_hour", "price_per_million_tokens",
 )  # fmt: skip
 
 

@@ -77,8 +77,8 @@ class Configuration:
     on. The floor is what is always kept, the ceiling what the busiest minute needs. Expected
     times are means at the declared load; ``tokens_per_s`` is the output that ``replicas`` can give
     within the targets. ``cost_per_hour`` is GPUs times their price, ``price_per_hour`` that times
-    the class's price factor. ``cost_per_million_tokens`` is per million output tokens at the
-    declared load, None without load. ``nodes`` gives each replica's node as an index into the
+    the class's price factor: what is charged. ``price_per_million_tokens`` is that per million output
+    tokens at the declared load, None without load. ``nodes`` gives each replica's node as an index into the
     pool's ``free``.
     """
 
@@ -103,7 +103,7 @@ class Configuration:
     price_per_gpu_hour: Decimal
     cost_per_hour: Decimal
     price_per_hour: Decimal
-    cost_per_million_tokens: Decimal | None
+    price_per_million_tokens: Decimal | None
     nodes: tuple[int, ...]
     declared: bool
 
@@ -120,7 +120,7 @@ class Configuration:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Refusal:
-    """Why one candidate was not chosen. ``dearer_by_per_hour`` is set for feasible ones only."""
+    """Why one candidate was not chosen. ``dearer_by_per_hour``, in price, is set for feasible ones only."""
 
     pool: str
     cluster: str

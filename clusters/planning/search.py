@@ -162,7 +162,7 @@ class _Search:
             return None, tuple(outcome for outcome in outcomes if isinstance(outcome, Refusal))
         chosen = min(fits, key=lambda fit: fit.rank(order))
         refusals = tuple(
-            outcome if isinstance(outcome, Refusal) else _dearer(outcome, chosen)
+            outcome if isinstance(outcome, Refusal) else _dearer(outcome, chosen, order.slo.price_factor)
             for outcome in outcomes
             if outcome is not chosen
         )
@@ -246,6 +246,7 @@ class _Search:
         candidate, sizing = fit.candidate, fit.sizing
         pool, profile = candidate.pool, order.profile
         cost = pool.price_per_gpu_hour * candidate.gpus_per_replica * sizing.replicas
+        price = cost * order.slo.price_factor
         tokens = Decimal(str(profile.requests_per_second)) * profile.output_tokens * 3600
         return Configuration(
             pool=pool.id,
@@ -268,8 +269,8 @@ class _Search:
             memory=sizing.memory,
             price_per_gpu_hour=pool.price_per_gpu_hour,
             cost_per_hour=cost,
-            price_per_hour=cost * order.slo.price_factor,
-            cost_per_million_tokens=(cost * 1_000_000 / tokens).quantize(_COST_PLACES) if tokens else None,
+            price_per_hour=price,
+            price_per_million_tokens=(price * 1_000_000 / tokens).quantize(_COST_PLACES) if tokens else None,
             nodes=nodes_for(pool.free, candidate.gpus_per_replica, sizing.replicas) or (),
             declared=pool.declared,
         )
@@ -337,8 +338,8 @@ def _shape_key(order: Order, candidate: _Candidate) -> tuple[str, GpuSpec, Preci
     return order.slo.name, candidate.pool.gpu, candidate.precision, candidate.tp
 
 
-def _dearer(other: _Fit, chosen: _Fit) -> Refusal:
-    candidate, difference = other.candidate, other.cost - chosen.cost
+def _dearer(other: _Fit, chosen: _Fit, price_factor: Decimal) -> Refusal:
+    candidate, difference = other.candidate, (other.cost - chosen.cost) * price_factor
     extra = (
         f"costs {price_text(difference)} more per hour" if difference else "costs the same with no fewer GPUs"
     )
@@ -363,7 +364,7 @@ def _status_without_choice(refusals: Sequence[Refusal]) -> PlanStatus:
 def _placed_message(chosen: Configuration) -> str:
     return (
         f"{chosen.replicas} x {chosen.gpus_per_replica} {chosen.gpu} in {chosen.precision} on cluster "
-        f"{chosen.cluster} ({chosen.region}) for {price_text(chosen.cost_per_hour)} per hour"
+        f"{chosen.cluster} ({chosen.region}) for {price_text(chosen.price_per_hour)} per hour"
     )
 
 

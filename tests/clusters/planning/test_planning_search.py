@@ -39,9 +39,9 @@ def test_cheapest_allowed_pool_is_chosen_and_priced() -> None:
     assert (chosen.pool, chosen.tp, chosen.pp, chosen.replicas) == ("ams-l40s", 1, 1, 1)
     assert chosen.cost_per_hour == Decimal("0.90")
     assert chosen.price_per_hour == Decimal("1.35")
-    # 0.90 / (2 requests/s x 128 tokens x 3600 s) x 10**6, half to even
-    assert chosen.cost_per_million_tokens == Decimal("0.976562")
-    assert refusal_of(answer, precision=chosen.precision).dearer_by_per_hour == Decimal("1.60")
+    # 1.35 / (2 requests/s x 128 tokens x 3600 s) x 10**6, half to even
+    assert chosen.price_per_million_tokens == Decimal("1.464844")
+    assert refusal_of(answer, precision=chosen.precision).dearer_by_per_hour == Decimal("2.40")
 
 
 def test_equal_costs_go_to_fewer_gpus_then_the_lower_name() -> None:
@@ -143,7 +143,7 @@ def test_fewer_dearer_gpus_win_where_many_cheap_ones_would_be_needed() -> None:
     assert quiet.configuration is not None
     assert busy.configuration is not None
     assert (quiet.configuration.pool, busy.configuration.pool) == ("ams-l40s", "fra-h100")
-    assert refusal_of(busy, pool="ams-l40s", precision="fp8").dearer_by_per_hour == Decimal("5.50")
+    assert refusal_of(busy, pool="ams-l40s", precision="fp8").dearer_by_per_hour == Decimal("8.25")
 
 
 @pytest.mark.parametrize(
@@ -166,8 +166,8 @@ def test_messages_write_prices_for_people() -> None:
         pool(id="zrh", price_per_gpu_hour=Decimal("8.0000000000")),
     ]
     answer = plan(order(quantization=Precision.BF16), pools)
-    assert answer.message.endswith("for 2.50 per hour")
-    assert "costs 5.50 more per hour" in refusal_of(answer, pool="zrh").message
+    assert answer.message.endswith("for 3.75 per hour")
+    assert "costs 8.25 more per hour" in refusal_of(answer, pool="zrh").message
 
 
 def test_idle_order_gets_one_replica_unless_its_floor_is_zero() -> None:
@@ -175,7 +175,7 @@ def test_idle_order_gets_one_replica_unless_its_floor_is_zero() -> None:
     asleep = plan(order(rate=0, replicas_floor=0), [pool()]).configuration
     assert idle is not None
     assert asleep is not None
-    assert (idle.replicas, idle.cost_per_million_tokens) == (1, None)
+    assert (idle.replicas, idle.price_per_million_tokens) == (1, None)
     assert (asleep.replicas, asleep.replicas_ceiling, asleep.cost_per_hour) == (0, 1, 0)
 
 

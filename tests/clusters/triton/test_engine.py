@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -158,16 +159,22 @@ def test_health_and_statistics(engine):
 
 
 def test_the_load_counts_running_and_waiting_requests(engine):
-    """Fourteen streams on a batch of twelve."""
-    fields = {"max_tokens": 200, "min_tokens": 200}
+    """Fourteen clients, each with a stream at any time, on a batch of twelve."""
+    seen = threading.Event()
+    deadline = time.monotonic() + 60
+
+    def keep_asking() -> None:
+        while not seen.is_set() and time.monotonic() < deadline:
+            stream(engine, max_tokens=200, min_tokens=200)
+
     with ThreadPoolExecutor(14) as pool:
-        streams = [pool.submit(stream, engine, **fields) for _ in range(14)]
-        deadline = time.monotonic() + 10
+        clients = [pool.submit(keep_asking) for _ in range(14)]
         while health.load(engine.metrics_url) != health.Load(active=12, waiting=2):
             assert time.monotonic() < deadline
             time.sleep(0.01)
-        for each in streams:
-            each.result()
+        seen.set()
+        for client in clients:
+            client.result()
     while health.load(engine.metrics_url) != health.Load(active=0, waiting=0):
         assert time.monotonic() < deadline
         time.sleep(0.01)
