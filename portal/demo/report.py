@@ -12,7 +12,7 @@ from portal.demo import accounts
 from portal.demo.story import StepFailed, Told
 
 WIDTH = 100
-LABEL = 22
+LABEL = 24
 LOG_LINES = 30
 
 

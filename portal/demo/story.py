@@ -137,7 +137,7 @@ def _tell_plan(told: Told, order: Mapping[str, Any], plan: Mapping[str, Any]) ->
     told.model, told.slo_class, told.residency = order["model"], order["slo_class"], order["residency"]
     told.plan = (
         f"{chosen['replicas']} x {chosen['tp'] * chosen['pp']} {chosen['gpu']} in {chosen['pool']}, "
-        f"{chosen['region']}; {chosen['precision']}; {_short(chosen['price_per_hour'])} per hour"
+        f"{chosen['region']}; {chosen['precision']}; {_short(chosen['price_per_hour'])} {plan['currency']} per hour"
     )
     told.refusals = [f"{refusal['pool']}: {refusal['message']}" for refusal in plan["headlines"]]
 
