@@ -276,7 +276,9 @@ def _main() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (min(OPEN_FILES, hard), hard))
     plan = msgspec.json.decode(sys.stdin.buffer.read(), type=Plan)
     report = uvloop.run(_Load(plan).run())
-    sys.stdout.buffer.write(msgspec.json.encode(report))
+    # A buffered file of its own: under PYTHONUNBUFFERED stdout may write only the first part of much.
+    with open(sys.stdout.fileno(), "wb", closefd=False) as out:
+        out.write(msgspec.json.encode(report))
 
 
 if __name__ == "__main__":
