@@ -21,7 +21,7 @@ from tests.scenarios.stack import Session, Stack, wait
 from tests.scenarios.usage import accounted
 
 TENANT: Final = accounts.TENANTS[0]
-WAITING_ENDPOINTS: Final = 20
+WAITING_ENDPOINTS = 15
 DAYS: Final = 30
 SEGMENTS_PER_DAY: Final = 200
 WARM_UPS: Final = 2
