@@ -35,8 +35,8 @@ lint: $(STAMP) ## Style, types, import rules
 bench: $(STAMP) ## Measure (BENCH=name for one of bench/)
 	@$(BIN)/python -m bench $(BENCH)
 
-lock: ## Compile requirements.lock anew from pyproject.toml
-	uv pip compile pyproject.toml --extra embedded --extra dev --python-version 3.11 \
+lock: $(STAMP) ## Compile requirements.lock anew from pyproject.toml
+	$(BIN)/uv pip compile pyproject.toml --extra embedded --extra dev --python-version 3.11 \
 		--generate-hashes --no-emit-index-url --no-header -q -o requirements.lock
 
 clean: ## Remove the environment and all data of the embedded services

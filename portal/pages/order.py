@@ -61,7 +61,7 @@ class OrderPage(TenantPage):
             put_on_form(form, error)
             return _unpriceable(form)
         currency = self.tenant.currency
-        return show_plan(
+        shown = show_plan(
             plan,
             currency=currency,
             terms=terms,
@@ -74,6 +74,7 @@ class OrderPage(TenantPage):
             quotas=quota_use(),
             url_of=lambda option: self._link(form.data, option),
         )
+        return shown | {"compact": True}  # the button to order stays in sight below it
 
     def _link(self, data: QueryDict, option: Alternative) -> str:
         """Give the path of the form with everything as it is but the demand that the alternative gives up."""
