@@ -30,6 +30,13 @@ class BerthAdminSite(AdminSite):
     index_title = "All rooms"
     site_url = "/console/"
 
+    def login(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponseBase:
+        # The one sign-in page, with its limits on failed attempts; the admin's own has none. Imported here,
+        # because this module is read before the applications are ready.
+        from allauth.account.decorators import secure_admin_login
+
+        return secure_admin_login(super().login)(request, extra_context=extra_context)
+
     def admin_view(self, view: Callable, cacheable: bool = False) -> Callable:
         checked = super().admin_view(view, cacheable)
 

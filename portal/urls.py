@@ -6,6 +6,7 @@ from django.urls import include, path, re_path
 from clusters.api import gateways
 from portal.api.errors import no_such_path
 from portal.api.openapi import error_docs
+from portal.pages.failures import no_such_page
 from portal.pages.health import healthz
 from portal.pages.home import Home, Tenants
 
@@ -20,6 +21,8 @@ urlpatterns = [
     path("api/gateway/v1/usage", gateways.usage, name="gateway-usage"),
     re_path(r"^api(/.*)?$", no_such_path),
     path("docs/errors", error_docs, name="error-docs"),
+    # A person's address is their identity, set by whoever invites them: nobody changes it alone.
+    re_path(r"^accounts/(email|confirm-email)/", no_such_page),
     path("accounts/", include("allauth.urls")),
     path("admin/", admin.site.urls),
 ]

@@ -156,7 +156,7 @@ def member_add(
 
 @transaction.atomic
 def member_change_role(*, membership: Membership, role: str, granter_role: str) -> Membership:
-    """Give a member another role.
+    """Give a member another role; management keys they made with a higher one are revoked.
 
     Raises:
         Forbidden: either role is above the granter's own.
@@ -172,12 +172,15 @@ def member_change_role(*, membership: Membership, role: str, granter_role: str) 
         _keep_an_owner(membership)
     membership.role = role
     membership.save(update_fields=["role"])
+    _revoke_keys_above(membership.user_id, role)
     return membership
 
 
 @transaction.atomic
 def member_remove(*, membership: Membership, granter_role: str) -> None:
-    """Take a person out of the tenant.
+    """Take a person out of the tenant and revoke the management keys they made.
+
+    Inference keys go on: programs use them, and they reach no more than their project's endpoints.
 
     Raises:
         Forbidden: the member's role is above the granter's own.
@@ -186,7 +189,16 @@ def member_remove(*, membership: Membership, granter_role: str) -> None:
     if not roles.may_grant(granter_role, membership.role):
         raise Forbidden(f"A member with role {granter_role} cannot remove an {membership.role}.")
     _keep_an_owner(membership)
+    _revoke_keys_above(membership.user_id, None)
     membership.delete()
+
+
+def _revoke_keys_above(user_id: uuid.UUID, role: str | None) -> None:
+    """Revoke what would outlive its maker's rights: all their management keys, or those above ``role``."""
+    keys = ApiKey.objects.filter(created_by_id=user_id, scope=KeyScope.MANAGEMENT, revoked_at=None)
+    if role is not None:
+        keys = keys.filter(role__in=[each for each in Role.values if not roles.may_grant(role, each)])
+    keys.update(revoked_at=timezone.now())
 
 
 def _keep_an_owner(membership: Membership) -> None:
@@ -280,7 +292,7 @@ def key_authenticate(text: str) -> ApiKey:
     digests = [secret_keys.digest(text, pepper) for pepper in secret_keys.peppers()]
     now = timezone.now()
     with scope.platform("authenticate a management key"):
-        key = ApiKey.objects.select_related("tenant").filter(digest__in=digests).first()
+        key = ApiKey.objects.select_related("tenant", "created_by").filter(digest__in=digests).first()
         if key is None:
             raise NotFound("This key is not known; it may have been made for another installation.")
         if key.revoked_at:
@@ -291,6 +303,8 @@ def key_authenticate(text: str) -> ApiKey:
             raise NotFound(
                 "This is an inference key: it calls models at the gateway. Use a management key here."
             )
+        if key.created_by and not key.created_by.is_active:
+            raise NotFound("The person who made this key is no longer active; make a new one.")
         if key.tenant.state != Tenant.State.ACTIVE:
             raise NotFound("The tenant of this key is suspended; speak to the platform's operators.")
         if key.last_used_at is None or now - key.last_used_at > dt.timedelta(minutes=1):

@@ -1,4 +1,4 @@
-"""Writing conditions: only a change is written, and a change of status starts its clock anew."""
+"""Writing conditions: only a change is written, and a change of status or reason starts its clock anew."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def set_condition(endpoint: Endpoint, kind: str, status: str, reason: str, messa
         return True
     if (held.status, held.reason, held.message) == (status, reason, message):
         return False
-    if held.status != status:
+    if (held.status, held.reason) != (status, reason):
         held.changed_at = timezone.now()
     held.status, held.reason, held.message = status, reason, message
     held.observed_generation = endpoint.generation

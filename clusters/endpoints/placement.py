@@ -8,7 +8,7 @@ from clusters.endpoints.conditions import set_condition
 from clusters.endpoints.history import record
 from clusters.endpoints.names import deployment_name
 from clusters.inventory.capacity import PoolCapacity, capacities
-from clusters.models import Condition, Endpoint, Reservation, Revision
+from clusters.models import Cluster, Condition, Endpoint, Reservation, Revision
 from clusters.planning.placement import nodes_for
 from clusters.planning.plans import Configuration, Plan, PlanStatus
 from tenants.errors import Conflict, OverQuota
@@ -61,9 +61,13 @@ def resize(endpoint: Endpoint, revision: Revision, replicas: int) -> None:
         OverQuota: the tenant may not hold that many GPUs.
         Conflict: the pool has not enough free GPUs.
     """
-    reservation = Reservation.objects.get(revision=revision)
+    reservation = Reservation.objects.select_for_update().get(revision=revision)
     more = replicas - len(reservation.nodes)
     if more > 0:  # fewer are given back by the reconciler, once the cluster shows them released
+        if revision.cluster.state != Cluster.State.ACTIVE:
+            raise Conflict(
+                f"Cluster {revision.cluster.name} is {revision.cluster.state} and takes no more engines."
+            )
         _keep_quota(endpoint, more * reservation.gpus_per_replica)
         pool = capacities(lock=True, pool_ids=[revision.pool_id])[0]
         added = nodes_for(pool.free_per_node, reservation.gpus_per_replica, more)

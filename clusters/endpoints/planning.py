@@ -55,7 +55,7 @@ class Market:
     def read(cls, *, tenant: Tenant, besides: Endpoint | None = None, lock: bool = False) -> Market:
         """Read what is free and at what price now, for the open tenant.
 
-        ``besides`` is an endpoint being planned again: its own holdings do not count against the quota.
+        ``besides`` is an endpoint being planned again: it does not count against the quota of endpoints.
         ``lock`` holds the pools until the transaction ends.
         """
         found = capacities(lock=lock)
@@ -162,7 +162,7 @@ def _quota(besides: Endpoint | None) -> problem.QuotaState:
     endpoints = Endpoint.objects.live()
     held = Reservation.objects.filter(released_at=None)
     if besides is not None:
-        endpoints, held = endpoints.exclude(id=besides.id), held.exclude(endpoint=besides)
+        endpoints = endpoints.exclude(id=besides.id)
     return problem.QuotaState(
         gpu_limit=limits.get("gpus"),
         gpus_used=sum(reservation.gpus for reservation in held),

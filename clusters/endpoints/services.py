@@ -14,7 +14,7 @@ from clusters.endpoints.history import record
 from clusters.endpoints.planning import Market, OrderTerms
 from clusters.endpoints.wake import wake
 from clusters.errors import Impossible
-from clusters.models import Endpoint, Wanted
+from clusters.models import Endpoint, Reservation, Wanted
 from clusters.planning.plans import Plan, PlanStatus
 from tenants import scope
 from tenants.errors import Conflict, Invalid, OverQuota, Stale
@@ -139,6 +139,11 @@ def endpoint_resume(*, endpoint: Endpoint, actor: str, if_generation: int | None
     if endpoint.wanted == Wanted.RUNNING:
         return endpoint
     endpoint.wanted = Wanted.RUNNING
+    if Reservation.objects.filter(endpoint=endpoint, released_at=None).exists():
+        # Its engines are still being stopped: the reconciler plans it once they let go of their GPUs.
+        _bump(endpoint, "wanted")
+        record(endpoint, "resumed", "Resume asked for; it waits for its GPUs to be released.", actor=actor)
+        return endpoint
     market = Market.read(tenant=endpoint.tenant, besides=endpoint, lock=True)
     plan = market.plan(OrderTerms.of(endpoint))
     _refuse_hopeless(plan)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import logging
 
 from celery import shared_task
@@ -17,13 +18,15 @@ from tenants.locks import claimed
 log = logging.getLogger(__name__)
 
 MOST_PER_SWEEP = 500
+SWEEP_S = 1.0  # how often beat runs the sweep; what may wait that long needs no task of its own
+LEASE_S = 5.0
 
 
 @shared_task(name=wake.RECONCILE)
 def reconcile(endpoint_id: str) -> None:
-    """Run one pass over an endpoint, and enqueue the next where it asks for one soon."""
+    """Run one pass over an endpoint, and enqueue the next where it asks for one before the sweeper would."""
     look_again = reconcile_endpoint(endpoint_id)
-    if look_again is not None:
+    if look_again is not None and look_again < SWEEP_S:
         wake.enqueue(endpoint_id, delay=look_again)
 
 
@@ -33,13 +36,26 @@ def sweep_due() -> int:
     with claimed("sweep:endpoints") as mine:
         if not mine:
             return 0
-        for cluster in Cluster.objects.select_related("region"):
-            watch_cluster(cluster)
-        with scope.platform("find endpoints that are due"):
-            due = list(Endpoint.objects.due(timezone.now()).order_by("due_at").values_list("id", flat=True))
-        for endpoint_id in due[:MOST_PER_SWEEP]:
+        due = _lease_due()
+        for endpoint_id in due:
             wake.enqueue(str(endpoint_id))
+        for cluster in Cluster.objects.all():
+            try:
+                watch_cluster(cluster)
+            except Exception:
+                log.exception("cluster %s could not be looked at", cluster.name)
     return len(due)
+
+
+def _lease_due() -> list:
+    """Take what is due, and put it off a little: a queue that is behind gets each of them once."""
+    now = timezone.now()
+    with scope.platform("find endpoints that are due"):
+        due = list(Endpoint.objects.due(now).order_by("due_at").values_list("id", flat=True)[:MOST_PER_SWEEP])
+        Endpoint.objects.filter(id__in=due, due_at__lte=now).update(
+            due_at=now + dt.timedelta(seconds=LEASE_S)
+        )
+    return due
 
 
 @shared_task

@@ -10,7 +10,7 @@ from django.utils import timezone
 from clusters.drivers.base import DeploymentStatus, GiveUp, TryLater
 from clusters.drivers.registry import driver_for
 from clusters.endpoints.wake import wake
-from clusters.models import Cluster, Endpoint, Replica, Revision
+from clusters.models import Cluster, Condition, Endpoint, Replica, Revision
 from tenants import scope
 
 log = logging.getLogger(__name__)
@@ -33,8 +33,8 @@ def watch_cluster(cluster: Cluster) -> int:
 
 def remove_leaks(cluster: Cluster) -> int:
     """Delete deployments that carry our label and belong to no revision that may be there."""
-    driver = driver_for(cluster.driver, cluster.name, settings.DATA_DIR)
     try:
+        driver = driver_for(cluster.driver, cluster.name, settings.DATA_DIR)
         shown = driver.deployments()
         with scope.platform("find deployments that no revision wants"):
             known = set(
@@ -83,27 +83,32 @@ def _wake(endpoint_ids: set) -> int:
 
 
 def _mark_seen(cluster: Cluster) -> None:
-    now = timezone.now()
+    # Written by condition: an operator may have cordoned the cluster since it was read.
+    now, row = timezone.now(), Cluster.objects.filter(id=cluster.id)
     if cluster.state == Cluster.State.UNREACHABLE:
-        cluster.state, cluster.state_reason, cluster.last_seen_at = Cluster.State.ACTIVE, "", now
-        cluster.save(update_fields=["state", "state_reason", "last_seen_at"])
-        _wake(_on(cluster))
+        row.filter(state=Cluster.State.UNREACHABLE).update(
+            state=Cluster.State.ACTIVE, state_reason="", last_seen_at=now
+        )
+        _wake(_on(cluster, reachable=False))
     elif cluster.last_seen_at is None or (now - cluster.last_seen_at).total_seconds() > NOTE_SEEN_EVERY_S:
-        cluster.last_seen_at = now
-        cluster.save(update_fields=["last_seen_at"])
+        row.update(last_seen_at=now)
 
 
 def _mark_away(cluster: Cluster, reason: str) -> int:
-    if cluster.state != Cluster.State.ACTIVE:
-        return 0
-    log.warning("cluster %s is away: %s", cluster.name, reason)
-    cluster.state, cluster.state_reason = Cluster.State.UNREACHABLE, reason[:300]
-    cluster.save(update_fields=["state", "state_reason"])
-    return _wake(_on(cluster))
+    gone = Cluster.objects.filter(id=cluster.id, state=Cluster.State.ACTIVE).update(
+        state=Cluster.State.UNREACHABLE, state_reason=reason[:300]
+    )
+    if gone:
+        log.warning("cluster %s is away: %s", cluster.name, reason)
+    # At every look, whatever is not told yet: a wake that was lost is made good.
+    return _wake(_on(cluster, reachable=True))
 
 
-def _on(cluster: Cluster) -> set:
+def _on(cluster: Cluster, *, reachable: bool) -> set:
+    """Find the endpoints on a cluster that are written down as reachable, or as not."""
     with scope.platform("find the endpoints of a cluster"):
-        return set(
-            Revision.objects.filter(cluster=cluster, cleaned_at=None).values_list("endpoint_id", flat=True)
-        )
+        there = Revision.objects.filter(cluster=cluster, cleaned_at=None).values("endpoint_id")
+        told = Condition.objects.filter(endpoint__in=there, type=Condition.Type.REACHABLE)
+        away = {"status": Condition.Status.FALSE}
+        found = told.exclude(**away) if reachable else told.filter(**away)
+        return set(found.values_list("endpoint_id", flat=True))

@@ -33,7 +33,11 @@ class ManagementKeyAuthentication(BaseAuthentication):
         except NotFound as error:
             raise AuthenticationFailed(error.message) from error
         caller = Caller(
-            tenant_id=key.tenant_id, role=key.role, principal=str(key.id), actor=f"key {key.name}"
+            tenant_id=key.tenant_id,
+            role=key.role,
+            principal=str(key.id),
+            actor=f"key {key.name}",
+            user=key.created_by,
         )
         return AnonymousUser(), caller
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from django.http import HttpRequest, HttpResponse
+from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.views import defaults
 
@@ -14,6 +14,11 @@ def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
     if request.path.startswith("/api/"):
         return no_such_path(request)
     return defaults.page_not_found(request, exception, template_name="errors/404.html")
+
+
+def no_such_page(request: HttpRequest, *args: str) -> HttpResponse:
+    """Shut a door that a library brings and Berth does not have."""
+    raise Http404
 
 
 def forbidden(request: HttpRequest, exception: Exception) -> HttpResponse:

@@ -113,7 +113,7 @@ class RemoveMember(TenantPage):
             "member": member,
             "consequences": [
                 "They no longer see this tenant, at once.",
-                "Keys they made go on working; revoke those that only they knew.",
+                "Management keys they made are revoked; inference keys go on working.",
             ],
             "cancel_url": self.url("members"),
         }

@@ -99,6 +99,7 @@ ACCOUNT_USER_MODEL_USERNAME_FIELD = None
 ACCOUNT_USER_DISPLAY = "tenants.accounts.display_name"
 ACCOUNT_EMAIL_VERIFICATION = "none"
 ACCOUNT_LOGOUT_ON_GET = False
+ACCOUNT_MAX_EMAIL_ADDRESSES = 1
 ACCOUNT_RATE_LIMITS = {"login_failed": "10/m/ip,5/5m/key"}
 
 DEFAULT_FROM_EMAIL = env.text("DEFAULT_FROM_EMAIL", "berth@localhost")
@@ -195,10 +196,19 @@ CELERY_BROKER_TRANSPORT_OPTIONS = {"visibility_timeout": 600}
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 CELERY_BEAT_SCHEDULE = {
-    "endpoints-sweep": {"task": "clusters.endpoints.tasks.sweep_due", "schedule": 1.0},
+    "endpoints-sweep": {
+        "task": "clusters.endpoints.tasks.sweep_due",
+        "schedule": 1.0,
+        # What waited while the workers were away is one look's work, not hundreds.
+        "options": {"expires": 2},
+    },
     "endpoints-leaks": {"task": "clusters.endpoints.tasks.sweep_leaks", "schedule": 60.0},
     "metering-partitions": {"task": "billing.metering.tasks.keep_partitions", "schedule": 3600.0},
-    "metering-rollups": {"task": "billing.metering.tasks.roll_up", "schedule": 2.0},
+    "metering-rollups": {
+        "task": "billing.metering.tasks.roll_up",
+        "schedule": 2.0,
+        "options": {"expires": 4},
+    },
     "idempotency-expiry": {"task": "tenants.tasks.forget_idempotency_records", "schedule": 3600.0},
 }
 

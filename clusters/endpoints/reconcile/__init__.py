@@ -17,7 +17,7 @@ from clusters.endpoints.reconcile.route import route
 from clusters.endpoints.reconcile.work import Work, load
 from tenants.locks import claimed
 
-STEPS = (place, retire, provision, observe, route, conclude)
+STEPS = (retire, place, provision, observe, route, conclude)
 
 
 def reconcile_endpoint(endpoint_id: uuid.UUID | str) -> float | None:

@@ -13,6 +13,7 @@ from clusters.models import Condition, Endpoint, EndpointState, Replica, Revisio
 from tenants import scope
 
 QUICK_S, PATIENT_S, QUICK_FOR_S = 0.3, 2.0, 60.0
+LONGEST_REASON = 300
 MOVING = {EndpointState.PROVISIONING, EndpointState.UPDATING, EndpointState.DELETING}
 
 
@@ -21,11 +22,11 @@ def conclude(work: Work) -> None:
     endpoint = work.endpoint
     with scope.tenant(endpoint.tenant_id):
         state, reason = _state(work)
+        reason = reason[:LONGEST_REASON]
         now = timezone.now()
         changes = {}
         if state != endpoint.state:
             changes |= {"state": state, "state_since": now}
-            record(endpoint, "state", f"{EndpointState(state).label}: {reason}")
         if reason != endpoint.state_reason:
             changes["state_reason"] = reason
         if endpoint.observed_generation != endpoint.generation:
@@ -44,8 +45,14 @@ def conclude(work: Work) -> None:
         if due_at != endpoint.due_at:
             changes["due_at"] = due_at
         if changes:
-            unchanged_since = Endpoint.objects.filter(id=endpoint.id, generation=endpoint.generation)
-            if not unchanged_since.update(**changes):
+            # Whoever woke it during the pass has moved its due time: then look again at once.
+            as_loaded = Endpoint.objects.filter(
+                id=endpoint.id, generation=endpoint.generation, due_at=endpoint.due_at
+            )
+            written = as_loaded.update(**changes)
+            if written and "state" in changes:
+                record(endpoint, "state", f"{EndpointState(state).label}: {reason}")
+            if not written:
                 work.look_again = 0
 
 

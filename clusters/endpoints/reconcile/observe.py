@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime as dt
+from collections.abc import Sequence
 
 from django.utils import timezone
 
@@ -25,10 +27,14 @@ def observe(work: Work) -> None:
         except TryLater as error:
             work.unreachable(error)
             continue
+        replicas = status.replicas if status else ()
         with scope.tenant(work.endpoint.tenant_id):
-            _keep(work, revision, status.replicas if status else ())
+            _keep(work, revision, replicas)
             if revision is work.current and work.running_wanted:
                 _judge(work, revision, status)
+        # In a transaction of its own: scaling holds the endpoint's row and then waits for the reservation's.
+        with scope.tenant(work.endpoint.tenant_id):
+            _give_back(revision, sum(status.holds_gpus for status in replicas))
     if work.current is not None or work.leftovers:
         with scope.tenant(work.endpoint.tenant_id):
             if work.away is None:
@@ -93,10 +99,19 @@ def _keep(work: Work, revision: Revision, replicas) -> None:
         if changed:
             _keep_allocation(work, revision, status, now)
     for row in rows.values():
-        allocation_close(replica_id=row.replica_id, ended_at=now)
+        allocation_close(replica_id=row.replica_id, ended_at=_ended(row, replicas, now))
         row.phase, row.gone_at = Replica.Phase.GONE, now
         row.save(update_fields=["phase", "gone_at"])
-    _give_back(revision, sum(status.holds_gpus for status in replicas))
+
+
+def _ended(row: Replica, shown: Sequence[ReplicaStatus], now: dt.datetime) -> dt.datetime:
+    """Give when a replica that is gone let go: at the latest when its successor took the same GPUs."""
+    successors = [
+        status.started_at
+        for status in shown
+        if status.index == row.index and status.started_at and status.started_at > (row.started_at or now)
+    ]
+    return min([now, *successors])
 
 
 def _keep_allocation(work: Work, revision: Revision, status: ReplicaStatus, now) -> None:
@@ -119,10 +134,12 @@ def _keep_allocation(work: Work, revision: Revision, status: ReplicaStatus, now)
 
 def _give_back(revision: Revision, holding: int) -> None:
     """Shrink the reservation of a revision that was scaled down, once the cluster has let go."""
-    reservation = Reservation.objects.filter(revision=revision, released_at=None).first()
+    reservation = Reservation.objects.select_for_update().filter(revision=revision, released_at=None).first()
     if reservation is None:
         return
-    needed = max(revision.replicas, holding)
+    # Read under the lock: somebody may have scaled up since the revision was loaded.
+    wanted = Revision.objects.values_list("replicas", flat=True).get(id=revision.id)
+    needed = max(wanted, holding)
     if len(reservation.nodes) > needed:
         reservation.nodes = reservation.nodes[:needed]
         reservation.save(update_fields=["nodes"])

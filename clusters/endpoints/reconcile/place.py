@@ -16,10 +16,13 @@ def place(work: Work) -> None:
     """Plan against what is free now and reserve it; wait where nothing is free."""
     if not work.running_wanted or work.current is not None:
         return
+    if work.leftovers:  # what it still holds counts against its quota: first it lets go
+        return
     with scope.tenant(work.endpoint.tenant_id):
         tenant = Tenant.objects.select_for_update(no_key=True).get(id=work.endpoint.tenant_id)
         endpoint = Endpoint.objects.select_for_update(of=("self",)).get(id=work.endpoint.id)
-        if endpoint.wanted != Wanted.RUNNING or placement.current_revision(endpoint) is not None:
+        changed = endpoint.generation != work.endpoint.generation or endpoint.wanted != Wanted.RUNNING
+        if changed or placement.current_revision(endpoint) is not None:
             work.soon(0)  # somebody changed it meanwhile: begin again
             return
         market = Market.read(tenant=tenant, besides=work.endpoint, lock=True)

@@ -11,7 +11,7 @@ from clusters.endpoints.reconcile.work import Work, driver_of
 from clusters.models import Replica, Reservation, Revision
 from tenants import scope
 
-LOOK_AGAIN_S = 0.4
+LOOK_AGAIN_S = 2.0  # endpoints on the move are looked at sooner anyway
 
 
 def retire(work: Work) -> None:
@@ -30,7 +30,8 @@ def retire(work: Work) -> None:
             _clean(work, revision)
         else:
             remaining.append(revision)
-            work.soon(LOOK_AGAIN_S)
+            if work.away is None:
+                work.soon(LOOK_AGAIN_S)
     work.leftovers = remaining
 
 

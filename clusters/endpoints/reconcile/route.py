@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import datetime as dt
+
+from django.db import connection
 from django.utils import timezone
 
 from clusters.endpoints.conditions import set_condition
@@ -11,26 +14,33 @@ from clusters.planning.residency import residency_allows
 from tenants import scope
 
 LOOK_AGAIN_S = 0.3
+PATIENT_S = 5.0
 SILENT_AFTER_S = 90.0
+PROPAGATING = "Propagating"
 
 
 def route(work: Work) -> None:
-    """Compare the moment its newest ready engine appeared with what the gateways last confirmed."""
+    """Say "routed" once a gateway confirmed a snapshot that was built after the engine had been written down.
+
+    A confirmation counts from the moment of "Propagating" on: what observing wrote is committed by then.
+    """
     if work.current is None or not work.running_wanted:
         return
     with scope.tenant(work.endpoint.tenant_id):
-        ready = list(
-            Replica.objects.filter(
-                revision=work.current, gone_at=None, phase=Replica.Phase.READY
-            ).values_list("created_at", "ready_at")
-        )
-        status, reason, message = _judge(work, ready)
-        set_condition(work.endpoint, Condition.Type.ROUTED, status, reason, message)
+        ready = Replica.objects.filter(
+            revision=work.current, gone_at=None, phase=Replica.Phase.READY
+        ).exists()
+        held = Condition.objects.filter(endpoint=work.endpoint, type=Condition.Type.ROUTED).first()
+        status, reason, message = _judge(work, ready, held)
+        news = set_condition(work.endpoint, Condition.Type.ROUTED, status, reason, message)
+        if news and reason == PROPAGATING:
+            with connection.cursor() as cursor:  # gateways confirm at once, not at their next look
+                cursor.execute("SELECT pg_notify('berth_snapshot', '')")
         if ready and status != Condition.Status.TRUE:
-            work.soon(LOOK_AGAIN_S)
+            work.soon(LOOK_AGAIN_S if reason == PROPAGATING else PATIENT_S)
 
 
-def _judge(work: Work, ready: list) -> tuple[str, str, str]:
+def _judge(work: Work, ready: bool, held: Condition | None) -> tuple[str, str, str]:
     if not ready:
         return Condition.Status.FALSE, "NoEngine", "No engine answers yet."
     lawful = [
@@ -41,16 +51,19 @@ def _judge(work: Work, ready: list) -> tuple[str, str, str]:
     if not lawful:
         message = f"No gateway is registered where {work.endpoint.residency} allows requests to pass."
         return Condition.Status.FALSE, "NoGateway", message
-    # One engine in the routes is enough; further ones join with the next snapshot.
-    routable_since = min(max(created, at or created) for created, at in ready)
-    if any(gateway.confirmed_at and gateway.confirmed_at >= routable_since for gateway in lawful):
+    in_snapshot = held is not None and (
+        held.status == Condition.Status.TRUE
+        or (held.reason == PROPAGATING and _confirmed_since(lawful, held.changed_at))
+    )
+    if in_snapshot:
         names = ", ".join(gateway.name for gateway in lawful)
         return Condition.Status.TRUE, "InSnapshot", f"Gateways that may serve it: {names}."
     heard = max((gateway.last_seen_at for gateway in lawful if gateway.last_seen_at), default=None)
     if heard is None or (timezone.now() - heard).total_seconds() > SILENT_AFTER_S:
-        return (
-            Condition.Status.FALSE,
-            "GatewaySilent",
-            "Engines are ready; no gateway has been heard of lately.",
-        )
-    return Condition.Status.FALSE, "Propagating", "Engines are ready; gateways are taking up the route."
+        message = "Engines are ready; no gateway has been heard of lately."
+        return Condition.Status.FALSE, "GatewaySilent", message
+    return Condition.Status.FALSE, PROPAGATING, "Engines are ready; gateways are taking up the route."
+
+
+def _confirmed_since(gateways: list[Gateway], moment: dt.datetime) -> bool:
+    return any(gateway.confirmed_at and gateway.confirmed_at >= moment for gateway in gateways)

@@ -225,11 +225,87 @@ def test_it_is_not_ready_before_a_gateway_confirmed_the_route(order, cluster, es
     endpoint = order()
     reconcile_endpoint(endpoint.id)
     cluster.make_ready()
-    assert reconcile_endpoint(endpoint.id) is not None
-    assert fresh(endpoint).state == "provisioning"
+    estate.confirm_gateway()  # before the engine was written down: this snapshot cannot hold it
+    for _ in range(2):
+        assert reconcile_endpoint(endpoint.id) is not None
+        assert fresh(endpoint).state == "provisioning"
     estate.confirm_gateway()
     reconcile_endpoint(endpoint.id)
     assert fresh(endpoint).state == "ready"
+
+
+def test_a_long_message_of_an_engine_is_cut_and_shown(order, cluster):
+    endpoint = order()
+    reconcile_endpoint(endpoint.id)
+    (name,) = cluster.specs
+    cluster.fail(name, "no such file " * 100)
+    reconcile_endpoint(endpoint.id)
+    assert fresh(endpoint).state == "failed"
+    assert len(fresh(endpoint).state_reason) == 300
+
+
+def test_scaling_up_during_a_pass_keeps_its_gpus(order, settle, tenant, cluster, monkeypatch):
+    endpoint = settle(order(replicas=1))
+    observe = cluster.observe
+
+    def scale_first(name):
+        monkeypatch.setattr(cluster, "observe", observe)
+        with scope.tenant(tenant.id):
+            services.endpoint_scale(endpoint=endpoint, replicas=3, actor="a test")
+        return observe(name)
+
+    monkeypatch.setattr(cluster, "observe", scale_first)
+    reconcile_endpoint(endpoint.id)
+    assert held_gpus(tenant) == 3
+    assert settle(endpoint).state == "ready"
+    assert held_gpus(tenant) == 3
+
+
+def test_resuming_before_the_gpus_are_released_does_not_hold_them_twice(order, settle, tenant, cluster):
+    endpoint = settle(order(replicas=4))
+    cluster.slow_delete = True
+    with scope.tenant(tenant.id):
+        services.endpoint_pause(endpoint=endpoint, actor="a test")
+    reconcile_endpoint(endpoint.id)
+    with scope.tenant(tenant.id):
+        services.endpoint_resume(endpoint=endpoint, actor="a test")
+    reconcile_endpoint(endpoint.id)
+    assert held_gpus(tenant) == 4
+    cluster.slow_delete = False
+    assert settle(endpoint).state == "ready"
+    assert held_gpus(tenant) == 4
+
+
+def test_gpu_time_of_a_dead_engine_ends_where_its_successor_began(order, settle, tenant, cluster):
+    endpoint = settle(order())
+    (name,) = cluster.specs
+    cluster.crash(name)
+    began = cluster.replicas[name][0].started_at
+    reconcile_endpoint(endpoint.id)
+    with scope.tenant(tenant.id):
+        assert Allocation.objects.exclude(ended_at=None).get().ended_at == began
+
+
+def test_a_cordon_is_not_overwritten_by_a_look_that_began_before_it(estate, cluster):
+    seen = estate.clusters["fi-a"]
+    Cluster.objects.filter(id=seen.id).update(state=Cluster.State.CORDONED, state_reason="repair")
+    cluster.away = TryLater("refused")
+    watch_cluster(seen)
+    seen.refresh_from_db()
+    assert (seen.state, seen.state_reason) == (Cluster.State.CORDONED, "repair")
+
+
+def test_a_cordoned_cluster_that_dies_is_told_to_its_endpoints(order, settle, estate, cluster):
+    endpoint = settle(order())
+    with scope.platform("a test"):
+        home = Revision.objects.select_related("cluster").get().cluster
+    home.state = Cluster.State.CORDONED
+    home.save()
+    cluster.away = TryLater("refused")
+    assert watch_cluster(home) == 1
+    reconcile_endpoint(endpoint.id)
+    assert fresh(endpoint).state == "unreachable"
+    assert watch_cluster(home) == 0  # told once
 
 
 def test_a_crash_after_the_mark_and_before_the_apply_is_made_good(order, cluster, settle, monkeypatch):
