@@ -13,14 +13,6 @@ class Impossible(BerthError):
     title = "No cluster can satisfy this order"
 
 
-class DriverUnknown(BerthError):
-    """A cluster names a driver that this installation does not have."""
-
-    code = "driver-unknown"
-    status = 500
-    title = "This installation cannot drive the cluster"
-
-
 class ClusterAway(BerthError):
     """A cluster does not answer; ``retry_after`` says in how many seconds to try again."""
 

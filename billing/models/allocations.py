@@ -2,20 +2,12 @@
 
 from __future__ import annotations
 
-import datetime as dt
 from decimal import Decimal
 
 from django.db import models
 from django.db.models import F, Q
 
-from tenants.managers import TenantManager, TenantQuerySet
 from tenants.models import Project, TenantOwned
-
-
-class AllocationQuerySet(TenantQuerySet):
-    def during(self, start: dt.datetime, end: dt.datetime) -> AllocationQuerySet:
-        """Those that held GPUs at some time in ``[start, end)``."""
-        return self.filter(started_at__lt=end).filter(Q(ended_at=None) | Q(ended_at__gt=start))
 
 
 class Allocation(TenantOwned):
@@ -37,8 +29,6 @@ class Allocation(TenantOwned):
     )
     started_at = models.DateTimeField()
     ended_at = models.DateTimeField(null=True, blank=True)
-
-    objects = TenantManager.of(AllocationQuerySet)
 
     class Meta(TenantOwned.Meta):
         ordering = ["started_at"]

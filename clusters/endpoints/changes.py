@@ -50,6 +50,12 @@ class Listener:
 _listeners: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Listener] = weakref.WeakKeyDictionary()
 
 
+def announce() -> None:
+    """Let waiting gateways look again, once the open transaction has committed."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_notify(%s, '')", [CHANNEL])
+
+
 async def wait_for_change(seconds: float) -> None:
     """Return when rows that gateways serve from may have changed, at the latest after ``seconds``."""
     loop = asyncio.get_running_loop()

@@ -50,7 +50,7 @@ def retire_all(endpoint: Endpoint) -> None:
     now = timezone.now()
     Revision.objects.filter(endpoint=endpoint, retired_at=None).update(retired_at=now)
     unapplied = Revision.objects.filter(endpoint=endpoint, applied_at=None, cleaned_at=None)
-    Reservation.objects.filter(revision__in=unapplied, released_at=None).update(released_at=now)
+    Reservation.objects.held().filter(revision__in=unapplied).update(released_at=now)
     unapplied.update(cleaned_at=now)
 
 
@@ -85,7 +85,7 @@ def resize(endpoint: Endpoint, revision: Revision, replicas: int) -> None:
 
 def _keep_quota(endpoint: Endpoint, more: int) -> None:
     limit = quota_limits().get("gpus")
-    used = sum(reservation.gpus for reservation in Reservation.objects.filter(released_at=None))
+    used = Reservation.objects.held().gpus()
     if limit is not None and used + more > limit:
         raise OverQuota(
             f"Your quota is {limit} GPUs and {used} are held; {more} more would exceed it. "

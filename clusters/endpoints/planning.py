@@ -160,12 +160,11 @@ def _pools(found: list[PoolCapacity], tenant: Tenant) -> list[problem.Pool]:
 def _quota(besides: Endpoint | None) -> problem.QuotaState:
     limits = quota_limits()
     endpoints = Endpoint.objects.live()
-    held = Reservation.objects.filter(released_at=None)
     if besides is not None:
         endpoints = endpoints.exclude(id=besides.id)
     return problem.QuotaState(
         gpu_limit=limits.get("gpus"),
-        gpus_used=sum(reservation.gpus for reservation in held),
+        gpus_used=Reservation.objects.held().gpus(),
         endpoint_limit=limits.get("endpoints"),
         endpoints_used=endpoints.count(),
     )

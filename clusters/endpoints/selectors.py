@@ -7,12 +7,11 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 
-from django.conf import settings
 from django.db.models import F, Prefetch, QuerySet
 
 from clusters.drivers.base import GiveUp, TryLater
-from clusters.drivers.registry import driver_for
 from clusters.errors import ClusterAway
+from clusters.inventory.drivers import driver_of
 from clusters.models import Condition, Endpoint, EndpointEvent, Gateway, Replica, Reservation, Revision
 from clusters.planning.plans import Plan
 from clusters.planning.residency import residency_allows
@@ -131,7 +130,7 @@ def endpoint_logs(endpoint: Endpoint, *, replica_id: str = "", lines: int = 100)
     if replica is None:
         raise NotFound(f"There is no replica {replica_id}." if replica_id else "No engine was started yet.")
     cluster = replica.revision.cluster
-    driver = driver_for(cluster.driver, cluster.name, settings.DATA_DIR)
+    driver = driver_of(cluster)
     try:
         text = driver.logs(replica.revision.deployment, replica.replica_id, lines=min(lines, MOST_LOG_LINES))
     except TryLater as error:
@@ -146,7 +145,7 @@ def endpoint_logs(endpoint: Endpoint, *, replica_id: str = "", lines: int = 100)
 def quota_use() -> list[QuotaUse]:
     """Give the open tenant's quotas with what it holds of each, by resource."""
     used: Counter[str] = Counter(endpoints=Endpoint.objects.live().count())
-    for reservation in Reservation.objects.filter(released_at=None).select_related("pool__gpu_type"):
+    for reservation in Reservation.objects.held().select_related("pool__gpu_type"):
         used["gpus"] += reservation.gpus
         used[f"gpus:{reservation.pool.gpu_type.name}"] += reservation.gpus
     return [

@@ -139,7 +139,7 @@ def endpoint_resume(*, endpoint: Endpoint, actor: str, if_generation: int | None
     if endpoint.wanted == Wanted.RUNNING:
         return endpoint
     endpoint.wanted = Wanted.RUNNING
-    if Reservation.objects.filter(endpoint=endpoint, released_at=None).exists():
+    if Reservation.objects.held().filter(endpoint=endpoint).exists():
         # Its engines are still being stopped: the reconciler plans it once they let go of their GPUs.
         _bump(endpoint, "wanted")
         record(endpoint, "resumed", "Resume asked for; it waits for its GPUs to be released.", actor=actor)

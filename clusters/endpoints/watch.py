@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import logging
 
-from django.conf import settings
 from django.utils import timezone
 
 from clusters.drivers.base import DeploymentStatus, GiveUp, TryLater
-from clusters.drivers.registry import driver_for
 from clusters.endpoints.wake import wake
+from clusters.inventory.drivers import driver_of
 from clusters.models import Cluster, Condition, Endpoint, Replica, Revision
 from tenants import scope
 
@@ -24,7 +23,7 @@ def watch_cluster(cluster: Cluster) -> int:
     One question to the cluster and one to the database, no write where nothing changed.
     """
     try:
-        shown = driver_for(cluster.driver, cluster.name, settings.DATA_DIR).deployments()
+        shown = driver_of(cluster).deployments()
     except (TryLater, GiveUp) as error:
         return _mark_away(cluster, str(error))
     _mark_seen(cluster)
@@ -34,7 +33,7 @@ def watch_cluster(cluster: Cluster) -> int:
 def remove_leaks(cluster: Cluster) -> int:
     """Delete deployments that carry our label and belong to no revision that may be there."""
     try:
-        driver = driver_for(cluster.driver, cluster.name, settings.DATA_DIR)
+        driver = driver_of(cluster)
         shown = driver.deployments()
         with scope.platform("find deployments that no revision wants"):
             known = set(

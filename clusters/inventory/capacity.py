@@ -38,9 +38,7 @@ def capacities(*, lock: bool = False, pool_ids: Iterable | None = None) -> list[
         list(rows.select_for_update(no_key=True).values_list("id"))
     pools = list(rows.select_related("cluster__region", "gpu_type"))
     with scope.platform("GPUs held in pools, whoever holds them"):
-        held = list(
-            Reservation.objects.filter(released_at=None).values_list("pool_id", "nodes", "gpus_per_replica")
-        )
+        held = list(Reservation.objects.held().values_list("pool_id", "nodes", "gpus_per_replica"))
     by_pool: dict = {pool.id: Counter() for pool in pools}
     for pool_id, nodes, gpus in held:
         if pool_id in by_pool:

@@ -44,9 +44,7 @@ def node_uses(capacity: PoolCapacity) -> list[NodeUse]:
     """Give the nodes of a pool with who holds GPUs there; one query."""
     holders: dict[int, Counter] = defaultdict(Counter)
     with scope.platform("who holds GPUs on the nodes of a pool"):
-        rows = Reservation.objects.filter(pool=capacity.pool, released_at=None).select_related(
-            "endpoint__tenant"
-        )
+        rows = Reservation.objects.held().filter(pool=capacity.pool).select_related("endpoint__tenant")
         for row in rows:
             for node in row.nodes:
                 holders[node][row.endpoint_id, row.endpoint.name, row.endpoint.tenant.name] += (
@@ -78,7 +76,7 @@ def gpus_held_by_tenant() -> Counter[uuid.UUID]:
     """Count the GPUs that each tenant's reservations hold now."""
     held: Counter[uuid.UUID] = Counter()
     with scope.platform("GPUs held, by tenant"):
-        for row in Reservation.objects.filter(released_at=None):
+        for row in Reservation.objects.held():
             held[row.tenant_id] += row.gpus
     return held
 

@@ -90,7 +90,7 @@ def pool_change(*, pool: NodePool, nodes: int, reserve: int) -> NodePool:
     """
     pool = NodePool.objects.select_for_update(no_key=True).get(id=pool.id)
     with scope.platform("GPUs held on a pool's nodes"):
-        held = Reservation.objects.filter(pool=pool, released_at=None).values_list("nodes", flat=True)
+        held = Reservation.objects.held().filter(pool=pool).values_list("nodes", flat=True)
         last_used = max((node for per_replica in held for node in per_replica), default=-1)
     if nodes <= last_used:
         raise Invalid(

@@ -9,6 +9,7 @@ from django.db.models import Q
 from clusters.models.clusters import NodePool
 from clusters.models.endpoints import Endpoint
 from clusters.models.revisions import Revision
+from tenants.managers import TenantManager, TenantQuerySet
 from tenants.models import TenantOwned
 
 
@@ -46,6 +47,16 @@ class Replica(TenantOwned):
         ]
 
 
+class ReservationQuerySet(TenantQuerySet):
+    def held(self) -> ReservationQuerySet:
+        """Those whose GPUs are not released."""
+        return self.filter(released_at=None)
+
+    def gpus(self) -> int:
+        """Count their GPUs."""
+        return sum(reservation.gpus for reservation in self)
+
+
 class Reservation(TenantOwned):
     """GPUs of a pool set aside for a revision, from placing until the cluster shows them released.
 
@@ -58,6 +69,8 @@ class Reservation(TenantOwned):
     nodes = ArrayField(models.PositiveIntegerField(), default=list)
     gpus_per_replica = models.PositiveSmallIntegerField()
     released_at = models.DateTimeField(null=True, blank=True)
+
+    objects = TenantManager.of(ReservationQuerySet)
 
     class Meta(TenantOwned.Meta):
         indexes = [

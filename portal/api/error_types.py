@@ -135,12 +135,6 @@ ERROR_TYPES: dict[str, ErrorType] = {
         remedy="Try again with the same Idempotency-Key; tell the operators when it stays.",
         of_status=True,
     ),
-    "driver-unknown": ErrorType(
-        status=500,
-        title="This installation cannot drive the cluster",
-        when="A cluster is registered for a driver that this installation does not have.",
-        remedy="Tell the operators.",
-    ),
     "cluster-away": ErrorType(
         status=503,
         title="The cluster does not answer",

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from clusters.drivers.base import TryLater
-from clusters.endpoints import selectors
+from clusters.inventory import drivers
 from clusters.models import Endpoint, Gateway, Replica, Revision
 from tenants import scope
 from tenants.models import Role
@@ -277,7 +277,7 @@ def engine_log(monkeypatch):
             return f"{name} {replica_id}\nlast of {lines}\n"
 
     cluster = Cluster()
-    monkeypatch.setattr(selectors, "driver_for", lambda *_: cluster)
+    monkeypatch.setattr(drivers, "driver_for", lambda *_: cluster)
     return cluster
 
 

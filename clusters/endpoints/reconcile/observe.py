@@ -12,7 +12,8 @@ from billing.allocations import allocation_close, allocation_open
 from clusters.drivers.base import DeploymentStatus, Phase, ReplicaStatus, TryLater
 from clusters.endpoints.conditions import set_condition
 from clusters.endpoints.history import record
-from clusters.endpoints.reconcile.work import Work, driver_of
+from clusters.endpoints.reconcile.work import Work
+from clusters.inventory.drivers import driver_of
 from clusters.models import Condition, Replica, Reservation, Revision
 from tenants import scope
 
@@ -23,7 +24,7 @@ def observe(work: Work) -> None:
         if revision is None or revision.applied_at is None:
             continue
         try:
-            status = driver_of(revision).observe(revision.deployment)
+            status = driver_of(revision.cluster).observe(revision.deployment)
         except TryLater as error:
             work.unreachable(error)
             continue
@@ -134,7 +135,7 @@ def _keep_allocation(work: Work, revision: Revision, status: ReplicaStatus, now)
 
 def _give_back(revision: Revision, holding: int) -> None:
     """Shrink the reservation of a revision that was scaled down, once the cluster has let go."""
-    reservation = Reservation.objects.select_for_update().filter(revision=revision, released_at=None).first()
+    reservation = Reservation.objects.held().select_for_update().filter(revision=revision).first()
     if reservation is None:
         return
     # Read under the lock: somebody may have scaled up since the revision was loaded.

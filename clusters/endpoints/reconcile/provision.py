@@ -7,7 +7,8 @@ from django.utils import timezone
 from clusters.drivers.base import GiveUp, TryLater
 from clusters.endpoints.conditions import set_condition
 from clusters.endpoints.history import record
-from clusters.endpoints.reconcile.work import Work, driver_of, spec_of
+from clusters.endpoints.reconcile.work import Work, spec_of
+from clusters.inventory.drivers import driver_of
 from clusters.models import Condition, Revision
 from tenants import scope
 
@@ -21,7 +22,7 @@ def provision(work: Work) -> None:
     if first and not _mark(work, revision):
         return
     try:
-        changed = driver_of(revision).apply(spec_of(work.endpoint, revision))
+        changed = driver_of(revision.cluster).apply(spec_of(work.endpoint, revision))
     except TryLater as error:
         work.unreachable(error)
         return

@@ -7,7 +7,8 @@ from django.utils import timezone
 from billing.allocations import allocation_close
 from clusters.drivers.base import GiveUp, TryLater
 from clusters.endpoints.history import record
-from clusters.endpoints.reconcile.work import Work, driver_of
+from clusters.endpoints.reconcile.work import Work
+from clusters.inventory.drivers import driver_of
 from clusters.models import Replica, Reservation, Revision
 from tenants import scope
 
@@ -19,7 +20,7 @@ def retire(work: Work) -> None:
     remaining = []
     for revision in work.leftovers:
         try:
-            gone = driver_of(revision).delete(revision.deployment)
+            gone = driver_of(revision.cluster).delete(revision.deployment)
         except TryLater as error:
             work.unreachable(error)
             gone = False
@@ -41,8 +42,8 @@ def _clean(work: Work, revision: Revision) -> None:
         for replica in Replica.objects.filter(revision=revision, gone_at=None):
             allocation_close(replica_id=replica.replica_id, ended_at=now)
         Replica.objects.filter(revision=revision, gone_at=None).update(gone_at=now, phase=Replica.Phase.GONE)
-        released = Reservation.objects.filter(revision=revision, released_at=None)
-        gpus = sum(reservation.gpus for reservation in released)
+        released = Reservation.objects.held().filter(revision=revision)
+        gpus = released.gpus()
         released.update(released_at=now)
         Revision.objects.filter(id=revision.id, cleaned_at=None).update(cleaned_at=now)
         record(work.endpoint, "released", f"Revision {revision.number} is gone; {gpus} GPUs released.")

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import datetime as dt
 
-from django.db import connection
 from django.utils import timezone
 
+from clusters.endpoints.changes import announce
 from clusters.endpoints.conditions import set_condition
 from clusters.endpoints.reconcile.work import Work
 from clusters.models import Condition, Gateway, Replica
@@ -34,8 +34,7 @@ def route(work: Work) -> None:
         status, reason, message = _judge(work, ready, held)
         news = set_condition(work.endpoint, Condition.Type.ROUTED, status, reason, message)
         if news and reason == PROPAGATING:
-            with connection.cursor() as cursor:  # gateways confirm at once, not at their next look
-                cursor.execute("SELECT pg_notify('berth_snapshot', '')")
+            announce()  # gateways confirm at once, not at their next look
         if ready and status != Condition.Status.TRUE:
             work.soon(LOOK_AGAIN_S if reason == PROPAGATING else PATIENT_S)
 

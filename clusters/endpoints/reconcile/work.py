@@ -5,10 +5,7 @@ from __future__ import annotations
 import dataclasses
 import uuid
 
-from django.conf import settings
-
-from clusters.drivers.base import DeploymentSpec, Driver, TryLater
-from clusters.drivers.registry import driver_for
+from clusters.drivers.base import DeploymentSpec, TryLater
 from clusters.models import Endpoint, Revision, Wanted
 from tenants import scope
 
@@ -63,11 +60,6 @@ def load(endpoint_id: uuid.UUID | str) -> Work | None:
         current=next((revision for revision in revisions if revision.retired_at is None), None),
         leftovers=[revision for revision in revisions if revision.retired_at is not None],
     )
-
-
-def driver_of(revision: Revision) -> Driver:
-    """Give the driver of the revision's cluster."""
-    return driver_for(revision.cluster.driver, revision.cluster.name, settings.DATA_DIR)
 
 
 def spec_of(endpoint: Endpoint, revision: Revision) -> DeploymentSpec:

@@ -25,8 +25,7 @@ def tenant(db):
 def cluster(monkeypatch):
     """One fake cluster behind every driver."""
     fake = FakeCluster()
-    for module in ("clusters.endpoints.reconcile.work", "clusters.endpoints.watch"):
-        monkeypatch.setattr(f"{module}.driver_for", lambda kind, name, data_dir: fake)
+    monkeypatch.setattr("clusters.inventory.drivers.driver_for", lambda kind, name, data_dir: fake)
     return fake
 
 
