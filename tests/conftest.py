@@ -11,6 +11,8 @@ from django.db import connections
 from embedded import services
 from tests import databases
 
+pytest_plugins = ("tests.kube.plugin",)
+
 
 def pytest_configure(config) -> None:
     # Every run holds a shared lock; the last to end gets the exclusive one and stops the services.
