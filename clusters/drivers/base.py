@@ -6,11 +6,10 @@ block, return within ``timeout`` of the driver's own choosing, and may be repeat
 
 from __future__ import annotations
 
-import dataclasses
-import datetime as dt
-import enum
 from collections.abc import Mapping, Sequence
 from typing import Protocol
+
+from clusters.specs import DeploymentSpec, DeploymentStatus, GatewaySpec, GatewayStatus
 
 
 class DriverError(Exception):
@@ -25,70 +24,12 @@ class TryLater(DriverError):
         self.delay = delay
 
 
+class Away(TryLater):
+    """The cluster does not answer at all: nobody else need try before it has been seen again."""
+
+
 class GiveUp(DriverError):
     """The cluster will never accept this; the message says what to change."""
-
-
-class Phase(enum.StrEnum):
-    """Where one replica stands, as the cluster shows it."""
-
-    PENDING = "pending"  # accepted, no GPU held yet
-    STARTING = "starting"  # holds its GPUs; the engine is not ready
-    READY = "ready"  # the engine answers
-    DRAINING = "draining"  # finishing its streams, gets no new ones
-    FAILED = "failed"  # stopped and not coming back without a change
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class DeploymentSpec:
-    """One revision of one endpoint as a cluster is to run it.
-
-    ``name`` is unique in the cluster and stable for the revision; ``labels`` say whose it is
-    (``tenant``, ``endpoint``, ``revision`` at least) and come back in the observation.
-    """
-
-    name: str
-    labels: Mapping[str, str]
-    runtime: str  # "triton-python", "triton-llmapi", …
-    model: str  # catalog name
-    replicas: int
-    gpu_type: str
-    gpus_per_replica: int
-    context_tokens: int
-    max_output_tokens: int
-    max_batch_size: int
-    parameters: Mapping[str, str] = dataclasses.field(default_factory=dict)
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class ReplicaStatus:
-    """One replica as seen now. ``replica_id`` never returns for another process or pod."""
-
-    replica_id: str
-    index: int
-    phase: Phase
-    url: str | None  # where its engine answers, once it has an address
-    engine_model: str
-    message: str
-    started_at: dt.datetime | None  # since when it holds its GPUs
-    ready_at: dt.datetime | None
-    restarts: int = 0
-
-    @property
-    def holds_gpus(self) -> bool:
-        """Whether GPUs are taken by this replica now: what allocation and cost follow."""
-        return self.phase in (Phase.STARTING, Phase.READY, Phase.DRAINING)
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class DeploymentStatus:
-    """What a cluster shows of one deployment. ``spec`` is what it was last told."""
-
-    name: str
-    labels: Mapping[str, str]
-    spec: DeploymentSpec
-    replicas: Sequence[ReplicaStatus]
-    deleting: bool = False
 
 
 class Driver(Protocol):
@@ -100,6 +41,27 @@ class Driver(Protocol):
         Raises:
             TryLater: the cluster cannot be reached now.
             GiveUp: the spec can never run there.
+        """
+
+    def render(self, spec: DeploymentSpec) -> Mapping[str, str]:
+        """Give what the cluster would be told for ``spec``, as named texts; asks the cluster nothing.
+
+        Raises:
+            GiveUp: the spec can never run there.
+        """
+
+    def resync(self, specs: Sequence[DeploymentSpec]) -> Mapping[str, bool | DriverError]:
+        """Apply many deployments, reading the cluster as a whole; give per name whether it was written or why not.
+
+        Raises:
+            TryLater: the cluster cannot be reached now.
+        """
+
+    def replace(self, name: str, replica_id: str) -> bool:
+        """End one replica, so that another takes its place elsewhere; False when it is not there any more.
+
+        Raises:
+            TryLater: the cluster cannot be reached now.
         """
 
     def observe(self, name: str) -> DeploymentStatus | None:
@@ -130,4 +92,30 @@ class Driver(Protocol):
 
         Raises:
             TryLater: the cluster cannot be reached now.
+        """
+
+    def apply_gateway(self, spec: GatewaySpec) -> bool:
+        """Make the cluster run a gateway so; return whether anything had to be written.
+
+        Raises:
+            TryLater: the cluster cannot be reached now.
+            GiveUp: this cluster runs no gateways, or refuses this one for good.
+        """
+
+    def observe_gateway(self, name: str) -> GatewayStatus | None:
+        """Show a gateway as the cluster sees it, None when there is none.
+
+        Raises:
+            TryLater: the cluster cannot be reached now.
+            GiveUp: this cluster runs no gateways.
+        """
+
+    def delete_gateway(self, name: str) -> bool:
+        """Ask for a gateway's end, volumes included; return True once nothing of it is left.
+
+        Deleting what is not there is success. Call again until True.
+
+        Raises:
+            TryLater: the cluster cannot be reached now.
+            GiveUp: this cluster runs no gateways.
         """

@@ -9,9 +9,10 @@ from concurrent.futures import Future
 from pathlib import Path
 from typing import Final
 
-from clusters.drivers.base import DeploymentSpec, DeploymentStatus, GiveUp, Phase, ReplicaStatus
+from clusters.drivers.base import GiveUp
 from clusters.drivers.local.driver import engine_spec
 from clusters.drivers.local.engine import Ended, Engine, Site, replica_id
+from clusters.specs import DeploymentSpec, DeploymentStatus, Phase, ReplicaStatus
 from clusters.triton import ENGINE_MODEL
 from clusters.triton.repository import EngineSpec, write_repository
 from embedded.errors import EmbeddedError

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from clusters.drivers.base import DeploymentSpec, DeploymentStatus, GiveUp, TryLater
+from clusters.drivers.base import DriverError, GiveUp, TryLater
 from clusters.drivers.local.folder import HEARTBEAT_STALE_S, ClusterFolder, Heartbeat, check_name
+from clusters.specs import DeploymentSpec, DeploymentStatus, GatewaySpec, GatewayStatus
 from clusters.triton.errors import InvalidDeployment
-from clusters.triton.repository import RUNTIME, EngineSpec
+from clusters.triton.repository import RUNTIME, EngineSpec, config_pbtxt
 from embedded.datadir import DataDir, open_data_dir
 from embedded.processes import log_tail
+
+_NO_GATEWAYS = "a local cluster runs no gateway of its own; the embedded services do"
 
 
 def engine_spec(spec: DeploymentSpec) -> EngineSpec:
@@ -57,6 +60,21 @@ class LocalDriver:
             self._folder.write_desired(spec)
         return True
 
+    def render(self, spec: DeploymentSpec) -> Mapping[str, str]:
+        return {"config.pbtxt": config_pbtxt(engine_spec(spec))}
+
+    def resync(self, specs: Sequence[DeploymentSpec]) -> Mapping[str, bool | DriverError]:
+        results: dict[str, bool | DriverError] = {}
+        for spec in specs:
+            try:
+                results[spec.name] = self.apply(spec)
+            except GiveUp as error:
+                results[spec.name] = error
+        return results
+
+    def replace(self, name: str, replica_id: str) -> bool:
+        raise GiveUp("this machine is one node; its supervisor replaces engines by itself")
+
     def observe(self, name: str) -> DeploymentStatus | None:
         self._check_supervised()
         return self._observe(check_name("deployment", name))
@@ -77,6 +95,15 @@ class LocalDriver:
     def logs(self, name: str, replica_id: str, *, lines: int = 100) -> str:
         self._check_supervised()
         return log_tail(self._folder.log(check_name("deployment", name), replica_id), lines)
+
+    def apply_gateway(self, spec: GatewaySpec) -> bool:
+        raise GiveUp(_NO_GATEWAYS)
+
+    def observe_gateway(self, name: str) -> GatewayStatus | None:
+        raise GiveUp(_NO_GATEWAYS)
+
+    def delete_gateway(self, name: str) -> bool:
+        raise GiveUp(_NO_GATEWAYS)
 
     def _observe(self, name: str) -> DeploymentStatus | None:
         # The status is read last: once there is none, nothing is left of a spec taken back before.

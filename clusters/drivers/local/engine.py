@@ -13,8 +13,8 @@ from typing import Final
 
 import msgspec
 
-from clusters.drivers.base import Phase, ReplicaStatus
 from clusters.drivers.local.folder import ClusterFolder
+from clusters.specs import Phase, ReplicaStatus
 from clusters.triton import ENGINE_MODEL, health
 from clusters.triton.errors import EngineUnavailable
 from clusters.triton.server import Installation, failure_reason

@@ -13,7 +13,8 @@ from typing import Final, TypeVar
 
 import msgspec
 
-from clusters.drivers.base import DeploymentSpec, DeploymentStatus, GiveUp
+from clusters.drivers.base import GiveUp
+from clusters.specs import DeploymentSpec, DeploymentStatus
 from embedded.datadir import DataDir, write_json
 
 HEARTBEAT_STALE_S: Final = 10.0

@@ -14,7 +14,8 @@ from typing import Protocol, TypeVar
 
 import pytest
 
-from clusters.drivers.base import DeploymentSpec, DeploymentStatus, Driver, GiveUp, Phase, TryLater
+from clusters.drivers.base import Driver, GiveUp, TryLater
+from clusters.specs import DeploymentSpec, DeploymentStatus, Phase
 
 T = TypeVar("T")
 LABELS = {"tenant": "t-1", "endpoint": "e-1", "revision": "r-1"}

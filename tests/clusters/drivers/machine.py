@@ -12,9 +12,9 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from clusters.drivers.base import DeploymentSpec, ReplicaStatus
 from clusters.drivers.local.driver import LocalDriver
 from clusters.drivers.local.folder import Heartbeat
+from clusters.specs import DeploymentSpec, ReplicaStatus
 from embedded import processes
 from embedded.datadir import DataDir
 from embedded.processes import ProcessRecord

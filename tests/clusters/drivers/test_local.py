@@ -14,9 +14,10 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
-from clusters.drivers.base import GiveUp, Phase, TryLater
+from clusters.drivers.base import GiveUp, TryLater
 from clusters.drivers.local.engine import EXIT_TIMEOUT_S
 from clusters.drivers.local.folder import HEARTBEAT_STALE_S, Heartbeat
+from clusters.specs import Phase
 from embedded import processes
 
 from .contract import DriverContract, deleted, observed_ready, until
