@@ -11,39 +11,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-from clusters.triton import ENGINE_MODEL, pbtxt
+from clusters.triton import ENGINE_MODEL, front
 from clusters.triton.errors import InvalidDeployment
 from clusters.triton.language_model import CATALOG
 from clusters.triton.language_model.artifact import FILES, ensure_artifact
 
 RUNTIME: Final = "triton-python"
 ENGINE: Final = Path(__file__).parent / "language_model" / "engine"
-
-#: Name, type, dims and whether it may be left out, as in TensorRT-LLM's classic front model.
-INPUTS: Final = (
-    ("text_input", "TYPE_STRING", 1, False),
-    ("max_tokens", "TYPE_INT32", 1, False),
-    ("min_tokens", "TYPE_INT32", 1, True),
-    ("stream", "TYPE_BOOL", 1, True),
-    ("temperature", "TYPE_FP32", 1, True),
-    ("top_k", "TYPE_INT32", 1, True),
-    ("top_p", "TYPE_FP32", 1, True),
-    ("seed", "TYPE_UINT64", 1, True),
-    ("stop_words", "TYPE_STRING", -1, True),
-    ("presence_penalty", "TYPE_FP32", 1, True),
-    ("frequency_penalty", "TYPE_FP32", 1, True),
-    ("exclude_input_in_output", "TYPE_BOOL", 1, True),
-    ("return_num_input_tokens", "TYPE_BOOL", 1, True),
-    ("return_num_output_tokens", "TYPE_BOOL", 1, True),
-)
-#: The last two are additions: the classic model tells neither why it stopped nor what it reused.
-OUTPUTS: Final = (
-    ("text_output", "TYPE_STRING", 1),
-    ("num_input_tokens", "TYPE_INT32", 1),
-    ("num_output_tokens", "TYPE_INT32", 1),
-    ("finish_reason", "TYPE_STRING", 1),
-    ("num_cached_tokens", "TYPE_INT32", 1),
-)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -106,33 +80,8 @@ class EngineSpec:
 
 def config_pbtxt(spec: EngineSpec) -> str:
     """Write the front model's configuration; a pure function of ``spec``."""
-    parameters = ("context_tokens", "max_output_tokens", "max_batch_size", "token_delay_ms")
-    return pbtxt.emit(
-        {
-            "name": ENGINE_MODEL,
-            "backend": "python",
-            # Batching is the engine's own; Triton hands every request over at once.
-            "max_batch_size": 0,
-            "model_transaction_policy": {"decoupled": True},
-            "input": [
-                {
-                    "name": name,
-                    "data_type": pbtxt.Enum(data_type),
-                    "dims": dims,
-                    **({"optional": True} if optional else {}),
-                }
-                for name, data_type, dims, optional in INPUTS
-            ],
-            "output": [
-                {"name": name, "data_type": pbtxt.Enum(data_type), "dims": dims}
-                for name, data_type, dims in OUTPUTS
-            ],
-            "instance_group": [{"count": 1, "kind": pbtxt.Enum("KIND_CPU")}],
-            "parameters": [
-                {"key": name, "value": {"string_value": str(getattr(spec, name))}} for name in parameters
-            ],
-        }
-    )
+    names = ("context_tokens", "max_output_tokens", "max_batch_size", "token_delay_ms")
+    return front.config_pbtxt(ENGINE_MODEL, parameters={name: str(getattr(spec, name)) for name in names})
 
 
 def write_repository(spec: EngineSpec, *, folder: Path, cache: Path) -> None:

@@ -13,7 +13,7 @@ import pytest
 
 from clusters.triton import health
 from clusters.triton.errors import EngineUnavailable
-from clusters.triton.repository import INPUTS, OUTPUTS
+from clusters.triton.front import INPUTS, OUTPUTS
 from clusters.triton.server import ADMIN_HEADER
 from embedded import processes
 
