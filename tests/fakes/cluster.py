@@ -5,12 +5,14 @@ from __future__ import annotations
 import dataclasses
 import datetime as dt
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from clusters.drivers.base import (
+from clusters.drivers.base import DriverError
+from clusters.specs import (
     DeploymentSpec,
     DeploymentStatus,
-    DriverError,
+    GatewaySpec,
+    GatewayStatus,
     Phase,
     ReplicaStatus,
 )
@@ -33,6 +35,10 @@ class FakeCluster:
         self.writes: list[tuple[str, str]] = []
         self.next_error: DriverError | None = None
         self.away: DriverError | None = None
+        self.nodes: list[str] = []  # where its engines land, in turn
+        self.gateways: dict[str, GatewaySpec] = {}
+        self.ready_gateways: dict[str, int] = {}
+        self.gateway_message = ""
 
     def apply(self, spec: DeploymentSpec) -> bool:
         self._maybe_fail()
@@ -45,6 +51,20 @@ class FakeCluster:
             present.append(self._replica(len(present)))
         del present[spec.replicas :]
         return True
+
+    def render(self, spec: DeploymentSpec) -> Mapping[str, str]:
+        return {"spec": f"{spec.runtime} on {spec.gpu_type}, precision {spec.precision}\n"}
+
+    def resync(self, specs: Sequence[DeploymentSpec]) -> Mapping[str, bool | DriverError]:
+        return {spec.name: self.apply(spec) for spec in specs}
+
+    def replace(self, name: str, replica_id: str) -> bool:
+        self._maybe_fail()
+        for index, replica in enumerate(self.replicas.get(name, [])):
+            if replica.replica_id == replica_id:
+                self.replicas[name][index] = self._replica(index)
+                return True
+        return False
 
     def observe(self, name: str) -> DeploymentStatus | None:
         self._maybe_fail()
@@ -68,6 +88,32 @@ class FakeCluster:
 
     def logs(self, name: str, replica_id: str, *, lines: int = 100) -> str:
         return f"log of {replica_id}"
+
+    def apply_gateway(self, spec: GatewaySpec) -> bool:
+        self._maybe_fail()
+        held = self.gateways.get(spec.name)
+        if held == spec and (held.token, held.peppers) == (spec.token, spec.peppers):
+            return False
+        self.writes.append(("apply-gateway", spec.name))
+        self.gateways[spec.name] = spec
+        return True
+
+    def observe_gateway(self, name: str) -> GatewayStatus | None:
+        self._maybe_fail()
+        spec = self.gateways.get(name)
+        if spec is None:
+            return None
+        ready = min(self.ready_gateways.get(name, 0), spec.replicas)
+        return GatewayStatus(name=name, ready=ready, wanted=spec.replicas, message=self.gateway_message)
+
+    def delete_gateway(self, name: str) -> bool:
+        self._maybe_fail()
+        if name not in self.gateways:
+            return True
+        self.writes.append(("delete-gateway", name))
+        if not self.slow_delete:
+            del self.gateways[name]
+        return name not in self.gateways
 
     def make_ready(self, name: str | None = None) -> None:
         """Let every engine (of one deployment) answer."""
@@ -101,6 +147,7 @@ class FakeCluster:
             message="" if ready else "loading the model",
             started_at=_now(),
             ready_at=_now() if ready else None,
+            node=self.nodes[index % len(self.nodes)] if self.nodes else "",
         )
 
     def _status(self, name: str) -> DeploymentStatus:

@@ -9,9 +9,11 @@ import msgspec
 from aiohttp import web
 
 from gateway.contract import (
+    REPLICAS_PATH,
     SNAPSHOT_PATH,
     USAGE_PATH,
     Refused,
+    ReplicaReports,
     Snapshot,
     UsageBatch,
     UsageReceipt,
@@ -25,8 +27,8 @@ class FakeControlPlane:
     """Starts on a free port, or on ``port`` to come back where it was.
 
     ``segments`` holds what it took, by identity; ``sequences`` every sequence in the order of arrival,
-    repeats included. ``lose_receipts`` takes that many batches and then breaks the connection;
-    ``refuse`` names sequences never to be taken.
+    repeats included; ``reports`` the metrics by replica of every report. ``lose_receipts`` takes that many
+    batches and then breaks the connection; ``refuse`` names sequences never to be taken.
     """
 
     def __init__(self, snapshot: Snapshot | None = None) -> None:
@@ -39,6 +41,7 @@ class FakeControlPlane:
         self.lose_receipts = 0
         self.usage_status = 200
         self.refuse: dict[int, str] = {}
+        self.reports: list[dict[str, str]] = []
         self._changed = asyncio.Event()
         self.port = 0
 
@@ -46,6 +49,7 @@ class FakeControlPlane:
         application = web.Application(client_max_size=64 * 1024 * 1024)
         application.router.add_get(SNAPSHOT_PATH, self._snapshot)
         application.router.add_post(USAGE_PATH, self._usage)
+        application.router.add_post(REPLICAS_PATH, self._replicas)
         self._runner = web.AppRunner(
             application, access_log=None, shutdown_timeout=0.05, handler_cancellation=True
         )
@@ -95,6 +99,12 @@ class FakeControlPlane:
                 return web.Response(status=304)
         body = self.snapshot if isinstance(self.snapshot, bytes) else msgspec.json.encode(self.snapshot)
         return web.Response(body=body, content_type="application/json")
+
+    async def _replicas(self, request: web.Request) -> web.StreamResponse:
+        self.tokens.add(request.headers.get("authorization"))
+        message = msgspec.json.decode(await request.read(), type=ReplicaReports)
+        self.reports.append({report.replica_id: report.metrics for report in message.reports})
+        return web.Response(status=204)
 
     async def _usage(self, request: web.Request) -> web.StreamResponse:
         self.tokens.add(request.headers.get("authorization"))
