@@ -16,6 +16,7 @@ class Action(enum.StrEnum):
     VIEW_COST = "view-cost"
     MANAGE_PROJECTS = "manage-projects"
     MANAGE_MEMBERS = "manage-members"
+    MANAGE_SECRETS = "manage-secrets"  # credentials for fetching the weights of models
 
 
 _DEVELOP = {Action.VIEW, Action.ORDER, Action.MINT_KEYS, Action.VIEW_COST}

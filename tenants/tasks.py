@@ -8,7 +8,7 @@ from celery import shared_task
 from django.utils import timezone
 
 from tenants import scope
-from tenants.models import IdempotencyRecord
+from tenants.models import IdempotencyRecord, OperatorIdempotencyRecord
 
 KEEP_ANSWERS = dt.timedelta(hours=48)
 
@@ -17,5 +17,7 @@ KEEP_ANSWERS = dt.timedelta(hours=48)
 def forget_idempotency_records() -> int:
     """Delete answers older than 48 hours; return how many."""
     with scope.platform("expire idempotency records"):
-        count, _ = IdempotencyRecord.objects.filter(created_at__lt=timezone.now() - KEEP_ANSWERS).delete()
-    return count
+        old = {"created_at__lt": timezone.now() - KEEP_ANSWERS}
+        count, _ = IdempotencyRecord.objects.filter(**old).delete()
+        operators, _ = OperatorIdempotencyRecord.objects.filter(**old).delete()
+    return count + operators

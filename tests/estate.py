@@ -9,6 +9,7 @@ from django.utils import timezone
 
 from clusters.endpoints.planning import OrderTerms
 from clusters.inventory import services
+from clusters.inventory.gateways import gateway_register
 from clusters.models import CatalogModel, Cluster, Gateway, GpuType, Region, SloClass
 
 MODEL = "berth-docs-ngram"
@@ -70,5 +71,5 @@ def make_estate() -> Estate:
                 gpus_per_node=per_node,
             )
         clusters[name] = cluster
-    gateway, token = services.gateway_register(name="gw-de", region=Region.objects.get(code="eu-de-1"))
+    gateway, token = gateway_register(name="gw-de", region=Region.objects.get(code="eu-de-1"))
     return Estate(clusters=clusters, gateway=gateway, gateway_token=token)

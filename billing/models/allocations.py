@@ -33,7 +33,11 @@ class Allocation(TenantOwned):
     class Meta(TenantOwned.Meta):
         ordering = ["started_at"]
         constraints = [
-            models.UniqueConstraint(fields=["tenant", "replica_id"], name="one_allocation_per_replica"),
+            models.UniqueConstraint(
+                fields=["tenant", "replica_id"],
+                condition=Q(ended_at=None),
+                name="one_open_allocation_per_replica",
+            ),
             models.CheckConstraint(
                 condition=Q(ended_at=None) | Q(ended_at__gte=F("started_at")),
                 name="allocation_ends_after_start",

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from django.utils import timezone
 
+from clusters.endpoints.blueprint import spec_again, spec_for
 from clusters.endpoints.conditions import set_condition
 from clusters.endpoints.history import record
 from clusters.endpoints.names import deployment_name
 from clusters.inventory.capacity import PoolCapacity, capacities
-from clusters.models import Cluster, Condition, Endpoint, Reservation, Revision
+from clusters.models import Cluster, Condition, Endpoint, NodePool, Reservation, Revision
 from clusters.planning.placement import nodes_for
-from clusters.planning.plans import Configuration, Plan, PlanStatus
+from clusters.planning.plans import Plan, PlanStatus
+from clusters.specs import DeploymentSpec
 from tenants.errors import Conflict, OverQuota
+from tenants.models import new_id
 from tenants.services import quota_limits
 
 
@@ -22,19 +27,55 @@ def settle(endpoint: Endpoint, plan: Plan, found: list[PoolCapacity]) -> Revisio
         set_condition(endpoint, Condition.Type.PLACED, Condition.Status.FALSE, reason, plan.message)
         return None
     chosen = plan.configuration
-    revision = _revision(endpoint, plan, chosen, found)
-    Reservation.objects.create(
-        tenant_id=endpoint.tenant_id,
-        endpoint=endpoint,
-        revision=revision,
-        pool=revision.pool,
-        nodes=list(chosen.nodes),
-        gpus_per_replica=chosen.gpus_per_replica,
+    pool = next(capacity.pool for capacity in found if str(capacity.pool) == chosen.pool)
+    number, revision_id = _next_number(endpoint), new_id()
+    name = deployment_name(endpoint.tenant.slug, endpoint.name, endpoint.id, number)
+    spec = spec_for(endpoint=endpoint, chosen=chosen, pool=pool, name=name, revision_id=revision_id)
+    revision = _revision(
+        endpoint,
+        spec,
+        pool,
+        id=revision_id,
+        number=number,
+        price_factor=endpoint.slo_class.price_factor,
+        plan=plan.to_document(),
     )
-    where = f"{chosen.replicas} x {chosen.gpus_per_replica} {chosen.gpu} in {chosen.pool} ({chosen.region})"
-    set_condition(endpoint, Condition.Type.PLACED, Condition.Status.TRUE, "Reserved", f"Holds {where}.")
     price = f"{chosen.price_per_hour:.2f} {endpoint.tenant.currency} per hour"
-    record(endpoint, "placed", f"Revision {revision.number}: {where} at {price}.")
+    _reserve(endpoint, revision, list(chosen.nodes), f"at {price}")
+    return revision
+
+
+def settle_again(endpoint: Endpoint, earlier: Revision) -> Revision | None:
+    """Place an earlier revision's configuration as a new revision, in its own pool; None while there is no room.
+
+    Its price factor is today's of the class; what it costs follows the price book.
+    """
+    current = current_revision(endpoint)
+    replicas = current.replicas if current else endpoint.replicas or earlier.replicas
+    pool = capacities(lock=True, pool_ids=[earlier.pool_id])[0]
+    nodes = nodes_for(pool.free_per_node, earlier.gpus_per_replica, replicas)
+    active = pool.pool.cluster.state == Cluster.State.ACTIVE
+    if nodes is None or not active:
+        why = "has too few free GPUs" if active else f"is {pool.pool.cluster.state}"
+        message = f"Revision {earlier.number} is to run again in {pool.pool}, which {why}."
+        set_condition(endpoint, Condition.Type.PLACED, Condition.Status.FALSE, "NoCapacity", message)
+        return None
+    number, revision_id = _next_number(endpoint), new_id()
+    name = deployment_name(endpoint.tenant.slug, endpoint.name, endpoint.id, number)
+    spec = spec_again(
+        endpoint=endpoint, earlier=earlier, name=name, revision_id=revision_id, replicas=replicas
+    )
+    revision = _revision(
+        endpoint,
+        spec,
+        pool.pool,
+        id=revision_id,
+        number=number,
+        price_factor=endpoint.slo_class.price_factor,
+        plan=earlier.plan,
+        restored_from=earlier.number,
+    )
+    _reserve(endpoint, revision, list(nodes), f"as revision {earlier.number} was")
     return revision
 
 
@@ -43,6 +84,14 @@ def current_revision(endpoint: Endpoint) -> Revision | None:
     return (
         Revision.objects.select_related("cluster", "pool").filter(endpoint=endpoint, retired_at=None).first()
     )
+
+
+def begin_change(endpoint: Endpoint) -> None:
+    """Say that another revision is on its way: what is known of engines and routes was of the one before."""
+    for kind in (Condition.Type.PROVISIONED, Condition.Type.ENGINE_READY, Condition.Type.ROUTED):
+        set_condition(
+            endpoint, kind, Condition.Status.UNKNOWN, "Changing", "Another revision is being started."
+        )
 
 
 def retire_all(endpoint: Endpoint) -> None:
@@ -96,31 +145,42 @@ def _keep_quota(endpoint: Endpoint, more: int) -> None:
         )
 
 
-def _revision(endpoint: Endpoint, plan: Plan, chosen: Configuration, found: list[PoolCapacity]) -> Revision:
-    pool = next(capacity.pool for capacity in found if str(capacity.pool) == chosen.pool)
-    last = (
-        Revision.objects.filter(endpoint=endpoint)
-        .order_by("-number")
-        .values_list("number", flat=True)
-        .first()
-    )
-    number = (last or 0) + 1
+def _next_number(endpoint: Endpoint) -> int:
+    numbers = Revision.objects.filter(endpoint=endpoint).order_by("-number").values_list("number", flat=True)
+    return (numbers.first() or 0) + 1
+
+
+def _revision(endpoint: Endpoint, spec: DeploymentSpec, pool: NodePool, **values: Any) -> Revision:
     return Revision.objects.create(
         tenant_id=endpoint.tenant_id,
         endpoint=endpoint,
-        number=number,
         generation=endpoint.generation,
         cluster=pool.cluster,
         pool=pool,
-        deployment=deployment_name(endpoint.tenant.slug, endpoint.name, endpoint.id, number),
-        runtime=chosen.runtime,
-        gpu_type=chosen.gpu,
-        precision=chosen.precision,
-        tensor_parallel=chosen.tp,
-        pipeline_parallel=chosen.pp,
-        replicas=chosen.replicas,
-        price_factor=endpoint.slo_class.price_factor,
-        context_tokens=endpoint.context_tokens or endpoint.model.context_tokens,
-        max_batch_size=chosen.max_batch_size,
-        plan=plan.to_document(),
+        deployment=spec.name,
+        runtime=spec.runtime,
+        gpu_type=spec.gpu_type,
+        precision=spec.precision,
+        tensor_parallel=spec.tensor_parallel,
+        pipeline_parallel=spec.pipeline_parallel,
+        replicas=spec.replicas,
+        context_tokens=spec.context_tokens,
+        max_batch_size=spec.max_batch_size,
+        spec=spec.to_document(),
+        **values,
     )
+
+
+def _reserve(endpoint: Endpoint, revision: Revision, nodes: list[int], terms: str) -> None:
+    Reservation.objects.create(
+        tenant_id=endpoint.tenant_id,
+        endpoint=endpoint,
+        revision=revision,
+        pool=revision.pool,
+        nodes=nodes,
+        gpus_per_replica=revision.gpus_per_replica,
+    )
+    gpus = f"{revision.replicas} x {revision.gpus_per_replica} {revision.gpu_type}"
+    where = f"{gpus} in {revision.pool} ({revision.cluster.region})"
+    set_condition(endpoint, Condition.Type.PLACED, Condition.Status.TRUE, "Reserved", f"Holds {where}.")
+    record(endpoint, "placed", f"Revision {revision.number}: {where} {terms}.")

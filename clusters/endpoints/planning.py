@@ -9,7 +9,9 @@ from django.utils import timezone
 from billing.prices import price_book
 from billing.rating.prices import MissingPrice
 from clusters.inventory.capacity import PoolCapacity, capacities
-from clusters.models import CatalogModel, Endpoint, Reservation, SloClass
+from clusters.inventory.catalog import weights_places
+from clusters.inventory.images import min_drivers, unpinned
+from clusters.models import CatalogModel, Cluster, Endpoint, Reservation, SloClass
 from clusters.planning import problem
 from clusters.planning.gpus import gpu_catalog
 from clusters.planning.plans import Plan
@@ -32,6 +34,7 @@ class OrderTerms:
     output_tokens: int = 200
     context_tokens: int | None = None
     replicas: int | None = None
+    cluster: Cluster | None = None  # only there, by an operator's wish
 
     @classmethod
     def of(cls, endpoint: Endpoint) -> OrderTerms:
@@ -55,7 +58,7 @@ class Market:
     def read(cls, *, tenant: Tenant, besides: Endpoint | None = None, lock: bool = False) -> Market:
         """Read what is free and at what price now, for the open tenant.
 
-        ``besides`` is an endpoint being planned again: it does not count against the quota of endpoints.
+        ``besides`` is an endpoint being planned again: neither it nor the GPUs it holds count against the quota.
         ``lock`` holds the pools until the transaction ends.
         """
         found = capacities(lock=lock)
@@ -72,18 +75,23 @@ class Market:
         Raises:
             Invalid: the terms contradict each other; the message names the field.
         """
+        only = terms.cluster and terms.cluster.name
+        pools = [pool for pool in self.pools if only in (None, pool.cluster)]
         try:
-            return plan(_order(terms), self.pools, quota=self.quota, classes=self.classes)
+            return plan(_order(terms), pools, quota=self.quota, classes=self.classes)
         except problem.ProblemError as error:
             raise Invalid(str(error), errors={_FIELDS.get(error.field, error.field): [str(error)]}) from error
 
+
+#: Weights that stand where the cluster stands.
+LOCAL_WEIGHTS = {CatalogModel.WeightsKind.BUILT_IN, CatalogModel.WeightsKind.PVC}
 
 _FIELDS = {"replicas_floor": "replicas", "replicas_ceiling": "replicas", "profile": "input_tokens"}
 
 
 def _order(terms: OrderTerms) -> problem.Order:
     return problem.Order(
-        model=_model(terms.model),
+        model=model_spec(terms.model),
         slo=_targets(terms.slo_class),
         residency=terms.residency,
         certifications=frozenset(terms.certifications),
@@ -98,7 +106,8 @@ def _order(terms: OrderTerms) -> problem.Order:
     )
 
 
-def _model(model: CatalogModel) -> problem.ModelSpec:
+def model_spec(model: CatalogModel) -> problem.ModelSpec:
+    """Give a catalog model as the planner sees it."""
     numbers = model.architecture
     return problem.ModelSpec(
         name=model.name,
@@ -115,6 +124,8 @@ def _model(model: CatalogModel) -> problem.ModelSpec:
         runtimes=tuple(model.runtimes),
         zones=frozenset(model.allowed_zones) or None,
         licence=model.licence,
+        weights_zones=weights_places(model),
+        weights_local=model.weights_kind in LOCAL_WEIGHTS,
     )
 
 
@@ -130,6 +141,7 @@ def _targets(slo_class: SloClass) -> problem.SloTargets:
 
 def _pools(found: list[PoolCapacity], tenant: Tenant) -> list[problem.Pool]:
     book, now = price_book(tenant.currency), timezone.now()
+    drivers, loose = min_drivers(), unpinned()
     pools = []
     for capacity in found:
         pool, cluster = capacity.pool, capacity.pool.cluster
@@ -152,6 +164,9 @@ def _pools(found: list[PoolCapacity], tenant: Tenant) -> list[problem.Pool]:
                 driver=cluster.driver,
                 state=problem.PoolState(cluster.state),
                 declared=cluster.declared,
+                driver_version=pool.driver_version,
+                min_drivers=drivers,
+                unpinned=loose,
             )
         )
     return pools
@@ -159,12 +174,12 @@ def _pools(found: list[PoolCapacity], tenant: Tenant) -> list[problem.Pool]:
 
 def _quota(besides: Endpoint | None) -> problem.QuotaState:
     limits = quota_limits()
-    endpoints = Endpoint.objects.live()
+    endpoints, held = Endpoint.objects.live(), Reservation.objects.held()
     if besides is not None:
-        endpoints = endpoints.exclude(id=besides.id)
+        endpoints, held = endpoints.exclude(id=besides.id), held.exclude(endpoint=besides)
     return problem.QuotaState(
         gpu_limit=limits.get("gpus"),
-        gpus_used=Reservation.objects.held().gpus(),
+        gpus_used=held.gpus(),
         endpoint_limit=limits.get("endpoints"),
         endpoints_used=endpoints.count(),
     )

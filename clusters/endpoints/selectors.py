@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from django.db.models import F, Prefetch, QuerySet
 
 from clusters.drivers.base import GiveUp, TryLater
 from clusters.errors import ClusterAway
 from clusters.inventory.drivers import driver_of
-from clusters.models import Condition, Endpoint, EndpointEvent, Gateway, Replica, Reservation, Revision
+from clusters.models import (
+    Condition,
+    Endpoint,
+    EndpointEvent,
+    Gateway,
+    RenderedConfiguration,
+    Replica,
+    Reservation,
+    Revision,
+)
 from clusters.planning.plans import Plan
 from clusters.planning.residency import residency_allows
 from tenants.errors import NotFound
@@ -91,10 +101,29 @@ def endpoint_revisions(endpoint: Endpoint) -> QuerySet[Revision]:
     return rows.select_related("cluster__region", "pool").annotate(configuration=F("plan__configuration"))
 
 
+def revision_configuration(revision: Revision) -> dict[str, str]:
+    """Give what its cluster was told for a revision: documents by name; none while nothing was told yet."""
+    rendered = RenderedConfiguration.objects.filter(revision=revision).first()
+    return rendered.documents if rendered else {}
+
+
+def configuration_diff(old: Mapping[str, str], new: Mapping[str, str]) -> list[tuple[str, str]]:
+    """Give the unified diff of each document that differs, by name; documents only one side has count as empty."""
+    diffs = []
+    for name in sorted({*old, *new}):
+        before, after = old.get(name, ""), new.get(name, "")
+        if before != after:
+            lines = difflib.unified_diff(
+                before.splitlines(), after.splitlines(), "before", "after", lineterm="", n=3
+            )
+            diffs.append((name, "\n".join(lines)))
+    return diffs
+
+
 def _briefly(revisions: QuerySet[Revision]) -> QuerySet[Revision]:
     # A plan holds a refusal for every candidate, which a list must not read.
     with_place = revisions.select_related("cluster__region", "pool")
-    return with_place.annotate(configuration=F("plan__configuration")).defer("plan")
+    return with_place.annotate(configuration=F("plan__configuration")).defer("plan", "spec")
 
 
 def endpoint_urls(endpoint: Endpoint, gateways: Sequence[Gateway] | None = None) -> list[CallableAt]:

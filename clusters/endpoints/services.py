@@ -1,4 +1,4 @@
-"""What tenants do with endpoints: quote, order, scale, pause, resume, delete.
+"""What tenants do with endpoints: quote, order, scale, pause, resume, move, restore, delete.
 
 Each changes rows and wakes the reconciler; none speaks to a cluster. ``if_generation`` lets a change pass only
 while the endpoint is at that generation, and raises Stale otherwise.
@@ -14,7 +14,7 @@ from clusters.endpoints.history import record
 from clusters.endpoints.planning import Market, OrderTerms
 from clusters.endpoints.wake import wake
 from clusters.errors import Impossible
-from clusters.models import Endpoint, Reservation, Wanted
+from clusters.models import Cluster, Endpoint, Reservation, Revision, Wanted
 from clusters.planning.plans import Plan, PlanStatus
 from tenants import scope
 from tenants.errors import Conflict, Invalid, OverQuota, Stale
@@ -154,6 +154,84 @@ def endpoint_resume(*, endpoint: Endpoint, actor: str, if_generation: int | None
 
 
 @transaction.atomic
+def endpoint_move(
+    *, endpoint: Endpoint, cluster: Cluster | None, actor: str, if_generation: int | None = None
+) -> Endpoint:
+    """Have an endpoint run on another cluster; None gives the choice back to Berth and moves nothing.
+
+    It is placed there beside what runs, and what runs serves until the new engines do. The GPUs it holds
+    meanwhile count once against the tenant's quota. A paused endpoint goes there when it is resumed.
+
+    Raises:
+        Conflict: the cluster cannot take it now; ``extra`` holds the refusals.
+    """
+    endpoint = _for_update(endpoint, if_generation)
+    current = placement.current_revision(endpoint)
+    endpoint.cluster = cluster
+    if cluster is None or endpoint.wanted != Wanted.RUNNING or (current and current.cluster == cluster):
+        _bump(endpoint, "cluster")
+        where = f"Cluster {cluster.name} chosen for it." if cluster else "Berth chooses its cluster again."
+        record(endpoint, "cluster", where, actor=actor)
+        return endpoint
+    market = Market.read(tenant=endpoint.tenant, besides=endpoint, lock=True)
+    plan = market.plan(OrderTerms.of(endpoint))
+    if plan.status != PlanStatus.PLACED:
+        raise Conflict(
+            f"Cluster {cluster.name} cannot take {endpoint.name}: {plan.message}", refusals=_refusals(plan)
+        )
+    _bump(endpoint, "cluster")
+    record(endpoint, "move", f"Move to cluster {cluster.name} asked for.", actor=actor)
+    placement.settle(endpoint, plan, market.capacities)
+    placement.begin_change(endpoint)
+    return endpoint
+
+
+@transaction.atomic
+def endpoint_restore(
+    *,
+    endpoint: Endpoint,
+    number: int,
+    actor: str,
+    if_generation: int | None = None,
+    in_place: bool = False,
+) -> Endpoint:
+    """Run an earlier revision's configuration again, as a new revision.
+
+    What runs serves until it is ready. ``in_place`` stops what runs first, for when there is no room for both.
+
+    Raises:
+        Invalid: there is no such revision, or it is the one that runs.
+        Conflict: the endpoint is paused; or there is no room beside what runs.
+    """
+    endpoint = _for_update(endpoint, if_generation)
+    if endpoint.wanted != Wanted.RUNNING:
+        raise Conflict(f"{endpoint.name} is paused; resume it first.")
+    current = placement.current_revision(endpoint)
+    earlier = Revision.objects.filter(endpoint=endpoint, number=number).first()
+    if earlier is None:
+        raise Invalid(
+            f"{endpoint.name} has no revision {number}.", errors={"number": ["Choose one of its revisions."]}
+        )
+    if current is not None and earlier.id == current.id:
+        raise Invalid(
+            f"Revision {number} is the one that runs.", errors={"number": ["Choose an earlier one."]}
+        )
+    if in_place:
+        placement.retire_all(endpoint)
+        endpoint.restoring = number
+    elif placement.settle_again(endpoint, earlier) is None:
+        raise Conflict(
+            f"There is no room in {earlier.pool} to run revision {number} beside what runs now. Restore it in "
+            "place, with an outage while it starts, or ask the operators for capacity."
+        )
+    else:
+        placement.begin_change(endpoint)
+    _bump(endpoint, "restoring")
+    record(endpoint, "restore", f"Configuration of revision {number} asked for again.", actor=actor)
+    return endpoint
+
+
+@transaction.atomic
 def endpoint_delete(*, endpoint: Endpoint, actor: str, if_generation: int | None = None) -> Endpoint:
     """Ask for the endpoint's end; it is gone when its cluster shows nothing of it. Repeating is safe."""
     endpoint = _for_update(endpoint, if_generation, deleting_too=True)
@@ -165,8 +243,8 @@ def endpoint_delete(*, endpoint: Endpoint, actor: str, if_generation: int | None
     return endpoint
 
 
-def _refuse_hopeless(plan: Plan) -> None:
-    refusals = [
+def _refusals(plan: Plan) -> list[dict]:
+    return [
         {
             "pool": refusal.pool,
             "cluster": refusal.cluster,
@@ -175,6 +253,10 @@ def _refuse_hopeless(plan: Plan) -> None:
         }
         for refusal in plan.headlines()
     ]
+
+
+def _refuse_hopeless(plan: Plan) -> None:
+    refusals = _refusals(plan)
     if plan.status == PlanStatus.IMPOSSIBLE:
         raise Impossible(plan.message, refusals=refusals, alternatives=plan.to_document()["alternatives"])
     if plan.status == PlanStatus.OVER_QUOTA:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import datetime as dt
 from collections import defaultdict
 from collections.abc import Iterable
+from urllib.parse import urlsplit
 
 from django.conf import settings
+from django.db.models import QuerySet
 from django.utils import timezone
 
 from billing.prices import price_book
 from billing.rating.prices import MissingPrice, PriceBook
-from clusters.models import Endpoint, EndpointState, Gateway, Replica, Wanted
+from clusters.models import Cluster, Endpoint, EndpointState, Gateway, Replica, Wanted
 from clusters.planning.residency import residency_allows
 from gateway import contract
 from tenants import scope
@@ -21,6 +23,14 @@ PROTOCOLS = {
     "triton-python": contract.EngineProtocol.TRITON_GENERATE,
     "triton-llmapi": contract.EngineProtocol.TRITON_GENERATE,
     "triton-engine": contract.EngineProtocol.TRITON_GENERATE,
+    "trtllm-serve": contract.EngineProtocol.OPENAI_HTTP,
+}
+#: Port and path at which a runtime's pods show their metrics; None is the port of the engine itself.
+METRICS: dict[str, tuple[int | None, str]] = {
+    "triton-python": (8002, "/metrics"),
+    "triton-llmapi": (8002, "/metrics"),
+    "triton-engine": (8002, "/metrics"),
+    "trtllm-serve": (None, "/prometheus/metrics"),
 }
 DEFAULT_MAX_TOKENS = 256
 
@@ -32,22 +42,8 @@ def build_snapshot(gateway: Gateway) -> contract.Snapshot:
     """
     region = gateway.region
     with scope.platform(f"snapshot for gateway {gateway.name}"):
-        endpoints = [
-            endpoint
-            for endpoint in Endpoint.objects.live()
-            .exclude(wanted=Wanted.DELETED)
-            .select_related("tenant", "model", "slo_class")
-            .filter(tenant__state=Tenant.State.ACTIVE)
-            .order_by("id")
-            if residency_allows(endpoint.residency, region.code, frozenset(region.zones))
-        ]
-        replicas = (
-            Replica.objects.filter(
-                gone_at=None, phase=Replica.Phase.READY, revision__retired_at=None, endpoint__in=endpoints
-            )
-            .select_related("revision__cluster__region")
-            .order_by("revision_id", "index", "id")
-        )
+        endpoints = served_endpoints(gateway)
+        replicas = served_replicas(endpoints).order_by("revision_id", "index", "id")
         by_endpoint: dict = defaultdict(list)
         for replica in replicas:
             by_endpoint[replica.endpoint_id].append(replica)
@@ -68,6 +64,27 @@ def build_snapshot(gateway: Gateway) -> contract.Snapshot:
             ),
             allowed_origins=tuple(filter(None, [settings.PORTAL_PUBLIC_URL])),
         )
+
+
+def served_endpoints(gateway: Gateway, **narrowed: object) -> list[Endpoint]:
+    """Give the endpoints whose requests may pass the gateway's region. Call it in the platform's scope."""
+    region = gateway.region
+    return [
+        endpoint
+        for endpoint in Endpoint.objects.live()
+        .exclude(wanted=Wanted.DELETED)
+        .select_related("tenant", "model", "slo_class")
+        .filter(tenant__state=Tenant.State.ACTIVE, **narrowed)
+        .order_by("id")
+        if residency_allows(endpoint.residency, region.code, frozenset(region.zones))
+    ]
+
+
+def served_replicas(endpoints: list[Endpoint]) -> QuerySet[Replica]:
+    """Give the replicas that requests to ``endpoints`` may be sent to. Call it in the platform's scope."""
+    return Replica.objects.filter(
+        gone_at=None, phase=Replica.Phase.READY, revision__retired_at=None, endpoint__in=endpoints
+    ).select_related("revision__cluster__region")
 
 
 def _key(key: ApiKey) -> contract.Key:
@@ -130,7 +147,18 @@ def _replica(replica: Replica) -> contract.Replica:
         engine_model=replica.engine_model,
         region=region.code,
         zones=tuple(sorted(region.zones)),
+        metrics_url=_metrics_url(replica),
     )
+
+
+def _metrics_url(replica: Replica) -> str:
+    """Where a pod shows its metrics; processes of a local cluster share a machine, and show none."""
+    if replica.revision.cluster.driver != Cluster.DriverKind.KUBERNETES:
+        return ""
+    port, path = METRICS[replica.revision.runtime]
+    parts = urlsplit(replica.url)
+    host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
+    return f"http://{host}:{port or parts.port}{path}"
 
 
 def _prices(endpoint: Endpoint, book: PriceBook, now: dt.datetime) -> contract.TokenPrices | None:

@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 
 from clusters.models import Condition, EndpointState, Wanted
+from clusters.specs import Trouble
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,13 +36,24 @@ NEXT_ACTION: dict[str, str] = {
 }
 
 
+#: Reasons of the condition EngineReady under which an engine does not come up by itself.
+FAILING = {str(trouble) for trouble in Trouble} - {Trouble.NONE, Trouble.UNSCHEDULABLE}
+
+
 def derive(
-    *, wanted: str, conditions: Mapping[str, Known], ready: int, replicas: int, served: bool, holds: bool
+    *,
+    wanted: str,
+    conditions: Mapping[str, Known],
+    ready: int,
+    replicas: int,
+    served: bool,
+    holds: bool,
+    before: int = 0,
 ) -> tuple[str, str]:
     """Give the state and the reason shown with it.
 
     ``ready`` of ``replicas`` engines answer; ``served`` says whether it was ready before; ``holds`` whether anything
-    of it is left on a cluster.
+    of it is left on a cluster; ``before`` counts engines of the revision that serves until this one does.
     """
     kind = Condition.Type
     placed = conditions.get(kind.PLACED, UNKNOWN)
@@ -61,11 +73,14 @@ def derive(
     if _is_false(placed):
         state = EndpointState.WAITING_FOR_CAPACITY if placed.reason == "NoCapacity" else EndpointState.FAILED
         return state, placed.message
+    if before:
+        news = reachable.message if _is_false(reachable) else engine.message or placed.message
+        return EndpointState.UPDATING, f"The revision before it serves until this one does. {news}".strip()
     if _is_false(reachable):
         return EndpointState.UNREACHABLE, reachable.message
     if _is_false(provisioned) and provisioned.reason == "Refused":
         return EndpointState.FAILED, provisioned.message
-    if ready == 0 and engine.reason == "EngineFailed":
+    if ready == 0 and engine.reason in FAILING:
         return EndpointState.FAILED, engine.message
     if ready and routed.status == Condition.Status.TRUE:
         if ready < replicas:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 
 from django.utils import timezone
 
-from clusters.drivers.base import DeploymentStatus, GiveUp, TryLater
+from clusters.drivers.base import GiveUp, TryLater
 from clusters.endpoints.wake import wake
 from clusters.inventory.drivers import driver_of
-from clusters.models import Cluster, Condition, Endpoint, Replica, Revision
+from clusters.models import Cluster, Condition, Endpoint, Replica, Reservation, Revision
+from clusters.specs import DeploymentStatus
 from tenants import scope
 
 log = logging.getLogger(__name__)
@@ -25,9 +27,14 @@ def watch_cluster(cluster: Cluster) -> int:
     try:
         shown = driver_of(cluster).deployments()
     except (TryLater, GiveUp) as error:
-        return _mark_away(cluster, str(error))
-    _mark_seen(cluster)
-    return _wake(_changed(cluster, shown))
+        return cluster_away(cluster, str(error))
+    cluster_seen(cluster)
+    return wake_changed(cluster, shown)
+
+
+def wake_changed(cluster: Cluster, shown: Sequence[DeploymentStatus]) -> int:
+    """Wake the endpoints whose engines, as ``shown``, are not as written; return how many."""
+    return wake_endpoints(_changed(cluster, shown))
 
 
 def remove_leaks(cluster: Cluster) -> int:
@@ -49,7 +56,7 @@ def remove_leaks(cluster: Cluster) -> int:
     return len(leaks)
 
 
-def _changed(cluster: Cluster, shown: list[DeploymentStatus]) -> set:
+def _changed(cluster: Cluster, shown: Sequence[DeploymentStatus]) -> set:
     now_there = {
         status.name: {
             (replica.replica_id, replica.phase.value, replica.url or "") for replica in status.replicas
@@ -73,7 +80,8 @@ def _changed(cluster: Cluster, shown: list[DeploymentStatus]) -> set:
     }
 
 
-def _wake(endpoint_ids: set) -> int:
+def wake_endpoints(endpoint_ids: set) -> int:
+    """Wake those of the endpoints that live; return how many were named."""
     if endpoint_ids:
         with scope.platform("wake endpoints whose engines changed"):
             for endpoint in Endpoint.objects.live().filter(id__in=endpoint_ids):
@@ -81,26 +89,41 @@ def _wake(endpoint_ids: set) -> int:
     return len(endpoint_ids)
 
 
-def _mark_seen(cluster: Cluster) -> None:
+def wake_pools(pool_ids: set) -> int:
+    """Wake the endpoints that hold GPUs of pools; return how many."""
+    with scope.platform("find who holds GPUs of pools"):
+        held = Reservation.objects.held().filter(pool__in=pool_ids)
+        return wake_endpoints(set(held.values_list("endpoint_id", flat=True)))
+
+
+def cluster_seen(cluster: Cluster, *, returned: bool = False) -> None:
+    """Write down that a cluster answers; where it did not before, wake those who were told so.
+
+    ``returned`` says that it was away, which the row of a cordoned cluster does not.
+    """
     # Written by condition: an operator may have cordoned the cluster since it was read.
     now, row = timezone.now(), Cluster.objects.filter(id=cluster.id)
-    if cluster.state == Cluster.State.UNREACHABLE:
+    if returned or cluster.state == Cluster.State.UNREACHABLE:
         row.filter(state=Cluster.State.UNREACHABLE).update(
             state=Cluster.State.ACTIVE, state_reason="", last_seen_at=now
         )
-        _wake(_on(cluster, reachable=False))
+        wake_endpoints(_on(cluster, reachable=False))
     elif cluster.last_seen_at is None or (now - cluster.last_seen_at).total_seconds() > NOTE_SEEN_EVERY_S:
         row.update(last_seen_at=now)
 
 
-def _mark_away(cluster: Cluster, reason: str) -> int:
+def cluster_away(cluster: Cluster, reason: str) -> int:
+    """Write down that a cluster does not answer, and wake those who do not know; return how many.
+
+    What runs there is left alone.
+    """
     gone = Cluster.objects.filter(id=cluster.id, state=Cluster.State.ACTIVE).update(
         state=Cluster.State.UNREACHABLE, state_reason=reason[:300]
     )
     if gone:
         log.warning("cluster %s is away: %s", cluster.name, reason)
     # At every look, whatever is not told yet: a wake that was lost is made good.
-    return _wake(_on(cluster, reachable=True))
+    return wake_endpoints(_on(cluster, reachable=True))
 
 
 def _on(cluster: Cluster, *, reachable: bool) -> set:

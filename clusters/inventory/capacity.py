@@ -4,21 +4,28 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
-from clusters.models import NodePool, Reservation
+from clusters.models import Node, NodePool, Reservation
 from tenants import scope
 
 
 @dataclasses.dataclass(frozen=True)
 class PoolCapacity:
-    """GPUs of one pool: all, kept back by the operator, held by reservations, free per node."""
+    """GPUs of one pool: all, kept back by the operator, held by reservations, free per node.
+
+    Of a discovered pool also those that pods hold which are not Berth's, and those that are not healthy or stand
+    in a faulty node; ``nodes`` are its nodes, those too that are gone, and ``free_per_node`` goes by their index.
+    """
 
     pool: NodePool
     total: int
     reserve: int
     held: int
     free_per_node: tuple[int, ...]
+    foreign: int = 0
+    faulty: int = 0
+    nodes: tuple[Node, ...] = ()
 
     @property
     def free(self) -> int:
@@ -30,7 +37,7 @@ def capacities(*, lock: bool = False, pool_ids: Iterable | None = None) -> list[
 
     ``lock`` holds the pools' rows until the transaction ends, so that two orders cannot take the same GPUs.
     """
-    rows = NodePool.objects.order_by("id")
+    rows = NodePool.objects.filter(cluster__removed_at=None).order_by("id")
     if pool_ids is not None:
         rows = rows.filter(id__in=list(pool_ids))
     if lock:
@@ -44,21 +51,38 @@ def capacities(*, lock: bool = False, pool_ids: Iterable | None = None) -> list[
         if pool_id in by_pool:
             for node in nodes:
                 by_pool[pool_id][node] += gpus
-    return [_capacity(pool, by_pool[pool.id]) for pool in pools]
+    members: dict = {pool.id: [] for pool in pools if pool.discovered}
+    if members:
+        for node in Node.objects.filter(pool__in=members).order_by("index"):
+            members[node.pool_id].append(node)
+    return [_capacity(pool, by_pool[pool.id], members.get(pool.id, ())) for pool in pools]
 
 
-def _capacity(pool: NodePool, held: Counter) -> PoolCapacity:
-    free = [max(0, pool.gpus_per_node - held[node]) for node in range(pool.nodes)]
-    # The operator's reserve is taken from the emptiest nodes last, so that whole nodes stay usable.
-    reserve = min(pool.reserve, sum(free))
-    for node in sorted(range(pool.nodes), key=lambda index: free[index]):
-        taken = min(reserve, free[node])
-        free[node] -= taken
-        reserve -= taken
+def _capacity(pool: NodePool, held: Counter, nodes: Sequence[Node]) -> PoolCapacity:
+    if pool.discovered:
+        free = [0] * (nodes[-1].index + 1 if nodes else 0)
+        for node in nodes:
+            free[node.index] = max(0, node.free_for_berth - held[node.index])
+    else:
+        free = [max(0, pool.gpus_per_node - held[node]) for node in range(pool.nodes)]
+    _keep_back(free, pool.reserve)
+    present = [node for node in nodes if node.gone_at is None]
     return PoolCapacity(
         pool=pool,
-        total=pool.total_gpus,
+        total=sum(node.capacity for node in present) if pool.discovered else pool.total_gpus,
         reserve=pool.reserve,
         held=sum(held.values()),
         free_per_node=tuple(free),
+        foreign=sum(node.foreign for node in present),
+        faulty=sum(node.capacity if node.fault else node.capacity - node.usable for node in present),
+        nodes=tuple(nodes),
     )
+
+
+def _keep_back(free: list[int], reserve: int) -> None:
+    # The operator's reserve is taken from the emptiest nodes last, so that whole nodes stay usable.
+    reserve = min(reserve, sum(free))
+    for node in sorted(range(len(free)), key=lambda index: free[index]):
+        taken = min(reserve, free[node])
+        free[node] -= taken
+        reserve -= taken

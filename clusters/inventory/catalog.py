@@ -1,20 +1,24 @@
-"""The catalog and the SLO classes: what may be ordered, and what is promised with it."""
+"""The catalog and the SLO classes: what may be ordered, where its weights are, what is promised with it."""
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Callable, Mapping
 from decimal import Decimal
 from typing import Any, Final
 
 from django.db import transaction
 
-from clusters.models import CatalogModel, SloClass
+from clusters.inventory.weights import check_secrets, check_weights, opened, sealed
+from clusters.models import CatalogModel, ModelSecret, Region, SloClass
 from clusters.planning import problem
+from clusters.specs import Weights, WeightsKind
+from tenants import scope
 from tenants.errors import Invalid
 from tenants.services import clean
 
 #: How an engine can be run, preferred first.
-RUNTIMES: Final = ("triton-llmapi", "triton-engine", "triton-python")
+RUNTIMES: Final = ("triton-llmapi", "trtllm-serve", "triton-engine", "triton-python")
 
 #: Numbers of ``CatalogModel.architecture`` and the planner's names for them.
 ARCHITECTURE: Final = {
@@ -44,11 +48,18 @@ def model_add(
     allowed_zones: list[str] | None = None,
     derived_from: CatalogModel | None = None,
     published: bool = True,
+    weights_kind: str = WeightsKind.BUILT_IN,
+    weights_uri: str = "",
+    weights_revision: str = "",
+    weights_size_gib: float = 0.0,
+    weights_zones: list[str] | None = None,
+    weights_quantize: Mapping[str, str] | None = None,
 ) -> CatalogModel:
-    """Add a model to the catalog.
+    """Add a model to the catalog. The ``weights_`` values are those of :func:`model_weights_set`.
 
     Raises:
-        Invalid: the name is taken, or the planner could not work with its numbers; the message names which.
+        Invalid: the name is taken, the planner could not work with its numbers, or its weights' address
+            does not fit their kind; the message names which.
     """
     model = CatalogModel(
         name=name,
@@ -63,8 +74,15 @@ def model_add(
         allowed_zones=allowed_zones or [],
         derived_from=derived_from,
         published=published,
+        weights_kind=str(weights_kind),
+        weights_uri=weights_uri,
+        weights_revision=weights_revision,
+        weights_size_gib=weights_size_gib,
+        weights_zones=weights_zones or [],
+        weights_quantize=dict(weights_quantize or {}),
     )
     _check_numbers(model)
+    check_weights(model)
     clean(model)
     model.save()
     return model
@@ -79,10 +97,19 @@ def model_change(
     licence: str | None = None,
     allowed_zones: list[str] | None = None,
     published: bool | None = None,
+    weights_kind: str | None = None,
+    weights_uri: str | None = None,
+    weights_revision: str | None = None,
+    weights_size_gib: float | None = None,
+    weights_zones: list[str] | None = None,
+    weights_quantize: Mapping[str, str] | None = None,
 ) -> CatalogModel:
     """Change what is given of how a model is offered; endpoints that were ordered go on.
 
     Its numbers never change: what was planned with them would no longer hold. Add another model instead.
+
+    Raises:
+        Invalid: the weights' address does not fit their kind, or another value is malformed.
     """
     wishes = {
         "title": title,
@@ -90,8 +117,124 @@ def model_change(
         "licence": licence,
         "allowed_zones": allowed_zones,
         "published": published,
+        "weights_kind": weights_kind and str(weights_kind),
+        "weights_uri": weights_uri,
+        "weights_revision": weights_revision,
+        "weights_size_gib": weights_size_gib,
+        "weights_zones": weights_zones,
+        "weights_quantize": weights_quantize and dict(weights_quantize),
     }
-    return _change(model, wishes)
+    return _change(model, wishes, check=check_weights)
+
+
+def model_weights_set(
+    *,
+    model: CatalogModel,
+    kind: str,
+    uri: str = "",
+    revision: str = "",
+    size_gib: float = 0.0,
+    zones: list[str] | None = None,
+    quantize: Mapping[str, str] | None = None,
+) -> CatalogModel:
+    """Say where a model's weights come from; engines that run keep what they were started with.
+
+    ``zones`` are the regions or zones where ``uri`` stands, empty when nobody knows. ``quantize`` gives, for a
+    precision, what a job makes of the checkpoint before it is served.
+
+    Raises:
+        Invalid: the address does not fit the kind, or a zone or quantization is unknown.
+    """
+    return model_change(
+        model=model,
+        weights_kind=kind,
+        weights_uri=uri,
+        weights_revision=revision,
+        weights_size_gib=size_gib,
+        weights_zones=zones or [],
+        weights_quantize=quantize or {},
+    )
+
+
+@transaction.atomic
+def model_secret_set(*, model: CatalogModel, values: Mapping[str, str]) -> CatalogModel:
+    """Keep the platform's credentials for fetching a model's weights; none takes them away.
+
+    ``values`` are environment variables of the job that fetches, for instance HF_TOKEN.
+
+    Raises:
+        Invalid: a name or a value cannot be an environment variable.
+    """
+    check_secrets(values)
+    model.weights_secret = sealed(values, bound_to=_platform_field(model))
+    model.save(update_fields=["weights_secret"])
+    return model
+
+
+@transaction.atomic
+def tenant_model_secret_set(*, model: CatalogModel, values: Mapping[str, str]) -> ModelSecret | None:
+    """Keep the open tenant's own credentials for a model's weights; none takes them away and gives None.
+
+    Raises:
+        Invalid: a name or a value cannot be an environment variable.
+    """
+    check_secrets(values)
+    secret = ModelSecret.objects.select_for_update().filter(model=model).first()
+    if not values:
+        if secret is not None:
+            secret.delete()
+        return None
+    if secret is None:
+        secret = ModelSecret(tenant_id=scope.current_tenant_id(), model=model)
+    secret.sealed = sealed(values, bound_to=_tenant_field(secret))
+    secret.save()
+    return secret
+
+
+def weights_of(model: CatalogModel, *, precision: str = "") -> Weights:
+    """Give where a model's weights come from and what is made of them for ``precision``."""
+    return Weights(
+        kind=WeightsKind(model.weights_kind),
+        uri=model.weights_uri,
+        revision=model.weights_revision,
+        size_gib=model.weights_size_gib,
+        quantize=model.weights_quantize.get(precision, ""),
+    )
+
+
+def weights_places(model: CatalogModel) -> frozenset[str]:
+    """Give the places where a model's weights lie, a region with the zones it belongs to; empty when unknown."""
+    named = set(model.weights_zones)
+    if not named:
+        return frozenset()
+    regions = Region.objects.filter(code__in=named).values_list("zones", flat=True)
+    return frozenset(named.union(*regions))
+
+
+def weights_secrets(model: CatalogModel, tenant_id: uuid.UUID | str) -> dict[str, str]:
+    """Give the credentials for fetching weights for a tenant: its own, else the platform's, else none.
+
+    They are never mixed: half of one and half of the other would open nothing.
+
+    Raises:
+        InvalidTag: a secret was changed in the database, or copied from another row.
+        KeyError: its pepper is gone.
+    """
+    with scope.tenant(tenant_id):
+        secret = ModelSecret.objects.filter(model=model).first()
+    if secret is not None:
+        return opened(secret.sealed, bound_to=_tenant_field(secret))
+    if model.weights_secret:
+        return opened(model.weights_secret, bound_to=_platform_field(model))
+    return {}
+
+
+def _platform_field(model: CatalogModel) -> str:
+    return f"clusters_catalogmodel:{model.id}:weights_secret"
+
+
+def _tenant_field(secret: ModelSecret) -> str:
+    return f"clusters_modelsecret:{secret.tenant_id}:{secret.id}:sealed"
 
 
 @transaction.atomic

@@ -11,7 +11,7 @@ from typing import Final
 from billing.prices import price_book
 from billing.rating.prices import MissingPrice
 from clusters.inventory.capacity import PoolCapacity
-from clusters.models import Gateway, NodePool, Reservation
+from clusters.models import Gateway, Node, NodePool, Reservation
 from tenants import scope
 
 #: A gateway asks for news at least once a minute; after two it is silent.
@@ -30,7 +30,11 @@ class Holder:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class NodeUse:
-    """One node of a pool: all its GPUs, those held, those kept in reserve, those free."""
+    """One node of a pool: all its GPUs, those held, those kept in reserve, those free.
+
+    Of a discovered node also its ``name``, the GPUs that pods hold which are not Berth's, those that are not
+    healthy, and in ``fault`` why nothing new is planned there.
+    """
 
     index: int
     total: int
@@ -38,10 +42,18 @@ class NodeUse:
     reserve: int
     free: int
     holders: tuple[Holder, ...]
+    name: str = ""
+    foreign: int = 0
+    faulty: int = 0
+    fault: str = ""
+    driver_version: str = ""
 
 
 def node_uses(capacity: PoolCapacity) -> list[NodeUse]:
-    """Give the nodes of a pool with who holds GPUs there; one query."""
+    """Give the nodes of a pool with who holds GPUs there; one query.
+
+    A node that is gone is shown for as long as somebody holds GPUs on it.
+    """
     holders: dict[int, Counter] = defaultdict(Counter)
     with scope.platform("who holds GPUs on the nodes of a pool"):
         rows = Reservation.objects.held().filter(pool=capacity.pool).select_related("endpoint__tenant")
@@ -50,17 +62,29 @@ def node_uses(capacity: PoolCapacity) -> list[NodeUse]:
                 holders[node][row.endpoint_id, row.endpoint.name, row.endpoint.tenant.name] += (
                     row.gpus_per_replica
                 )
-    total = capacity.pool.gpus_per_node
+    members = {node.index: node for node in capacity.nodes}
     nodes = []
     for index, free in enumerate(capacity.free_per_node):
         held = sum(holders[index].values())
+        node = members.get(index)
+        if capacity.pool.discovered and not held and (node is None or node.gone_at):
+            continue
+        total = node.capacity if node else capacity.pool.gpus_per_node
+        foreign = node.foreign if node else 0
+        faulty = (total if _is_broken(node) else total - node.usable) if node else 0
+        barred = node is not None and node.free_for_berth == 0
         nodes.append(
             NodeUse(
                 index=index,
                 total=total,
                 held=held,
-                reserve=max(0, total - held - free),
+                reserve=0 if barred else max(0, total - held - free - foreign - faulty),
                 free=free,
+                name=node.name if node else "",
+                foreign=foreign,
+                faulty=faulty,
+                fault=_fault(node) if node else "",
+                driver_version=node.driver_version if node else "",
                 holders=tuple(
                     Holder(endpoint_id=endpoint_id, endpoint=name, tenant=tenant, gpus=gpus)
                     for (endpoint_id, name, tenant), gpus in sorted(
@@ -70,6 +94,18 @@ def node_uses(capacity: PoolCapacity) -> list[NodeUse]:
             )
         )
     return nodes
+
+
+def _is_broken(node: Node) -> bool:
+    return bool(node.fault or node.gone_at)
+
+
+def _fault(node: Node) -> str:
+    if node.gone_at:
+        return "Gone: its cluster shows it no more."
+    if node.fault:
+        return node.fault
+    return "" if node.schedulable else "Cordoned there, or tainted: nothing new goes onto it."
 
 
 def gpus_held_by_tenant() -> Counter[uuid.UUID]:

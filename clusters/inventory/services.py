@@ -1,14 +1,17 @@
-"""Registering regions, clusters, node pools and gateways, and taking clusters in and out of use."""
+"""Registering regions, local clusters and node pools, and taking clusters in and out of use."""
 
 from __future__ import annotations
 
-import hashlib
-import secrets
+import re
+from collections.abc import Mapping
+from typing import Final
 
 from django.db import transaction
 
-from clusters.models import Cluster, Gateway, GpuType, NodePool, Region, Reservation
+from clusters.inventory.reading import gpu_title
+from clusters.models import Cluster, GpuType, NodePool, Region, Reservation
 from clusters.planning.gpus import gpu_catalog
+from clusters.planning.versions import version_numbers
 from tenants import scope
 from tenants.errors import Conflict, Invalid
 from tenants.services import clean
@@ -20,7 +23,7 @@ def gpu_types_sync() -> int:
         GpuType.objects.update_or_create(
             name=name,
             defaults={
-                "title": name.replace("_", " ").upper(),
+                "title": gpu_title(name),
                 "memory_gib": spec.memory_gib,
                 "bandwidth_gbs": spec.bandwidth_gbs,
             },
@@ -43,15 +46,16 @@ def region_register(
 def cluster_register(
     *, name: str, region: Region, driver: str, runtimes: list[str], declared: bool = False
 ) -> Cluster:
-    """Add a cluster.
+    """Add a cluster of the local driver: processes on this machine.
 
     Raises:
-        Invalid: the name is taken, or the driver is not one that this installation has.
+        Invalid: the name is taken, or it is a cluster of another driver, which is registered with credentials.
     """
     if driver != Cluster.DriverKind.LOCAL:
         raise Invalid(
-            f"The driver {driver!r} is not available in this version; use 'local'.",
-            errors={"driver": ["Only the local driver is built in."]},
+            f"A cluster of the driver {driver!r} cannot be added without credentials; use the local driver here, "
+            "or register a Kubernetes cluster with its address and credentials.",
+            errors={"driver": ["Choose local, or register a Kubernetes cluster with its credentials."]},
         )
     cluster = Cluster(name=name, region=region, driver=driver, runtimes=runtimes, declared=declared)
     clean(cluster)
@@ -61,9 +65,26 @@ def cluster_register(
 
 @transaction.atomic
 def pool_add(
-    *, cluster: Cluster, name: str, gpu_type: GpuType, nodes: int, gpus_per_node: int, reserve: int = 0
+    *,
+    cluster: Cluster,
+    name: str,
+    gpu_type: GpuType,
+    nodes: int,
+    gpus_per_node: int,
+    reserve: int = 0,
+    resource: str = "nvidia.com/gpu",
+    selector: Mapping[str, str] | None = None,
+    driver_version: str = "",
 ) -> NodePool:
-    """Declare a node pool of a cluster."""
+    """Declare a node pool of a cluster.
+
+    On Kubernetes ``resource`` is what its pods ask for and ``selector`` the labels of its nodes;
+    ``driver_version`` is their NVIDIA driver, empty when nobody knows.
+
+    Raises:
+        Invalid: the name is taken, the reserve is larger than the pool, or a value is malformed.
+    """
+    _check_place(resource, selector or {}, driver_version)
     pool = NodePool(
         cluster=cluster,
         name=name,
@@ -71,6 +92,9 @@ def pool_add(
         nodes=nodes,
         gpus_per_node=gpus_per_node,
         reserve=reserve,
+        resource=resource,
+        selector=dict(selector or {}),
+        driver_version=driver_version,
     )
     if reserve > nodes * gpus_per_node:
         raise Invalid(
@@ -86,13 +110,19 @@ def pool_change(*, pool: NodePool, nodes: int, reserve: int) -> NodePool:
     """Give a pool another number of nodes or another reserve.
 
     Raises:
-        Invalid: an endpoint holds GPUs on a node that would go, or the reserve is larger than the pool.
+        Invalid: an endpoint holds GPUs on a node that would go, the reserve is larger than the pool, or its nodes
+            are read from the cluster.
     """
     pool = NodePool.objects.select_for_update(no_key=True).get(id=pool.id)
+    if pool.discovered and nodes != pool.nodes:
+        raise Invalid(
+            f"The nodes of {pool} are read from its cluster; only the reserve can be set.",
+            errors={"nodes": [f"The cluster shows {pool.nodes}."]},
+        )
     with scope.platform("GPUs held on a pool's nodes"):
         held = Reservation.objects.held().filter(pool=pool).values_list("nodes", flat=True)
         last_used = max((node for per_replica in held for node in per_replica), default=-1)
-    if nodes <= last_used:
+    if not pool.discovered and nodes <= last_used:
         raise Invalid(
             f"Node {last_used} of {pool} is in use.",
             errors={"nodes": [f"At least {last_used + 1}: node {last_used} is in use."]},
@@ -102,7 +132,8 @@ def pool_change(*, pool: NodePool, nodes: int, reserve: int) -> NodePool:
             "The reserve is larger than the pool.", errors={"reserve": ["At most all GPUs of the pool."]}
         )
     pool.nodes, pool.reserve = nodes, reserve
-    clean(pool)
+    if not pool.discovered:
+        clean(pool)
     pool.save(update_fields=["nodes", "reserve"])
     return pool
 
@@ -129,31 +160,25 @@ def cluster_uncordon(*, cluster: Cluster) -> Cluster:
     return cluster
 
 
-@transaction.atomic
-def gateway_register(
-    *, name: str, region: Region, public_url: str = "", token: str | None = None
-) -> tuple[Gateway, str]:
-    """Admit a gateway and give it with its token, which is kept nowhere; registering again renews both."""
-    token = token or secrets.token_urlsafe(32)
-    gateway, _ = Gateway.objects.update_or_create(
-        name=name,
-        defaults={"region": region, "public_url": public_url, "token_digest": token_digest(token)},
-    )
-    return gateway, token
+_RESOURCE: Final = re.compile(r"[a-z0-9]([-a-z0-9.]*[a-z0-9])?/[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?")
+_LABEL_KEY: Final = re.compile(
+    r"([a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?"
+)
+_LABEL_VALUE: Final = re.compile(r"([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?")
 
 
-@transaction.atomic
-def gateway_add(*, name: str, region: Region, public_url: str = "") -> tuple[Gateway, str]:
-    """Admit a new gateway and give it with its token, which is kept nowhere.
-
-    Raises:
-        Invalid: the name is taken or malformed.
-    """
-    token = secrets.token_urlsafe(32)
-    clean(Gateway(name=name, region=region, public_url=public_url, token_digest=token_digest(token)))
-    return gateway_register(name=name, region=region, public_url=public_url, token=token)
-
-
-def token_digest(token: str) -> str:
-    """Give the SHA-256 of a gateway's token, which has 256 random bits and so needs no pepper."""
-    return hashlib.sha256(token.encode()).hexdigest()
+def _check_place(resource: str, selector: Mapping[str, str], driver_version: str) -> None:
+    errors: dict[str, list[str]] = {}
+    if not _RESOURCE.fullmatch(resource):
+        errors["resource"] = ["Write the resource that pods ask for, for instance nvidia.com/gpu."]
+    wrong = [
+        key
+        for key, value in selector.items()
+        if not _LABEL_KEY.fullmatch(key) or not _LABEL_VALUE.fullmatch(value)
+    ]
+    if wrong:
+        errors["selector"] = [f"No label of a node: {', '.join(map(repr, wrong))}."]
+    if driver_version and not version_numbers(driver_version):
+        errors["driver_version"] = ["Write a driver version, for instance 590.44.01."]
+    if errors:
+        raise Invalid(next(iter(errors.values()))[0], errors=errors)

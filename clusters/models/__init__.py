@@ -1,23 +1,29 @@
-from clusters.models.catalog import CatalogModel
-from clusters.models.clusters import Cluster, GpuType, NodePool, Region
+from clusters.models.catalog import CatalogModel, ModelSecret
+from clusters.models.clusters import Cluster, GpuType, Node, NodePool, Region
 from clusters.models.conditions import Condition, EndpointEvent
 from clusters.models.endpoints import Endpoint, EndpointState, Wanted
+from clusters.models.engines import ClassTuning, EngineImage
 from clusters.models.gateways import Gateway
 from clusters.models.replicas import Replica, Reservation
-from clusters.models.revisions import Revision
+from clusters.models.revisions import RenderedConfiguration, Revision
 from clusters.models.slo import SloClass
 
 __all__ = [
     "CatalogModel",
+    "ClassTuning",
     "Cluster",
     "Condition",
     "Endpoint",
     "EndpointEvent",
     "EndpointState",
+    "EngineImage",
     "Gateway",
     "GpuType",
+    "ModelSecret",
+    "Node",
     "NodePool",
     "Region",
+    "RenderedConfiguration",
     "Replica",
     "Reservation",
     "Revision",

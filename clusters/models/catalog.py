@@ -6,7 +6,7 @@ from django.contrib.postgres.fields import ArrayField
 from django.core.validators import RegexValidator
 from django.db import models
 
-from tenants.models import Identified
+from tenants.models import Identified, TenantOwned
 
 model_name_rule = RegexValidator(
     r"^[a-z0-9]([a-z0-9._-]{0,78}[a-z0-9])?$",
@@ -18,8 +18,16 @@ class CatalogModel(Identified):
     """A model of the catalog. ``architecture`` holds the numbers the planner reads.
 
     Keys of ``architecture``: parameters, active_parameters, layers, hidden, heads, kv_heads, head_size,
-    vocabulary (all whole numbers).
+    vocabulary (all whole numbers). The weights come from ``weights_uri``, which stands in ``weights_zones``:
+    zones or regions, empty when nobody said. ``weights_secret`` is the platform's, sealed for this row.
     """
+
+    class WeightsKind(models.TextChoices):
+        BUILT_IN = "built-in", "Shipped with the runtime"
+        PVC = "pvc", "A volume claim of the cluster"
+        OBJECT_STORE = "object-store", "Object store"
+        HUGGING_FACE = "hugging-face", "Hugging Face or a mirror"
+        OCI_IMAGE = "oci-image", "OCI image volume"
 
     name = models.CharField(max_length=80, unique=True, validators=[model_name_rule])
     title = models.CharField(max_length=120)
@@ -37,9 +45,28 @@ class CatalogModel(Identified):
         "self", on_delete=models.PROTECT, null=True, blank=True, related_name="variants"
     )
     published = models.BooleanField(default=True)
+    weights_kind = models.CharField(max_length=16, choices=WeightsKind, default=WeightsKind.BUILT_IN)
+    weights_uri = models.CharField(max_length=400, blank=True)
+    weights_revision = models.CharField(max_length=80, blank=True)
+    weights_size_gib = models.FloatField(default=0)
+    weights_zones = ArrayField(models.CharField(max_length=40), default=list, blank=True)
+    weights_quantize = models.JSONField(
+        default=dict, blank=True, help_text="Precision to the quantization a job makes for it, fp8 or nvfp4."
+    )
+    weights_secret = models.BinaryField(null=True, editable=False)
 
     class Meta:
         ordering = ["title"]
 
     def __str__(self) -> str:
         return self.title
+
+
+class ModelSecret(TenantOwned):
+    """A tenant's own credentials for fetching the weights of a model, sealed; they go before the platform's."""
+
+    model = models.ForeignKey(CatalogModel, on_delete=models.CASCADE, related_name="secrets")
+    sealed = models.BinaryField(editable=False)
+
+    class Meta(TenantOwned.Meta):
+        constraints = [models.UniqueConstraint(fields=["tenant", "model"], name="one_secret_per_model")]

@@ -17,6 +17,7 @@ class Condition(TenantOwned):
         ENGINE_READY = "EngineReady"
         ROUTED = "Routed"
         REACHABLE = "Reachable"
+        IN_SYNC = "InSync"
 
     class Status(models.TextChoices):
         TRUE = "true"

@@ -11,6 +11,7 @@ from django.db.models import Q
 from django.db.models.functions import Lower
 
 from clusters.models.catalog import CatalogModel
+from clusters.models.clusters import Cluster
 from clusters.models.slo import SloClass
 from tenants.managers import TenantManager, TenantQuerySet
 from tenants.models import Project, TenantOwned, User
@@ -79,6 +80,14 @@ class Endpoint(TenantOwned):
         help_text="Empty: as many as the expected load needs.",
     )  # fmt: skip
 
+    cluster = models.ForeignKey(
+        Cluster, on_delete=models.SET_NULL, null=True, blank=True, related_name="+",
+        help_text="Where operators moved it. Empty: Berth chooses.",
+    )  # fmt: skip
+    restoring = models.PositiveIntegerField(
+        null=True, blank=True, help_text="Number of the revision to run again, once there is room."
+    )
+
     wanted = models.CharField(max_length=16, choices=Wanted, default=Wanted.RUNNING)
     generation = models.PositiveIntegerField(default=1)
     observed_generation = models.PositiveIntegerField(default=0)
@@ -87,6 +96,7 @@ class Endpoint(TenantOwned):
     state_since = models.DateTimeField(auto_now_add=True)
 
     due_at = models.DateTimeField(null=True, blank=True)
+    wakes = models.PositiveIntegerField(default=0, help_text="Counts those who wanted a look.")
     attempts = models.PositiveIntegerField(default=0, help_text="Failed passes in a row.")
     ready_at = models.DateTimeField(null=True, blank=True, help_text="First time ready.")
     deleted_at = models.DateTimeField(null=True, blank=True)

@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
+from django.core.validators import MinValueValidator
 from django.db import models
 
-from clusters.models.clusters import Region
+from clusters.models.clusters import Cluster, Region
 from tenants.models import Identified
 from tenants.models.tenants import slug_rule
 
 
 class Gateway(Identified):
-    """One gateway process: its region, how clients reach it, and the digest of its token."""
+    """One gateway: its region, how clients reach it, and the digest of its token.
+
+    With a ``cluster`` Berth runs it there, ``replicas`` pods of it; without, somebody else runs its process.
+    """
+
+    class State(models.TextChoices):
+        ELSEWHERE = "elsewhere", "Run elsewhere"
+        DEPLOYING = "deploying", "Deploying"
+        RUNNING = "running", "Running"
+        FAILED = "failed", "Failed"
+        UNREACHABLE = "unreachable", "Unreachable"
+        REMOVING = "removing", "Removing"
 
     name = models.SlugField(max_length=40, unique=True, validators=[slug_rule])
     region = models.ForeignKey(Region, on_delete=models.PROTECT, related_name="gateways")
@@ -21,6 +33,16 @@ class Gateway(Identified):
     confirmed_at = models.DateTimeField(
         null=True, blank=True, help_text="When it last held what was then the newest snapshot."
     )
+    cluster = models.ForeignKey(
+        Cluster, on_delete=models.PROTECT, null=True, blank=True, related_name="gateways"
+    )
+    replicas = models.PositiveSmallIntegerField(default=2, validators=[MinValueValidator(1)])
+    storage_gib = models.PositiveSmallIntegerField(default=10, validators=[MinValueValidator(1)])
+    token = models.BinaryField(null=True, editable=False, help_text="Sealed; only where Berth runs it.")
+    state = models.CharField(max_length=16, choices=State, default=State.ELSEWHERE)
+    state_reason = models.CharField(max_length=300, blank=True)
+    ready_replicas = models.PositiveSmallIntegerField(default=0)
+    due_at = models.DateTimeField(null=True, blank=True)
 
     class Meta:
         ordering = ["name"]

@@ -14,6 +14,9 @@ from tenants.models import TenantOwned
 class Revision(TenantOwned):
     """The plan's answer, as it is to be run. Only ``replicas`` moves, by scaling, and ``cleaned_at``.
 
+    ``spec`` is the whole of it as the cluster gets it, see ``clusters.specs.DeploymentSpec``. The newest that is not
+    retired is the current one; older ones that are not retired serve until it does.
+
     ``applied_at`` is written before anything is made on the cluster, so that a crash in between leaves a
     record to clean up by; ``cleaned_at`` once the cluster shows nothing of it any more.
     """
@@ -36,6 +39,10 @@ class Revision(TenantOwned):
     context_tokens = models.PositiveIntegerField()
     max_batch_size = models.PositiveIntegerField()
     plan = models.JSONField(help_text="The whole plan with reasons, as it was shown.")
+    spec = models.JSONField(default=dict)
+    restored_from = models.PositiveIntegerField(
+        null=True, blank=True, help_text="Number of the revision copied."
+    )
     applied_at = models.DateTimeField(null=True, blank=True)
     retired_at = models.DateTimeField(null=True, blank=True, help_text="Since when it is no longer wanted.")
     cleaned_at = models.DateTimeField(null=True, blank=True)
@@ -53,3 +60,13 @@ class Revision(TenantOwned):
     @property
     def gpus_per_replica(self) -> int:
         return self.tensor_parallel * self.pipeline_parallel
+
+
+class RenderedConfiguration(TenantOwned):
+    """What a cluster was told for a revision: name of each document and its text, as first applied."""
+
+    revision = models.OneToOneField(Revision, on_delete=models.PROTECT, related_name="rendered")
+    documents = models.JSONField()
+
+    class Meta(TenantOwned.Meta):
+        pass

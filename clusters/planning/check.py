@@ -77,6 +77,14 @@ def _choice_faults(
         yield f"{model.name} may not run in {pool.zones}"
     if chosen.runtime not in pool.runtimes or chosen.runtime not in model.runtimes:
         yield f"runtime {chosen.runtime} is not offered"
+    if chosen.runtime in pool.unpinned and pool.driver == "kubernetes":
+        yield f"runtime {chosen.runtime} has no pinned image"
+    yield from _driver_faults(pool, chosen)
+    place = order.residency.partition(":")[2]
+    if not model.weights_local and order.residency != "global" and place not in model.weights_zones:
+        yield f"the weights come from {model.weights_zones}, the order says {order.residency}"
+    if pool.gpu.slice_of and chosen.tp * chosen.pp > 1:
+        yield f"{chosen.tp * chosen.pp} parts of GPUs are joined"
     if chosen.precision not in model.precisions or order.quantization not in (None, chosen.precision):
         yield f"precision {chosen.precision} was not asked for"
     native = {Precision.FP8: pool.gpu.fp8_tflops, Precision.NVFP4: pool.gpu.fp4_tflops}
@@ -84,6 +92,16 @@ def _choice_faults(
         yield f"{pool.gpu.name} cannot compute in {chosen.precision}"
     yield from _size_faults(order, pool, chosen)
     yield from _room_faults(pools, chosen, quota)
+
+
+def _driver_faults(pool: Pool, chosen: Configuration) -> Iterable[str]:
+    needed = pool.min_drivers.get(chosen.runtime)
+    if not pool.driver_version or not needed:
+        return
+    pairs = zip(pool.driver_version.split("."), needed.split("."), strict=False)
+    different = next(((int(has), int(needs)) for has, needs in pairs if int(has) != int(needs)), (0, 0))
+    if different[0] < different[1]:
+        yield f"driver {pool.driver_version} is older than {needed}"
 
 
 def _size_faults(order: Order, pool: Pool, chosen: Configuration) -> Iterable[str]:

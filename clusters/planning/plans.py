@@ -33,7 +33,10 @@ class Reason(enum.StrEnum):
     RESIDENCY = "residency"
     CERTIFICATION = "certification"
     MODEL_ZONE = "model_zone"
+    WEIGHTS_LOCATION = "weights_location"
     RUNTIME = "runtime"
+    IMAGE = "image"  # the runtime's image is not pinned by digest
+    DRIVER = "driver"  # the nodes' NVIDIA driver is older than the runtime's image needs
     PRECISION = "precision_unsupported_by_gpu"
     NODE_SIZE = "node_size"  # more GPUs per replica than a node has
     MEMORY = "memory"

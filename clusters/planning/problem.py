@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+from collections.abc import Mapping
 from decimal import Decimal
 
 
@@ -41,7 +42,9 @@ class ModelSpec:
     """A catalog model in numbers. ``zones`` are where its licence lets it run, None anywhere.
 
     ``runtimes`` and ``precisions`` are in order of preference. ``parameters_active`` is what one
-    token passes through; for a dense model it equals ``parameters_total``.
+    token passes through; for a dense model it equals ``parameters_total``. Weights that are ``weights_local``
+    lie in the cluster that serves them; others are fetched from a place in ``weights_zones`` (zones and
+    regions), which is empty when nobody knows where that is.
     """
 
     name: str
@@ -58,6 +61,8 @@ class ModelSpec:
     runtimes: tuple[str, ...]
     zones: frozenset[str] | None = None
     licence: str = ""
+    weights_zones: frozenset[str] = frozenset()
+    weights_local: bool = True
 
     def __post_init__(self) -> None:
         sizes = (
@@ -80,7 +85,8 @@ class GpuSpec:
     """One GPU type. ``reserved_gib`` is what context, runtime and communication buffers take of it.
 
     A precision a GPU cannot compute in has 0 TFLOPS. ``intra_node_gbs`` and ``inter_node_gbs``
-    are one GPU's bandwidth in one direction to its peers in the node and beyond.
+    are one GPU's bandwidth in one direction to its peers in the node and beyond. ``slice_of`` names the whole
+    GPU that this is a part of; parts have no way to each other and serve no model together.
     """
 
     name: str
@@ -95,6 +101,7 @@ class GpuSpec:
     gpus_per_node: int
     reserved_gib: float
     power_w: int = 0
+    slice_of: str = ""
 
     def tflops(self, precision: Precision) -> float:
         """Dense TFLOPS at which weights of ``precision`` are multiplied; 0 where the GPU cannot."""
@@ -109,7 +116,11 @@ class GpuSpec:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Pool:
-    """GPUs of one type in one cluster. ``free`` counts the free GPUs of each node."""
+    """GPUs of one type in one cluster. ``free`` counts the free GPUs of each node.
+
+    ``driver_version`` is the NVIDIA driver of its nodes, empty when unknown; ``min_drivers`` is the oldest one
+    that each runtime's image runs with, ``unpinned`` the runtimes whose image nobody has pinned by digest.
+    """
 
     id: str
     cluster: str
@@ -124,6 +135,9 @@ class Pool:
     driver: str = "kubernetes"
     state: PoolState = PoolState.ACTIVE
     declared: bool = False  # its GPUs are stated, not physical
+    driver_version: str = ""
+    min_drivers: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    unpinned: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
         if self.gpus_per_node < 1:

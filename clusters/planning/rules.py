@@ -1,4 +1,4 @@
-"""What bars a pool or a shape from an order whatever is free there: law, licence, runtime, silicon.
+"""What bars a pool or a shape from an order whatever is free there: law, licence, runtime, driver, silicon.
 
 Each rule gives the reason and a sentence, or None where nothing is barred.
 """
@@ -11,6 +11,7 @@ from typing import Final
 from clusters.planning.plans import Reason
 from clusters.planning.problem import Order, Pool, Precision
 from clusters.planning.residency import residency_allows
+from clusters.planning.versions import is_older
 
 #: Runtimes whose models cannot be split over GPUs.
 SINGLE_GPU_RUNTIMES: Final = frozenset({"triton-python"})
@@ -35,10 +36,45 @@ def pool_fault(order: Order, pool: Pool) -> tuple[Reason, str] | None:
             f"the licence of {model.name} allows zones {_listed(model.zones)}; cluster "
             f"{pool.cluster} belongs to zones: {_listed(pool.zones)}"
         )
-    if runtime_for(order, pool) is None:
+    if fault := _weights_fault(order):
+        return fault
+    runtime = runtime_for(order, pool)
+    if runtime is None:
         return Reason.RUNTIME, (
             f"{model.name} runs on {', '.join(model.runtimes) or 'no runtime'}; cluster {pool.cluster} "
             f"offers {_listed(pool.runtimes)}"
+        )
+    return _image_fault(runtime, pool)
+
+
+def _weights_fault(order: Order) -> tuple[Reason, str] | None:
+    model = order.model
+    if model.weights_local or order.residency == "global":
+        return None
+    if not model.weights_zones:
+        return Reason.WEIGHTS_LOCATION, (
+            f"nobody said where the weights of {model.name} are fetched from, so residency {order.residency} "
+            "cannot be shown; an operator can name the place in the catalog"
+        )
+    if any(residency_allows(order.residency, place, {place}) for place in model.weights_zones):
+        return None
+    return Reason.WEIGHTS_LOCATION, (
+        f"the weights of {model.name} are fetched from {_listed(model.weights_zones)}, which does not satisfy "
+        f"residency {order.residency}; an operator can give a copy that stands there"
+    )
+
+
+def _image_fault(runtime: str, pool: Pool) -> tuple[Reason, str] | None:
+    if pool.driver == "kubernetes" and runtime in pool.unpinned:
+        return Reason.IMAGE, (
+            f"the image of runtime {runtime} has no digest, and nothing is started from a tag alone; an "
+            "operator can look the digest up and set it"
+        )
+    needed = pool.min_drivers.get(runtime, "")
+    if pool.driver_version and needed and is_older(pool.driver_version, needed):
+        return Reason.DRIVER, (
+            f"the nodes of {pool.id} run NVIDIA driver {pool.driver_version}; the image of runtime {runtime} "
+            f"needs {needed} or newer: upgrade the driver there, or choose an older image"
         )
     return None
 
@@ -51,6 +87,10 @@ def shape_fault(
         return Reason.RUNTIME, f"runtime {runtime} cannot split a model over {tp} GPUs"
     if order.model.heads % tp:
         return Reason.RUNTIME, f"{order.model.name} has {order.model.heads} attention heads: no split by {tp}"
+    if tp * pp > 1 and pool.gpu.slice_of:
+        return Reason.NODE_SIZE, (
+            f"{pool.gpu.name} is a part of a GPU, and parts serve no model together: no replica of {tp * pp}"
+        )
     if pool.gpu.tflops(precision) <= 0:
         return Reason.PRECISION, (f"{pool.gpu.name} in cluster {pool.cluster} cannot compute in {precision}")
     if tp * pp > pool.gpus_per_node:
@@ -62,8 +102,10 @@ def shape_fault(
 
 
 def runtime_for(order: Order, pool: Pool) -> str | None:
-    """The model's most preferred runtime that the pool offers."""
-    return next((runtime for runtime in order.model.runtimes if runtime in pool.runtimes), None)
+    """The model's most preferred runtime that the pool offers and can start, else one that it offers only."""
+    offered = [runtime for runtime in order.model.runtimes if runtime in pool.runtimes]
+    startable = (runtime for runtime in offered if _image_fault(runtime, pool) is None)
+    return next(startable, offered[0] if offered else None)
 
 
 def _listed(names: Collection[str]) -> str:

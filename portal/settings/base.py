@@ -130,6 +130,8 @@ STORAGES = {
 # The gateways that this portal's playground may call from the browser.
 GATEWAY_PUBLIC_URL = env.text("GATEWAY_PUBLIC_URL", "")
 PORTAL_PUBLIC_URL = env.text("PORTAL_PUBLIC_URL", "")
+# Where gateways in clusters reach us, if not at the portal's public address.
+CONTROL_PLANE_URL = env.text("BERTH_CONTROL_PLANE_URL", "")
 
 CONTENT_SECURITY_POLICY = {
     "DIRECTIVES": {
@@ -202,7 +204,18 @@ CELERY_BEAT_SCHEDULE = {
         # What waited while the workers were away is one look's work, not hundreds.
         "options": {"expires": 2},
     },
+    "gateways-sweep": {
+        "task": "clusters.endpoints.tasks.sweep_gateways",
+        "schedule": 1.0,
+        "options": {"expires": 2},
+    },
+    "gateways-look": {
+        "task": "clusters.endpoints.tasks.look_at_gateways",
+        "schedule": 30.0,
+        "options": {"expires": 30},
+    },
     "endpoints-leaks": {"task": "clusters.endpoints.tasks.sweep_leaks", "schedule": 60.0},
+    "endpoints-resync": {"task": "clusters.endpoints.tasks.sweep_resync", "schedule": 600.0},
     "metering-partitions": {"task": "billing.metering.tasks.keep_partitions", "schedule": 3600.0},
     "metering-rollups": {
         "task": "billing.metering.tasks.roll_up",

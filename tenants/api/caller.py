@@ -24,3 +24,12 @@ class Caller:
 
     def may(self, action: roles.Action) -> bool:
         return roles.allows(self.role, action)
+
+
+@dataclasses.dataclass(frozen=True)
+class Operator:
+    """An operator, who acts for the platform and for no tenant."""
+
+    principal: str
+    actor: str
+    user: User

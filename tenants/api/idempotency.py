@@ -13,8 +13,9 @@ from rest_framework.renderers import JSONRenderer
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from tenants.api.caller import Operator
 from tenants.errors import BerthError, Invalid
-from tenants.models import IdempotencyRecord
+from tenants.models import IdempotencyRecord, OperatorIdempotencyRecord
 from tenants.sealing import seal, unseal
 
 HEADER = "Idempotency-Key"
@@ -44,8 +45,10 @@ def idempotent(handler: Callable[..., Response]) -> Callable[..., Response | Htt
             return handler(view, request, *args, **kwargs)
         if len(key) > LONGEST_KEY or not key.isprintable():
             raise Invalid(f"An {HEADER} is printable text of at most {LONGEST_KEY} characters.")
+        by_operator = isinstance(request.auth, Operator)
+        records = (OperatorIdempotencyRecord if by_operator else IdempotencyRecord).objects
         identity = {
-            "tenant_id": request.auth.tenant_id,
+            **({} if by_operator else {"tenant_id": request.auth.tenant_id}),
             "principal": request.auth.principal,
             "method": request.method,
             "path": request.path[:200],
@@ -54,9 +57,9 @@ def idempotent(handler: Callable[..., Response]) -> Callable[..., Response | Htt
         fingerprint = _fingerprint(request.data)
         try:
             with transaction.atomic():
-                record = IdempotencyRecord.objects.create(**identity, fingerprint=fingerprint)
+                record = records.create(**identity, fingerprint=fingerprint)
         except IntegrityError:
-            return _replay(IdempotencyRecord.objects.get(**identity), fingerprint)
+            return _replay(records.get(**identity), fingerprint)
         response = handler(view, request, *args, **kwargs)
         record.status = response.status_code
         record.body = seal(JSONRenderer().render(response.data), bound_to=_bound_to(record))
@@ -72,11 +75,13 @@ def _fingerprint(data: object) -> str:
     return hashlib.sha256(canonical.encode()).hexdigest()
 
 
-def _bound_to(record: IdempotencyRecord) -> str:
+def _bound_to(record: IdempotencyRecord | OperatorIdempotencyRecord) -> str:
+    if isinstance(record, OperatorIdempotencyRecord):
+        return f"tenants_operatoridempotencyrecord/{record.id}/body"
     return f"{record.tenant_id}/tenants_idempotencyrecord/{record.id}/body"
 
 
-def _replay(record: IdempotencyRecord, fingerprint: str) -> HttpResponse:
+def _replay(record: IdempotencyRecord | OperatorIdempotencyRecord, fingerprint: str) -> HttpResponse:
     if record.fingerprint != fingerprint:
         raise KeyReused(f"This {HEADER} came with another body before; use a new one for a new request.")
     body = unseal(bytes(record.body), bound_to=_bound_to(record))

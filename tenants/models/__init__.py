@@ -1,5 +1,5 @@
 from tenants.models.base import Identified, TenantOwned, new_id
-from tenants.models.idempotency import IdempotencyRecord
+from tenants.models.idempotency import IdempotencyRecord, OperatorIdempotencyRecord
 from tenants.models.keys import ApiKey, KeyScope
 from tenants.models.people import Membership, PlatformRole, Role, User
 from tenants.models.quotas import Quota
@@ -11,6 +11,7 @@ __all__ = [
     "Identified",
     "KeyScope",
     "Membership",
+    "OperatorIdempotencyRecord",
     "PlatformRole",
     "Project",
     "Quota",

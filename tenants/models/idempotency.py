@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from django.db import models
 
-from tenants.models.base import TenantOwned
+from tenants.models.base import Identified, TenantOwned
 
 
-class IdempotencyRecord(TenantOwned):
+class KeptAnswer(models.Model):
     """The first answer to an Idempotency-Key, per principal, method and path."""
 
     principal = models.CharField(max_length=64)
@@ -19,6 +19,13 @@ class IdempotencyRecord(TenantOwned):
     body = models.BinaryField(null=True)
     headers = models.JSONField(default=dict)
 
+    class Meta:
+        abstract = True
+
+
+class IdempotencyRecord(KeptAnswer, TenantOwned):
+    """An answer to a tenant's caller."""
+
     class Meta(TenantOwned.Meta):
         constraints = [
             models.UniqueConstraint(
@@ -26,3 +33,15 @@ class IdempotencyRecord(TenantOwned):
             ),
         ]
         indexes = [models.Index(fields=["created_at"], name="idempotency_expiry")]
+
+
+class OperatorIdempotencyRecord(KeptAnswer, Identified):
+    """An answer to an operator, who acts for no tenant."""
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                fields=["principal", "method", "path", "key"], name="operator_idempotency_key_once"
+            ),
+        ]
+        indexes = [models.Index(fields=["created_at"], name="operator_idempotency_expiry")]

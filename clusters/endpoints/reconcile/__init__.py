@@ -9,6 +9,7 @@ from __future__ import annotations
 import uuid
 
 from clusters.endpoints.reconcile.conclude import conclude
+from clusters.endpoints.reconcile.hand_over import hand_over
 from clusters.endpoints.reconcile.observe import observe
 from clusters.endpoints.reconcile.place import place
 from clusters.endpoints.reconcile.provision import provision
@@ -17,7 +18,7 @@ from clusters.endpoints.reconcile.route import route
 from clusters.endpoints.reconcile.work import Work, load
 from tenants.locks import claimed
 
-STEPS = (retire, place, provision, observe, route, conclude)
+STEPS = (retire, place, provision, observe, route, hand_over, conclude)
 
 
 def reconcile_endpoint(endpoint_id: uuid.UUID | str) -> float | None:

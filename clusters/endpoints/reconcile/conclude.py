@@ -41,19 +41,13 @@ def conclude(work: Work) -> None:
             work.soon(QUICK_S if recent else PATIENT_S)
         elif state == EndpointState.DEGRADED:
             work.soon(PATIENT_S)
+        this_wish = Endpoint.objects.filter(id=endpoint.id, generation=endpoint.generation)
+        if changes and this_wish.update(**changes) and "state" in changes:
+            record(endpoint, "state", f"{EndpointState(state).label}: {reason}")
         due_at = None if work.look_again is None else now + dt.timedelta(seconds=work.look_again)
-        if due_at != endpoint.due_at:
-            changes["due_at"] = due_at
-        if changes:
-            # Whoever woke it during the pass has moved its due time: then look again at once.
-            as_loaded = Endpoint.objects.filter(
-                id=endpoint.id, generation=endpoint.generation, due_at=endpoint.due_at
-            )
-            written = as_loaded.update(**changes)
-            if written and "state" in changes:
-                record(endpoint, "state", f"{EndpointState(state).label}: {reason}")
-            if not written:
-                work.look_again = 0
+        # Whoever woke it during the pass has moved its due time: then look again at once.
+        if due_at != endpoint.due_at and not this_wish.filter(due_at=endpoint.due_at).update(due_at=due_at):
+            work.look_again = 0
 
 
 def _state(work: Work) -> tuple[str, str]:
@@ -75,6 +69,9 @@ def _state(work: Work) -> tuple[str, str]:
         replicas=work.current.replicas if work.current else 0,
         served=_served(work.current),
         holds=bool(work.leftovers) or work.current is not None,
+        before=Replica.objects.filter(
+            revision__in=work.predecessors, gone_at=None, phase=Replica.Phase.READY
+        ).count(),
     )
 
 

@@ -20,15 +20,32 @@ def place(work: Work) -> None:
         return
     with scope.tenant(work.endpoint.tenant_id):
         tenant = Tenant.objects.select_for_update(no_key=True).get(id=work.endpoint.tenant_id)
-        endpoint = Endpoint.objects.select_for_update(of=("self",)).get(id=work.endpoint.id)
+        endpoint = (
+            Endpoint.objects.select_related("tenant", "project", "model", "slo_class", "cluster")
+            .select_for_update(of=("self",))
+            .get(id=work.endpoint.id)
+        )
         changed = endpoint.generation != work.endpoint.generation or endpoint.wanted != Wanted.RUNNING
         if changed or placement.current_revision(endpoint) is not None:
             work.soon(0)  # somebody changed it meanwhile: begin again
             return
-        market = Market.read(tenant=tenant, besides=work.endpoint, lock=True)
-        plan = market.plan(OrderTerms.of(work.endpoint))
-        revision = placement.settle(work.endpoint, plan, market.capacities)
+        revision = _again(endpoint) if endpoint.restoring else _anew(endpoint, tenant)
         if revision is None:
             work.soon(TRY_AGAIN_S)
             return
         work.current = Revision.objects.select_related("cluster__region", "pool").get(id=revision.id)
+
+
+def _anew(endpoint: Endpoint, tenant: Tenant) -> Revision | None:
+    market = Market.read(tenant=tenant, besides=endpoint, lock=True)
+    plan = market.plan(OrderTerms.of(endpoint))
+    return placement.settle(endpoint, plan, market.capacities)
+
+
+def _again(endpoint: Endpoint) -> Revision | None:
+    earlier = Revision.objects.select_related("pool").get(endpoint=endpoint, number=endpoint.restoring)
+    revision = placement.settle_again(endpoint, earlier)
+    if revision is not None:
+        endpoint.restoring = None
+        endpoint.save(update_fields=["restoring"])
+    return revision

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from django.utils import timezone
 
 from clusters.drivers.base import GiveUp, TryLater
+from clusters.endpoints.blueprint import gpu_quota, spec_of
 from clusters.endpoints.conditions import set_condition
 from clusters.endpoints.history import record
-from clusters.endpoints.reconcile.work import Work, spec_of
-from clusters.inventory.drivers import driver_of
-from clusters.models import Condition, Revision
+from clusters.endpoints.reconcile.work import Work
+from clusters.models import Condition, RenderedConfiguration, Revision
 from tenants import scope
 
 
@@ -21,10 +23,15 @@ def provision(work: Work) -> None:
     first = revision.applied_at is None
     if first and not _mark(work, revision):
         return
+    with scope.tenant(work.endpoint.tenant_id):
+        spec = spec_of(work.endpoint, revision, gpu_quota=gpu_quota())
     try:
-        changed = driver_of(revision.cluster).apply(spec_of(work.endpoint, revision))
+        driver = work.driver(revision)
+        if first:
+            _keep_rendered(work, revision, driver.render(spec))
+        changed = driver.apply(spec)
     except TryLater as error:
-        work.unreachable(error)
+        work.unreachable(revision, error)
         return
     except GiveUp as error:
         work.refused = str(error)
@@ -42,6 +49,13 @@ def provision(work: Work) -> None:
                 "applied",
                 f"Revision {revision.number} applied with {revision.replicas} replicas.",
             )
+
+
+def _keep_rendered(work: Work, revision: Revision, documents: Mapping[str, str]) -> None:
+    with scope.tenant(work.endpoint.tenant_id):
+        RenderedConfiguration.objects.get_or_create(
+            revision=revision, defaults={"tenant_id": revision.tenant_id, "documents": dict(documents)}
+        )
 
 
 def _mark(work: Work, revision: Revision) -> bool:

@@ -8,7 +8,6 @@ from billing.allocations import allocation_close
 from clusters.drivers.base import GiveUp, TryLater
 from clusters.endpoints.history import record
 from clusters.endpoints.reconcile.work import Work
-from clusters.inventory.drivers import driver_of
 from clusters.models import Replica, Reservation, Revision
 from tenants import scope
 
@@ -20,9 +19,9 @@ def retire(work: Work) -> None:
     remaining = []
     for revision in work.leftovers:
         try:
-            gone = driver_of(revision.cluster).delete(revision.deployment)
+            gone = work.driver(revision).delete(revision.deployment)
         except TryLater as error:
-            work.unreachable(error)
+            work.unreachable(revision, error)
             gone = False
         except GiveUp as error:
             work.refused = str(error)
@@ -31,7 +30,7 @@ def retire(work: Work) -> None:
             _clean(work, revision)
         else:
             remaining.append(revision)
-            if work.away is None:
+            if work.behind is None:
                 work.soon(LOOK_AGAIN_S)
     work.leftovers = remaining
 

@@ -5,23 +5,29 @@ from __future__ import annotations
 import dataclasses
 import uuid
 
-from clusters.drivers.base import DeploymentSpec, TryLater
-from clusters.models import Endpoint, Revision, Wanted
+from clusters.drivers.base import Away, Driver, TryLater
+from clusters.inventory.drivers import driver_of
+from clusters.models import Cluster, Endpoint, Revision, Wanted
 from tenants import scope
+
+AWAY_S = 10.0
 
 
 @dataclasses.dataclass
 class Work:
     """One pass over one endpoint: the rows as loaded, and what the steps found out.
 
-    ``current`` is the revision that is wanted, ``leftovers`` those that are not but may still be on a cluster.
-    ``away`` is set when a cluster could not be reached. ``look_again`` is in seconds.
+    ``current`` is the revision that is wanted, ``predecessors`` serve until it does, ``leftovers`` are wanted no
+    more but may still be on a cluster. ``away`` is set when the cluster of one that is wanted could not be
+    reached, ``behind`` for a leftover's. ``look_again`` is in seconds.
     """
 
     endpoint: Endpoint
     current: Revision | None
+    predecessors: list[Revision]
     leftovers: list[Revision]
     away: TryLater | None = None
+    behind: TryLater | None = None
     refused: str = ""
     look_again: float | None = None
 
@@ -33,10 +39,33 @@ class Work:
         """Look again within ``seconds``."""
         self.look_again = seconds if self.look_again is None else min(self.look_again, seconds)
 
-    def unreachable(self, error: TryLater) -> None:
-        """Remember that a cluster is away."""
-        self.away = error
+    def driver(self, revision: Revision) -> Driver:
+        """Give the driver of a revision's cluster.
+
+        A cluster that is known to be away is not dialled: its watcher does that, and wakes who waits.
+
+        Raises:
+            TryLater: the cluster is away.
+        """
+        cluster = revision.cluster
+        if cluster.state == Cluster.State.UNREACHABLE:
+            raise TryLater(
+                f"Cluster {cluster.name} does not answer: {cluster.state_reason}".rstrip(": "), delay=AWAY_S
+            )
+        return driver_of(cluster)
+
+    def unreachable(self, revision: Revision, error: TryLater) -> None:
+        """Remember that a revision's cluster is away; where it does not answer at all, for everybody."""
+        if revision in self.leftovers:
+            self.behind = error
+        else:
+            self.away = error
         self.soon(error.delay)
+        if isinstance(error, Away):
+            Cluster.objects.filter(id=revision.cluster_id, state=Cluster.State.ACTIVE).update(
+                state=Cluster.State.UNREACHABLE, state_reason=str(error)[:300]
+            )
+            revision.cluster.state = Cluster.State.UNREACHABLE
 
 
 def load(endpoint_id: uuid.UUID | str) -> Work | None:
@@ -44,39 +73,21 @@ def load(endpoint_id: uuid.UUID | str) -> Work | None:
     with scope.platform("find the tenant of an endpoint to reconcile"):
         endpoint = (
             Endpoint.objects.live()
-            .select_related("tenant", "project", "model", "slo_class")
+            .select_related("tenant", "project", "model", "slo_class", "cluster")
             .filter(id=endpoint_id)
             .first()
         )
         if endpoint is None:
             return None
         revisions = list(
-            Revision.objects.select_related("cluster__region", "pool").filter(
-                endpoint=endpoint, cleaned_at=None
-            )
+            Revision.objects.select_related("cluster__region", "pool")
+            .filter(endpoint=endpoint, cleaned_at=None)
+            .order_by("-number")
         )
+    wanted = [revision for revision in revisions if revision.retired_at is None]
     return Work(
         endpoint=endpoint,
-        current=next((revision for revision in revisions if revision.retired_at is None), None),
+        current=wanted[0] if wanted else None,
+        predecessors=wanted[1:],
         leftovers=[revision for revision in revisions if revision.retired_at is not None],
-    )
-
-
-def spec_of(endpoint: Endpoint, revision: Revision) -> DeploymentSpec:
-    """Give what the cluster is to run for a revision."""
-    return DeploymentSpec(
-        name=revision.deployment,
-        labels={
-            "tenant": str(endpoint.tenant_id),
-            "endpoint": str(endpoint.id),
-            "revision": str(revision.id),
-        },
-        runtime=revision.runtime,
-        model=endpoint.model.name,
-        replicas=revision.replicas,
-        gpu_type=revision.gpu_type,
-        gpus_per_replica=revision.gpus_per_replica,
-        context_tokens=revision.context_tokens,
-        max_output_tokens=revision.context_tokens - 1,
-        max_batch_size=revision.max_batch_size,
     )

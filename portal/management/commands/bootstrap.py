@@ -1,4 +1,4 @@
-"""Fill an empty installation with what every one needs: GPU types, SLO classes, the catalog, prices."""
+"""Fill an empty installation with what every one needs: GPU types, classes, engine images, the catalog, prices."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ from django.db import transaction
 
 from billing.models import Price
 from billing.prices import price_set
+from clusters.inventory.images import images_bootstrap
 from clusters.inventory.services import gpu_types_sync
+from clusters.inventory.tuning import tuning_bootstrap
 from clusters.models import CatalogModel, SloClass
 from clusters.triton.language_model import CATALOG
 
@@ -67,6 +69,16 @@ LLAMA3 = (
     "{% if add_generation_prompt %}<|start_header_id|>assistant<|end_header_id|>\n\n{% endif %}"
 )
 
+# The checkpoints are published in bf16. Where an organisation keeps its own copy, and where that stands, is for
+# its operators to say: until then no residency but global can be shown for them.
+SERVED_BY_TENSORRT_LLM = {
+    "runtimes": ["triton-llmapi", "trtllm-serve"],
+    "precisions": ["bf16", "fp8"],
+    "weights_kind": CatalogModel.WeightsKind.HUGGING_FACE,
+    "weights_revision": "main",
+    "weights_quantize": {"fp8": "fp8"},
+}
+
 # Architecture numbers from the models' published configurations.
 MODELS = [
     {
@@ -74,6 +86,8 @@ MODELS = [
         "title": "Llama 3.1 8B Instruct",
         "description": "A dense model for chat and tool use with a long context.",
         "licence": "Llama 3.1 Community License",
+        "weights_uri": "https://huggingface.co/meta-llama/Llama-3.1-8B-Instruct",
+        "weights_size_gib": 15,
         "context_tokens": 131_072,
         "chat_template": LLAMA3,
         "architecture": {
@@ -86,6 +100,8 @@ MODELS = [
         "title": "Llama 3.3 70B Instruct",
         "description": "A large dense model for demanding chat, reasoning and extraction.",
         "licence": "Llama 3.3 Community License",
+        "weights_uri": "https://huggingface.co/meta-llama/Llama-3.3-70B-Instruct",
+        "weights_size_gib": 132,
         "context_tokens": 131_072,
         "chat_template": LLAMA3,
         "architecture": {
@@ -98,6 +114,8 @@ MODELS = [
         "title": "Qwen3 30B A3B",
         "description": "A mixture of experts: 30 billion parameters, 3 billion of them at work per token.",
         "licence": "Apache-2.0",
+        "weights_uri": "https://huggingface.co/Qwen/Qwen3-30B-A3B",
+        "weights_size_gib": 57,
         "context_tokens": 40_960,
         "chat_template": CHATML,
         "architecture": {
@@ -127,11 +145,10 @@ class Command(BaseCommand):
         gpu_types_sync()
         for values in CLASSES:
             SloClass.objects.get_or_create(name=values["name"], defaults=values)
-        for values in [_guide_model(), *MODELS]:
-            CatalogModel.objects.get_or_create(
-                name=values["name"],
-                defaults={"runtimes": ["triton-llmapi"], "precisions": ["bf16", "fp8"], **values},
-            )
+        tuning_bootstrap()
+        images_bootstrap()
+        for values in [_guide_model(), *(SERVED_BY_TENSORRT_LLM | model for model in MODELS)]:
+            CatalogModel.objects.get_or_create(name=values["name"], defaults=values)
         if not Price.objects.exists():
             _write_prices(settings.CURRENCY)
         if options["verbosity"]:

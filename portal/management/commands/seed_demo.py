@@ -8,6 +8,7 @@ from django.core.management.base import BaseCommand
 from django.db import transaction
 
 from clusters.inventory import services as inventory
+from clusters.inventory.gateways import gateway_register
 from clusters.models import Cluster, GpuType, Region
 from portal.demo.accounts import GATEWAY, OPERATOR, PASSWORD, TENANTS
 from tenants import scope, services
@@ -34,7 +35,7 @@ class Command(BaseCommand):
         if not Region.objects.exists():
             _make_estate()
         # The gateway's token comes from the data folder, which may have been made anew.
-        inventory.gateway_register(
+        gateway_register(
             name=GATEWAY,
             region=Region.objects.get(code="eu-de-1"),
             public_url=settings.GATEWAY_PUBLIC_URL,

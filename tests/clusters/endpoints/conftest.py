@@ -25,7 +25,7 @@ def tenant(db):
 def cluster(monkeypatch):
     """One fake cluster behind every driver."""
     fake = FakeCluster()
-    monkeypatch.setattr("clusters.inventory.drivers.driver_for", lambda kind, name, data_dir: fake)
+    monkeypatch.setattr("clusters.inventory.drivers.driver_for", lambda *args, **values: fake)
     return fake
 
 

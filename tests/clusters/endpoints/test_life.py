@@ -12,12 +12,13 @@ from django.utils import timezone
 
 from billing.costs import cost_summary
 from billing.models import Allocation
-from clusters.drivers.base import DeploymentSpec, GiveUp, TryLater
+from clusters.drivers.base import GiveUp, TryLater
 from clusters.endpoints import services
 from clusters.endpoints.reconcile import reconcile_endpoint
 from clusters.endpoints.watch import remove_leaks, watch_cluster
 from clusters.errors import Impossible
 from clusters.models import Cluster, Endpoint, Replica, Reservation, Revision
+from clusters.specs import DeploymentSpec
 from tenants import scope
 from tenants.errors import Conflict, Invalid, OverQuota
 from tests.clusters.endpoints.conftest import fresh

@@ -1,0 +1,115 @@
+"""From a plan's answer to the spec that a revision freezes, and from there to what its cluster is told."""
+
+from __future__ import annotations
+
+import dataclasses
+import uuid
+
+from clusters.inventory.catalog import weights_of, weights_secrets
+from clusters.inventory.images import image_of
+from clusters.inventory.tuning import tuning_of
+from clusters.models import Cluster, Endpoint, NodePool, Revision
+from clusters.planning.plans import Configuration
+from clusters.planning.problem import Precision
+from clusters.specs import DeploymentSpec, Owner, Placement, Scaling, Tuning, WeightsKind
+from tenants.services import quota_limits
+
+#: A move or a restore runs beside what it replaces, for as long as that takes.
+ROOM_FOR_CHANGE = 2
+CACHED_IN_FP8 = {Precision.FP8, Precision.NVFP4}
+NEEDS_NO_SECRET = {WeightsKind.BUILT_IN, WeightsKind.PVC}
+
+
+def spec_for(
+    *, endpoint: Endpoint, chosen: Configuration, pool: NodePool, name: str, revision_id: uuid.UUID
+) -> DeploymentSpec:
+    """Write down how ``chosen`` is to be run in ``pool`` under ``name``, with today's images and settings."""
+    tuning = tuning_of(endpoint.slo_class)
+    context = endpoint.context_tokens or endpoint.model.context_tokens
+    return DeploymentSpec(
+        name=name,
+        labels=_labels(endpoint, revision_id),
+        runtime=chosen.runtime,
+        model=endpoint.model.name,
+        replicas=chosen.replicas,
+        gpu_type=chosen.gpu,
+        gpus_per_replica=chosen.gpus_per_replica,
+        context_tokens=context,
+        max_output_tokens=context - 1,
+        max_batch_size=min(chosen.max_batch_size, tuning.max_batch_size or chosen.max_batch_size),
+        owner=Owner(
+            tenant=endpoint.tenant.slug,
+            project=endpoint.project.slug,
+            project_id=str(endpoint.project_id),
+        ),
+        slo_class=endpoint.slo_class.name,
+        precision=chosen.precision,
+        tensor_parallel=chosen.tp,
+        pipeline_parallel=chosen.pp,
+        tuning=_with_planned_cache(tuning, chosen.precision),
+        weights=weights_of(endpoint.model, precision=chosen.precision),
+        image=image_of(chosen.runtime),
+        placement=Placement(
+            resource=pool.resource,
+            gpus_per_node=pool.gpus_per_node,
+            node_selector=pool.selector,
+            tolerate=tuple(pool.cluster.tolerate),
+        ),
+    )
+
+
+def spec_again(
+    *, endpoint: Endpoint, earlier: Revision, name: str, revision_id: uuid.UUID, replicas: int
+) -> DeploymentSpec:
+    """Write down an earlier revision's spec anew under ``name``, its images and settings as they were then."""
+    return dataclasses.replace(
+        DeploymentSpec.from_document(earlier.spec),
+        name=name,
+        labels=_labels(endpoint, revision_id),
+        replicas=replicas,
+    )
+
+
+def spec_of(endpoint: Endpoint, revision: Revision, *, gpu_quota: int | None) -> DeploymentSpec:
+    """Give what the cluster is to run for a revision now; ``gpu_quota`` is :func:`gpu_quota` of its tenant."""
+    spec = dataclasses.replace(
+        DeploymentSpec.from_document(revision.spec),
+        replicas=revision.replicas,
+        scaling=_scaling(revision),
+        gpu_quota=gpu_quota,
+    )
+    if spec.weights.kind in NEEDS_NO_SECRET:
+        return spec
+    return dataclasses.replace(spec, secrets=weights_secrets(endpoint.model, endpoint.tenant_id))
+
+
+def _with_planned_cache(tuning: Tuning, precision: str) -> Tuning:
+    # The planner counts one byte for a cached number where weights are that small.
+    if precision in CACHED_IN_FP8 and tuning.kv_cache_dtype == "auto":
+        return dataclasses.replace(tuning, kv_cache_dtype="fp8")
+    return tuning
+
+
+def gpu_quota() -> int | None:
+    """Give how many GPUs a namespace of the open tenant may hold at most, None for no bound."""
+    limit = quota_limits().get("gpus")
+    return None if limit is None else ROOM_FOR_CHANGE * limit
+
+
+def _scaling(revision: Revision) -> Scaling | None:
+    """Give the room that the cluster's own autoscaler has, None where Berth decides how many replicas run."""
+    if revision.cluster.autoscaler == Cluster.Autoscaler.NONE:
+        return None
+    most = revision.plan["configuration"]["replicas_ceiling"]
+    if most <= revision.replicas:
+        return None
+    return Scaling(least=revision.replicas, most=most, in_flight_per_replica=revision.max_batch_size)
+
+
+def _labels(endpoint: Endpoint, revision_id: uuid.UUID) -> dict[str, str]:
+    return {
+        "tenant": str(endpoint.tenant_id),
+        "project": str(endpoint.project_id),
+        "endpoint": str(endpoint.id),
+        "revision": str(revision_id),
+    }

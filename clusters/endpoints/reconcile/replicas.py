@@ -1,0 +1,137 @@
+"""Rows of what was observed: replicas, the GPU time they take, the GPUs that stay reserved."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime as dt
+from collections.abc import Sequence
+
+from django.utils import timezone
+
+from billing.allocations import allocation_close, allocation_open
+from clusters.models import Endpoint, Node, Replica, Reservation, Revision
+from clusters.specs import ReplicaStatus
+
+
+@dataclasses.dataclass(frozen=True)
+class Seen:
+    """What of a replica is kept in its row."""
+
+    phase: str
+    url: str
+    engine_model: str
+    message: str
+    trouble: str
+    node: str
+    restarts: int
+    started_at: object
+    ready_at: object
+
+    @classmethod
+    def of(cls, status: ReplicaStatus) -> Seen:
+        return cls(
+            phase=status.phase.value,
+            url=status.url or "",
+            engine_model=status.engine_model,
+            message=status.message[:500],
+            trouble=status.trouble.value,
+            node=status.node,
+            restarts=status.restarts,
+            started_at=status.started_at,
+            ready_at=status.ready_at,
+        )
+
+
+FIELDS = [field.name for field in dataclasses.fields(Seen)]
+
+
+def keep_replicas(endpoint: Endpoint, revision: Revision, replicas: Sequence[ReplicaStatus]) -> None:
+    """Write what changed of a revision's replicas and of the GPU time they take; nothing where nothing did."""
+    now = timezone.now()
+    rows = {row.replica_id: row for row in Replica.objects.filter(revision=revision, gone_at=None)}
+    new = [status for status in replicas if status.replica_id not in rows]
+    for status in replicas:
+        seen = Seen.of(status)
+        row = rows.pop(status.replica_id, None)
+        if row is None:
+            Replica.objects.create(
+                tenant_id=endpoint.tenant_id,
+                endpoint=endpoint,
+                revision=revision,
+                replica_id=status.replica_id,
+                index=status.index,
+                **dataclasses.asdict(seen),
+            )
+        elif Seen(*(getattr(row, name) for name in FIELDS)) != seen:
+            for name, value in dataclasses.asdict(seen).items():
+                setattr(row, name, value)
+            row.save(update_fields=FIELDS)
+        else:
+            continue
+        _keep_allocation(endpoint, revision, status, now)
+    for row in rows.values():
+        allocation_close(replica_id=row.replica_id, ended_at=_ended(row, new, now))
+        row.phase, row.gone_at = Replica.Phase.GONE, now
+        row.save(update_fields=["phase", "gone_at"])
+
+
+def keep_reservation(revision: Revision, replicas: Sequence[ReplicaStatus]) -> None:
+    """Count the reservation on the nodes that replicas really took, and shrink it once a cluster has let go."""
+    reservation = Reservation.objects.held().select_for_update().filter(revision=revision).first()
+    if reservation is None:
+        return
+    # Read under the lock: somebody may have scaled up since the revision was loaded.
+    wanted = Revision.objects.values_list("replicas", flat=True).get(id=revision.id)
+    holding = [status for status in replicas if status.holds_gpus]
+    needed = max(wanted, len(holding))
+    nodes = _on_real_nodes(revision, reservation.nodes, holding)[:needed]
+    if nodes != reservation.nodes:
+        reservation.nodes = nodes
+        reservation.save(update_fields=["nodes"])
+
+
+def _on_real_nodes(
+    revision: Revision, reserved: Sequence[int], holding: Sequence[ReplicaStatus]
+) -> list[int]:
+    names = [status.node for status in holding if status.node]
+    if not names:
+        return list(reserved)
+    places = dict(Node.objects.filter(pool_id=revision.pool_id, name__in=names).values_list("name", "index"))
+    taken = [places[name] for name in names if name in places]
+    rest = list(reserved)
+    for index in taken:
+        if index in rest:
+            rest.remove(index)
+    # As many as were reserved: replicas not placed yet keep counting on a node of their own.
+    kept = rest[: max(0, len(reserved) - len(taken))]
+    if sorted(taken + kept) == sorted(reserved):
+        return list(reserved)
+    return sorted(taken) + kept
+
+
+def _ended(row: Replica, new: Sequence[ReplicaStatus], now: dt.datetime) -> dt.datetime:
+    """Give when a replica that is gone let go: at the latest when its successor took the same GPUs."""
+    successors = [
+        status.started_at
+        for status in new
+        if status.index == row.index and status.started_at and status.started_at > (row.started_at or now)
+    ]
+    return min([now, *successors])
+
+
+def _keep_allocation(endpoint: Endpoint, revision: Revision, status: ReplicaStatus, now: dt.datetime) -> None:
+    if status.holds_gpus:
+        allocation_open(
+            project=endpoint.project,
+            endpoint_id=endpoint.id,
+            revision_id=revision.id,
+            replica_id=status.replica_id,
+            cluster=revision.cluster.name,
+            region=revision.cluster.region.code,
+            gpu_type=revision.gpu_type,
+            gpus=revision.gpus_per_replica,
+            started_at=status.started_at or now,
+            price_factor=revision.price_factor,
+        )
+    else:
+        allocation_close(replica_id=status.replica_id, ended_at=now)
