@@ -35,9 +35,11 @@ lint: $(STAMP) ## Style, types, import rules
 bench: $(STAMP) ## Measure (BENCH=name for one of bench/)
 	@$(BIN)/python -m bench $(BENCH)
 
-lock: $(STAMP) ## Compile requirements.lock anew from pyproject.toml
+lock: $(STAMP) ## Compile requirements.lock anew from pyproject.toml, and the gateway image's from it
 	$(BIN)/uv pip compile pyproject.toml --extra embedded --extra dev --python-version 3.11 \
 		--generate-hashes --no-emit-index-url --no-header -q -o requirements.lock
+	$(BIN)/uv pip compile deploy/gateway/requirements.in -c requirements.lock --python-version 3.11 \
+		--generate-hashes --no-emit-index-url --no-header -q -o deploy/gateway/requirements.lock
 
 clean: ## Remove the environment and all data of the embedded services
 	rm -rf $(VENV) .berth .berth-test bench/results staticfiles

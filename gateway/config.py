@@ -31,7 +31,9 @@ class Config:
     peppers: Mapping[int, bytes]
     body_limit_bytes: int
     segment_window_s: float
+    notice_s: float
     drain_s: float
+    report_s: float
     log_level: str
 
     @property
@@ -66,7 +68,9 @@ def read_config(environment: Mapping[str, str] = os.environ) -> Config:
             reader.number("BERTH_GATEWAY_BODY_LIMIT_BYTES", 4 * _MIB, low=1024, high=1024 * _MIB, whole=True)
         ),
         segment_window_s=reader.number("BERTH_GATEWAY_SEGMENT_WINDOW_S", 2.0, low=0.05, high=300.0),
+        notice_s=reader.number("BERTH_GATEWAY_NOTICE_S", 0.0, low=0.0, high=300.0),
         drain_s=reader.number("BERTH_GATEWAY_DRAIN_S", 25.0, low=0.0, high=3_600.0),
+        report_s=reader.number("BERTH_GATEWAY_REPORT_S", 30.0, low=0.05, high=3_600.0),
         log_level=reader.choice("BERTH_GATEWAY_LOG_LEVEL", "INFO", ("DEBUG", "INFO", "WARNING", "ERROR")),
     )
 

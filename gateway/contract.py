@@ -1,7 +1,7 @@
 """The wire contract between the control plane and its gateways.
 
-Two messages cross it, both JSON: a :class:`Snapshot` flows down by long poll, and batches of
-:class:`UsageSegment` flow up. Both sides import this module and nothing else of each other.
+Three messages cross it, all JSON: a :class:`Snapshot` flows down by long poll; batches of
+:class:`UsageSegment` and :class:`ReplicaReports` flow up. Both sides import this module and nothing else of each other.
 
 Times are UTC. Token counts are integers as the engine reported them. Prices are decimal strings
 in the snapshot's currency per one million tokens. Durations are seconds as floats.
@@ -20,6 +20,19 @@ SCHEMA: Final = 1
 
 SNAPSHOT_PATH: Final = "/api/gateway/v1/snapshot"
 USAGE_PATH: Final = "/api/gateway/v1/usage"
+REPLICAS_PATH: Final = "/api/gateway/v1/replicas"
+
+#: What a gateway passes on of a replica's Prometheus text: the lines of metrics that begin so.
+REPORTED_METRICS: Final = (
+    "nv_gpu_memory_",
+    "nv_trt_llm_kv_cache_block_metrics",
+    "nv_trt_llm_runtime_memory_metrics",
+    "trtllm_kv_cache_",
+    "trtllm_gpu_memory_",
+    "berth_",
+)
+MOST_REPORTED_BYTES: Final = 16 * 1024  # of one replica
+MOST_REPORTS: Final = 100  # in one message
 
 #: Upper bounds in milliseconds of the latency histograms; one more bucket holds what is above.
 LATENCY_BOUNDS_MS: Final = (
@@ -41,6 +54,7 @@ class EngineProtocol(enum.StrEnum):
     """How an engine is spoken to; one adapter each in ``gateway.engines``."""
 
     TRITON_GENERATE = "triton-generate"
+    OPENAI_HTTP = "openai-http"
 
 
 class Message(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -63,7 +77,10 @@ class Key(Message, frozen=True):
 
 
 class Replica(Message, frozen=True):
-    """One running engine that may be given requests."""
+    """One running engine that may be given requests.
+
+    ``metrics_url`` is where it shows its Prometheus text, empty where it shows none.
+    """
 
     replica_id: str
     url: str
@@ -71,6 +88,7 @@ class Replica(Message, frozen=True):
     engine_model: str  # the name inside the engine, for Triton the model of its repository
     region: str
     zones: tuple[str, ...] = ()
+    metrics_url: str = ""
 
 
 class Route(Message, frozen=True):
@@ -214,3 +232,16 @@ class UsageReceipt(Message, frozen=True):
     inserted: int
     duplicates: int
     refused: tuple[Refused, ...] = ()
+
+
+class ReplicaReport(Message, frozen=True):
+    """What a replica shows of its memory: its lines of :data:`REPORTED_METRICS`, as it wrote them."""
+
+    replica_id: str
+    metrics: str
+
+
+class ReplicaReports(Message, frozen=True):
+    """One POST of reports, each about a replica of the gateway's region and snapshot."""
+
+    reports: tuple[ReplicaReport, ...]

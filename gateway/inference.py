@@ -119,6 +119,8 @@ class Inference:
         endpoint = ticket.endpoint = directory.endpoint(key, call.model)
         exchange = self._dispatcher.exchange(endpoint, request_id=arrival.request_id)
         answer = _Answer(arrival, call, endpoint, exchange, ticket)
+        in_flight = self._metrics.endpoint_in_flight(endpoint.endpoint_id)
+        in_flight.inc()
         try:
             async with asyncio.timeout(endpoint.timeouts.total_s):
                 return await answer.run()
@@ -140,6 +142,7 @@ class Inference:
             _log.exception("request %s failed inside the gateway", arrival.request_id)
             return await answer.break_off(errors.internal(), error)
         finally:
+            in_flight.dec()
             exchange.close()
 
     async def _body(self, request: web.Request) -> bytes:

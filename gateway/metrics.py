@@ -35,6 +35,12 @@ class Metrics:
         self._requests = lru_cache(maxsize=4096)(requests.labels)
         self._tokens = lru_cache(maxsize=4096)(tokens.labels)
         self._ttft = lru_cache(maxsize=4096)(ttft.labels)
+        # An autoscaler reads it: an engine's own gauges end with its last pod, the gateway's go on.
+        in_flight = Gauge(
+            "berth_gateway_endpoint_in_flight", "Requests of an endpoint now in progress.", ("endpoint",),
+            registry=self._registry,
+        )  # fmt: skip
+        self.endpoint_in_flight = lru_cache(maxsize=4096)(in_flight.labels)
         self.unauthenticated = Counter(
             "berth_gateway_unauthenticated", "Requests without a known key.", registry=self._registry
         )

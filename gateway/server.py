@@ -19,6 +19,7 @@ from gateway.contract import EngineProtocol
 from gateway.directory import Directory
 from gateway.dispatch import Dispatcher
 from gateway.doors import Doors
+from gateway.engines import openai_http
 from gateway.engines.http import HttpPool
 from gateway.engines.triton_generate import TritonGenerate
 from gateway.files import FolderLock, write_atomically
@@ -27,6 +28,7 @@ from gateway.metering.meter import Meter
 from gateway.metering.shipper import Shipper, ShippingFailed
 from gateway.metrics import Metrics
 from gateway.replicas import ReplicaBook
+from gateway.reports import Reporter
 from gateway.snapshots import SnapshotKeeper
 
 _log = logging.getLogger(__name__)
@@ -60,13 +62,17 @@ class GatewayServer:
     async def start(self) -> None:
         """Load the snapshot on disk, open the port, and begin polling, cutting and shipping."""
         config = self._config
-        engines = HttpPool()
-        self._resources.callback(engines.close)
+        triton, openai = HttpPool(), HttpPool(idle_s=openai_http.IDLE_S)
+        self._resources.callback(triton.close)
+        self._resources.callback(openai.close)
         control_session = await self._resources.enter_async_context(_control_session(config.token))
         self._inference = Inference(
             directory=lambda: self._keeper.directory,
             dispatcher=Dispatcher(
-                {EngineProtocol.TRITON_GENERATE: TritonGenerate(engines)},
+                {
+                    EngineProtocol.TRITON_GENERATE: TritonGenerate(triton),
+                    EngineProtocol.OPENAI_HTTP: openai_http.OpenAiHttp(openai),
+                },
                 book=self._book,
                 rng=random.Random(),  # noqa: S311
             ),
@@ -93,14 +99,27 @@ class GatewayServer:
         self._run(self._meter.run(window_s=config.segment_window_s, on_cut=self._shipper.wake))
         self._run(self._shipper.run())
         self._run(self._keeper.run(session=control_session, control_plane_url=config.control_plane_url))
+        reporter = Reporter(
+            directory=lambda: self._keeper.directory,
+            region=config.region,
+            session=control_session,
+            control_plane_url=config.control_plane_url,
+            interval_s=config.report_s,
+        )
+        self._run(reporter.run())
 
     def routes(self) -> list[web.RouteDef]:
         """Give every door of a started gateway."""
         return self._doors.routes()
 
     async def stop(self) -> None:
-        """Drain: take no new connections, let streams finish, ship the last segments, let go."""
+        """Drain: say so, take no new connections, let streams finish, ship the last segments, let go.
+
+        For the time of the notice the port stays open while readiness already fails, because whoever sends
+        requests here learns of it late.
+        """
         self._doors.draining = True
+        await asyncio.sleep(self._config.notice_s)
         await self._site.stop()
         deadline = asyncio.get_running_loop().time() + self._config.drain_s
         while self._inference.in_flight and asyncio.get_running_loop().time() < deadline:

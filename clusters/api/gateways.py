@@ -1,4 +1,4 @@
-"""The two doors of gateways: pull a snapshot, ship usage. Each gateway has a token of its own."""
+"""The doors of gateways: pull a snapshot, ship usage, report replicas. Each gateway has a token of its own."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ from django.views.decorators.http import require_GET, require_POST
 
 from billing.metering.ingest import ingest
 from clusters.endpoints.changes import wait_for_change
+from clusters.endpoints.memory import keep_memory
 from clusters.endpoints.snapshot import build_snapshot
-from clusters.inventory.services import token_digest
+from clusters.inventory.gateways import token_digest
 from clusters.models import Gateway
 from gateway import contract
 from tenants.errors import BerthError
@@ -78,6 +79,26 @@ def usage(request: HttpRequest) -> HttpResponse:
         return _refusal(error)
     receipt = ingest(batch=batch, now=timezone.now())
     return HttpResponse(msgspec.json.encode(receipt), content_type="application/json")
+
+
+@csrf_exempt
+@require_POST
+def replicas(request: HttpRequest) -> HttpResponse:
+    """Take what replicas of the gateway's region show of their memory; what is not its to tell is left."""
+    try:
+        gateway = _gateway(request)
+        try:
+            message = msgspec.json.decode(request.body, type=contract.ReplicaReports)
+        except msgspec.DecodeError as error:
+            raise BadBatch(f"The body holds no replica reports: {error}") from error
+        if len(message.reports) > contract.MOST_REPORTS:
+            raise BadBatch(f"One message has at most {contract.MOST_REPORTS} reports.")
+        if any(len(report.metrics) > contract.MOST_REPORTED_BYTES for report in message.reports):
+            raise BadBatch(f"A report has at most {contract.MOST_REPORTED_BYTES} bytes of metrics.")
+    except BerthError as error:
+        return _refusal(error)
+    keep_memory(gateway=gateway, reports=message.reports)
+    return HttpResponse(status=204)
 
 
 def _gateway(request: HttpRequest) -> Gateway:

@@ -101,9 +101,10 @@ class _Connection(asyncio.Protocol):
 
 
 class HttpPool:
-    """Connections by origin. Belongs to one event loop."""
+    """Connections by origin, kept for ``idle_s`` seconds after use. Belongs to one event loop."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, idle_s: float = _IDLE_S) -> None:
+        self._idle_s = idle_s
         self._idle: dict[Origin, list[_Connection]] = {}
         self._sweep: asyncio.TimerHandle | None = None
 
@@ -128,7 +129,7 @@ class HttpPool:
         connection.idle_since = time.monotonic()
         self._idle.setdefault(origin, []).append(connection)
         if self._sweep is None:
-            self._sweep = asyncio.get_running_loop().call_later(_IDLE_S / 2, self._drop_idle)
+            self._sweep = asyncio.get_running_loop().call_later(self._idle_s / 2, self._drop_idle)
 
     def close(self) -> None:
         """Drop all connections that are not in use."""
@@ -151,7 +152,7 @@ class HttpPool:
 
     def _drop_idle(self) -> None:
         self._sweep = None
-        limit = time.monotonic() - _IDLE_S
+        limit = time.monotonic() - self._idle_s
         for origin, connections in list(self._idle.items()):
             kept = [c for c in connections if not c.lost and c.idle_since > limit]
             for connection in connections:
@@ -162,7 +163,7 @@ class HttpPool:
             else:
                 del self._idle[origin]
         if self._idle:
-            self._sweep = asyncio.get_running_loop().call_later(_IDLE_S / 2, self._drop_idle)
+            self._sweep = asyncio.get_running_loop().call_later(self._idle_s / 2, self._drop_idle)
 
 
 class HttpResponse:

@@ -8,9 +8,7 @@ https://github.com/triton-inference-server/tensorrtllm_backend/blob/main/docs/mo
 
 from __future__ import annotations
 
-import asyncio
 import functools
-from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 from urllib.parse import quote, urlsplit
 
@@ -23,14 +21,12 @@ from gateway.engines.base import (
     EngineAnsweredError,
     EngineError,
     EngineRequest,
-    EngineTimedOut,
     EngineUnreachable,
 )
-from gateway.engines.http import HttpBroken, HttpPool, HttpResponse, Origin
+from gateway.engines.events import EventStream, open_stream
+from gateway.engines.http import HttpPool, HttpResponse, Origin
 
 _CONTEXT: Final = "context_length_exceeded:"
-_EVENT_LIMIT: Final = 1024 * 1024
-_ERROR_LIMIT: Final = 64 * 1024
 _MESSAGE_LIMIT: Final = 300
 
 
@@ -89,26 +85,19 @@ class TritonGenerate:
         Raises:
             EngineError: the engine refused, failed or was late before its first piece.
         """
-        stream: TritonStream | None = None
-        body = _payload(request)
         try:
             address = _address(replica.url, replica.engine_model)
-            message = b"%s%d\r\n\r\n%s" % (address.head, len(body), body)
-            async with asyncio.timeout(timeouts.first_token_s):
-                response = await self._pool.post(address.origin, message, connect_s=timeouts.connect_s)
-                stream = TritonStream(response, between_tokens_s=timeouts.between_tokens_s)
-                if response.status != 200:
-                    raise _refusal(await response.read_all(_ERROR_LIMIT), status=response.status)
-                await stream.prefetch()
-        except BaseException as error:
-            if stream is not None:
-                stream.close()
-            if isinstance(error, HttpBroken | ValueError):
-                raise EngineUnreachable(str(error)) from error
-            if isinstance(error, TimeoutError):
-                raise EngineTimedOut(f"no token within {timeouts.first_token_s:g} s") from error
-            raise
-        return stream
+        except ValueError as error:
+            raise EngineUnreachable(str(error)) from error
+        body = _payload(request)
+        return await open_stream(
+            functools.partial(TritonStream, between_tokens_s=timeouts.between_tokens_s),
+            pool=self._pool,
+            origin=address.origin,
+            message=b"%s%d\r\n\r\n%s" % (address.head, len(body), body),
+            timeouts=timeouts,
+            refusal=_refusal,
+        )
 
 
 @functools.lru_cache(maxsize=4096)
@@ -124,74 +113,15 @@ def _address(url: str, engine_model: str) -> _Address:
     return _Address(origin, head.encode("ascii"))
 
 
-class TritonStream:
-    """One answer in progress, read event by event."""
+class TritonStream(EventStream):
+    """One answer in progress."""
 
     def __init__(self, response: HttpResponse, *, between_tokens_s: float) -> None:
-        self._response = response
-        self._between_tokens_s = between_tokens_s
-        self._rest = b""
-        self._held: list[Delta] | None = None
-        self._ended = False
-        self._failure: EngineError | None = None
+        super().__init__(response, between_tokens_s=between_tokens_s)
         self._input_tokens = 0
         self._cached_tokens = 0
 
-    def __aiter__(self) -> TritonStream:
-        return self
-
-    async def __anext__(self) -> Sequence[Delta]:
-        if self._held is not None:
-            deltas, self._held = self._held, None
-            return deltas
-        if self._failure is not None:
-            raise self._failure
-        if self._ended:
-            raise StopAsyncIteration
-        try:
-            async with asyncio.timeout(self._between_tokens_s):
-                deltas = await self._read()
-        except HttpBroken as error:
-            raise EngineUnreachable(str(error)) from error
-        except TimeoutError as error:
-            raise EngineTimedOut(f"no token for {self._between_tokens_s:g} s") from error
-        if not deltas:
-            raise StopAsyncIteration
-        return deltas
-
-    async def prefetch(self) -> None:
-        """Read until the first piece is there; an error that comes first is raised here."""
-        self._held = await self._read()
-        if not self._held:
-            raise EngineAnsweredError("the answer was empty", status=200)
-
-    def close(self) -> None:
-        """Drop the connection at once. After the answer's end it is back in the pool, and stays there."""
-        self._response.close()
-
-    async def _read(self) -> list[Delta]:
-        while True:
-            chunk = await self._response.read()
-            if chunk:
-                *events, self._rest = (self._rest + chunk).split(b"\n\n")
-                if len(self._rest) > _EVENT_LIMIT:
-                    raise EngineAnsweredError("one event exceeds 1 MiB", status=200)
-            else:
-                events, self._rest, self._ended = [self._rest], b"", True
-            deltas: list[Delta] = []
-            try:
-                for event in events:
-                    if event := event.strip():
-                        deltas.append(self._delta(event))
-            except EngineError as error:
-                # Pieces that came in the same read were generated, and count.
-                self._failure = error
-                if not deltas:
-                    raise
-            if deltas or self._ended:
-                return deltas
-
-    def _delta(self, event: bytes) -> Delta:
+    def read_event(self, event: bytes) -> Delta:
         try:
             chunk = _decode(event.removeprefix(b"data:"))
         except (msgspec.DecodeError, UnicodeDecodeError, IndexError) as error:
@@ -233,7 +163,7 @@ def _payload(request: EngineRequest) -> bytes:
     return msgspec.json.encode(payload)
 
 
-def _refusal(body: bytes, *, status: int) -> EngineError:
+def _refusal(body: bytes, status: int) -> EngineError:
     try:
         message = _decode(body.strip().removeprefix(b"data:")).error
     except (msgspec.DecodeError, UnicodeDecodeError, IndexError):

@@ -62,6 +62,7 @@ class Bench:
             "BERTH_KEY_PEPPERS": f"7:{PEPPER.hex()}",
             "BERTH_GATEWAY_SEGMENT_WINDOW_S": self.window_s,
             "BERTH_GATEWAY_DRAIN_S": "5",
+            "BERTH_GATEWAY_REPORT_S": "0.1",
             **more,
         }
 

@@ -36,8 +36,9 @@ GOOD = {
 class Process:
     """One ``python -m gateway``."""
 
-    def __init__(self, bench: Bench) -> None:
+    def __init__(self, bench: Bench, **environment: str) -> None:
         self._bench = bench
+        self._environment = environment
         self.url = ""
 
     async def start(self) -> None:
@@ -45,7 +46,7 @@ class Process:
         address.unlink(missing_ok=True)
         self.process = await asyncio.create_subprocess_exec(
             sys.executable, "-m", "gateway", cwd=ROOT, stderr=asyncio.subprocess.DEVNULL,
-            env={"PATH": os.environ["PATH"], **self._bench.environment()},
+            env={"PATH": os.environ["PATH"], **self._bench.environment(**self._environment)},
         )  # fmt: skip
         deadline = time.monotonic() + 30
         while True:
@@ -134,6 +135,69 @@ async def test_sigterm_lets_streams_finish_and_ships_the_rest(idle: Bench, proce
     assert body.endswith(b"data: [DONE]\n\n")
     assert idle.control.requests() == {"completed": 1}
     assert not (idle.folder / "address.json").exists()
+
+
+async def test_readiness_fails_first_then_the_port_closes_then_streams_end(idle: Bench) -> None:
+    process = Process(idle, BERTH_GATEWAY_NOTICE_S="1.5", BERTH_GATEWAY_DRAIN_S="20")
+    await process.start()
+    idle.triton.next_behaviours = [Behaviour(tokens=16, delay_s=0.25), Behaviour(tokens=2)]
+    chat = f"{process.url}/v1/chat/completions"
+    headers = {"authorization": f"Bearer {KEY}"}
+    try:
+        async with idle.http.post(chat, json={**CHAT, "stream": True}, headers=headers) as streaming:
+            await streaming.content.readany()
+            process.process.send_signal(signal.SIGTERM)
+            async with asyncio.timeout(15):
+                while (await idle.http.get(f"{process.url}/readyz")).status != 503:
+                    await asyncio.sleep(0.01)
+            # Who has not heard of it yet is still served, on a connection that is not kept.
+            async with (
+                aiohttp.ClientSession() as late,
+                late.post(chat, json=CHAT, headers=headers) as answer,
+            ):
+                assert answer.status == 200
+                assert answer.headers["connection"] == "close"
+            async with asyncio.timeout(15):
+                while await _answers(process.url):
+                    await asyncio.sleep(0.02)
+            assert not idle.triton.calls[0].finished
+            body = await streaming.read()
+        assert await process.process.wait() == 0
+    finally:
+        if process.process.returncode is None:
+            await process.kill()
+
+    assert body.endswith(b"data: [DONE]\n\n")
+    assert idle.control.requests() == {"completed": 2}
+    assert summarize(idle.folder)["unacknowledged_segments"] == 0
+
+
+async def test_what_cannot_be_shipped_stays_on_the_volume_for_the_successor(
+    idle: Bench, process: Process
+) -> None:
+    idle.control.usage_status = 503
+    headers = {"authorization": f"Bearer {KEY}"}
+    async with idle.http.post(f"{process.url}/v1/chat/completions", json=CHAT, headers=headers) as answer:
+        assert answer.status == 200
+        await answer.read()
+    process.process.send_signal(signal.SIGTERM)
+    assert await process.process.wait() == 0
+    assert summarize(idle.folder)["unacknowledged_segments"] == 1
+    assert idle.control.segments == {}
+
+    idle.control.usage_status = 200
+    await process.start()
+    await eventually(lambda: summarize(idle.folder)["unacknowledged_segments"] == 0)
+    assert idle.control.requests() == {"completed": 1}
+    assert [segment.sequence for segment in idle.control.segments.values()] == [1]
+
+
+async def _answers(url: str) -> bool:
+    try:
+        async with aiohttp.ClientSession() as http, http.get(f"{url}/healthz") as answer:
+            return answer.status == 200
+    except aiohttp.ClientConnectorError:
+        return False
 
 
 async def test_draining_ends_and_what_is_broken_off_says_so(idle: Bench) -> None:
