@@ -3,7 +3,11 @@
 from django.urls import path, register_converter
 
 from clusters.api.catalog import CatalogModelViewSet, RegionViewSet, SloClassViewSet
+from clusters.api.clusters import ClusterViewSet
 from clusters.api.endpoints import EndpointViewSet
+from clusters.api.engines import ImageViewSet, TuningViewSet
+from clusters.api.revisions import MoveViewSet, RevisionViewSet
+from clusters.api.secrets import ModelSecretViewSet
 
 
 class NameConverter:
@@ -25,6 +29,10 @@ READ_LIST, READ_ONE = {"get": "list"}, {"get": "retrieve"}
 urlpatterns = [
     path("models", CatalogModelViewSet.as_view(READ_LIST)),
     path("models/<name:name>", CatalogModelViewSet.as_view(READ_ONE)),
+    path(
+        "models/<name:name>/secret",
+        ModelSecretViewSet.as_view({"get": "retrieve", "put": "update", "delete": "destroy"}),
+    ),
     path("slo-classes", SloClassViewSet.as_view(READ_LIST)),
     path("slo-classes/<name:name>", SloClassViewSet.as_view(READ_ONE)),
     path("regions", RegionViewSet.as_view(READ_LIST)),
@@ -40,4 +48,28 @@ urlpatterns = [
     path("endpoints/<uuid:id>/events", EndpointViewSet.as_view({"get": "events"})),
     path("endpoints/<uuid:id>/revisions", EndpointViewSet.as_view({"get": "revisions"})),
     path("endpoints/<uuid:id>/logs", EndpointViewSet.as_view({"get": "logs"})),
+    path("endpoints/<uuid:id>:move", MoveViewSet.as_view({"post": "move"})),
+    path(
+        "endpoints/<uuid:id>/revisions/<int:number>/configuration",
+        RevisionViewSet.as_view({"get": "configuration"}),
+    ),
+    path("endpoints/<uuid:id>/revisions/<int:number>:restore", RevisionViewSet.as_view({"post": "restore"})),
+    path("clusters", ClusterViewSet.as_view({"get": "list", "post": "create"})),
+    path("clusters:check", ClusterViewSet.as_view({"post": "check"})),
+    path(
+        "clusters/<name:name>",
+        ClusterViewSet.as_view({"get": "retrieve", "patch": "partial_update", "delete": "destroy"}),
+    ),
+    path("clusters/<name:name>:check", ClusterViewSet.as_view({"post": "check_one"})),
+    path("clusters/<name:name>:cordon", ClusterViewSet.as_view({"post": "cordon"})),
+    path("clusters/<name:name>:uncordon", ClusterViewSet.as_view({"post": "uncordon"})),
+    path("clusters/<name:name>/credentials", ClusterViewSet.as_view({"post": "credentials"})),
+    path("clusters/<name:name>/nodes", ClusterViewSet.as_view({"get": "nodes"})),
+    path("engine-images", ImageViewSet.as_view(READ_LIST)),
+    path("engine-images/<name:use>", ImageViewSet.as_view({"get": "retrieve", "put": "update"})),
+    path("engine-settings", TuningViewSet.as_view(READ_LIST)),
+    path(
+        "engine-settings/<name:slo_class>",
+        TuningViewSet.as_view({"get": "retrieve", "patch": "partial_update"}),
+    ),
 ]

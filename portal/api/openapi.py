@@ -65,6 +65,19 @@ class PortalSessionScheme(OpenApiAuthenticationExtension):
         }
 
 
+class OperatorSessionScheme(OpenApiAuthenticationExtension):
+    target_class = "clusters.api.operators.OperatorSessionAuthentication"
+    name = "operatorSession"
+
+    def get_security_definition(self, auto_schema) -> dict[str, Any]:
+        return {
+            "type": "apiKey",
+            "in": "cookie",
+            "name": "sessionid",
+            "description": "A signed-in operator; writes carry the cookie csrftoken in the header X-CSRFToken.",
+        }
+
+
 def add_problems(
     result: dict[str, Any], generator: SchemaGenerator, request: Any, public: bool
 ) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from django.http import Http404, HttpRequest, HttpResponse
 
 from billing.prices import price_book
 from clusters.endpoints.planning import Market
-from clusters.models import CatalogModel, Endpoint, SloClass
+from clusters.models import CatalogModel, Endpoint, ModelSecret, SloClass
 from clusters.planning.plans import Plan, PlanStatus, Reason
 from portal.pages.base import TenantPage
 from portal.pages.order_form import smallest_terms
@@ -79,6 +79,8 @@ class Model(TenantPage):
                 {"name": endpoint.name, "url": self.url("endpoint", endpoint.id), "endpoint": endpoint}
                 for endpoint in Endpoint.objects.live().filter(model=model)
             ],
+            "needs_secret": model.weights_kind != CatalogModel.WeightsKind.BUILT_IN,
+            "own_secret": ModelSecret.objects.filter(model=model).exists(),
             "breadcrumbs": [{"label": "Catalog", "url": self.url("catalog")}, {"label": model.title}],
             "order_url": self.url("order", model=model.name),
         }

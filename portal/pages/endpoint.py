@@ -9,7 +9,7 @@ from django.conf import settings
 from django.http import Http404, HttpRequest, HttpResponse
 
 from clusters.endpoints.planning import OrderTerms
-from clusters.endpoints.selectors import endpoint_detail, endpoint_history, endpoint_revisions, endpoint_urls
+from clusters.endpoints.selectors import endpoint_detail, endpoint_history, endpoint_urls
 from clusters.endpoints.states import NEXT_ACTION
 from clusters.models import Condition, Endpoint, Revision, Wanted
 from clusters.planning.plans import Plan
@@ -187,33 +187,10 @@ class Status(OverviewPage):
         return self.live_answer(self.status())
 
 
-class Revisions(EndpointPage):
-    """What it was: every revision with the whole plan that it came of."""
-
-    tab = "endpoint-revisions"
-
-    def get(self, request: HttpRequest, slug: str, id: str) -> HttpResponse:
-        revisions = [
-            {
-                "revision": revision,
-                "plan": plan_shown(revision, self.endpoint, self.tenant.currency),
-                "state": _revision_state(revision),
-            }
-            for revision in endpoint_revisions(self.endpoint)
-        ]
-        return self.render("tenant/endpoint/revisions.html", {"revisions": revisions})
-
-
 def plan_shown(revision: Revision, endpoint: Endpoint, currency: str) -> dict[str, Any]:
     """Give the plan that a revision came of, as the quote panel takes it."""
     plan = msgspec.convert(revision.plan, Plan)
     return show_plan(plan, currency=currency, terms=OrderTerms.of(endpoint)) | {"headline": "Planned price"}
-
-
-def _revision_state(revision: Revision) -> str:
-    if revision.cleaned_at:
-        return "gone"
-    return "draining" if revision.retired_at else "active"
 
 
 def _condition_tone(condition: Condition) -> str:

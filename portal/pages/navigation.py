@@ -72,5 +72,12 @@ CONSOLE = (
             Item("Prices", "prices", "price", also=("price",)),
         ),
     ),
+    Group(
+        "Engines",
+        (
+            Item("Images", "engine-images", "gpu", also=("engine-image",)),
+            Item("Engine settings", "engine-settings", "settings", also=("engine-settings",)),
+        ),
+    ),
     Group("Customers", (Item("Tenants", "tenants", "tenant", also=("tenant",)),)),
 )

@@ -38,7 +38,7 @@ class Offered:
             projects={project.slug: project for project in Project.objects.order_by("created_at")},
             classes={slo_class.name: slo_class for slo_class in SloClass.objects.all()},
             regions=list(Region.objects.all()),
-            clusters=list(Cluster.objects.select_related("region")),
+            clusters=list(Cluster.objects.present().select_related("region")),
         )
 
     @property

@@ -12,9 +12,11 @@ from portal.pages import (
     keys,
     logs,
     members,
+    model_secret,
     order,
     playground,
     projects,
+    revisions,
     statements,
     usage,
 )
@@ -26,7 +28,17 @@ urlpatterns = [
     path("endpoints/table", endpoints.EndpointsTable.as_view(), name="endpoints-table"),
     path("endpoints/<uuid:id>", endpoint.Overview.as_view(), name="endpoint"),
     path("endpoints/<uuid:id>/status", endpoint.Status.as_view(), name="endpoint-status"),
-    path("endpoints/<uuid:id>/revisions", endpoint.Revisions.as_view(), name="endpoint-revisions"),
+    path("endpoints/<uuid:id>/revisions", revisions.Revisions.as_view(), name="endpoint-revisions"),
+    path(
+        "endpoints/<uuid:id>/revisions/<int:number>",
+        revisions.RevisionConfiguration.as_view(),
+        name="endpoint-revision",
+    ),
+    path(
+        "endpoints/<uuid:id>/revisions/<int:number>/restore",
+        revisions.Restore.as_view(),
+        name="endpoint-restore",
+    ),
     path("endpoints/<uuid:id>/playground", playground.Playground.as_view(), name="endpoint-playground"),
     path(
         "endpoints/<uuid:id>/playground/key",
@@ -42,6 +54,12 @@ urlpatterns = [
     path("endpoints/<uuid:id>/delete", endpoint_actions.Delete.as_view(), name="endpoint-delete"),
     path("catalog", catalog.Catalog.as_view(), name="catalog"),
     path("catalog/<str:name>", catalog.Model.as_view(), name="model"),
+    path("catalog/<str:name>/secret", model_secret.ModelSecretSet.as_view(), name="model-secret"),
+    path(
+        "catalog/<str:name>/secret/remove",
+        model_secret.ModelSecretRemove.as_view(),
+        name="model-secret-remove",
+    ),
     path("order", order.Order.as_view(), name="order"),
     path("order/quote", order.Quote.as_view(), name="order-quote"),
     path("keys", keys.Keys.as_view(), name="keys"),

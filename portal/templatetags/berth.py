@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Iterable
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
 from django import template
 from django.utils import timezone
 
+from portal.pages.troubles import TROUBLES
+
 register = template.Library()
 
 DASH = "–"
+MISSING = "not available"
 _STEPS = ((Decimal(10**9), "B"), (Decimal(10**6), "M"), (Decimal(10**3), "k"))
 _ACRONYMS = {"ttft": "TTFT", "itl": "ITL", "gpu": "GPU", "gpus": "GPUs", "slo": "SLO"}
 
@@ -114,6 +118,43 @@ def residency(demand: str) -> str:
 
 
 @register.filter
+def memory_parts(memory: dict[str, int] | None) -> list[tuple[str, str]]:
+    """Write the GPU memory of a replica told apart, as (label, text); what its runtime does not tell says so."""
+    told = memory or {}
+    used, most = told.get("kv_used"), told.get("kv_max")
+    kv = MISSING if used is None and most is None else f"{_bytes(used)} of {_bytes(most)}"
+    return [
+        ("Weights", _bytes(told.get("weights"))),
+        ("KV cache used", kv),
+        ("Other", _bytes(told.get("other"))),
+    ]
+
+
+@register.filter
+def by_resource(permissions: Iterable[str]) -> list[str]:
+    """Gather permissions such as ``list nodes`` by what they are on: ``get, list nodes``."""
+    verbs: dict[str, list[str]] = {}
+    for permission in permissions:
+        verb, _, where = permission.partition(" ")
+        verbs.setdefault(where, []).append(verb)
+    return [f"{', '.join(found)} {where}" for where, found in verbs.items()]
+
+
+@register.filter
+def trouble(code: str) -> str:
+    """Write why a replica does not come up: ``ImagePull`` gives ``Its image cannot be pulled``."""
+    known = TROUBLES.get(str(code))
+    return known.title if known else words(code)
+
+
+@register.filter
+def remedy(code: str) -> str:
+    """Say what to do about a replica's trouble; nothing where none is known."""
+    known = TROUBLES.get(str(code))
+    return known.remedy if known else ""
+
+
+@register.filter
 def words(code: str) -> str:
     """Write a code such as ``slo_class`` or ``us-east`` as words: ``SLO class``."""
     parts = str(code).replace("_", " ").replace("-", " ").split()
@@ -121,6 +162,10 @@ def words(code: str) -> str:
         return ""
     text = " ".join(_ACRONYMS.get(part.lower(), part) for part in parts)
     return text[0].upper() + text[1:]
+
+
+def _bytes(size: int | None) -> str:
+    return MISSING if size is None else f"{size / 2**30:.1f} GiB"
 
 
 def _decimal(number: Any) -> Decimal | None:

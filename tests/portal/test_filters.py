@@ -21,6 +21,24 @@ def test_money(amount, text):
     assert berth.money(amount and Decimal(amount)) == text
 
 
+def test_memory_is_told_apart_and_what_is_missing_says_so():
+    told = berth.memory_parts({"weights": 15 * 2**30, "kv_used": 2**29, "kv_max": 2**31, "other": 0})
+    assert told == [("Weights", "15.0 GiB"), ("KV cache used", "0.5 GiB of 2.0 GiB"), ("Other", "0.0 GiB")]
+    for nothing in (None, {}):
+        assert {text for _, text in berth.memory_parts(nothing)} == {"not available"}
+    assert ("KV cache used", "not available of 2.0 GiB") in berth.memory_parts({"kv_max": 2**31})
+
+
+def test_permissions_are_gathered_by_what_they_are_on():
+    missing = ["get nodes", "list nodes", "list pods in all namespaces"]
+    assert berth.by_resource(missing) == ["get, list nodes", "list pods in all namespaces"]
+
+
+def test_a_trouble_that_nobody_knows_is_still_said():
+    assert berth.trouble("ImagePull") == "Its image cannot be pulled"
+    assert (berth.trouble("SolarFlare"), berth.remedy("SolarFlare")) == ("SolarFlare", "")
+
+
 def test_money_names_its_currency():
     assert berth.money(Decimal("2"), "EUR") == "2.00 EUR"
 

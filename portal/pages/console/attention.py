@@ -7,11 +7,16 @@ import datetime as dt
 
 from django.urls import reverse
 
+from clusters.inventory.images import unpinned
 from clusters.inventory.selectors import is_silent, unpriced_pools
-from clusters.models import Cluster, Endpoint, EndpointState, Gateway
+from clusters.models import Cluster, Endpoint, EndpointState, Gateway, Node
 
 #: So many endpoints of one state are named; the others are counted.
 MOST_NAMED = 5
+#: Credentials that Berth cannot renew are pointed out so long before their end,
+EXPIRES_SOON = dt.timedelta(days=14)
+#: and the token of its own account, which it renews after two thirds of its life, so long before.
+RENEWAL_LATE = dt.timedelta(minutes=10)
 
 _ENDPOINTS = (
     (EndpointState.FAILED, "danger"),
@@ -37,7 +42,15 @@ def matters(now: dt.datetime, *, currency: str) -> list[Matter]:
 
     To be called in the platform's scope.
     """
-    return [*_clusters(), *_gateways(now), *_endpoints(), *_prices(now, currency)]
+    return [
+        *_clusters(),
+        *_credentials(now),
+        *_nodes(),
+        *_gateways(now),
+        *_endpoints(),
+        *_images(),
+        *_prices(now, currency),
+    ]
 
 
 def _clusters() -> list[Matter]:
@@ -53,7 +66,72 @@ def _clusters() -> list[Matter]:
             url=reverse("console:cluster", args=[cluster.name]),
             since=cluster.last_seen_at if cluster.state == Cluster.State.UNREACHABLE else None,
         )
-        for cluster in Cluster.objects.filter(state__in=words).order_by("-state", "name")
+        for cluster in Cluster.objects.present().filter(state__in=words).order_by("-state", "name")
+    ]
+
+
+def credentials_end(cluster: Cluster, now: dt.datetime) -> str:
+    """Say how the end of a cluster's credentials stands: ``past``, ``soon``, or nothing to worry about."""
+    ends = cluster.credentials_expire_at
+    if ends is None:
+        return ""
+    renewed = cluster.credentials_name.startswith("system:serviceaccount:")
+    if ends <= now:
+        return "past"
+    return "soon" if ends - now < (RENEWAL_LATE if renewed else EXPIRES_SOON) else ""
+
+
+def _credentials(now: dt.datetime) -> list[Matter]:
+    words = {"past": ("danger", "have expired"), "soon": ("warn", "expire soon")}
+    return [
+        Matter(
+            tone=words[end][0],
+            title=f"Credentials for cluster {cluster.name} {words[end][1]}",
+            text="Give new ones; nothing that runs is interrupted.",
+            url=reverse("console:cluster-rotate", args=[cluster.name]),
+        )
+        for cluster in Cluster.objects.exclude(credentials=None).order_by("name")
+        if (end := credentials_end(cluster, now))
+    ]
+
+
+def _nodes() -> list[Matter]:
+    faulty = Node.objects.filter(gone_at=None).exclude(fault="").select_related("pool__cluster")
+    rows = list(faulty.order_by("-fault_since")[: MOST_NAMED + 1])
+    found = [
+        Matter(
+            tone="warn",
+            title=f"Node {node.name} in {node.pool} is faulty",
+            text=node.fault,
+            url=reverse("console:cluster", args=[node.pool.cluster.name]),
+            since=node.fault_since,
+        )
+        for node in rows[:MOST_NAMED]
+    ]
+    if len(rows) > MOST_NAMED:
+        more = faulty.count() - MOST_NAMED
+        found.append(
+            Matter(
+                tone="warn", title=f"{more} more nodes are faulty", text="", url=reverse("console:clusters")
+            )
+        )
+    return found
+
+
+def _images() -> list[Matter]:
+    if not Cluster.objects.filter(driver=Cluster.DriverKind.KUBERNETES, credentials__isnull=False).exists():
+        return []
+    uses = {name for names in Cluster.objects.values_list("runtimes", flat=True) for name in names}
+    missing = sorted(unpinned() & uses)
+    if not missing:
+        return []
+    return [
+        Matter(
+            tone="warn",
+            title=f"No image is pinned for {', '.join(missing)}",
+            text="Endpoints of these runtimes cannot be started on Kubernetes.",
+            url=reverse("console:engine-images"),
+        )
     ]
 
 
@@ -63,15 +141,21 @@ def _gateways(now: dt.datetime) -> list[Matter]:
         Matter(
             tone="danger" if gateway.last_seen_at else "warn",
             title=f"Gateway {gateway.name} {'is silent' if gateway.last_seen_at else 'was never heard of'}",
-            text="It goes on serving from the snapshot it holds, and ships its usage when it is back."
-            if gateway.last_seen_at
-            else "Start it with the token that was shown when it was registered.",
-            url=reverse("console:gateways"),
+            text=_silence(gateway),
+            url=reverse("console:gateway", args=[gateway.name]),
             since=gateway.last_seen_at,
         )
         for gateway in gateways
         if is_silent(gateway, now)
     ]
+
+
+def _silence(gateway: Gateway) -> str:
+    if gateway.last_seen_at:
+        return "It goes on serving from the snapshot it holds, and ships its usage when it is back."
+    if gateway.cluster_id:
+        return gateway.state_reason or "Berth is deploying it."
+    return "Start it with the token that was shown when it was registered."
 
 
 def _endpoints() -> list[Matter]:

@@ -108,9 +108,9 @@ class ModelDetail(ConsolePage):
     reason = "show a model with the endpoints that run it"
 
     def get(self, request: HttpRequest, name: str) -> HttpResponse:
-        model = _find(name)
+        model = find_model(name)
         context = {
-            "breadcrumbs": [_crumb(), {"label": model.title}],
+            "breadcrumbs": [catalog_crumb(), {"label": model.title}],
             "model": model,
             "facts": [
                 {"label": "Name", "value": model.name, "code": True},
@@ -125,6 +125,9 @@ class ModelDetail(ConsolePage):
                 {"label": label, "value": f"{model.architecture.get(key, 0):,}"}
                 for key, label in _NUMBERS.items()
             ],
+            "weights": _weights(model),
+            "secret_set": model.weights_secret is not None,
+            "needs_secret": model.weights_kind != CatalogModel.WeightsKind.BUILT_IN,
             "prices": _prices(model),
             "currency": settings.CURRENCY,
             "in_use": model.endpoints.filter(deleted_at=None).count(),
@@ -140,7 +143,7 @@ class ModelAdd(FormPage):
     submit_label = "Add model"
 
     def crumbs(self) -> list[dict[str, str]]:
-        return [_crumb()]
+        return [catalog_crumb()]
 
     def save(self, form: NewModelForm) -> HttpResponse:
         values = dict(form.cleaned_data)
@@ -159,18 +162,18 @@ class ModelEdit(FormPage):
     submit_label = "Save model"
 
     def heading(self) -> str:
-        return f"Edit {_find(self.kwargs['name']).title}"
+        return f"Edit {find_model(self.kwargs['name']).title}"
 
     def crumbs(self) -> list[dict[str, str]]:
-        model = _find(self.kwargs["name"])
-        return [_crumb(), {"label": model.title, "url": reverse("console:model", args=[model.name])}]
+        model = find_model(self.kwargs["name"])
+        return [catalog_crumb(), {"label": model.title, "url": reverse("console:model", args=[model.name])}]
 
     def initial(self) -> dict[str, Any]:
-        model = _find(self.kwargs["name"])
+        model = find_model(self.kwargs["name"])
         return {name: getattr(model, name) for name in ModelForm.base_fields}
 
     def save(self, form: ModelForm) -> HttpResponse:
-        model = catalog.model_change(model=_find(self.kwargs["name"]), **form.cleaned_data)
+        model = catalog.model_change(model=find_model(self.kwargs["name"]), **form.cleaned_data)
         audit(
             self.request.user, "model.change", model=model.name,
             **{name: form.cleaned_data[name] for name in form.changed_data},
@@ -179,15 +182,44 @@ class ModelEdit(FormPage):
         return redirect("console:model", model.name)
 
 
-def _find(name: str) -> CatalogModel:
+def find_model(name: str) -> CatalogModel:
+    """Find a model by its name, offered or not.
+
+    Raises:
+        NotFound: there is none.
+    """
     model = CatalogModel.objects.select_related("derived_from").filter(name=name).first()
     if model is None:
         raise NotFound("There is no such model.")
     return model
 
 
-def _crumb() -> dict[str, str]:
+def catalog_crumb() -> dict[str, str]:
+    """Give the catalog's place in the breadcrumbs."""
     return {"label": "Catalog", "url": reverse("console:catalog")}
+
+
+def _weights(model: CatalogModel) -> list[dict[str, Any]]:
+    facts = [{"label": "From", "value": model.get_weights_kind_display()}]
+    if model.weights_kind == CatalogModel.WeightsKind.BUILT_IN:
+        return facts
+    quantize = [f"{precision} by a job to {method}" for precision, method in model.weights_quantize.items()]
+    return [
+        *facts,
+        {"label": "Address", "value": model.weights_uri, "code": True},
+        {
+            "label": "Revision",
+            "value": model.weights_revision or "none",
+            "code": bool(model.weights_revision),
+        },
+        {
+            "label": "Size",
+            "value": f"{model.weights_size_gib:g} GiB" if model.weights_size_gib else "not stated",
+        },
+        {"label": "Stands in", "value": ", ".join(model.weights_zones) or "not known"},
+        {"label": "Quantized", "value": ", ".join(quantize) or "served as it is"},
+        {"label": "Credentials", "value": "set" if model.weights_secret else "none"},
+    ]
 
 
 def _prices(model: CatalogModel) -> list[dict[str, Any]]:

@@ -51,7 +51,7 @@ class Dashboard(ConsolePage):
             "costs": sorted(costs.tenants, key=lambda row: (-row.cost.allocation, row.tenant)),
             "unpriced": costs.unpriced,
             "charts": _charts(capacity, costs.clusters, days, start, now),
-            "has_estate": Cluster.objects.exists(),
+            "has_estate": Cluster.objects.present().exists(),
         }
         return self.render("console/dashboard.html", context)
 
@@ -63,15 +63,21 @@ def last_days(now: dt.datetime, count: int) -> list[dt.date]:
 
 
 def capacity_rows(capacity: Sequence[PoolCapacity]) -> list[dict[str, Any]]:
-    """Give the pools by cluster with their GPUs; the reserve is what is kept back and not held."""
+    """Give the pools by cluster with their GPUs; the reserve is what is kept back and not held.
+
+    ``barred`` are those that can neither be held nor planned on: held by others in the cluster, faulty, cordoned.
+    """
     rows = [
         {
             "pool": each.pool,
             "cluster": each.pool.cluster,
             "total": each.total,
             "held": each.held,
-            "reserve": max(0, each.total - each.held - each.free),
+            "reserve": (reserve := min(each.reserve, max(0, each.total - each.held - each.free))),
             "free": each.free,
+            "foreign": each.foreign,
+            "faulty": each.faulty,
+            "barred": max(0, each.total - each.held - each.free - reserve),
         }
         for each in capacity
     ]
@@ -83,7 +89,7 @@ def capacity_by_type(capacity: Sequence[PoolCapacity]) -> list[dict[str, Any]]:
     sums: dict[str, Counter] = defaultdict(Counter)
     for row in capacity_rows(capacity):
         sums[row["pool"].gpu_type.title].update(
-            {name: row[name] for name in ("total", "held", "reserve", "free")}
+            {name: row[name] for name in ("total", "held", "reserve", "free", "barred")}
         )
     return [{"title": title, **dict(counts)} for title, counts in sorted(sums.items())]
 

@@ -1,4 +1,4 @@
-"""Endpoints of all tenants: a filtered list, one in all its parts, the log of an engine. Read only."""
+"""Endpoints of all tenants: a filtered list, one in all its parts, the log of an engine."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ from django.urls import reverse
 
 from clusters.endpoints import selectors
 from clusters.endpoints.states import NEXT_ACTION
-from clusters.models import Cluster, Endpoint, EndpointState, Revision, SloClass
+from clusters.models import Cluster, Endpoint, EndpointState, Revision, SloClass, Wanted
 from portal.pages.base import ConsolePage
+from portal.pages.revisions_shown import may_be_restored, revision_state
 from portal.templatetags.berth import money, ms
 from tenants.errors import BerthError, NotFound
 from tenants.models import Tenant
@@ -38,7 +39,7 @@ class EndpointFilters(forms.Form):
     )
     state = forms.ChoiceField(choices=[("", "All but deleted"), *EndpointState.choices], required=False)
     cluster = forms.ModelChoiceField(
-        Cluster.objects.all(), to_field_name="name", required=False, empty_label="All clusters"
+        Cluster.objects.present(), to_field_name="name", required=False, empty_label="All clusters"
     )
     slo_class = forms.ModelChoiceField(
         SloClass.objects.all(),
@@ -80,17 +81,25 @@ class EndpointDetail(ConsolePage):
     reason = "show an endpoint to an operator"
 
     def get(self, request: HttpRequest, id: Any) -> HttpResponse:
-        endpoint = _find(id)
+        endpoint = find_endpoint(id)
         revision = next(iter(endpoint.current_revisions), None)
         context = {
-            "breadcrumbs": [*_crumbs(), {"label": endpoint.name}],
+            "breadcrumbs": [endpoints_crumb(), {"label": endpoint.name}],
             "endpoint": endpoint,
             "next_action": NEXT_ACTION.get(endpoint.state, ""),
             "tone": TONES.get(EndpointState(endpoint.state), "info"),
             "facts": _facts(endpoint),
             "revision": revision,
             "plan": _plan(revision, endpoint.tenant.currency) if revision else None,
-            "revisions": selectors.endpoint_revisions(endpoint),
+            "revisions": [
+                {
+                    "revision": each,
+                    "state": revision_state(each),
+                    "restorable": may_be_restored(endpoint, each),
+                }
+                for each in selectors.endpoint_revisions(endpoint)
+            ],
+            "movable": endpoint.wanted != Wanted.DELETED,
             "events": [
                 {
                     "title": event.message,
@@ -108,10 +117,14 @@ class EndpointLog(ConsolePage):
     reason = "show an engine's log to an operator"
 
     def get(self, request: HttpRequest, id: Any, replica: str) -> HttpResponse:
-        endpoint = _find(id)
+        endpoint = find_endpoint(id)
         url = reverse("console:endpoint", args=[endpoint.id])
         context: dict[str, Any] = {
-            "breadcrumbs": [*_crumbs(), {"label": endpoint.name, "url": url}, {"label": f"Log of {replica}"}],
+            "breadcrumbs": [
+                endpoints_crumb(),
+                {"label": endpoint.name, "url": url},
+                {"label": f"Log of {replica}"},
+            ],
             "endpoint": endpoint,
             "replica": replica,
             "endpoint_url": url,
@@ -126,15 +139,21 @@ class EndpointLog(ConsolePage):
         return self.render("console/endpoint_log.html", context)
 
 
-def _find(id: Any) -> Endpoint:
+def find_endpoint(id: Any) -> Endpoint:
+    """Find an endpoint of any tenant.
+
+    Raises:
+        NotFound: there is none.
+    """
     endpoint = selectors.endpoint_detail().filter(id=id).first()
     if endpoint is None:
         raise NotFound("There is no such endpoint.")
     return endpoint
 
 
-def _crumbs() -> list[dict[str, str]]:
-    return [{"label": "Endpoints", "url": reverse("console:endpoints")}]
+def endpoints_crumb() -> dict[str, str]:
+    """Give the list's place in the breadcrumbs."""
+    return {"label": "Endpoints", "url": reverse("console:endpoints")}
 
 
 def _facts(endpoint: Endpoint) -> list[dict[str, Any]]:
@@ -154,6 +173,7 @@ def _facts(endpoint: Endpoint) -> list[dict[str, Any]]:
         {"label": "SLO class", "value": endpoint.slo_class.title},
         {"label": "Residency", "value": endpoint.residency, "code": True},
         {"label": "Certifications", "value": ", ".join(endpoint.certifications) or "none asked for"},
+        {"label": "Cluster", "value": endpoint.cluster.name if endpoint.cluster else "Berth chooses"},
         {"label": "Requests", "value": f"{endpoint.requests_per_second:g} per second"},
         {
             "label": "Mean request",

@@ -13,7 +13,7 @@ from clusters.inventory import services
 from clusters.inventory.catalog import RUNTIMES
 from clusters.models import Cluster, GpuType, NodePool, Region
 from portal.pages.base import ConsolePage
-from portal.pages.console.clusters import find_cluster
+from portal.pages.console.clusters import clusters_crumb, find_cluster
 from portal.pages.console.forms import ConsoleForm, FormPage, WordsField, audit
 from tenants.errors import NotFound
 
@@ -33,14 +33,9 @@ class RegionForm(ConsoleForm):
         return self.cleaned_data["country"].upper()
 
 
-class ClusterForm(ConsoleForm):
+class LocalClusterForm(ConsoleForm):
     name = forms.CharField(max_length=40, help_text="Lower-case letters, digits and hyphens.")
     region = forms.ModelChoiceField(Region.objects.all(), empty_label="Choose a region")
-    driver = forms.ChoiceField(
-        choices=[(Cluster.DriverKind.LOCAL.value, "local: processes on this machine")],
-        help_text="This version drives clusters by processes on the machine Berth runs on. "
-        "The driver for Kubernetes is not built in yet.",
-    )
     runtimes = forms.MultipleChoiceField(
         choices=[(name, name) for name in RUNTIMES],
         widget=forms.CheckboxSelectMultiple,
@@ -64,8 +59,37 @@ class PoolForm(ConsoleForm):
     )
 
 
+class KubernetesPoolForm(PoolForm):
+    selector = forms.CharField(
+        label="Labels of its nodes", widget=forms.Textarea(attrs={"rows": 3, "class": "mono"}),
+        help_text="One key=value a line: engines go onto nodes that carry all of them, "
+        "for instance nvidia.com/gpu.product=NVIDIA-H100-80GB-HBM3.",
+    )  # fmt: skip
+    resource = forms.CharField(
+        max_length=80, initial="nvidia.com/gpu", help_text="What pods ask for; of MIG, its profile."
+    )
+    driver_version = forms.CharField(
+        max_length=40, required=False, label="NVIDIA driver", help_text="The oldest among its nodes."
+    )
+
+    def clean_selector(self) -> dict[str, str]:
+        found: dict[str, str] = {}
+        for line in self.cleaned_data["selector"].splitlines():
+            key, equals, value = line.strip().partition("=")
+            if not line.strip():
+                continue
+            if not equals:
+                raise forms.ValidationError(f"{line.strip()} is not key=value.")
+            found[key.strip()] = value.strip()
+        return found
+
+
 class PoolChangeForm(ConsoleForm):
     nodes = forms.IntegerField(min_value=1, max_value=100_000, help_text="Nodes in use cannot be taken away.")
+    reserve = forms.IntegerField(min_value=0, help_text="GPUs you keep back from orders.")
+
+
+class ReserveForm(ConsoleForm):
     reserve = forms.IntegerField(min_value=0, help_text="GPUs you keep back from orders.")
 
 
@@ -73,10 +97,6 @@ class CordonForm(ConsoleForm):
     reason = forms.CharField(
         max_length=300, help_text="Other operators read it, for instance: driver update until 18:00."
     )
-
-
-def _clusters_crumb() -> dict[str, str]:
-    return {"label": "Clusters", "url": reverse("console:clusters")}
 
 
 class RegionRegister(FormPage):
@@ -87,7 +107,7 @@ class RegionRegister(FormPage):
     submit_label = "Register region"
 
     def crumbs(self) -> list[dict[str, str]]:
-        return [_clusters_crumb()]
+        return [clusters_crumb()]
 
     def save(self, form: RegionForm) -> HttpResponse:
         region = services.region_register(**form.cleaned_data)
@@ -96,15 +116,15 @@ class RegionRegister(FormPage):
         return redirect("console:clusters")
 
 
-class ClusterRegister(FormPage):
-    reason = "register a cluster"
-    form_class = ClusterForm
-    title = "Register a cluster"
-    lede = "After this, add its node pools: orders are placed on their GPUs."
+class LocalClusterRegister(FormPage):
+    reason = "register a cluster of processes on this machine"
+    form_class = LocalClusterForm
+    title = "Register this machine"
+    lede = "Engines run as processes where Berth runs. Add its node pools after this."
     submit_label = "Register cluster"
 
     def crumbs(self) -> list[dict[str, str]]:
-        return [_clusters_crumb()]
+        return [clusters_crumb()]
 
     def more_context(self) -> dict[str, Any]:
         if Region.objects.exists():
@@ -119,8 +139,8 @@ class ClusterRegister(FormPage):
             }
         }
 
-    def save(self, form: ClusterForm) -> HttpResponse:
-        cluster = services.cluster_register(**form.cleaned_data)
+    def save(self, form: LocalClusterForm) -> HttpResponse:
+        cluster = services.cluster_register(**form.cleaned_data, driver=Cluster.DriverKind.LOCAL.value)
         audit(
             self.request.user, "cluster.register", cluster=cluster.name, region=cluster.region.code,
             driver=cluster.driver, declared=cluster.declared,
@@ -138,7 +158,7 @@ class _OfCluster(FormPage):
 
     def crumbs(self) -> list[dict[str, str]]:
         name = self.kwargs["name"]
-        return [_clusters_crumb(), {"label": name, "url": reverse("console:cluster", args=[name])}]
+        return [clusters_crumb(), {"label": name, "url": reverse("console:cluster", args=[name])}]
 
     def show(self, form: forms.Form, *, status: int = 200) -> HttpResponse:
         find_cluster(self.kwargs["name"])
@@ -147,10 +167,14 @@ class _OfCluster(FormPage):
 
 class PoolAdd(_OfCluster):
     reason = "add a node pool"
-    form_class = PoolForm
     title = "Add a node pool"
     lede = "Nodes of one shape with GPUs of one type. Endpoints that wait for capacity take them at once."
     submit_label = "Add pool"
+
+    @property
+    def form_class(self) -> type[ConsoleForm]:
+        kubernetes = self.cluster.driver == Cluster.DriverKind.KUBERNETES
+        return KubernetesPoolForm if kubernetes else PoolForm
 
     def save(self, form: PoolForm) -> HttpResponse:
         pool = services.pool_add(cluster=self.cluster, **form.cleaned_data)
@@ -164,7 +188,6 @@ class PoolAdd(_OfCluster):
 
 class PoolChange(_OfCluster):
     reason = "change a node pool"
-    form_class = PoolChangeForm
     title = "Change pool"
 
     def heading(self) -> str:
@@ -181,12 +204,17 @@ class PoolChange(_OfCluster):
             raise NotFound("There is no such pool.")
         return pool
 
+    @property
+    def form_class(self) -> type[ConsoleForm]:
+        # The nodes of a discovered pool are the cluster's own.
+        return ReserveForm if self.pool.discovered else PoolChangeForm
+
     def initial(self) -> dict[str, Any]:
         pool = self.pool
         return {"nodes": pool.nodes, "reserve": pool.reserve}
 
-    def save(self, form: PoolChangeForm) -> HttpResponse:
-        pool = services.pool_change(pool=self.pool, **form.cleaned_data)
+    def save(self, form: ConsoleForm) -> HttpResponse:
+        pool = services.pool_change(pool=self.pool, **{"nodes": self.pool.nodes, **form.cleaned_data})
         audit(self.request.user, "pool.change", pool=str(pool), **form.cleaned_data)
         self.say(f"Pool {pool.name} has {pool.total_gpus} GPUs now, {pool.reserve} in reserve.")
         return redirect("console:cluster", self.kwargs["name"])

@@ -11,6 +11,7 @@ from django.db import transaction
 from django.http import HttpRequest, HttpResponse
 
 from portal.pages.base import ConsolePage, put_on_form
+from portal.pages.secrets import SecretForm
 from tenants.errors import BerthError, NotFound
 from tenants.models import User
 
@@ -24,12 +25,19 @@ class ConsoleForm(forms.Form):
     """
 
     groups: ClassVar[tuple[tuple[str, str, tuple[str, ...]], ...]] = ()
+    #: Legends of groups whose fields take the whole width.
+    wide: ClassVar[tuple[str, ...]] = ()
     required_css_class = "required"
 
     def sections(self) -> Iterator[dict[str, Any]]:
         """Give the groups with their bound fields, for ``console/form.html``."""
         for legend, help_text, names in self.groups or (("", "", tuple(self.fields)),):
-            yield {"legend": legend, "help": help_text, "fields": [self[name] for name in names]}
+            yield {
+                "legend": legend,
+                "help": help_text,
+                "fields": [self[name] for name in names],
+                "wide": legend in self.wide,
+            }
 
 
 class WordsField(forms.CharField):
@@ -69,7 +77,7 @@ class FormPage(ConsolePage):
         return self.show(self.form_class(initial=self.initial(), **self.form_arguments()))
 
     def post(self, request: HttpRequest, **kwargs: Any) -> HttpResponse:
-        form = self.form_class(request.POST, initial=self.initial(), **self.form_arguments())
+        form = self.form_class(request.POST, request.FILES, initial=self.initial(), **self.form_arguments())
         if form.is_valid():
             try:
                 with transaction.atomic():
@@ -78,6 +86,8 @@ class FormPage(ConsolePage):
                 raise
             except BerthError as error:
                 put_on_form(form, error)
+        if isinstance(form, SecretForm):
+            form.forget(as_error=True)
         return self.show(form, status=422)
 
     def initial(self) -> dict[str, Any]:

@@ -6,10 +6,11 @@ from typing import Any
 
 from django import forms
 from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect
 from django.urls import reverse
 from django.utils import timezone
 
-from clusters.inventory import services
+from clusters.inventory import gateways
 from clusters.inventory.selectors import is_silent
 from clusters.models import Gateway, Region
 from portal.pages.base import ConsolePage
@@ -37,11 +38,10 @@ class Gateways(ConsolePage):
     reason = "list gateways"
 
     def get(self, request: HttpRequest) -> HttpResponse:
-        now = timezone.now()
         context = {
             "gateways": [
-                {"gateway": gateway, "state": _state(gateway, now)}
-                for gateway in Gateway.objects.select_related("region")
+                {"gateway": gateway, "state": gateway_state(gateway)}
+                for gateway in Gateway.objects.select_related("region", "cluster")
             ]
         }
         return self.render("console/gateways.html", context)
@@ -55,10 +55,10 @@ class GatewayRegister(FormPage):
     submit_label = "Register gateway"
 
     def crumbs(self) -> list[dict[str, str]]:
-        return [_crumb()]
+        return [gateways_crumb()]
 
     def save(self, form: GatewayForm) -> HttpResponse:
-        gateway, token = services.gateway_add(**form.cleaned_data)
+        gateway, token = gateways.gateway_add(**form.cleaned_data)
         audit(self.request.user, "gateway.register", gateway=gateway.name, region=gateway.region.code)
         return _show_token(self, gateway, token, f"Gateway {gateway.name} is registered")
 
@@ -69,22 +69,26 @@ class GatewayToken(ConsolePage):
     reason = "renew a gateway's token"
 
     def get(self, request: HttpRequest, name: str) -> HttpResponse:
-        return self._ask(_find(name))
+        return self._ask(find_gateway(name))
 
     def post(self, request: HttpRequest, name: str) -> HttpResponse:
-        gateway = _find(name)
+        gateway = find_gateway(name)
         typed = request.POST.get("confirm", "").strip()
         if typed != gateway.name:
             return self._ask(gateway, typed=typed, error=f"Type {gateway.name} to confirm.", status=422)
-        gateway, token = services.gateway_register(
+        audit(request.user, "gateway.renew-token", gateway=gateway.name)
+        if gateway.cluster_id:
+            gateways.gateway_token_rotate(gateway=gateway)
+            self.say(f"Gateway {gateway.name} has a new token; its pods restart with it one by one.")
+            return redirect("console:gateway", gateway.name)
+        gateway, token = gateways.gateway_register(
             name=gateway.name, region=gateway.region, public_url=gateway.public_url
         )
-        audit(request.user, "gateway.renew-token", gateway=gateway.name)
         return _show_token(self, gateway, token, f"Gateway {gateway.name} has a new token")
 
     def _ask(self, gateway: Gateway, *, typed: str = "", error: str = "", status: int = 200) -> HttpResponse:
         context = {
-            "breadcrumbs": [_crumb(), {"label": f"Renew token of {gateway.name}"}],
+            "breadcrumbs": [gateways_crumb(), {"label": f"Renew token of {gateway.name}"}],
             "gateway": gateway,
             "consequences": [
                 "The old token stops working at once.",
@@ -92,14 +96,14 @@ class GatewayToken(ConsolePage):
             ],
             "typed": typed,
             "error": error,
-            "cancel_url": reverse("console:gateways"),
+            "cancel_url": reverse("console:gateway", args=[gateway.name]),
         }
         return self.render("console/gateway_token.html", context, status=status)
 
 
 def _show_token(page: ConsolePage, gateway: Gateway, token: str, heading: str) -> HttpResponse:
     context: dict[str, Any] = {
-        "breadcrumbs": [_crumb(), {"label": gateway.name}],
+        "breadcrumbs": [gateways_crumb(), {"label": gateway.name}],
         "gateway": gateway,
         "token": token,
         "heading": heading,
@@ -110,20 +114,36 @@ def _show_token(page: ConsolePage, gateway: Gateway, token: str, heading: str) -
     return answer
 
 
-def _find(name: str) -> Gateway:
-    gateway = Gateway.objects.select_related("region").filter(name=name).first()
+def find_gateway(name: str) -> Gateway:
+    """Find a gateway by its name.
+
+    Raises:
+        NotFound: there is none.
+    """
+    gateway = Gateway.objects.select_related("region", "cluster").filter(name=name).first()
     if gateway is None:
         raise NotFound("There is no such gateway.")
     return gateway
 
 
-def _crumb() -> dict[str, str]:
+def gateways_crumb() -> dict[str, str]:
+    """Give the list's place in the breadcrumbs."""
     return {"label": "Gateways", "url": reverse("console:gateways")}
 
 
-def _state(gateway: Gateway, now: Any) -> dict[str, str]:
+def gateway_state(gateway: Gateway) -> dict[str, str]:
+    """Give how a gateway stands as a badge: of its pods where Berth runs them, then of its contact."""
+    kinds = Gateway.State
+    deployed = {
+        kinds.DEPLOYING: "provisioning",
+        kinds.FAILED: "failed",
+        kinds.UNREACHABLE: "unreachable",
+        kinds.REMOVING: "deleting",
+    }
+    if gateway.state in deployed:
+        return {"state": deployed[kinds(gateway.state)], "label": gateway.get_state_display()}
     if gateway.last_seen_at is None:
         return {"state": "pending", "label": "Never heard of"}
-    if is_silent(gateway, now):
+    if is_silent(gateway, timezone.now()):
         return {"state": "unreachable", "label": "Silent"}
     return {"state": "active", "label": "In contact"}

@@ -7,9 +7,11 @@ from django.urls import reverse
 
 from tests.factories import make_user
 
-LISTS = ["home", "clusters", "gateways", "endpoints", "catalog", "slo-classes", "prices", "tenants"]
+LISTS = ["home", "clusters", "gateways", "endpoints", "catalog", "slo-classes", "prices", "tenants", "engine-images",
+         "engine-settings"]  # fmt: skip
 FORMS = [
-    "region-register", "cluster-register", "gateway-register", "model-add", "slo-add", "price-add", "tenant-open",
+    "region-register", "cluster-register", "cluster-register-local", "gateway-deploy", "gateway-register",
+    "model-add", "slo-add", "price-add", "tenant-open",
 ]  # fmt: skip
 
 
@@ -19,7 +21,19 @@ def details(endpoint) -> list[str]:
         reverse("console:cluster-cordon", args=["de-a"]),
         reverse("console:pool-add", args=["de-a"]),
         reverse("console:pool-change", args=["de-a", "h100"]),
+        reverse("console:cluster-remove", args=["de-a"]),
+        reverse("console:gateway", args=["gw-de"]),
+        reverse("console:gateway-change", args=["gw-de"]),
+        reverse("console:gateway-remove", args=["gw-de"]),
         reverse("console:gateway-token", args=["gw-de"]),
+        reverse("console:endpoint-move", args=[endpoint.id]),
+        reverse("console:endpoint-revision", args=[endpoint.id, 1]),
+        reverse("console:endpoint-restore", args=[endpoint.id, 1]),
+        reverse("console:model-weights", args=["llama-3.1-8b-instruct"]),
+        reverse("console:model-secret", args=["llama-3.1-8b-instruct"]),
+        reverse("console:model-secret-remove", args=["llama-3.1-8b-instruct"]),
+        reverse("console:engine-image", args=["triton-llmapi"]),
+        reverse("console:engine-settings-edit", args=["batch"]),
         reverse("console:endpoint", args=[endpoint.id]),
         reverse("console:model", args=["llama-3.1-8b-instruct"]),
         reverse("console:model-edit", args=["llama-3.1-8b-instruct"]),
@@ -65,7 +79,9 @@ def test_who_is_not_signed_in_is_sent_to_sign_in_and_back(client, db):
 
 def test_what_is_not_there_is_not_found(console, db):
     missing = ["clusters/none", "catalog/none", "slo-classes/none", "tenants/none", "gateways/none/token",
-               "endpoints/01890000-0000-7000-8000-000000000000", "clusters/none/pools/add"]  # fmt: skip
+               "endpoints/01890000-0000-7000-8000-000000000000", "clusters/none/pools/add", "clusters/none/remove",
+               "clusters/none/settings", "gateways/none", "engines/images/none", "engines/settings/none",
+               "catalog/none/weights", "catalog/none/secret"]  # fmt: skip
     for path in missing:
         assert console.get(f"/console/{path}").status_code == 404, path
 

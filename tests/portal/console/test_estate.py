@@ -26,7 +26,7 @@ def test_a_cluster_shows_who_holds_gpus_on_which_node(console, endpoint):
     assert reverse("console:endpoint", args=[endpoint.id]) in answer.text
     nodes = [node for pool in answer.context["pools"] for node in pool["nodes"]]
     for node in nodes:
-        assert node.held + node.reserve + node.free == node.total
+        assert node["held"] + node["reserve"] + node["free"] == node["total"]
 
 
 def test_names_of_tenants_are_escaped(console, endpoint):
@@ -60,29 +60,27 @@ def test_a_region_that_exists_is_refused_and_the_form_keeps_what_was_typed(conso
 
 def test_a_cluster_is_registered_and_asks_for_its_pools(console, estate):
     form = {
-        "name": "de-b", "region": str(Region.objects.get(code="eu-de-1").id), "driver": "local",
+        "name": "de-b", "region": str(Region.objects.get(code="eu-de-1").id), 
         "runtimes": ["triton-python"], "declared": "on",
     }  # fmt: skip
-    answer = console.post(reverse("console:cluster-register"), form)
+    answer = console.post(reverse("console:cluster-register-local"), form)
     assert answer["Location"] == reverse("console:pool-add", args=["de-b"])
     assert Cluster.objects.get(name="de-b").declared
 
 
-def test_only_the_local_driver_is_offered(console, estate):
-    page = console.get(reverse("console:cluster-register")).text
-    assert "not built in yet" in page
-    region = Region.objects.first()
-    form = {"name": "k8s", "region": str(region.id), "driver": "kubernetes", "runtimes": "triton-python"}
-    answer = console.post(reverse("console:cluster-register"), form)
+def test_a_local_cluster_without_a_region_is_refused_and_input_kept(console, estate):
+    form = {"name": "here", "runtimes": "triton-python"}
+    answer = console.post(reverse("console:cluster-register-local"), form)
     assert answer.status_code == 422
-    assert 'value="k8s"' in answer.text
+    assert answer.context["form"].errors["region"]
+    assert 'value="here"' in answer.text
 
 
 def test_a_taken_cluster_name_is_refused_beside_its_field(console, estate):
     form = {
-        "name": "de-a", "region": str(Region.objects.first().id), "driver": "local", "runtimes": "triton-python",
+        "name": "de-a", "region": str(Region.objects.first().id), "runtimes": "triton-python",
     }  # fmt: skip
-    answer = console.post(reverse("console:cluster-register"), form)
+    answer = console.post(reverse("console:cluster-register-local"), form)
     assert answer.status_code == 422
     assert answer.context["form"].errors["name"]
 

@@ -9,7 +9,7 @@ import pytest
 from django.urls import reverse
 from django.utils import timezone
 
-from clusters.inventory.services import token_digest
+from clusters.inventory.gateways import token_digest
 from clusters.models import Gateway, Region
 from tenants import scope, services
 from tenants.models import Membership, Tenant, User

@@ -1,0 +1,70 @@
+"""How engines run, for operators: the pinned images and the engine settings of each SLO class."""
+
+from __future__ import annotations
+
+from drf_spectacular.utils import extend_schema
+from rest_framework.response import Response
+
+from clusters.api.cluster_serializers import ImageBody, ImageSerializer, TuningBody, TuningSerializer
+from clusters.api.operators import OperatorViewSet
+from clusters.inventory import images, tuning
+from clusters.models import EngineImage, SloClass
+from tenants.errors import NotFound
+
+
+@extend_schema(tags=["engines"])
+class ImageViewSet(OperatorViewSet):
+    """Images that engines, gateways and the loader of weights run from."""
+
+    model = EngineImage
+    serializer_class = ImageSerializer
+    lookup_field = lookup_url_kwarg = "use"
+    page_ordering = "use"
+    reason = "an operator manages engine images through the REST API"
+
+    @extend_schema(responses=ImageSerializer(many=True))
+    def list(self, request) -> Response:
+        """All images by use."""
+        page = self.paginate_queryset(self.filter_queryset(self.get_queryset()))
+        return self.get_paginated_response(ImageSerializer(page, many=True).data)
+
+    @extend_schema(responses=ImageSerializer)
+    def retrieve(self, request, use) -> Response:
+        """The image of a use."""
+        return self.shown(ImageSerializer, self.get_object())
+
+    @extend_schema(request=ImageBody, responses=ImageSerializer)
+    def update(self, request, use) -> Response:
+        """Pin the image of a use. Revisions made before keep theirs."""
+        if use not in images.DEFAULTS:
+            raise NotFound
+        return self.shown(ImageSerializer, images.image_set(use=use, **self.validated(ImageBody)))
+
+
+@extend_schema(tags=["engines"])
+class TuningViewSet(OperatorViewSet):
+    """The table that turns an SLO class into engine settings."""
+
+    model = SloClass
+    serializer_class = TuningSerializer
+    lookup_field, lookup_url_kwarg = "name", "slo_class"
+    page_ordering = "name"
+    reason = "an operator manages engine settings through the REST API"
+
+    @extend_schema(responses=TuningSerializer(many=True))
+    def list(self, request) -> Response:
+        """The settings of every SLO class."""
+        page = self.paginate_queryset(self.filter_queryset(self.get_queryset()))
+        return self.get_paginated_response(TuningSerializer(page, many=True).data)
+
+    @extend_schema(responses=TuningSerializer)
+    def retrieve(self, request, slo_class) -> Response:
+        """The settings of one SLO class."""
+        return self.shown(TuningSerializer, self.get_object())
+
+    @extend_schema(request=TuningBody, responses=TuningSerializer)
+    def partial_update(self, request, slo_class) -> Response:
+        """Change settings for revisions made from now on; those that run keep theirs."""
+        found = self.get_object()
+        tuning.tuning_change(slo_class=found, **self.validated(TuningBody, partial=True))
+        return self.shown(TuningSerializer, found)

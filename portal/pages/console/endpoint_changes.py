@@ -1,0 +1,131 @@
+"""What operators do to an endpoint of a tenant: move it, look into a revision, restore one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django import forms
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect
+from django.urls import reverse
+
+from clusters.endpoints import services
+from clusters.models import Cluster, Endpoint
+from portal.pages.base import ConsolePage
+from portal.pages.console.endpoints import endpoints_crumb, find_endpoint
+from portal.pages.console.forms import ConsoleForm, FormPage, audit
+from portal.pages.revisions_shown import configuration_context, find_revision, restore_consequences
+from tenants import scope
+from tenants.errors import BerthError, Conflict, Invalid
+
+
+class MoveForm(ConsoleForm):
+    cluster = forms.ModelChoiceField(
+        Cluster.objects.present(),
+        required=False,
+        to_field_name="name",
+        empty_label="Let Berth choose, and leave it where it is",
+        help_text="Residency, certifications and memory are checked as for an order.",
+    )
+
+
+class EndpointMove(FormPage):
+    reason = "move an endpoint to another cluster"
+    form_class = MoveForm
+    title = "Move"
+    lede = (
+        "It is placed there beside what runs, which serves until the new engines do. Meanwhile both hold GPUs "
+        "and both are charged; the tenant's quota counts once."
+    )
+    submit_label = "Move endpoint"
+
+    def heading(self) -> str:
+        return f"Move {find_endpoint(self.kwargs['id']).name}"
+
+    def crumbs(self) -> list[dict[str, str]]:
+        return endpoint_crumbs(find_endpoint(self.kwargs["id"]))
+
+    def initial(self) -> dict[str, Any]:
+        return {"cluster": find_endpoint(self.kwargs["id"]).cluster}
+
+    def more_context(self) -> dict[str, Any]:
+        endpoint = find_endpoint(self.kwargs["id"])
+        revision = next(iter(endpoint.current_revisions), None)
+        if revision is None:
+            return {}
+        return {
+            "alert": {"tone": "info", "text": f"It runs on {revision.cluster.name} now, in {revision.pool}."}
+        }
+
+    def save(self, form: MoveForm) -> HttpResponse:
+        endpoint, cluster = find_endpoint(self.kwargs["id"]), form.cleaned_data["cluster"]
+        try:
+            with scope.tenant(endpoint.tenant_id):
+                services.endpoint_move(endpoint=endpoint, cluster=cluster, actor=self.actor)
+        except Conflict as error:
+            refused = [f"{each['pool']}: {each['message']}" for each in error.extra.get("refusals", [])]
+            raise Invalid(error.message, errors={"cluster": [error.message, *refused]}) from error
+        where = cluster.name if cluster else "wherever Berth chooses"
+        audit(self.request.user, "endpoint.move", endpoint=str(endpoint.id), cluster=cluster and cluster.name)
+        self.say(f"{endpoint.name} runs on {where} as soon as its engines are ready there.")
+        return redirect("console:endpoint", endpoint.id)
+
+
+class EndpointRevision(ConsolePage):
+    """What the cluster was told for a revision, and what that changed."""
+
+    reason = "show the configuration of a revision"
+
+    def get(self, request: HttpRequest, id: Any, number: int) -> HttpResponse:
+        endpoint = find_endpoint(id)
+        context = configuration_context(
+            endpoint, find_revision(endpoint, number), request.GET.get("against", "")
+        )
+        context |= {
+            "endpoint": endpoint,
+            "breadcrumbs": [*endpoint_crumbs(endpoint), {"label": f"Revision {number}"}],
+        }
+        return self.render("console/revision.html", context)
+
+
+class EndpointRestore(ConsolePage):
+    """Runs an earlier revision's configuration again, once confirmed."""
+
+    reason = "restore a revision of an endpoint"
+
+    def get(self, request: HttpRequest, id: Any, number: int) -> HttpResponse:
+        return self._ask(find_endpoint(id), number)
+
+    def post(self, request: HttpRequest, id: Any, number: int) -> HttpResponse:
+        endpoint = find_endpoint(id)
+        find_revision(endpoint, number)
+        try:
+            with scope.tenant(endpoint.tenant_id):
+                services.endpoint_restore(
+                    endpoint=endpoint, number=number, actor=self.actor, in_place="in_place" in request.POST
+                )
+        except BerthError as error:
+            return self._ask(endpoint, number, error=error)
+        audit(request.user, "endpoint.restore", endpoint=str(endpoint.id), revision=number)
+        self.say(f"{endpoint.name} is being brought back to the configuration of revision {number}.")
+        return redirect("console:endpoint", endpoint.id)
+
+    def _ask(self, endpoint: Endpoint, number: int, *, error: BerthError | None = None) -> HttpResponse:
+        revision = find_revision(endpoint, number)
+        context = {
+            "endpoint": endpoint,
+            "revision": revision,
+            "consequences": restore_consequences(endpoint, revision, endpoint.tenant.currency),
+            "error": error,
+            "cancel_url": reverse("console:endpoint", args=[endpoint.id]),
+            "breadcrumbs": [*endpoint_crumbs(endpoint), {"label": f"Restore revision {number}"}],
+        }
+        return self.render("console/restore.html", context, status=error.status if error else 200)
+
+
+def endpoint_crumbs(endpoint: Endpoint) -> list[dict[str, str]]:
+    """Give the pages above one about an endpoint."""
+    return [
+        endpoints_crumb(),
+        {"label": endpoint.name, "url": reverse("console:endpoint", args=[endpoint.id])},
+    ]

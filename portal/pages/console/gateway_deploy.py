@@ -1,0 +1,196 @@
+"""Gateways that Berth runs in a cluster: deploying, how one stands, changing, removing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django import forms
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect
+from django.urls import reverse
+
+from clusters.inventory import gateways, images
+from clusters.models import Cluster, Gateway
+from portal.pages.base import ConsolePage
+from portal.pages.console.forms import ConsoleForm, FormPage, audit
+from portal.pages.console.gateways import find_gateway, gateway_state, gateways_crumb
+
+MOST_REPLICAS = 64
+
+
+class DeployForm(ConsoleForm):
+    name = forms.CharField(max_length=40, help_text="Lower-case letters, digits and hyphens.")
+    cluster = forms.ModelChoiceField(
+        Cluster.objects.filter(driver=Cluster.DriverKind.KUBERNETES, credentials__isnull=False),
+        empty_label="Choose a cluster",
+        help_text="It serves the cluster's region: residency counts.",
+    )
+    replicas = forms.IntegerField(
+        min_value=1, max_value=MOST_REPLICAS, initial=2,
+        help_text="Two or more go on serving while one is replaced.",
+    )  # fmt: skip
+    storage_gib = forms.IntegerField(
+        min_value=1, max_value=1000, initial=10, label="Storage of each (GiB)",
+        help_text="Holds its usage until it is shipped, and the last snapshot.",
+    )  # fmt: skip
+    public_url = forms.URLField(
+        required=False, assume_scheme="https", label="Public address",
+        help_text="Where clients reach it, by the cluster's ingress or load balancer. "
+        "Without one, tenants are not shown this gateway.",
+    )  # fmt: skip
+
+
+class ChangeForm(ConsoleForm):
+    replicas = forms.IntegerField(min_value=1, max_value=MOST_REPLICAS)
+    public_url = forms.URLField(required=False, assume_scheme="https", label="Public address")
+
+
+class GatewayDeploy(FormPage):
+    reason = "deploy a gateway in a cluster"
+    form_class = DeployForm
+    title = "Deploy a gateway"
+    lede = "Berth runs it in the cluster, gives it a token of its own and keeps it there."
+    submit_label = "Deploy gateway"
+
+    def crumbs(self) -> list[dict[str, str]]:
+        return [gateways_crumb()]
+
+    def more_context(self) -> dict[str, Any]:
+        if not DeployForm.base_fields["cluster"].queryset.all().exists():
+            return _alert(
+                "There is no Kubernetes cluster yet",
+                "A gateway that somebody else runs needs none: register it instead.",
+                reverse("console:cluster-register"), "Register a cluster",
+            )  # fmt: skip
+        if gateways.IMAGE_USE in images.unpinned():
+            return _alert(
+                "The gateway's image is not pinned",
+                "Build it from deploy/gateway, push it to a registry that the cluster reaches, and enter its digest.",
+                reverse("console:engine-image", args=[gateways.IMAGE_USE]), "Pin the image",
+            )  # fmt: skip
+        return {}
+
+    def save(self, form: DeployForm) -> HttpResponse:
+        values = form.cleaned_data
+        gateway = gateways.gateway_deploy(region=values["cluster"].region, **values)
+        audit(
+            self.request.user, "gateway.deploy", gateway=gateway.name, cluster=values["cluster"].name,
+            replicas=gateway.replicas,
+        )  # fmt: skip
+        self.say(f"Gateway {gateway.name} is being deployed on {values['cluster'].name}.")
+        return redirect("console:gateway", gateway.name)
+
+
+class GatewayDetail(ConsolePage):
+    reason = "show a gateway"
+
+    def get(self, request: HttpRequest, name: str) -> HttpResponse:
+        gateway = find_gateway(name)
+        context = {
+            "breadcrumbs": [gateways_crumb(), {"label": gateway.name}],
+            "gateway": gateway,
+            "state": gateway_state(gateway),
+            "facts": _facts(gateway),
+            "removing": gateway.state == Gateway.State.REMOVING,
+        }
+        return self.render("console/gateway.html", context)
+
+
+class GatewayChange(FormPage):
+    reason = "change a gateway"
+    form_class = ChangeForm
+    title = "Change gateway"
+    submit_label = "Save gateway"
+
+    def heading(self) -> str:
+        return f"Change {self.kwargs['name']}"
+
+    def crumbs(self) -> list[dict[str, str]]:
+        gateway = find_gateway(self.kwargs["name"])
+        return [
+            gateways_crumb(),
+            {"label": gateway.name, "url": reverse("console:gateway", args=[gateway.name])},
+        ]
+
+    def initial(self) -> dict[str, Any]:
+        gateway = find_gateway(self.kwargs["name"])
+        return {"replicas": gateway.replicas, "public_url": gateway.public_url}
+
+    def save(self, form: ChangeForm) -> HttpResponse:
+        gateway = find_gateway(self.kwargs["name"])
+        wishes = {name: form.cleaned_data[name] for name in form.changed_data}
+        gateways.gateway_change(gateway=gateway, **wishes)
+        audit(self.request.user, "gateway.change", gateway=gateway.name, **wishes)
+        self.say(f"Gateway {gateway.name} is saved.")
+        return redirect("console:gateway", gateway.name)
+
+
+class GatewayRemove(ConsolePage):
+    """Asks for the name, then takes the gateway away."""
+
+    reason = "remove a gateway"
+
+    def get(self, request: HttpRequest, name: str) -> HttpResponse:
+        return self._ask(find_gateway(name))
+
+    def post(self, request: HttpRequest, name: str) -> HttpResponse:
+        gateway = find_gateway(name)
+        typed = request.POST.get("confirm", "").strip()
+        if typed != gateway.name:
+            return self._ask(gateway, typed=typed, error="This is not the name of the gateway.", status=422)
+        gateways.gateway_remove(gateway=gateway)
+        audit(request.user, "gateway.remove", gateway=name)
+        self.say(f"Gateway {name} is being removed." if gateway.cluster_id else f"Gateway {name} is removed.")
+        return redirect("console:gateways")
+
+    def _ask(self, gateway: Gateway, *, typed: str = "", error: str = "", status: int = 200) -> HttpResponse:
+        url = reverse("console:gateway", args=[gateway.name])
+        there = (
+            "It is drained first: open streams end, its usage is shipped, then its pods go."
+            if gateway.cluster_id
+            else "Its token stops working at once. Usage that it has not shipped stays on its disk."
+        )
+        context = {
+            "breadcrumbs": [gateways_crumb(), {"label": gateway.name, "url": url}, {"label": "Remove"}],
+            "gateway": gateway,
+            "consequences": [
+                there,
+                f"Clients that call {gateway.public_url} get no answer any more."
+                if gateway.public_url
+                else "Tenants were not shown this gateway.",
+            ],
+            "typed": typed,
+            "error": error,
+            "cancel_url": url,
+        }
+        return self.render("console/gateway_remove.html", context, status=status)
+
+
+def _alert(title: str, text: str, url: str, label: str) -> dict[str, Any]:
+    return {"alert": {"tone": "info", "title": title, "text": text, "url": url, "label": label}}
+
+
+def _facts(gateway: Gateway) -> list[dict[str, Any]]:
+    region = gateway.region
+    facts: list[dict[str, Any]] = [
+        {"label": "Region", "value": f"{region.name} ({region.code}, {region.country})"},
+        {
+            "label": "Public address",
+            "value": gateway.public_url or "none: tenants are not shown it",
+            "code": bool(gateway.public_url),
+        },
+    ]
+    if gateway.cluster:
+        facts += [
+            {
+                "label": "Cluster",
+                "value": gateway.cluster.name,
+                "url": reverse("console:cluster", args=[gateway.cluster.name]),
+            },
+            {"label": "Namespace", "value": gateway.cluster.gateway_namespace, "code": True},
+            {"label": "Ready", "value": f"{gateway.ready_replicas} of {gateway.replicas} replicas"},
+            {"label": "Storage", "value": f"{gateway.storage_gib} GiB each"},
+        ]
+    else:
+        facts.append({"label": "Run by", "value": "others: Berth only admits it by its token"})
+    return facts
