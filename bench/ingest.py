@@ -64,7 +64,7 @@ def measure() -> Figures:
 
 
 class _Door:
-    def __init__(self, web: berth.Web) -> None:
+    def __init__(self, web: berth.Berth) -> None:
         self._address = web.portal.removeprefix("http://")
         self._headers = {"Authorization": f"Bearer {web.gateway_token}", "Content-Type": "application/json"}
 
@@ -104,7 +104,7 @@ def _check(receipts: Sequence[UsageReceipt], *, inserted: int) -> None:
         raise RuntimeError(f"{found} of {inserted} segments were inserted; refused: {refused[:3]}")
 
 
-def _roll_up(web: berth.Web, requests: int) -> float:
+def _roll_up(web: berth.Berth, requests: int) -> float:
     done = subprocess.run(
         [sys.executable, "-m", "bench.tools.roll_up", str(requests)],
         cwd=ROOT, env=web.environment(), capture_output=True, text=True, timeout=300, check=False,

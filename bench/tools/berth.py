@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -50,8 +50,8 @@ def whole() -> Iterator[Stack]:
 
 
 @dataclasses.dataclass(frozen=True)
-class Web:
-    """A running web process with PostgreSQL and Redis, and nothing else that would touch the database."""
+class Berth:
+    """Some of Berth's processes, running: the web process with PostgreSQL and Redis at least."""
 
     portal: str
     data_dir: DataDir
@@ -66,13 +66,32 @@ class Web:
 
 
 @contextlib.contextmanager
-def web() -> Iterator[Web]:
+def web() -> Iterator[Berth]:
     """Start the web process as the Procfile says, on a migrated database with the demo's people."""
+    with running("web") as berth:
+        yield berth
+
+
+@contextlib.contextmanager
+def running(*names: str, further: Mapping[str, str] | None = None) -> Iterator[Berth]:
+    """Start the named processes of the Procfile, the web process among them, with the demo's estate and people.
+
+    ``further`` gives words that are added to the lines of some.
+    """
     with folder() as path:
         data_dir = DataDir(path)
-        lines = (ROOT / "Procfile").read_text().splitlines()
+        text = (
+            (ROOT / "Procfile")
+            .read_text()
+            .replace(" manage.py ", f" {shlex.quote(str(ROOT / 'manage.py'))} ")
+        )
+        lines = dict(line.split(": ", 1) for line in text.splitlines())
         procfile = path / "Procfile"
-        procfile.write_text(next(line for line in lines if line.startswith("web:")) + "\n")
+        procfile.write_text(
+            "".join(
+                f"{name}: {lines[name]} {(further or {}).get(name, '')}".rstrip() + "\n" for name in names
+            )
+        )
         manage = [sys.executable, str(ROOT / "manage.py")]
         variables = {
             "DJANGO_SETTINGS_MODULE": SETTINGS,
@@ -91,7 +110,7 @@ def web() -> Iterator[Web]:
         with log.open("w") as out:
             process = subprocess.Popen(command, cwd=ROOT, env=_clean_environment(), stdout=out, stderr=out)
         try:
-            yield Web(_await(process, data_dir, log), data_dir)
+            yield Berth(_await(process, data_dir, log), data_dir)
         finally:
             up.down(data_dir)
             process.wait(30)
