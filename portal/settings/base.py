@@ -214,6 +214,11 @@ CELERY_BEAT_SCHEDULE = {
         "schedule": 30.0,
         "options": {"expires": 30},
     },
+    "credentials-renewal": {
+        "task": "clusters.endpoints.tasks.renew_credentials",
+        "schedule": 600.0,
+        "options": {"expires": 600},
+    },
     "endpoints-leaks": {"task": "clusters.endpoints.tasks.sweep_leaks", "schedule": 60.0},
     "endpoints-resync": {"task": "clusters.endpoints.tasks.sweep_resync", "schedule": 600.0},
     "metering-partitions": {"task": "billing.metering.tasks.keep_partitions", "schedule": 3600.0},
@@ -225,8 +230,10 @@ CELERY_BEAT_SCHEDULE = {
     "idempotency-expiry": {"task": "tenants.tasks.forget_idempotency_records", "schedule": 3600.0},
 }
 
-# Inference and management keys are stored as HMAC-SHA256 under a numbered pepper.
-KEY_PEPPERS = env.peppers("BERTH_KEY_PEPPERS", "") if env.text("BERTH_KEY_PEPPERS", "") else {}
+# Inference and management keys are stored as HMAC-SHA256 under a numbered pepper; gateways have the peppers, too.
+KEY_PEPPERS = env.numbered_keys("BERTH_KEY_PEPPERS") if env.text("BERTH_KEY_PEPPERS", "") else {}
+# Under these secrets rest in the database. The control plane alone has them.
+SEALING_KEYS = env.numbered_keys("BERTH_SEALING_KEYS") if env.text("BERTH_SEALING_KEYS", "") else {}
 
 DATA_DIR = Path(env.text("BERTH_DATA_DIR", str(BASE_DIR / ".berth")))
 CURRENCY = env.text("BERTH_CURRENCY", "EUR")

@@ -67,8 +67,8 @@ def database(name: str, default: str | None = None, **options: Any) -> dict[str,
     }
 
 
-def peppers(name: str, default: str | None = None) -> dict[int, bytes]:
-    """Read numbered key peppers, ``1:<hex>,2:<hex>``; the highest number signs new keys."""
+def numbered_keys(name: str, default: str | None = None) -> dict[int, bytes]:
+    """Read numbered keys, ``1:<hex>,2:<hex>``; the highest number is for what is new."""
     found: dict[int, bytes] = {}
     for item in text(name, default).split(","):
         head, _, tail = item.strip().partition(":")
@@ -77,7 +77,5 @@ def peppers(name: str, default: str | None = None) -> dict[int, bytes]:
         except ValueError:
             raise ImproperlyConfigured(f"{name} must look like 1:<hex>,2:<hex>.") from None
         if len(found[int(head)]) < 16:
-            raise ImproperlyConfigured(
-                f"Pepper {head} in {name} must have at least 16 bytes (32 hex digits)."
-            )
+            raise ImproperlyConfigured(f"Key {head} in {name} must have at least 16 bytes (32 hex digits).")
     return found

@@ -9,7 +9,8 @@ DATABASES = {
         "DATABASE_URL", pool={"min_size": 2, "max_size": env.number("DATABASE_POOL_SIZE", 20), "timeout": 10}
     )
 }
-KEY_PEPPERS = env.peppers("BERTH_KEY_PEPPERS")
+KEY_PEPPERS = env.numbered_keys("BERTH_KEY_PEPPERS")
+SEALING_KEYS = env.numbered_keys("BERTH_SEALING_KEYS")
 ALLOWED_HOSTS = env.words("ALLOWED_HOSTS")
 
 SECURE_SSL_REDIRECT = env.flag("SECURE_SSL_REDIRECT", True)

@@ -6,6 +6,7 @@ from pathlib import Path
 os.environ.setdefault("BERTH_DATA_DIR", str(Path(__file__).resolve().parent.parent.parent / ".berth-test"))
 os.environ.setdefault("DJANGO_SECRET_KEY", "only-for-tests-" + "x" * 40)
 os.environ.setdefault("BERTH_KEY_PEPPERS", "1:" + "ab" * 32)
+os.environ.setdefault("BERTH_SEALING_KEYS", "1:" + "5e" * 32)
 
 from embedded import datadir, services
 

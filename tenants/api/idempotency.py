@@ -7,6 +7,7 @@ import hashlib
 import json
 from collections.abc import Callable
 
+from cryptography.exceptions import InvalidTag
 from django.db import IntegrityError, transaction
 from django.http import HttpResponse
 from rest_framework.renderers import JSONRenderer
@@ -84,6 +85,11 @@ def _bound_to(record: IdempotencyRecord | OperatorIdempotencyRecord) -> str:
 def _replay(record: IdempotencyRecord | OperatorIdempotencyRecord, fingerprint: str) -> HttpResponse:
     if record.fingerprint != fingerprint:
         raise KeyReused(f"This {HEADER} came with another body before; use a new one for a new request.")
-    body = unseal(bytes(record.body), bound_to=_bound_to(record))
+    try:
+        body = unseal(bytes(record.body), bound_to=_bound_to(record))
+    except (InvalidTag, KeyError) as error:
+        raise KeyReused(
+            f"The answer kept for this {HEADER} cannot be opened any more; look whether it was done, and use a new one."
+        ) from error
     headers = {**record.headers, REPLAYED: "true"}
     return HttpResponse(body, status=record.status, content_type="application/json", headers=headers)

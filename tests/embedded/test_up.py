@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -186,9 +187,36 @@ def test_what_on_ready_returns_ends_the_run(berth: Berth) -> None:
 def test_secrets_and_ports_stay_the_same_and_are_closed_to_others(tmp_path: Path) -> None:
     folder = DataDir(tmp_path / "data")
     first = environment.kept_secrets(folder)
-    assert set(first) == {"DJANGO_SECRET_KEY", "BERTH_KEY_PEPPERS", "BERTH_GATEWAY_TOKEN"}
+    assert set(first) == {
+        "DJANGO_SECRET_KEY", "BERTH_KEY_PEPPERS", "BERTH_SEALING_KEYS", "BERTH_GATEWAY_TOKEN",
+    }  # fmt: skip
     assert environment.kept_secrets(folder) == first
+    assert first["BERTH_SEALING_KEYS"] != first["BERTH_KEY_PEPPERS"]
     assert folder.file("secrets.json").stat().st_mode & 0o777 == 0o600
     ports = environment.choose_ports(folder)
     assert environment.choose_ports(folder) == ports
     assert environment.folder_variables(folder)["WEB_PORT"] == str(ports["WEB_PORT"])
+
+
+def test_a_folder_of_an_earlier_version_gets_the_secrets_that_it_lacks(tmp_path: Path) -> None:
+    folder = DataDir(tmp_path / "data")
+    first = environment.kept_secrets(folder)
+    older = {name: value for name, value in first.items() if name != "BERTH_SEALING_KEYS"}
+    folder.file("secrets.json").write_text(json.dumps(older))
+    later = environment.kept_secrets(folder)
+    assert {name: later[name] for name in older} == older
+    assert later["BERTH_SEALING_KEYS"] not in ("", first["BERTH_SEALING_KEYS"])
+    assert environment.kept_secrets(folder) == later
+
+
+@pytest.mark.parametrize("name", ["gateway", "models"])
+def test_the_keys_that_seal_secrets_stay_with_the_control_plane(name: str) -> None:
+    (line,) = [each for each in (ROOT / "Procfile").read_text().splitlines() if each.startswith(f"{name}:")]
+    command, _, _ = line.partition(" python ")
+    shown = subprocess.run(
+        [*("sh", "-c", f"{command.removeprefix(name + ': ')} env")],
+        env=os.environ | {"BERTH_SEALING_KEYS": "1:aa", "BERTH_KEY_PEPPERS": "1:bb"},
+        capture_output=True, text=True, check=True,
+    ).stdout  # fmt: skip
+    assert "BERTH_KEY_PEPPERS=1:bb" in shown
+    assert "BERTH_SEALING_KEYS" not in shown
