@@ -32,7 +32,8 @@ def allocation_open(
 ) -> Allocation:
     """Note that a replica of the open tenant holds GPUs since ``started_at``.
 
-    Repeating it gives the allocation that was made first, be it still open or closed.
+    Repeating it gives the allocation that is open. A replica whose allocation was closed and that holds GPUs
+    again gets a further interval, which begins where the last one ended at the earliest.
 
     Raises:
         Conflict: the replica is known with other GPUs or elsewhere; a replica never moves.
@@ -45,15 +46,21 @@ def allocation_open(
         "gpu_type": gpu_type,
         "gpus": gpus,
     }
-    allocation, made = Allocation.objects.get_or_create(
-        tenant_id=scope.current_tenant_id(),
-        replica_id=str(replica_id),
-        defaults={**facts, "project": project, "started_at": started_at, "price_factor": price_factor},
-    )
-    if not made:
-        differing = [name for name, value in facts.items() if str(getattr(allocation, name)) != str(value)]
+    held = Allocation.objects.filter(replica_id=str(replica_id)).order_by("-started_at")
+    last = held.first()
+    if last is not None:
+        differing = [name for name, value in facts.items() if str(getattr(last, name)) != str(value)]
         if differing:
             raise Conflict(f"Replica {replica_id} is allocated already with another {', '.join(differing)}.")
+        if last.ended_at is None:
+            return last
+        started_at = max(started_at, last.ended_at)
+    allocation, _ = Allocation.objects.get_or_create(
+        tenant_id=scope.current_tenant_id(),
+        replica_id=str(replica_id),
+        ended_at=None,
+        defaults={**facts, "project": project, "started_at": started_at, "price_factor": price_factor},
+    )
     return allocation
 
 

@@ -4,19 +4,22 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-
     dependencies = [
-        ('billing', '0002_isolation'),
-        ('tenants', '0003_operator_answers'),
+        ("billing", "0002_isolation"),
+        ("tenants", "0003_operator_answers"),
     ]
 
     operations = [
         migrations.RemoveConstraint(
-            model_name='allocation',
-            name='one_allocation_per_replica',
+            model_name="allocation",
+            name="one_allocation_per_replica",
         ),
         migrations.AddConstraint(
-            model_name='allocation',
-            constraint=models.UniqueConstraint(condition=models.Q(('ended_at', None)), fields=('tenant', 'replica_id'), name='one_open_allocation_per_replica'),
+            model_name="allocation",
+            constraint=models.UniqueConstraint(
+                condition=models.Q(("ended_at", None)),
+                fields=("tenant", "replica_id"),
+                name="one_open_allocation_per_replica",
+            ),
         ),
     ]

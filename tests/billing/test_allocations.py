@@ -49,8 +49,20 @@ def test_closing_again_keeps_the_first_end(project):
         open_one(project)
         assert allocation_close(replica_id="chat-0", ended_at=utc("2026-05-03"))
         assert not allocation_close(replica_id="chat-0", ended_at=utc("2026-05-04"))
-        assert open_one(project).ended_at == utc("2026-05-03")
+        assert Allocation.objects.get().ended_at == utc("2026-05-03")
         assert not allocation_close(replica_id="never-seen", ended_at=utc("2026-05-04"))
+
+
+def test_a_replica_that_holds_gpus_again_gets_a_further_interval(project):
+    with scope.tenant(project.tenant_id):
+        open_one(project)
+        allocation_close(replica_id="chat-0", ended_at=utc("2026-05-03"))
+        again = open_one(project)
+        assert open_one(project).id == again.id
+        assert (again.started_at, again.ended_at) == (utc("2026-05-03"), None)
+        assert Allocation.objects.count() == 2
+        with pytest.raises(Conflict):
+            open_one(project, gpus=4)
 
 
 def test_end_before_start_is_an_empty_interval(project):
