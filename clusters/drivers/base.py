@@ -50,8 +50,11 @@ class Driver(Protocol):
             GiveUp: the spec can never run there.
         """
 
-    def resync(self, specs: Sequence[DeploymentSpec]) -> Mapping[str, bool | DriverError]:
-        """Apply many deployments, reading the cluster as a whole; give per name whether it was written or why not.
+    def drifted(self, specs: Sequence[DeploymentSpec]) -> Mapping[str, Sequence[str] | DriverError]:
+        """Compare many deployments with what they are to be, reading the cluster as a whole; nothing is written.
+
+        Gives for each name what differs, for people: empty where applying would write nothing; or why it cannot
+        be told.
 
         Raises:
             TryLater: the cluster cannot be reached now.

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 _kubernetes: dict[str, tuple[ClusterAccess, KubernetesDriver]] = {}
 _lock = threading.Lock()
+_SILENCE_S = 5.0  # in an answer: who waits for a cluster holds a worker's thread
 
 
 def driver_for(kind: str, cluster: str, data_dir: Path, access: ClusterAccess | None = None) -> Driver:
@@ -60,7 +61,11 @@ def _kubernetes_driver(cluster: str, access: ClusterAccess) -> KubernetesDriver:
         if held is not None and held[0] == access:
             return held[1]
         same = held is not None and _reaches(held[0]) == _reaches(access)
-        client = held[1].client if held is not None and same else KubeClient(access.credentials)
+        client = (
+            held[1].client
+            if held is not None and same
+            else KubeClient(access.credentials, read_timeout_s=_SILENCE_S)
+        )
         driver = KubernetesDriver(client, access.facts, namespaces=access.namespaces, drift=access.drift)
         _kubernetes[cluster] = (access, driver)
     if held is not None and not same:

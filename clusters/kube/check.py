@@ -236,6 +236,11 @@ _UNREACHABLE: dict[Fault, tuple[str, str]] = {
         "Check the spelling, and that the name can be resolved from where Berth runs.",
     ),
     Fault.TIMEOUT: ("There is no answer", _ADDRESS),
+    Fault.SLOW: (
+        "The answer does not come in time",
+        "The connection stands, but the API server, its etcd or one of its webhooks is slow; its administrator"
+        " finds out which. Where it stays so, look at what stands between Berth and the API server.",
+    ),
     Fault.NO_ROUTE: ("There is no way to the address", _ADDRESS),
     Fault.RESET: (
         "The connection breaks",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import dataclasses
+import re
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
@@ -138,13 +139,22 @@ def _parse(text: str) -> Mapping[str, Any]:
         if any(isinstance(token, yaml.AliasToken) for token in yaml.scan(text, Loader=yaml.SafeLoader)):
             raise KubeconfigError("kubeconfig: YAML aliases are not accepted")
         document = yaml.safe_load(text)
+    except KubeconfigError:
+        raise
     except (yaml.YAMLError, RecursionError, ValueError) as error:
-        if isinstance(error, KubeconfigError):
-            raise
-        raise KubeconfigError(f"kubeconfig: it is no YAML: {str(error)[:200]}") from error
+        raise KubeconfigError(f"kubeconfig: it is no YAML{_wrong_with(error)}") from None
     if not isinstance(document, dict) or document.get("kind", "Config") != "Config":
         raise KubeconfigError("kubeconfig: kind must be Config")
     return document
+
+
+def _wrong_with(error: Exception) -> str:
+    # The whole message shows the lines around, and with them tokens and keys; quoted words may be some, too.
+    if not isinstance(error, yaml.MarkedYAMLError) or error.problem_mark is None:
+        return ""
+    problem = re.sub(r"""(['"])[^<'"][^'"]{3,}\1""", "a word", str(error.problem or "it ends too soon"))
+    mark = error.problem_mark
+    return f": {problem[:120]}, in line {mark.line + 1}, column {mark.column + 1}"
 
 
 def _entry(document: Mapping[str, Any], plural: str, key: str, name: str) -> Mapping[str, Any]:

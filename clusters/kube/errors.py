@@ -31,7 +31,8 @@ class Fault(enum.StrEnum):
 
     REFUSED = "refused"  # nothing listens there
     DNS = "dns"  # the name has no address
-    TIMEOUT = "timeout"
+    TIMEOUT = "timeout"  # nobody took the connection
+    SLOW = "slow"  # connected, but the answer did not come in time
     NO_ROUTE = "no-route"
     RESET = "reset"  # the connection broke
     TLS_UNKNOWN_CA = "tls-unknown-ca"

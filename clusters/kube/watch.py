@@ -16,9 +16,10 @@ logger = logging.getLogger(__name__)
 
 Key = tuple[str, str]  # namespace (empty for what has none), name
 OnChange = Callable[[Kind, Object | None, Object | None], None]
+Keep = Callable[[Object], Object]
 
 _SHORTEST_S = 1.0  # a watch that ends sooner is begun again only after a pause
-_RESUMED = {Fault.RESET, Fault.TIMEOUT}
+_RESUMED = {Fault.RESET, Fault.TIMEOUT, Fault.SLOW}
 
 
 class Reflector:
@@ -26,8 +27,8 @@ class Reflector:
 
     ``on_change(kind, old, new)`` is called in that thread for every difference, ``old`` None for what is new and
     ``new`` None for what is gone; it must not block for long, and what it raises is logged. Changes may be
-    seen late and several as one, never out of order. Objects are kept without metadata.managedFields and must
-    not be changed.
+    seen late and several as one, never out of order. Objects are kept without metadata.managedFields, or as
+    much of them as ``keep`` gives, with at least name, namespace and resourceVersion; they must not be changed.
 
     A watch lasts ``watch_s`` (+- 10 %); a connection that says nothing for 20 s longer is given up and the
     watch is resumed where it was. After failures it waits between the two of ``backoff_s``, doubling, with
@@ -43,6 +44,7 @@ class Reflector:
         labels: str = "",
         fields: str = "",
         on_change: OnChange | None = None,
+        keep: Keep | None = None,
         watch_s: int = 240,
         backoff_s: tuple[float, float] = (0.5, 30.0),
     ) -> None:
@@ -50,6 +52,7 @@ class Reflector:
         self.failure = ""
         self._client, self._labels, self._fields = client, labels, fields
         self._on_change, self._watch_s, self._backoff_s = on_change, watch_s, backoff_s
+        self._keep = keep or _lean
         self._objects: dict[Key, Object] = {}
         self._lock = threading.Lock()
         self._first = threading.Event()
@@ -126,7 +129,7 @@ class Reflector:
 
     def _list(self) -> str:
         listing = self._client.list(self.kind, self.namespace, labels=self._labels, fields=self._fields)
-        there = {_key(item): _lean(item) for item in listing.items}
+        there = {_key(item): self._keep(item) for item in listing.items}
         before = self.store
         with self._lock:
             self._objects = dict(there)
@@ -186,7 +189,7 @@ class Reflector:
         key = _key(event.object)
         with self._lock:
             old = self._objects.get(key)
-            new = None if event.type == "DELETED" else _lean(event.object)
+            new = None if event.type == "DELETED" else self._keep(event.object)
             if new is None:
                 self._objects.pop(key, None)
             else:

@@ -55,8 +55,11 @@ class FakeCluster:
     def render(self, spec: DeploymentSpec) -> Mapping[str, str]:
         return {"spec": f"{spec.runtime} on {spec.gpu_type}, precision {spec.precision}\n"}
 
-    def resync(self, specs: Sequence[DeploymentSpec]) -> Mapping[str, bool | DriverError]:
-        return {spec.name: self.apply(spec) for spec in specs}
+    def drifted(self, specs: Sequence[DeploymentSpec]) -> Mapping[str, Sequence[str] | DriverError]:
+        self._maybe_fail()
+        return {
+            spec.name: [] if self.specs.get(spec.name) == spec else ["it is not as ordered"] for spec in specs
+        }
 
     def replace(self, name: str, replica_id: str) -> bool:
         self._maybe_fail()

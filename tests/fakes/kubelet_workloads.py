@@ -247,20 +247,6 @@ class Workloads(Scheduler):
             self.cluster.delete(PATHS["pods"], meta(pod)["namespace"], meta(pod)["name"])
 
 
-def _with_claims(owner: Object, index: int) -> Object:
-    """The template of a StatefulSet's pod with the volumes of its own claims."""
-    template = owner["spec"]["template"]
-    own = [
-        {
-            "name": meta(claim)["name"],
-            "persistentVolumeClaim": {"claimName": f"{meta(claim)['name']}-{meta(owner)['name']}-{index}"},
-        }
-        for claim in owner["spec"].get("volumeClaimTemplates") or []
-    ]
-    volumes = [*(template["spec"].get("volumes") or []), *own]
-    return {**template, "spec": {**template["spec"], "volumes": volumes}}
-
-
 def _kind(owner: Object) -> str:
     spec = owner["spec"]
     if "leaderWorkerTemplate" in spec:

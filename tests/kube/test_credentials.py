@@ -224,3 +224,21 @@ def test_a_client_certificate_is_shown_to_the_server_and_left_nowhere(fake_kube)
         assert client.whoami() == "someone"
     assert fake_kube.calls[-1].authorization == ""
     assert not {name for name in set(os.listdir(tempfile.gettempdir())) - before if name.startswith("berth-")}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "users:\n- name: u\n  user:\n    token: eyJsecretsecret: x\n",
+        "users: [{name: u, user: {token: 'eyJsecretsecret}}]\n",
+        "users: [{name: u, user: {token: !eyJsecretsecret x}}]\n",
+        "users: [{name: u, user: {token: &eyJsecretsecret x, b: &eyJsecretsecret y}}]\n",
+        'token: "eyJsecretsecret\\q"\n',
+        "token: eyJsecretsecret\n\tb: c\n",
+        "token: eyJsecretsecret\x00\n",
+    ],
+)
+def test_a_kubeconfig_that_is_no_yaml_is_not_shown_again(text):
+    with pytest.raises(KubeconfigError) as refused:
+        from_kubeconfig(text)
+    assert "secret" not in str(refused.value)

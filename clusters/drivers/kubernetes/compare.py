@@ -96,7 +96,7 @@ def removals(found: Sequence[Difference]) -> list[dict[str, Any]]:
         reverse=True,
     )
     return [
-        {"op": op, "path": _pointer(each.pointer), **({"value": each.found} if op == "test" else {})}
+        {"op": op, "path": pointer(each.pointer), **({"value": each.found} if op == "test" else {})}
         for each in extras
         for op in ("test", "remove")
     ]
@@ -175,7 +175,6 @@ def _keyed(
 
 def _claim(wanted: Mapping[str, Any], live: Mapping[str, Any]) -> Iterator[Difference]:
     """A claim is fixed once it is made, except that it may grow; endpoints that share it ask for different sizes."""
-    yield from _mapping({"metadata": wanted.get("metadata") or {}}, live, (), "")
     at = ("spec", "resources", "requests", "storage")
     asked, given = _at(wanted, at), _at(live, at)
     smaller, larger = quantity(given), quantity(asked)
@@ -210,7 +209,8 @@ def _joined(label: str, key: str) -> str:
     return f"{label}.{key}".lstrip(".") if plain else f"{label}[{key}]"
 
 
-def _pointer(parts: Sequence[str | int]) -> str:
+def pointer(parts: Sequence[str | int]) -> str:
+    """Write a way into an object as JSON patches name it."""
     return "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in parts)
 
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from clusters.drivers.base import Away, DriverError, GiveUp
 from clusters.drivers.kubernetes import troubles
 from clusters.drivers.kubernetes.access import Drift
-from clusters.drivers.kubernetes.converge import Convergence
+from clusters.drivers.kubernetes.converge import Convergence, Standoffs
 from clusters.drivers.kubernetes.errors import translated
 from clusters.drivers.kubernetes.gateways import Gateways
 from clusters.drivers.kubernetes.looking import Looking
@@ -16,7 +16,7 @@ from clusters.drivers.kubernetes.ordering import Order
 from clusters.drivers.kubernetes.reading import Live, Nodes, Reader, Snapshot
 from clusters.drivers.kubernetes.removal import Removal
 from clusters.drivers.kubernetes.scope import Scope
-from clusters.drivers.kubernetes.workloads import check_name, workload_for
+from clusters.drivers.kubernetes.workloads import Workload, check_name, workload_for
 from clusters.kube import kinds
 from clusters.kube.client import KubeClient
 from clusters.kube.manifests import ClusterFacts, to_texts
@@ -44,6 +44,8 @@ class KubernetesDriver:
         self._client, self._facts = client, facts
         self._scope = Scope(installation=facts.installation, namespaces=tuple(namespaces))
         self._reports = drift == "report"
+        self._standoffs = Standoffs()
+        self._left: dict[str, Sequence[str]] = {}  # by deployment: what its last order could not bring about
         self._nodes = Nodes(client, self._scope)
         self._looking = Looking(client, facts, self._scope, self._nodes)
         self._gateways = Gateways(client, facts, self._scope, self._nodes, report=self._reports)
@@ -61,20 +63,21 @@ class KubernetesDriver:
         with translated():
             return self._apply(spec, Live(self._client, self._scope))
 
-    def resync(self, specs: Sequence[DeploymentSpec]) -> Mapping[str, bool | DriverError]:
-        """Apply many at once: what is there is listed once for each kind, however many deployments there are.
+    def drifted(self, specs: Sequence[DeploymentSpec]) -> Mapping[str, Sequence[str] | DriverError]:
+        """Compare many at once: what is there is listed once for each kind, however many deployments there are.
 
-        Gives for each name what :meth:`apply` would have given, or what it would have raised.
+        What this cluster was found to make otherwise whenever it is written is left out: :meth:`observe` names it.
 
         Raises:
             TryLater: the cluster cannot be reached now.
         """
         snapshot = Snapshot(self._client, self._scope)
-        results: dict[str, bool | DriverError] = {}
+        results: dict[str, Sequence[str] | DriverError] = {}
         for spec in specs:
             try:
                 with translated():
-                    results[spec.name] = self._apply(spec, snapshot)
+                    workload = workload_for(spec, self._facts, self._scope)
+                    results[spec.name] = self._compared(workload, snapshot, stamps=True)
             except Away:
                 raise
             except DriverError as error:
@@ -100,14 +103,18 @@ class KubernetesDriver:
         check_name(name)
         with translated(may_give_up=False):
             status = self._looking.at(name)
-            if status is None or status.deleting or not self._reports:
+            if status is None or status.deleting:
                 return status
-            return dataclasses.replace(status, drift=self._drift(status.spec))
+            drift = self._drift(status.spec) if self._reports else self._left.get(name, ())
+            return dataclasses.replace(status, drift=drift)
 
     def delete(self, name: str) -> bool:
         check_name(name)
         with translated(may_give_up=False):
-            return Removal(self._client, self._facts, self._scope, self._nodes).pursue(name)
+            gone = Removal(self._client, self._facts, self._scope, self._nodes).pursue(name)
+        if gone:
+            self._left.pop(name, None)
+        return gone
 
     def deployments(self) -> Sequence[DeploymentStatus]:
         with translated(may_give_up=False):
@@ -154,29 +161,25 @@ class KubernetesDriver:
 
     def _apply(self, spec: DeploymentSpec, reader: Reader) -> bool:
         workload = workload_for(spec, self._facts, self._scope)
-        order = Convergence(self._client, reader, self._scope.installation, report=self._reports)
-        Order(workload, reader, order).carry_out()
+        pass_ = self._pass(reader, report=self._reports)
+        Order(workload, reader, pass_).carry_out()
+        self._left[spec.name] = () if self._reports else tuple(pass_.drift)
         meta = workload.anchor["metadata"]
         self._looking.remember(spec.name, workload.anchor["kind"], meta["namespace"], meta["name"])
-        return order.written > 0
+        return pass_.written > 0
 
     def _drift(self, spec: DeploymentSpec) -> Sequence[str]:
-        """What differs from what was last told; whether jobs still run makes no difference."""
-        reader = Live(self._client, self._scope)
-        look = Convergence(self._client, reader, self._scope.installation, report=True)
+        """What differs from what was last told."""
         try:
             workload = workload_for(spec, self._facts, self._scope)
         except GiveUp as error:
             return (f"It could not be ordered again as things are: {error}",)
-        waiting = any(
-            not troubles.job_done(live)
-            for job in workload.jobs
-            if (live := reader.get(kinds.JOB, job["metadata"]["name"], workload.place)) is not None
-        )
-        for obj in (
-            *workload.shared,
-            *workload.own,
-            *(() if waiting else (workload.anchor, *workload.autoscalers)),
-        ):
-            look.look(obj)
-        return tuple(look.drift)
+        return self._compared(workload, Live(self._client, self._scope), stamps=False)
+
+    def _compared(self, workload: Workload, reader: Reader, *, stamps: bool) -> Sequence[str]:
+        pass_ = self._pass(reader, report=True)
+        Order(workload, reader, pass_).look(stamps=stamps)
+        return tuple(pass_.drift)
+
+    def _pass(self, reader: Reader, *, report: bool) -> Convergence:
+        return Convergence(self._client, reader, self._scope.installation, self._standoffs, report=report)

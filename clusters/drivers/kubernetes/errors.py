@@ -8,11 +8,19 @@ from collections.abc import Iterator
 from clusters.drivers.base import Away, GiveUp, TryLater
 from clusters.drivers.kubernetes.troubles import cut, redacted
 from clusters.kube import errors
+from clusters.kube.errors import Fault
 
 AWAY_S = 10.0
 BUSY_S = 2.0
 LOCKED_OUT_S = 30.0
 SLOWEST_S = 60.0
+# No request comes through as long as these last; others befall one request, for instance by a webhook that hangs.
+_FOR_ALL = frozenset(
+    (
+        *(Fault.REFUSED, Fault.DNS, Fault.TIMEOUT, Fault.NO_ROUTE, Fault.PROXY),
+        *(Fault.TLS, Fault.TLS_UNKNOWN_CA, Fault.TLS_HOST_NAME, Fault.TLS_EXPIRED),
+    )
+)
 
 
 @contextlib.contextmanager
@@ -38,7 +46,9 @@ def is_ending(error: errors.KubeError) -> bool:
 def _told(error: errors.KubeError) -> TryLater | GiveUp:
     says = cut(redacted(error.message))
     if isinstance(error, errors.Unreachable):
-        return Away(f"The cluster cannot be reached: {says}", delay=AWAY_S)
+        if error.fault in _FOR_ALL:
+            return Away(f"The cluster cannot be reached: {says}", delay=AWAY_S)
+        return TryLater(f"The cluster did not answer this request: {says}", delay=AWAY_S)
     if isinstance(error, errors.TooManyRequests):
         delay = min(max(error.retry_after, BUSY_S), SLOWEST_S)
         return TryLater(f"The cluster is busy: {says}", delay=delay)

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from clusters.drivers.base import GiveUp
 from clusters.drivers.kubernetes import troubles
-from clusters.drivers.kubernetes.converge import Convergence
+from clusters.drivers.kubernetes.converge import Convergence, Standoffs
 from clusters.drivers.kubernetes.reading import Live, Nodes
 from clusters.drivers.kubernetes.removal import release
 from clusters.drivers.kubernetes.scope import Object, Scope, is_ending, label_of
@@ -16,7 +16,7 @@ from clusters.kube.client import KubeClient
 from clusters.kube.kinds import kind_of
 from clusters.kube.manifests import ClusterFacts
 from clusters.kube.manifests.gateway import gateway, name_of
-from clusters.kube.manifests.names import GATEWAY, NAME, PREFIX
+from clusters.kube.manifests.names import GATEWAY, INSTALLATION, NAME, PREFIX
 from clusters.specs import GatewaySpec, GatewayStatus
 
 _SECRET: Final = f"{PREFIX}/secret"
@@ -38,6 +38,7 @@ class Gateways:
         given = bool(scope.namespaces)
         self._place = facts.gateway_namespace
         self._facts = dataclasses.replace(facts, namespace=self._place) if given else facts
+        self._standoffs = Standoffs()
         self._client, self._scope, self._nodes, self._report = client, scope, nodes, report
 
     def apply(self, spec: GatewaySpec) -> bool:
@@ -55,7 +56,11 @@ class Gateways:
             raise GiveUp(f"image {spec.image.reference} must be pinned by its digest (name@sha256:…)")
         (wanted,) = (each for each in objects if kind_of(each) == kinds.STATEFUL_SET)
         pass_ = Convergence(
-            self._client, Live(self._client, self._scope), self._facts.installation, report=self._report
+            self._client,
+            Live(self._client, self._scope),
+            self._facts.installation,
+            self._standoffs,
+            report=self._report,
         )
         live = pass_.read(wanted)
         # The secret is never read back: the pods' template tells which one they start with.
@@ -70,14 +75,14 @@ class Gateways:
                 pass_.write(obj)
             elif kind not in (kinds.SECRET, kinds.STATEFUL_SET):
                 pass_.settle(obj, settled_before=live is not None)
-        pass_.bring(live, wanted)
+        pass_.bring(live, _with_templates_of(live, wanted), stamp_of=_without_templates(wanted))
         return pass_.written > 0
 
     def observe(self, name: str) -> GatewayStatus | None:
         """Show a gateway, None when there is none."""
         self._check_place()
         live = self._client.get(kinds.STATEFUL_SET, name_of(name), self._place)
-        if live is None:
+        if live is None or label_of(live, INSTALLATION) != self._scope.installation:
             return None
         pods = self._pods(name)
         ready = [pod for pod in pods if _is_ready(pod)]
@@ -100,13 +105,14 @@ class Gateways:
         if sets or pods:
             release(self._client, self._nodes, pods)
             return False
-        self._client.delete(kinds.SECRET, name_of(name), self._place)
         found = [
             each
             for kind in (*_KINDS, kinds.SERVICE)
             if self._client.serves(kind)
             for each in self._client.list(kind, self._place, labels=selector).items
         ]
+        if found:  # secrets are never listed: ours is there only beside other things of ours
+            self._client.delete(kinds.SECRET, name_of(name), self._place)
         others = self._others(name)
         if found and not others and self._end_namespace():
             return False
@@ -168,6 +174,22 @@ class Gateways:
 def _secret_digest(obj: Object) -> str:
     meta: dict[str, Any] = obj["spec"]["template"].get("metadata") or {}
     return str((meta.get("annotations") or {}).get(_SECRET, ""))
+
+
+def _without_templates(wanted: Object) -> Object:
+    spec = {key: value for key, value in wanted["spec"].items() if key != "volumeClaimTemplates"}
+    return {**wanted, "spec": spec}
+
+
+def _with_templates_of(live: Object | None, wanted: Object) -> Object:
+    """The set with the volumes that it was made with: those of a set that is there cannot be changed."""
+    if live is None:
+        return wanted
+    kept = [
+        {key: value for key, value in each.items() if key != "status"}
+        for each in live["spec"].get("volumeClaimTemplates") or ()
+    ]
+    return {**wanted, "spec": {**wanted["spec"], "volumeClaimTemplates": kept}}
 
 
 def _is_ready(pod: Object) -> bool:

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from clusters.drivers.base import GiveUp
-from clusters.drivers.kubernetes.reading import Nodes
+from clusters.drivers.kubernetes.reading import JOB_NAME, Nodes
 from clusters.drivers.kubernetes.scope import (
     DEPLOYMENT,
     SPEC,
@@ -18,7 +18,7 @@ from clusters.drivers.kubernetes.scope import (
     is_ending,
     label_of,
 )
-from clusters.drivers.kubernetes.status import GROUP_INDEX, JobView, Seen, replicas_of
+from clusters.drivers.kubernetes.status import JobView, Seen, groups_of, replicas_of
 from clusters.drivers.kubernetes.workloads import ANCHORS, BRACKET, Workload, spec_of, workload_for
 from clusters.kube import kinds
 from clusters.kube.client import KubeClient
@@ -29,7 +29,6 @@ from clusters.specs import DeploymentSpec, DeploymentStatus
 from clusters.triton.errors import InvalidDeployment
 from clusters.triton.runtimes import engine_of
 
-JOB_NAME = "batch.kubernetes.io/job-name"
 TAIL_LINES = 20
 HTTP_PORT = 8000  # where an anchor's spec can no longer be rendered
 
@@ -86,11 +85,7 @@ class Looking:
     def group(self, name: str, replica_id: str) -> list[Object]:
         """All pods of a replica; none where it is no more."""
         pods = self._scope.everywhere(self._client, kinds.POD, self._scope.selector(deployment=name))
-        leader = _by_uid(pods, replica_id)
-        if leader is None:
-            return []
-        index = label_of(leader, GROUP_INDEX)
-        return [pod for pod in pods if pod is leader or (index and label_of(pod, GROUP_INDEX) == index)]
+        return next((each for each in groups_of(pods) if each[0]["metadata"]["uid"] == replica_id), [])
 
     def log(self, pod: Object, lines: int, *, container: str = "", previous: bool = False) -> str:
         """The end of a pod's log, empty where there is none (yet, or any more)."""

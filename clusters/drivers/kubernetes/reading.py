@@ -10,8 +10,10 @@ from clusters.drivers.kubernetes.scope import DEPLOYMENT, Object, Scope, label_o
 from clusters.kube import kinds
 from clusters.kube.client import KubeClient
 from clusters.kube.kinds import Kind
+from clusters.kube.manifests.names import NAME, SPACE
 
 NODE_FRESH_S: Final = 5.0
+JOB_NAME: Final = "batch.kubernetes.io/job-name"
 
 
 class Reader(Protocol):
@@ -22,6 +24,12 @@ class Reader(Protocol):
 
     def of_deployment(self, kind: Kind, deployment: str) -> Sequence[Object]:
         """The objects of a kind that belong to one deployment."""
+
+    def of_space(self, kind: Kind, namespace: str) -> Sequence[Object]:
+        """The objects of a kind that a project's namespace has whatever runs in it."""
+
+    def of_job(self, name: str, namespace: str) -> Sequence[Object]:
+        """The pods of a job."""
 
 
 class Live:
@@ -35,6 +43,12 @@ class Live:
 
     def of_deployment(self, kind: Kind, deployment: str) -> Sequence[Object]:
         return self._scope.everywhere(self._client, kind, self._scope.selector(deployment=deployment))
+
+    def of_space(self, kind: Kind, namespace: str) -> Sequence[Object]:
+        return self._client.list(kind, namespace, labels=f"{self._scope.selector()},{NAME}={SPACE}").items
+
+    def of_job(self, name: str, namespace: str) -> Sequence[Object]:
+        return self._client.list(kinds.POD, namespace, labels=f"{JOB_NAME}={name}").items
 
 
 class Snapshot:
@@ -54,6 +68,16 @@ class Snapshot:
     def of_deployment(self, kind: Kind, deployment: str) -> Sequence[Object]:
         self._read(kind)
         return self._by_deployment[kind].get(deployment, [])
+
+    def of_space(self, kind: Kind, namespace: str) -> Sequence[Object]:
+        self._read(kind)
+        found = self._objects[kind].items()
+        return [each for (place, _), each in found if place == namespace and label_of(each, NAME) == SPACE]
+
+    def of_job(self, name: str, namespace: str) -> Sequence[Object]:
+        self._read(kinds.POD)
+        found = self._objects[kinds.POD].items()
+        return [each for (place, _), each in found if place == namespace and label_of(each, JOB_NAME) == name]
 
     def _read(self, kind: Kind) -> None:
         if kind in self._objects:

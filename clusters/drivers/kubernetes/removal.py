@@ -5,8 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from clusters.drivers.base import GiveUp
-from clusters.drivers.kubernetes.reading import Nodes
-from clusters.drivers.kubernetes.scope import DEPLOYMENT, MADE_FOR, Object, Scope, is_ending, label_of
+from clusters.drivers.kubernetes.reading import JOB_NAME, Nodes
+from clusters.drivers.kubernetes.scope import (
+    DEPLOYMENT,
+    MADE_FOR,
+    Object,
+    Scope,
+    annotation_of,
+    is_ending,
+    label_of,
+)
+from clusters.drivers.kubernetes.troubles import job_done, job_failure
 from clusters.drivers.kubernetes.workloads import (
     ANCHORS,
     AUTOSCALERS,
@@ -52,27 +61,43 @@ class Removal:
         for place in sorted(places):
             others = self._others(place, name)
             if others or self._scope.namespaces:
-                left += self._clear(place, others)
+                left += self._clear(place, others, name)
             else:
                 left += self._end_namespace(place, namespaces.get(place), name)
         return not left and not self._delete(brackets)
 
-    def _clear(self, place: str, others: Sequence[Object]) -> list[Object]:
-        """Remove what a namespace keeps for its deployments and none needs any more; give what there was."""
-        needed = self._needed(others)
-        if needed is None:
-            return []
+    def _clear(self, place: str, others: Sequence[Object], name: str) -> list[Object]:
+        """Remove what a namespace keeps for its deployments and none needs any more; give what there was.
+
+        Where it cannot be told what the others need, only jobs go that a deployment has left unfinished.
+        """
+        needed, complete = self._needed(others)
         weights = f"{self._scope.selector()},{NAME}={WEIGHTS}"
+        kept = (kinds.JOB, kinds.PVC, kinds.RESOURCE_CLAIM_TEMPLATE)
         unneeded = [
             each
-            for kind in (kinds.JOB, kinds.PVC)
+            for kind in (kept if complete else (kinds.JOB,))
+            if self._client.serves(kind)
             for each in self._client.list(kind, place, labels=weights).items
             if (kind, each["metadata"]["name"]) not in needed
+            and (complete or (annotation_of(each, MADE_FOR) == name and not _job_over(each)))
         ]
-        for job in (each for each in unneeded if kind_of(each) == kinds.JOB):
+        jobs = [each for each in unneeded if kind_of(each) == kinds.JOB]
+        for job in jobs:
             self._client.delete(kinds.SECRET, job["metadata"]["name"], place)
-        left = self._delete(unneeded)
-        if not others:
+        # A job is there until its pods are gone: they may hold GPUs.
+        left = self._delete(jobs, propagation="Foreground")
+        left += self._delete(each for each in unneeded if kind_of(each) != kinds.JOB)
+        names = {each["metadata"]["name"] for each in jobs}
+        pods = [
+            pod
+            for pod in self._client.list(kinds.POD, place, labels=weights).items
+            if label_of(pod, JOB_NAME) in names
+            or (complete and (kinds.JOB, label_of(pod, JOB_NAME)) not in needed)
+        ]
+        release(self._client, self._nodes, pods)
+        left += pods
+        if not others and self._scope.namespaces:
             space = f"{self._scope.selector()},{NAME}={SPACE}"
             left += self._delete(
                 each for kind in OF_SPACE for each in self._client.list(kind, place, labels=space).items
@@ -91,9 +116,17 @@ class Removal:
         namespace = known or self._client.get(kinds.NAMESPACE, place)
         if namespace is None or label_of(namespace, NAME) != SPACE:
             return []
+        # Weights that the cluster's administrator brought are not ours to take away.
+        if (
+            not is_ending(namespace)
+            and self._client.list(kinds.PVC, place, labels=self._scope.foreign()).items
+        ):
+            return self._clear(place, (), name)
         if label_of(namespace, MADE_FOR) != name:  # by which it is found until it is gone
             mark = {"metadata": {"labels": {MADE_FOR: name}}}
             self._client.patch(kinds.NAMESPACE, place, None, mark)
+        weights = f"{self._scope.selector()},{NAME}={WEIGHTS}"
+        release(self._client, self._nodes, self._client.list(kinds.POD, place, labels=weights).items)
         return self._delete([namespace])
 
     def _others(self, place: str, name: str) -> list[Object]:
@@ -106,22 +139,24 @@ class Removal:
             for each in self._client.list(kind, place, labels=selector).items
         ]
 
-    def _needed(self, others: Sequence[Object]) -> set[tuple[Kind, str]] | None:
-        """What other deployments share, None where that cannot be told."""
+    def _needed(self, others: Sequence[Object]) -> tuple[set[tuple[Kind, str]], bool]:
+        """What other deployments share, and whether that is all: some may not tell."""
         needed: set[tuple[Kind, str]] = set()
+        complete = True
         told = {label_of(each, DEPLOYMENT): each for each in others if kind_of(each) in ANCHORS}
         for other in {label_of(each, DEPLOYMENT) for each in others}:
             spec = spec_of(told[other]) if other in told else None
-            if spec is None:  # being made just now, or by another version
-                return None
             try:
-                workload = workload_for(spec, self._facts, self._scope)
+                workload = workload_for(spec, self._facts, self._scope) if spec is not None else None
             except GiveUp:
-                return None
+                workload = None
+            if workload is None:  # being made just now, or by another version
+                complete = False
+                continue
             needed |= {
                 (kind_of(each), each["metadata"]["name"]) for each in (*workload.shared, *workload.jobs)
             }
-        return needed
+        return needed, complete
 
     def _of(self, kind: Kind, name: str) -> list[Object]:
         return self._scope.everywhere(self._client, kind, self._scope.selector(deployment=name))
@@ -137,6 +172,10 @@ class Removal:
                     kind_of(each), meta["name"], place, uid=meta["uid"], propagation=propagation
                 )
         return found
+
+
+def _job_over(job: Object) -> bool:
+    return job_done(job) or job_failure(job) is not None
 
 
 def release(client: KubeClient, nodes: Nodes, pods: Sequence[Object]) -> None:

@@ -35,6 +35,10 @@ class Scope:
         }
         return ",".join(f"{key}={text}" for key, text in wanted.items())
 
+    def foreign(self) -> str:
+        """The label selector of what is not this installation's."""
+        return f"{INSTALLATION}!={self.installation}"
+
     def everywhere(self, client: KubeClient, kind: Kind, selector: str) -> list[Object]:
         """List a kind wherever Berth is: one request, or one for each namespace made for it."""
         if not client.serves(kind):
@@ -60,3 +64,8 @@ def label_of(obj: Object, key: str) -> str:
 def annotation_of(obj: Object, key: str) -> str:
     """One annotation, empty where there is none."""
     return str((obj["metadata"].get("annotations") or {}).get(key, ""))
+
+
+def is_controlled(obj: Object) -> bool:
+    """Whether a controller made an object for another one, and sees to it."""
+    return any(each.get("controller") for each in obj["metadata"].get("ownerReferences") or ())

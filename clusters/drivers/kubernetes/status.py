@@ -8,10 +8,11 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 from clusters.drivers.kubernetes import troubles
-from clusters.drivers.kubernetes.scope import MADE_FOR, Object, annotation_of
+from clusters.drivers.kubernetes.scope import MADE_FOR, Object, annotation_of, label_of
 from clusters.specs import DeploymentSpec, Phase, ReplicaStatus, Trouble
 
 GROUP_INDEX: Final = "leaderworkerset.sigs.k8s.io/group-index"
+GROUP_KEY: Final = "leaderworkerset.sigs.k8s.io/group-key"
 WORKER_INDEX: Final = "leaderworkerset.sigs.k8s.io/worker-index"
 JOB_TROUBLE: Final[Mapping[str, Trouble]] = {
     "load": Trouble.WEIGHTS,
@@ -68,36 +69,65 @@ def replicas_of(seen: Seen) -> list[ReplicaStatus]:
         waiting = next((job for job in seen.jobs if not job.done), None)
         if waiting is not None and not seen.pods:
             return [_job_status(seen, waiting)]
-    groups = _groups(seen)
+    groups = groups_of(seen.pods)
     live = [group for group in groups if not _ended(group[0])]
-    if len(live) >= seen.spec.replicas:  # what failed before was replaced
-        groups = live
-    found = [_replica(seen, index, group) for index, group in enumerate(groups)]
     why = troubles.refused(seen.workload)
+    ended = [] if why else _not_replaced(groups, live, seen.spec.replicas - len(live))
+    shown = [group for group in groups if group in live or group in ended]
+    found = [_replica(seen, index, group) for index, group in enumerate(shown)]
     if why and len(live) < seen.spec.replicas:
         found.append(_refused(seen, len(found), why))
     return found
 
 
-def _groups(seen: Seen) -> list[list[Object]]:
-    """The pods of each replica, its leader first."""
-    if seen.spec.nodes_per_replica == 1:
-        return [[pod] for pod in sorted(seen.pods, key=_age)]
-    by_index: dict[tuple[int, bool], list[Object]] = {}
-    for pod in seen.pods:
-        labels = pod["metadata"].get("labels") or {}
-        going = bool(pod["metadata"].get("deletionTimestamp"))
-        by_index.setdefault((int(labels.get(GROUP_INDEX) or 0), going), []).append(pod)
-    for pods in by_index.values():
-        pods.sort(key=lambda pod: int((pod["metadata"].get("labels") or {}).get(WORKER_INDEX) or 0))
-    return [by_index[key] for key in sorted(by_index)]
+def groups_of(pods: Sequence[Object]) -> list[list[Object]]:
+    """The pods of each replica, the one that answers first. Where several make one, it is known by that one.
+
+    Workers without it make no replica: what is left of a group is on its way out, or not begun.
+    """
+    leaders = [pod for pod in pods if label_of(pod, WORKER_INDEX) in ("", "0")]
+    leaders.sort(key=lambda pod: (int(label_of(pod, GROUP_INDEX) or 0), _age(pod)))
+    groups = []
+    for leader in leaders:
+        # A group that is made anew has the names of the one before; its workers are younger than their leader.
+        workers = [
+            pod
+            for pod in pods
+            if _group(leader) is not None
+            and _group(pod) == _group(leader)
+            and pod is not leader
+            and label_of(pod, WORKER_INDEX) != "0"
+            and _born(pod) >= _born(leader)
+        ]
+        groups.append([leader, *sorted(workers, key=lambda pod: int(label_of(pod, WORKER_INDEX) or 0))])
+    return groups
+
+
+def _group(pod: Object) -> tuple[str, str] | None:
+    index = label_of(pod, GROUP_INDEX)
+    return (index, label_of(pod, GROUP_KEY)) if index else None
+
+
+def _not_replaced(
+    groups: Sequence[list[Object]], live: Sequence[list[Object]], missing: int
+) -> list[list[Object]]:
+    """The replicas that ended and in whose place none has been made: those younger than whatever there is."""
+    newest = max((_born(group[0]) for group in live), default="")
+    ended = [group for group in groups if _ended(group[0]) and _born(group[0]) >= newest]
+    ended.sort(key=lambda group: _age(group[0]), reverse=True)
+    return ended[: max(0, missing)]
+
+
+def _size(seen: Seen) -> int:
+    """How many pods make a replica."""
+    template = (seen.workload.get("spec") or {}).get("leaderWorkerTemplate") or {}
+    return int(template.get("size") or 1)
 
 
 def _replica(seen: Seen, index: int, pods: Sequence[Object]) -> ReplicaStatus:
     leader = pods[0]
     phase, finding = _phase(seen, pods)
     conditions = troubles.conditions_of(leader)
-    ready = conditions.get("Ready") or {}
     return ReplicaStatus(
         replica_id=leader["metadata"]["uid"],
         index=index,
@@ -105,33 +135,55 @@ def _replica(seen: Seen, index: int, pods: Sequence[Object]) -> ReplicaStatus:
         url=_url(leader, seen.http_port),
         engine_model=seen.engine_model,
         message=finding.message,
-        started_at=_since(conditions.get("PodScheduled")) if _node(leader) else None,
-        ready_at=_since(ready),
+        started_at=_held_since(seen, pods),
+        ready_at=_since(conditions.get("Ready")) if phase is not Phase.STARTING else None,
         restarts=max(troubles.restarts_of(pod) for pod in pods),
         trouble=finding.trouble,
         node=_node(leader),
     )
 
 
+def _held_since(seen: Seen, pods: Sequence[Object]) -> dt.datetime | None:
+    """Since when all pods of a replica have their nodes."""
+    if len(pods) < _size(seen) and not _is_ready(pods[0]):
+        return None
+    times = [_since(troubles.conditions_of(pod).get("PodScheduled")) if _node(pod) else None for pod in pods]
+    known = [each for each in times if each is not None]
+    return max(known) if len(known) == len(times) else None
+
+
 def _phase(seen: Seen, pods: Sequence[Object]) -> tuple[Phase, troubles.Finding]:
-    """The worst of a replica's pods decides; a node that is lost stops its replica whatever its pods say."""
-    for pod in pods:
-        if _ended(pod):
-            return Phase.FAILED, troubles.failed(pod)
-        fault = troubles.node_fault(seen.node_of(_node(pod))) if _node(pod) else ""
-        if fault:
-            return Phase.FAILED, troubles.Finding(Trouble.NODE, fault[:1].upper() + fault[1:] + ".")
+    """GPUs are held from when all pods of a replica have nodes until the first of them, which answers, is no more.
+
+    A node that is silent may still run what it ran.
+    """
+    leader = pods[0]
+    if _ended(leader):
+        return Phase.FAILED, troubles.failed(leader)
+    if _node(leader) and seen.node_of(_node(leader)) is None:
+        return Phase.FAILED, _node_finding(None)
+    faulty = [seen.node_of(_node(pod)) for pod in pods if _node(pod)]
+    lost = next((_node_finding(node) for node in faulty if troubles.node_fault(node)), None)
     if any(pod["metadata"].get("deletionTimestamp") for pod in pods):
-        return Phase.DRAINING, troubles.Finding(Trouble.NONE, "finishes its streams")
-    if not _node(pods[0]):
-        return Phase.PENDING, troubles.unscheduled(pods[0])
-    if _is_ready(pods[0]):
+        return Phase.DRAINING, lost or troubles.Finding(Trouble.NONE, "finishes its streams")
+    if not all(_node(pod) for pod in pods):
+        return Phase.PENDING, lost or troubles.unscheduled(next(pod for pod in pods if not _node(pod)))
+    if lost is not None:
+        return Phase.STARTING, lost
+    ended = next((pod for pod in pods if _ended(pod)), None)
+    if ended is not None:
+        return Phase.STARTING, troubles.failed(ended)
+    if _is_ready(leader):
         return Phase.READY, troubles.NONE
-    for pod in pods:
-        if not _node(pod):
-            return Phase.STARTING, troubles.unscheduled(pod)
+    if len(pods) < _size(seen):
+        return Phase.PENDING, troubles.Finding(Trouble.NONE, "waits for the pods on its other nodes")
     findings = [_not_ready(seen, pod) for pod in pods if not _is_ready(pod)]
     return Phase.STARTING, next((each for each in findings if each.trouble), findings[0])
+
+
+def _node_finding(node: Object | None) -> troubles.Finding:
+    fault = troubles.node_fault(node)
+    return troubles.Finding(Trouble.NODE, fault[:1].upper() + fault[1:] + ".")
 
 
 def _not_ready(seen: Seen, pod: Object) -> troubles.Finding:
@@ -161,7 +213,7 @@ def _job_status(seen: Seen, view: JobView) -> ReplicaStatus:
         if retries:
             message += f" It failed {retries} times and is tried again: {_job_words(seen, pod)}"
     return ReplicaStatus(
-        replica_id=pod["metadata"]["uid"] if pod else f"{seen.workload['metadata']['uid']}-{view.kind}",
+        replica_id=pod["metadata"]["uid"] if pod else _stand_in(seen, view),
         index=0,
         phase=phase,
         url=None,
@@ -172,6 +224,14 @@ def _job_status(seen: Seen, view: JobView) -> ReplicaStatus:
         trouble=trouble,
         node=_node(pod) if pod else "",
     )
+
+
+def _stand_in(seen: Seen, view: JobView) -> str:
+    """The id of a replica that waits for a job without pods: the job's, or the order's that makes one."""
+    if view.job is not None:
+        return str(view.job["metadata"]["uid"])
+    meta = seen.workload["metadata"]
+    return f"{meta['uid']}-{view.kind}-{meta.get('generation', 1)}"
 
 
 def _pod_finding(pod: Object) -> troubles.Finding:
@@ -190,8 +250,9 @@ def _job_words(seen: Seen, pod: Object) -> str:
 
 
 def _refused(seen: Seen, index: int, why: str) -> ReplicaStatus:
+    since = _since(troubles.conditions_of(seen.workload).get("ReplicaFailure"))
     return ReplicaStatus(
-        replica_id=f"{seen.workload['metadata']['uid']}-refused",
+        replica_id=f"{seen.workload['metadata']['uid']}-refused-{int(since.timestamp()) if since else 0}",
         index=index,
         phase=Phase.PENDING,
         url=None,
@@ -221,6 +282,10 @@ def _holds_node(pod: Object | None) -> bool:
 
 def _age(pod: Object) -> tuple[str, str]:
     return (pod["metadata"].get("creationTimestamp") or "", pod["metadata"]["name"])
+
+
+def _born(pod: Object) -> str:
+    return str(pod["metadata"].get("creationTimestamp") or "")
 
 
 def _url(pod: Object, port: int) -> str | None:

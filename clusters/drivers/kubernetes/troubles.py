@@ -23,6 +23,9 @@ LOST_NODE: Final = frozenset(("NodeLost", "NodeShutdown", "Terminated", "Shutdow
 LONGEST: Final = 600  # characters of a message
 TAIL_LINES: Final = 8
 
+_NAME_OF_ONE: Final = (
+    r"[a-z0-9_-]*(?:token(?!i[sz])|secret|passw(?:or)?d|access[_-]?key|api[_-]?key|credential)[a-z0-9_-]*"
+)
 _CREDENTIALS: Final = (
     (re.compile(r"(?i)\b([a-z][a-z0-9+.-]*://)[^/\s@]+@"), r"\1***@"),
     (
@@ -34,11 +37,13 @@ _CREDENTIALS: Final = (
     (re.compile(r"(?i)\b(bearer|basic)\s+[A-Za-z0-9._~+/=-]{8,}"), r"\1 ***"),
     (re.compile(r"\b(?:hf_|nvapi-|AKIA|ASIA)[A-Za-z0-9_-]{8,}"), "***"),
     (
+        # A quoted value goes whole, whatever is in it; so does one that is cut off.
         re.compile(
-            r"(?i)\b([a-z0-9_]*(?:token|secret|password|access_key)[a-z0-9_]*\s*[=:]\s*)(?!\d+\b)[^\s,;\"']{6,}"
+            rf"""(?i)\b({_NAME_OF_ONE}(?:\\?["'])?\s*[=:]\s*(\\?["']))(?!\d+\2)(?:(?!\2)(?:\\.|[^\n]))+"""
         ),
         r"\1***",
     ),
+    (re.compile(rf"(?i)\b({_NAME_OF_ONE}\s*[=:]\s*)(?!\d+\b)[^\s,;\"'*\\]{{6,}}"), r"\1***"),
 )
 _GPU_MEMORY: Final = re.compile(
     r"(?i)cuda(?: error:|_error_|\s+)?[_ ]?out[_ ]of[_ ]memory|OutOfMemoryError|cudaErrorMemoryAllocation"
@@ -209,6 +214,16 @@ def job_done(job: Object) -> bool:
     """Whether a job succeeded."""
     said = conditions_of(job).get("Complete") or {}
     return said.get("status") == "True" or bool((job.get("status") or {}).get("succeeded"))
+
+
+def lacks_secret(pod: Object, name: str) -> bool:
+    """Whether a pod's container is not made because the secret of that name is not there."""
+    waiting = [(each.get("state") or {}).get("waiting") or {} for each in containers_of(pod)]
+    return any(
+        each.get("reason") == "CreateContainerConfigError"
+        and f'secret "{name}" not found' in (each.get("message") or "")
+        for each in waiting
+    )
 
 
 def restarts_of(pod: Object) -> int:

@@ -63,14 +63,9 @@ class LocalDriver:
     def render(self, spec: DeploymentSpec) -> Mapping[str, str]:
         return {"config.pbtxt": config_pbtxt(engine_spec(spec))}
 
-    def resync(self, specs: Sequence[DeploymentSpec]) -> Mapping[str, bool | DriverError]:
-        results: dict[str, bool | DriverError] = {}
-        for spec in specs:
-            try:
-                results[spec.name] = self.apply(spec)
-            except GiveUp as error:
-                results[spec.name] = error
-        return results
+    def drifted(self, specs: Sequence[DeploymentSpec]) -> Mapping[str, Sequence[str] | DriverError]:
+        self._check_supervised()
+        return {spec.name: self._drift(spec) for spec in specs}
 
     def replace(self, name: str, replica_id: str) -> bool:
         raise GiveUp("this machine is one node; its supervisor replaces engines by itself")
@@ -104,6 +99,17 @@ class LocalDriver:
 
     def delete_gateway(self, name: str) -> bool:
         raise GiveUp(_NO_GATEWAYS)
+
+    def _drift(self, spec: DeploymentSpec) -> Sequence[str] | DriverError:
+        try:
+            check_name("deployment", spec.name)
+            engine_spec(spec)
+        except GiveUp as error:
+            return error
+        desired = self._folder.read_desired(spec.name)
+        if desired is None:
+            return ["it is not ordered"]
+        return [] if desired == spec else ["another spec is ordered"]
 
     def _observe(self, name: str) -> DeploymentStatus | None:
         # The status is read last: once there is none, nothing is left of a spec taken back before.

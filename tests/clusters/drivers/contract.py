@@ -124,6 +124,18 @@ class DriverContract:
         assert world.driver.apply(dataclasses.replace(spec)) is False
         assert world.writes() == before
 
+    def test_comparing_names_what_differs_and_writes_nothing(self, world):
+        spec = world.spec("compared", replicas=0)
+        world.driver.apply(spec)
+        before = world.writes()
+        found = world.driver.drifted([spec, world.spec("unknown"), world.impossible("never-so")])
+        assert not found["compared"]
+        assert found["unknown"]
+        assert isinstance(found["never-so"], GiveUp)
+        assert world.driver.drifted([world.changed(spec)])["compared"]
+        assert world.writes() == before
+        assert world.driver.observe("unknown") is None
+
     def test_scaling_keeps_the_replicas_that_stay(self, world):
         spec = world.spec("scaled")
         world.driver.apply(spec)
@@ -200,6 +212,7 @@ class DriverContract:
                 lambda: world.driver.apply(world.spec("away")),
                 lambda: world.driver.observe("away"),
                 lambda: world.driver.deployments(),
+                lambda: world.driver.drifted([world.spec("away")]),
                 lambda: world.driver.delete("away"),
                 lambda: world.driver.logs("away", "away-0-00000000"),
             )

@@ -233,12 +233,27 @@ def test_credentials_that_are_no_longer_accepted_are_named(cluster):
 
 def test_a_cluster_that_is_away_is_told_from_one_that_is_busy(cluster):
     with cluster.away(), pytest.raises(Away, match="cannot be reached"):
-        cluster.driver.resync([cluster.spec("unreached")])
+        cluster.driver.drifted([cluster.spec("unreached")])
     assert until(
-        lambda: cluster.driver.resync([cluster.spec("unreached", replicas=0)]),
+        lambda: cluster.driver.drifted([cluster.spec("unreached", replicas=0)]),
         patience_s=cluster.patience_s,
         what="its return",
     )
+
+
+def test_one_request_that_hangs_makes_no_cluster_away(stand_in_world):
+    server = stand_in_world.server
+    driver = stand_in_world.driver_with()
+    driver.client._transport._read_s = 0.3
+    server.hang(verb="patch", resource="services")
+    try:
+        with pytest.raises(TryLater, match="did not answer this request") as caught:
+            driver.apply(stand_in_world.spec("hanging"))
+        assert not isinstance(caught.value, Away)
+    finally:
+        server.heal()
+        driver.close()
+    deleted(stand_in_world, "hanging")
 
 
 @pytest.mark.parametrize(

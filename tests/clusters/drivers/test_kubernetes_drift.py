@@ -152,7 +152,7 @@ def test_a_name_that_somebody_else_has_stays_theirs(cluster, other):
     with pytest.raises(GiveUp, match="Service taken is there already and belongs to somebody else"):
         cluster.driver.apply(spec)
     with pytest.raises(GiveUp, match="belongs to somebody else"):
-        raise cluster.driver.resync([spec])["taken"]
+        raise cluster.driver.drifted([spec])["taken"]
     assert cluster.admin.get(kinds.SERVICE, "taken", place)["spec"]["selector"] == {"app": "theirs"}
     other.delete(kinds.SERVICE, "taken", place)
 
@@ -195,21 +195,27 @@ def test_a_forced_write_takes_fields_back_from_their_new_owner(cluster, other):
 
 def test_many_are_compared_with_one_list_of_each_kind(cluster):
     specs = [cluster.spec(f"many-{number}") for number in range(4)]
-    first = cluster.driver.resync(specs[:2])
-    assert first == {"many-0": True, "many-1": True}
-    for spec in specs[2:]:
+    missing = cluster.driver.drifted(specs[:2])
+    assert "Deployment many-0 is missing" in missing["many-0"]
+    for spec in specs:
         cluster.driver.apply(spec)
     reads: list[int] = []
     for count in (2, 4):
         before, writes = cluster.reads(), cluster.writes()
-        assert set(cluster.driver.resync(specs[:count]).values()) == {False}
+        assert set(cluster.driver.drifted(specs[:count]).values()) == {()}
         assert cluster.writes() == writes
         reads.append(cluster.reads() - before)
     assert reads[0] == reads[1]
     for spec in specs:
         observed_ready(cluster, spec.name, replicas=1)
     cluster.admin.delete(kinds.PDB, "many-3", cluster.place(specs[3]))
-    assert cluster.driver.resync(specs)["many-3"] is True
+    changed = dataclasses.replace(specs[2], labels=specs[2].labels | {"revision": "r-9"})
+    before = cluster.writes()
+    found = cluster.driver.drifted([*specs[:2], changed, specs[3]])
+    assert cluster.writes() == before
+    assert found["many-0"] == found["many-1"] == ()
+    assert any("metadata.labels[berth.dev/revision] is r-1, ordered r-9" in each for each in found["many-2"])
+    assert found["many-3"] == ("PodDisruptionBudget many-3 is missing",)
     for spec in specs:
         assert all(r.phase is Phase.READY for r in cluster.driver.observe(spec.name).replicas)
         deleted(cluster, spec.name)
