@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any, Final
-
-import yaml  # type: ignore[import-untyped]
 
 from clusters.kube.kinds import JOB, PVC, RESOURCE_CLAIM_TEMPLATE, Kind
 from clusters.kube.manifests import devices, files, jobs, optional, pods, storage, workload
@@ -13,6 +10,7 @@ from clusters.kube.manifests.facts import Autoscaler, CannotRender, ClusterFacts
 from clusters.kube.manifests.gateway import gateway
 from clusters.kube.manifests.names import labels_of, namespace_of, selector_of, workload_name
 from clusters.kube.manifests.space import engine_policy, space
+from clusters.kube.manifests.texts import to_texts
 from clusters.specs import DeploymentSpec, EngineContainer
 
 __all__ = [
@@ -31,8 +29,6 @@ __all__ = [
     "to_texts",
     "workload_name",
 ]
-
-HIDDEN: Final = "(hidden)"
 
 ONCE: Final[tuple[Kind, ...]] = (PVC, JOB, RESOURCE_CLAIM_TEMPLATE)
 """Kinds to create where they are missing and never to change: the API refuses most changes of them, and
@@ -92,34 +88,3 @@ def render_texts(spec: DeploymentSpec, container: EngineContainer, facts: Cluste
         CannotRender: the cluster can never run it; the message says what to change.
     """
     return to_texts(render(spec, container, facts))
-
-
-def to_texts(objects: list[dict[str, Any]]) -> dict[str, str]:
-    """Give each object as YAML under a name of its kind and name, the values of secrets hidden."""
-    return {
-        f"{obj['kind'].lower()}-{obj['metadata']['name']}.yaml": yaml.dump(
-            _shown(obj), Dumper=_Dumper, sort_keys=False, width=110, allow_unicode=True
-        )
-        for obj in objects
-    }
-
-
-def _shown(obj: Mapping[str, Any]) -> dict[str, Any]:
-    if obj["kind"] != "Secret":
-        return dict(obj)
-    return {**obj, "data": dict.fromkeys(obj.get("data", {}), HIDDEN)}
-
-
-class _Dumper(yaml.SafeDumper):  # type: ignore[misc]
-    """Writes texts of several lines as blocks, and no anchors."""
-
-    def ignore_aliases(self, data: object) -> bool:
-        return True
-
-
-def _text(dumper: yaml.SafeDumper, text: str) -> yaml.Node:
-    style = "|" if "\n" in text else None
-    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
-
-
-_Dumper.add_representer(str, _text)

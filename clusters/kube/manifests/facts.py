@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+from typing import Final
+
+MANY_NODES: Final = "ReadWriteMany"
+"""The access mode of claims that pods on several nodes mount at a time."""
 
 
 class Autoscaler(enum.StrEnum):
@@ -20,7 +24,8 @@ class ClusterFacts:
 
     ``namespace`` is the prepared namespace of the project where Berth may make none, else empty.
     ``prometheus_namespace`` is empty where nothing scrapes, ``prometheus_url`` where KEDA asks. ``loader_cidrs``
-    is where jobs that fetch weights may go (port 443); empty is the public internet.
+    is where jobs that fetch weights may go (port 443); empty is the public internet. ``storage_access_mode``
+    is that of claims for weights and caches; with ReadWriteOnce one node at a time has them.
     """
 
     installation: str
@@ -29,6 +34,7 @@ class ClusterFacts:
     prometheus_namespace: str = ""
     prometheus_url: str = ""
     storage_class: str = ""
+    storage_access_mode: str = MANY_NODES
     pull_secret: str = ""
     image_volumes: bool = False
     leader_worker_sets: bool = False

@@ -74,7 +74,7 @@ def _job(
         "image": facts.loader_image if job.kind == "load" and facts.loader_image else job.image,
         "imagePullPolicy": "IfNotPresent",
         "command": list(job.command),
-        "env": pods.env(job.env),
+        "env": pods.env(job.env if gpus else {**job.env, **pods.NO_DEVICES}),
         "resources": pods.resources(
             memory=job.memory_bytes,
             cpus=max(1, 4 * job.gpus),

@@ -62,11 +62,20 @@ def workload_name(spec: DeploymentSpec) -> str:
 
     A set's pods are named after it with two numbers and a revision's hash, for which names must be shorter.
     """
-    return service_name(spec, room=40) if spec.nodes_per_replica > 1 else spec.name
+    return _lettered(spec, 40) if spec.nodes_per_replica > 1 else spec.name
 
 
-def service_name(spec: DeploymentSpec, *, room: int = 63) -> str:
-    """Give a name that a Service may have too: it begins with a letter."""
+def service_name(spec: DeploymentSpec) -> str:
+    """Give the name of Berth's own Service.
+
+    A LeaderWorkerSet's controller makes a headless one of the set's name, and would take one that is there
+    already for its own: its pods would not be found by their names.
+    """
+    return f"{workload_name(spec)}-http" if spec.nodes_per_replica > 1 else _lettered(spec, 63)
+
+
+def _lettered(spec: DeploymentSpec, room: int) -> str:
+    # Names of Services begin with a letter.
     return fitted(spec.name if spec.name[:1].isalpha() else f"s-{spec.name}", room)
 
 

@@ -16,6 +16,10 @@ UNLOAD_S: Final = 30
 _STARTUP_PERIOD_S: Final = 10
 TMP_BYTES: Final = 16 * GIB
 
+NO_DEVICES: Final = {"NVIDIA_VISIBLE_DEVICES": "void"}
+"""On containers to which no device plugin gives GPUs. NVIDIA's images ask for all of a node's, and where its
+runtime is the node's default it gives them to whoever asks."""
+
 POD_SECURITY: Final[Mapping[str, Any]] = {
     "runAsNonRoot": True,
     "runAsUser": 1000,
@@ -62,7 +66,7 @@ def engine_pod(
         "image": engine.image,
         "imagePullPolicy": "IfNotPresent",
         "command": list(engine.worker_command if worker else engine.command),
-        "env": _env(spec, engine),
+        "env": _env(spec, engine, facts),
         "resources": _resources(spec, engine, facts),
         "securityContext": dict(CONTAINER_SECURITY),
         "volumeMounts": mounts,
@@ -155,10 +159,14 @@ def env(values: Mapping[str, str]) -> list[dict[str, Any]]:
     return [{"name": name, "value": value} for name, value in sorted(values.items())]
 
 
-def _env(spec: DeploymentSpec, engine: EngineContainer) -> list[dict[str, Any]]:
+def _env(spec: DeploymentSpec, engine: EngineContainer, facts: ClusterFacts) -> list[dict[str, Any]]:
     # Closes the administration's doors with a word that nobody is told and that each pod has its own of.
     admin = {"fieldRef": {"apiVersion": "v1", "fieldPath": "metadata.uid"}}
-    return [{"name": "ADMIN_KEY", "valueFrom": admin}, *env(engine.env)]
+    given = spec.gpus_per_replica and not facts.dra
+    return [
+        {"name": "ADMIN_KEY", "valueFrom": admin},
+        *env(engine.env if given else {**engine.env, **NO_DEVICES}),
+    ]
 
 
 def _resources(spec: DeploymentSpec, engine: EngineContainer, facts: ClusterFacts) -> dict[str, Any]:
@@ -186,7 +194,8 @@ def _probes(spec: DeploymentSpec, engine: EngineContainer) -> dict[str, Any]:
     return {
         "startupProbe": probe(engine.readiness_path, period=_STARTUP_PERIOD_S, timeout=5, failures=attempts),
         "readinessProbe": probe(engine.readiness_path, period=2, timeout=2, failures=3),
-        "livenessProbe": probe(engine.liveness_path, period=10, timeout=5, failures=6),
+        # An engine may be too busy to say so for a while; two minutes are no such while.
+        "livenessProbe": probe(engine.liveness_path, period=10, timeout=5, failures=12),
     }
 
 
@@ -217,6 +226,7 @@ def _check(spec: DeploymentSpec, engine: EngineContainer, mounts: list[dict[str,
         "image": engine.image,
         "imagePullPolicy": "IfNotPresent",
         "command": ["sh", "-c", look, "check-weights", *folders],
+        "env": env(NO_DEVICES),
         "resources": {
             "requests": {"cpu": "100m", "memory": "128Mi"},
             "limits": {"memory": "128Mi"},

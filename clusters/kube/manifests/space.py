@@ -15,6 +15,9 @@ LOADER: Final = {f"{names.PREFIX}/network": "load"}
 #: networks, the cloud's metadata service.
 _INSIDE: Final = ("10.0.0.0/8", "100.64.0.0/10", "169.254.0.0/16", "172.16.0.0/12", "192.168.0.0/16")
 
+NODE_LOCAL_DNS: Final = "169.254.20.10/32"
+"""Where NodeLocal DNSCache listens on each node; no pod has this address."""
+
 _PEER = "namespaceSelector"
 
 
@@ -26,9 +29,8 @@ def space(spec: DeploymentSpec, facts: ClusterFacts) -> list[dict[str, Any]]:
     if facts.makes_namespaces:
         objects.append(names.new(NAMESPACE, namespace, labels={**labels, **names.POD_SECURITY_LEVELS}))
     quotas = {"berth": {"services.loadbalancers": "0", "services.nodeports": "0"}}
-    if (
-        spec.gpu_quota is not None
-    ):  # one for each resource: deployments of one project may want different ones
+    if spec.gpu_quota is not None:
+        # One for each resource: deployments of one project may want different ones.
         resource = spec.placement.resource
         name = "berth-" + resource.rpartition("/")[2].replace(".", "-").lower()
         quotas[name] = {f"requests.{resource}": str(spec.gpu_quota)}
@@ -58,15 +60,13 @@ def space(spec: DeploymentSpec, facts: ClusterFacts) -> list[dict[str, Any]]:
 
 
 def dns() -> dict[str, Any]:
-    """Allow asking the cluster's name server."""
+    """Allow asking the cluster's name servers, wherever and as whatever they run.
+
+    Policies see the pod's own port behind the service's 53: on OpenShift it is 5353.
+    """
     return {
-        "to": [
-            {
-                _PEER: {"matchLabels": {"kubernetes.io/metadata.name": "kube-system"}},
-                "podSelector": {"matchLabels": {"k8s-app": "kube-dns"}},
-            }
-        ],
-        "ports": [{"port": 53, "protocol": "UDP"}, {"port": 53, "protocol": "TCP"}],
+        "to": [{_PEER: {}}, {"ipBlock": {"cidr": NODE_LOCAL_DNS}}],
+        "ports": [{"port": port, "protocol": protocol} for port in (53, 5353) for protocol in ("UDP", "TCP")],
     }
 
 

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from clusters.kube.kinds import PVC
 from clusters.kube.manifests import names, quantities
-from clusters.kube.manifests.facts import CannotRender, ClusterFacts
+from clusters.kube.manifests.facts import MANY_NODES, Autoscaler, CannotRender, ClusterFacts
 from clusters.specs import GIB, DeploymentSpec, EngineContainer, WeightsKind
 
 UNKNOWN_GIB: Final = 200
@@ -16,7 +16,11 @@ _FETCHED: Final = (WeightsKind.OBJECT_STORE, WeightsKind.HUGGING_FACE)
 
 
 def claims(spec: DeploymentSpec, engine: EngineContainer, facts: ClusterFacts) -> list[dict[str, Any]]:
-    """Give the claims that Berth makes for the spec's model, none where weights come mounted."""
+    """Give the claims that Berth makes for the spec's model, none where weights come mounted.
+
+    Raises:
+        CannotRender: pods on several nodes would need a claim that one node at a time can have.
+    """
     size = spec.weights.size_gib or UNKNOWN_GIB
     found = []
     if spec.weights.kind in _FETCHED:
@@ -24,7 +28,19 @@ def claims(spec: DeploymentSpec, engine: EngineContainer, facts: ClusterFacts) -
     if _has_cache(engine):
         # A checkpoint may be quantized in a few ways and built for a few limits.
         found.append(_claim(spec, facts, _cache_claim(spec), math.ceil(size * 4) + 20))
+    if found and facts.storage_access_mode != MANY_NODES and _pods(spec, facts) > 1:
+        raise CannotRender(
+            f"the cluster's volumes are {facts.storage_access_mode}, for one node at a time, and {spec.model} would"
+            f" run in {_pods(spec, facts)} pods; give the cluster a storage class with {MANY_NODES}, put the weights"
+            " on a claim or in an image of your own, or ask for one replica on one node"
+        )
     return found
+
+
+def _pods(spec: DeploymentSpec, facts: ClusterFacts) -> int:
+    scaled = spec.scaling is not None and facts.autoscaler is not Autoscaler.NONE
+    replicas = spec.scaling.most if scaled and spec.scaling is not None else spec.replicas
+    return replicas * spec.nodes_per_replica
 
 
 def volumes(
@@ -51,7 +67,10 @@ def _weights_source(spec: DeploymentSpec, facts: ClusterFacts) -> dict[str, Any]
     weights = spec.weights
     match weights.kind:
         case WeightsKind.PVC:
-            return {"persistentVolumeClaim": {"claimName": weights.uri.partition("/")[0]}}
+            # The operator's own: nothing here writes to it.
+            return {
+                "persistentVolumeClaim": {"claimName": weights.uri.partition("/")[0], "readOnly": True},
+            }
         case WeightsKind.OCI_IMAGE if not facts.image_volumes:
             raise CannotRender("this cluster cannot mount images as volumes; put the weights on a claim")
         case WeightsKind.OCI_IMAGE:
@@ -79,7 +98,7 @@ def _cache_claim(spec: DeploymentSpec) -> str:
 
 def _claim(spec: DeploymentSpec, facts: ClusterFacts, name: str, gib: int) -> dict[str, Any]:
     body: dict[str, Any] = {
-        "accessModes": ["ReadWriteMany"],
+        "accessModes": [facts.storage_access_mode],
         "volumeMode": "Filesystem",
         "resources": {"requests": {"storage": quantities.of_bytes(gib * GIB)}},
     }

@@ -65,7 +65,7 @@ def engine_of(spec: DeploymentSpec) -> EngineContainer:
         protocol="triton-generate",
         http_port=container.HTTP_PORT,
         readiness_path=container.readiness_path(ENGINE_MODEL),
-        liveness_path=container.LIVENESS_PATH,
+        liveness_path=container.readiness_path(ENGINE_MODEL),
         metrics_port=container.METRICS_PORT,
         shm_bytes=GIB // 4,
         memory_bytes=2 * GIB,

@@ -17,8 +17,6 @@ HTTP_PORT: Final = 8000
 METRICS_PORT: Final = 8002
 INPUT_LIMIT_BYTES: Final = 8 * 1024 * 1024
 
-LIVENESS_PATH: Final = "/v2/health/live"
-
 #: For the one process tree of an engine whose root folder is read-only.
 PYTHON_ENV: Final = {
     "HOME": "/tmp",  # noqa: S108 - the container's own
@@ -50,7 +48,10 @@ def image_of(spec: DeploymentSpec) -> str:
 
 
 def readiness_path(model: str) -> str:
-    """Give where Triton says that ``model`` itself takes requests."""
+    """Give where Triton says that ``model`` itself takes requests.
+
+    That it lives is asked there too: of the server alone it is said when the model's process is long dead.
+    """
     return f"/v2/models/{model}/ready"
 
 

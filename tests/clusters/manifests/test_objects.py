@@ -15,6 +15,7 @@ import pytest
 import yaml
 
 from clusters.kube.manifests import Autoscaler, ClusterFacts, gateway, render, to_texts
+from clusters.kube.manifests.texts import dumper_on
 from clusters.specs import EngineImage, GatewaySpec, Scaling
 from clusters.triton.runtimes import engine_of, weights
 from tests.clusters.triton.specs import HUB, spec_of
@@ -126,6 +127,13 @@ def test_equal_input_gives_equal_objects_and_text(name):
     for text, obj in zip(to_texts(first).values(), first, strict=True):
         if obj["kind"] != "Secret":
             assert yaml.safe_load(text) == obj
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_the_text_is_the_same_with_and_without_libyaml(name):
+    spec, facts = CASES[name]
+    objects = render(spec, engine_of(spec), facts)
+    assert to_texts(objects) == to_texts(objects, dumper=dumper_on(yaml.SafeDumper))
 
 
 def test_secrets_are_in_no_text():

@@ -19,10 +19,11 @@ from clusters.kube.manifests import (
     workload_name,
 )
 from clusters.kube.manifests.files import LIMIT, config_maps, volume
+from clusters.kube.manifests.names import service_name
 from clusters.specs import GIB, MIB, Owner, Scaling, Weights, WeightsKind
 from clusters.triton.runtimes import engine_of
 from tests.clusters.manifests.test_objects import CASES, FACTS, GATEWAY
-from tests.clusters.triton.specs import spec_of
+from tests.clusters.triton.specs import HUB, spec_of
 
 
 def objects_of(name: str) -> list[dict[str, Any]]:
@@ -75,6 +76,16 @@ def test_commands_survive_the_kubelets_expansion(name):
                 assert "$(" not in part.replace("$(ADMIN_KEY)", "")
 
 
+@pytest.mark.parametrize("name", CASES)
+def test_only_containers_that_a_plugin_gives_gpus_see_any(name):
+    """The images ask for all GPUs of the node, and the node's runtime may believe them."""
+    for pod in pods_of(objects_of(name)):
+        for container in (*pod["spec"]["containers"], *pod["spec"].get("initContainers", ())):
+            given = any(resource.startswith("nvidia.com/") for resource in container["resources"]["limits"])
+            env = {each["name"]: each.get("value") for each in container["env"]}
+            assert env.get("NVIDIA_VISIBLE_DEVICES") == (None if given else "void")
+
+
 @pytest.mark.parametrize("name", ALL)
 def test_everything_says_whose_it_is(name):
     for obj in objects_of(name):
@@ -100,8 +111,11 @@ def test_engines_have_no_way_out_and_one_way_in(name):
     if spec.nodes_per_replica == 1:
         assert out == []
     else:
-        assert out[0] == {"to": [{"podSelector": own["podSelector"]}]}
-    assert all("ipBlock" not in peer for rule in out for peer in rule["to"])
+        own_pods, names = out
+        assert own_pods == {"to": [{"podSelector": own["podSelector"]}]}
+        assert {port["port"] for port in names["ports"]} == {53, 5353}
+        assert names["to"] == [{"namespaceSelector": {}}, {"ipBlock": {"cidr": "169.254.20.10/32"}}]
+    assert policies["berth-load"]["egress"][0]["to"][1] == {"ipBlock": {"cidr": "169.254.20.10/32"}}
     load = policies["berth-load"]["podSelector"]["matchLabels"].items()
     for pod in pods_of(objects):
         fetches = pod["spec"]["containers"][0]["name"] == "load"
@@ -168,12 +182,39 @@ def test_files_come_back_whole_from_their_maps():
         ({"weights": Weights(kind=WeightsKind.OCI_IMAGE, uri="r/x@sha256:1")},
          {"image_volumes": False}, "cannot mount images"),
         ({}, {"autoscaler": Autoscaler.KEDA, "prometheus_url": ""}, "prometheus_url"),
+        ({"weights": HUB}, {"storage_access_mode": "ReadWriteOnce"}, "run in 2 pods; give the cluster a storage"),
+        ({"weights": HUB, "replicas": 1}, {"storage_access_mode": "ReadWriteOnce", "autoscaler": Autoscaler.HPA},
+         "ReadWriteOnce, for one node at a time"),
+        ({"weights": HUB, "replicas": 1, "gpus_per_replica": 16, "tensor_parallel": 8, "pipeline_parallel": 2},
+         {"storage_access_mode": "ReadWriteOnce"}, "run in 2 pods"),
     ],
 )  # fmt: skip
 def test_what_a_cluster_cannot_do_is_refused_with_what_to_change(changes, facts, message):
     spec = spec_of("triton-llmapi", scaling=Scaling(least=1, most=2, in_flight_per_replica=1), **changes)
     with pytest.raises(CannotRender, match=message):
         render(spec, engine_of(spec), dataclasses.replace(FACTS, **facts))
+
+
+def test_claims_for_one_node_are_made_where_one_pod_mounts_them():
+    once = dataclasses.replace(FACTS, storage_access_mode="ReadWriteOnce")
+    spec = spec_of("triton-llmapi", weights=dataclasses.replace(HUB, quantize="fp8"), replicas=1)
+    claims = [obj for obj in render(spec, engine_of(spec), once) if obj["kind"] == "PersistentVolumeClaim"]
+    assert len(claims) == 2
+    assert all(claim["spec"]["accessModes"] == ["ReadWriteOnce"] for claim in claims)
+    own = spec_of("triton-llmapi", replicas=2)  # on a claim that is there already
+    assert render(own, engine_of(own), once)
+
+
+def test_a_claim_that_holds_weights_already_is_never_written():
+    spec = spec_of("triton-engine")
+    found = [
+        volume_["persistentVolumeClaim"]
+        for pod in pods_of(render(spec, engine_of(spec), FACTS))
+        for volume_ in pod["spec"]["volumes"]
+        if volume_["name"] == "weights"
+    ]
+    assert len(found) == 3  # two jobs and the engine
+    assert all(claim == {"claimName": "models", "readOnly": True} for claim in found)
 
 
 def test_an_image_volume_holds_the_weights():
@@ -195,8 +236,19 @@ def test_names_fit_whatever_people_choose():
     spanning = spec_of("triton-llmapi", "tp8-pp2", name="9" + "x" * 62)
     assert len(workload_name(spanning)) <= 40
     assert workload_name(spanning)[0].isalpha()
+    assert len(service_name(spanning)) <= 63
     with pytest.raises(ValueError, match=r"label berth\.dev/tenant"):
         render(spec := spec_of("triton-llmapi", labels={"tenant": "a b"}), engine_of(spec), FACTS)
+
+
+@pytest.mark.parametrize("name", ["acme-chat-r1", "9" + "x" * 62])
+def test_the_name_of_the_groups_own_service_is_left_to_its_controller(name):
+    spec = spec_of("triton-llmapi", "tp8-pp2", name=name)
+    objects = render(spec, engine_of(spec), FACTS)
+    (service,) = (obj for obj in objects if obj["kind"] == "Service")
+    assert service["metadata"]["name"] == service_name(spec) != workload_name(spec)
+    (group,) = (obj for obj in objects if obj["kind"] == "LeaderWorkerSet")
+    assert group["metadata"]["name"] == workload_name(spec)
 
 
 def test_amounts_are_written_as_the_server_writes_them():

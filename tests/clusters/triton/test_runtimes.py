@@ -9,13 +9,14 @@ import yaml
 from google.protobuf import text_format
 from tritonclient.grpc.model_config_pb2 import ModelConfig
 
+from clusters.planning.problem import Precision
 from clusters.specs import EngineImage, Tuning, Weights, WeightsKind
 from clusters.triton.errors import InvalidDeployment
 from clusters.triton.front import INPUTS, OUTPUTS
-from clusters.triton.runtimes import RUNTIMES, engine_of
+from clusters.triton.runtimes import RUNTIMES, engine_of, weights
 from clusters.triton.runtimes.llmapi.options import unknown_keys
 from clusters.triton.tuning import defaults_for
-from tests.clusters.triton.specs import CLASSES, HUB, IMAGE, SHAPES, spec_of
+from tests.clusters.triton.specs import CLAIM, CLASSES, HUB, IMAGE, SHAPES, spec_of
 
 SPLIT = [
     (runtime, shape)
@@ -25,6 +26,13 @@ SPLIT = [
     and not (shape == "tp4" and runtime == "triton-python")
 ]
 MODEL_YAML = "repository/tensorrt_llm/1/model.yaml"
+TENSORRT_LLM = [runtime for runtime in RUNTIMES if runtime != "triton-python"]
+
+
+def options_in(container):
+    """The options of the LLM API that a container is given in a file."""
+    text = container.files.get(MODEL_YAML) or container.files["config.yaml"]
+    return yaml.safe_load(text)
 
 
 @pytest.mark.parametrize(("runtime", "shape"), SPLIT)
@@ -44,12 +52,36 @@ def test_every_configuration_is_read_by_tritons_own_message(runtime, shape, slo_
         assert [tensor.name for tensor in config.output] == [name for name, *_ in OUTPUTS]
 
 
-@pytest.mark.parametrize("runtime", ["triton-llmapi", "trtllm-serve", "triton-engine"])
+@pytest.mark.parametrize(("runtime", "shape"), [pair for pair in SPLIT if pair[0] != "triton-python"])
 @pytest.mark.parametrize("slo_class", CLASSES)
-def test_every_option_is_the_pinned_versions(runtime, slo_class):
-    container = engine_of(spec_of(runtime, slo_class=slo_class))
-    text = container.files.get(MODEL_YAML) or container.files["config.yaml"]
-    assert not list(unknown_keys(yaml.safe_load(text)))
+def test_every_option_is_the_pinned_versions(runtime, shape, slo_class):
+    options = options_in(engine_of(spec_of(runtime, shape, slo_class)))
+    assert options
+    assert not list(unknown_keys(options))
+
+
+def test_the_options_of_experts_are_the_pinned_versions():
+    options = options_in(
+        engine_of(spec_of("triton-llmapi", "tp4", expert_parallel=2, attention_dp=True, tuning=Tuning()))
+    )
+    assert options["moe_expert_parallel_size"] == 2
+    assert not list(unknown_keys(options))
+
+
+@pytest.mark.parametrize("quantize", ["", *weights.QUANTIZATIONS])
+@pytest.mark.parametrize("precision", Precision)
+@pytest.mark.parametrize("runtime", TENSORRT_LLM)
+def test_every_precision_that_is_planned_is_served(runtime, precision, quantize):
+    made = dataclasses.replace(CLAIM, quantize=quantize)
+    container = engine_of(spec_of(runtime, precision=precision.value, weights=made))
+    options = options_in(container)
+    assert not list(unknown_keys(options))
+    if runtime != "triton-engine":  # compiled engines hold their types
+        plain = precision is Precision.BF16 and not quantize
+        assert options["dtype"] == ("bfloat16" if plain else "auto")
+    if quantize:
+        (job,) = (job for job in container.jobs if job.kind == "quantize")
+        assert job.command[job.command.index("--qformat") + 1] == quantize
 
 
 def test_an_unknown_option_is_seen_at_any_depth():
@@ -111,8 +143,8 @@ def test_the_openai_server_is_told_by_flags_and_a_file():
     container = engine_of(spec_of("trtllm-serve", "tp4", expert_parallel=4))
     assert container.command == (
         "trtllm-serve", "/weights/llama-70b", "--host", "0.0.0.0", "--port", "8000", "--backend", "pytorch",
-        "--tp_size", "4", "--pp_size", "1", "--ep_size", "4", "--max_batch_size", "96",
-        "--max_num_tokens", "4096", "--max_seq_len", "16384", "--config", "/berth/config.yaml",
+        "--tp_size", "4", "--pp_size", "1", "--ep_size", "4", "--max_batch_size", "64",
+        "--max_num_tokens", "2048", "--max_seq_len", "16384", "--config", "/berth/config.yaml",
     )  # fmt: skip
     assert (container.protocol, container.readiness_path, container.metrics_path) == (
         "openai-http", "/health", "/prometheus/metrics",

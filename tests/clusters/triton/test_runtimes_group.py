@@ -53,6 +53,7 @@ def pods(tmp_path):
         "PATH": f"{mpirun.parent}:{os.environ['PATH']}",
         "GROUP_PORT": str(port),
         "LWS_GROUP_SIZE": "2",
+        "LWS_LEADER_ADDRESS": "127.0.0.1",
         "TMPDIR": str(tmp_path),
         "PYTHONUNBUFFERED": "1",
     }
@@ -118,12 +119,39 @@ def test_workers_end_when_their_leader_dies(pods, tmp_path):
     os.kill(pid, signal.SIGKILL)
 
 
-def test_the_agent_gives_output_and_status_of_the_other_side(pods):
+def test_the_agent_gives_output_and_status_of_the_other_side(pods, tmp_path):
     worker = pods("worker")
-    read_until(worker, "waiting for the leader")
+    leader = pods("leader", "1", *engine(tmp_path), LWS_LEADER_ADDRESS="pod-0.chat.space")
+    read_until(leader, "serving")
     agent = pods("agent", "-x", "127.0.0.1", "echo", "hello;", "exit", "7")
     assert agent.communicate(timeout=20)[0] == "hello\n"
     assert agent.returncode == 7
+    assert worker.poll() is None
+    leader.send_signal(signal.SIGTERM)
+    assert leader.wait(timeout=20) == 0
+
+
+def test_workers_run_nothing_for_who_is_not_their_leader(pods, tmp_path):
+    worker = pods("worker", LWS_LEADER_ADDRESS="127.0.0.2")
+    read_until(worker, "waiting for the leader")
+    agent = pods("agent", "127.0.0.1", "touch", str(tmp_path / "done;"), "echo", "hello")
+    assert agent.communicate(timeout=20)[0] == ""
+    assert agent.returncode == 1
+    read_until(worker, "refused 127.0.0.1, which is not the leader")
+    assert not (tmp_path / "done").exists()
+
+
+def test_a_leader_waits_until_its_name_is_known_to_the_workers(pods, tmp_path):
+    worker = pods("worker", LWS_LEADER_ADDRESS="127.0.0.2")
+    leader = pods("leader", "1", *engine(tmp_path), LWS_LEADER_ADDRESS="pod-0.chat.space")
+    read_until(leader, "waiting for 127.0.0.1")
+    read_until(worker, "refused 127.0.0.1")
+    worker.kill()
+    worker.wait()
+    pods("worker")
+    read_until(leader, "serving")
+    leader.send_signal(signal.SIGTERM)
+    assert leader.wait(timeout=20) == 0
 
 
 def test_workers_are_called_as_the_set_calls_their_pods():

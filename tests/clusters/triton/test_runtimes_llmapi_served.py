@@ -21,6 +21,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from clusters.specs import ReplicaMemory
 from clusters.triton.memory import memory_of
 from clusters.triton.runtimes import engine_of
 from clusters.triton.server import Installation
@@ -37,6 +38,7 @@ class Served:
     metrics_url: str
     engine_log: Path
     server_log: Path
+    process: processes.ProcessRecord
 
     def heard(self) -> list[dict[str, Any]]:
         """What the engine was asked, oldest first."""
@@ -69,7 +71,13 @@ def as_kubelet_does(files: dict[str, str], folder: Path) -> None:
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory) -> Iterator[Served]:
-    root = tmp_path_factory.mktemp("llmapi")
+    with serving(tmp_path_factory.mktemp("llmapi"), "tested-llmapi") as found:
+        yield found
+
+
+@contextlib.contextmanager
+def serving(root: Path, name: str) -> Iterator[Served]:
+    """A server of the front model, with the engine's stand-in."""
     data_dir = DataDir(root / "data")
     container = engine_of(llmapi(context_tokens=64, max_output_tokens=60))
     # The stub takes no PYTHONPATH; it looks beside the model.
@@ -86,12 +94,12 @@ def served(tmp_path_factory) -> Iterator[Served]:
         port=port,
         metrics_port=metrics_port,
         admin_key="closed",
-        shm_prefix=processes.shm_prefix(data_dir, "tested-llmapi"),
+        shm_prefix=processes.shm_prefix(data_dir, name),
         exit_timeout_s=2,
     )
     log, engine_log = root / "server.log", root / "engine.jsonl"
     env = {**command.env, "FAKE_ENGINE_LOG": str(engine_log)}
-    process = processes.spawn("tested-llmapi", command.argv, data_dir=data_dir, env=env, log_path=log)
+    process = processes.spawn(name, command.argv, data_dir=data_dir, env=env, log_path=log)
     url = f"http://127.0.0.1:{port}"
     try:
         deadline = time.monotonic() + 60
@@ -99,10 +107,10 @@ def served(tmp_path_factory) -> Iterator[Served]:
             assert processes.alive(process), log.read_text()
             assert time.monotonic() < deadline, log.read_text()
             time.sleep(0.05)
-        yield Served(url, f"http://127.0.0.1:{metrics_port}/metrics", engine_log, log)
+        yield Served(url, f"http://127.0.0.1:{metrics_port}/metrics", engine_log, log, process)
     finally:
         processes.stop(process, grace_s=5, first_signal=signal.SIGTERM)
-        processes.reap_matching(data_dir, processes.PROCESS, "tested-llmapi")
+        processes.reap_matching(data_dir, processes.PROCESS, name)
 
 
 def ready(url: str) -> bool:
@@ -251,3 +259,16 @@ def test_the_cache_is_told_in_blocks(served):
         memory = memory_of(text, "triton-llmapi", weights=1000, kv_bytes_per_token=10)
         time.sleep(0.05)
     assert (memory.kv_used, memory.kv_max, memory.weights) == (40 * 32 * 10, 100 * 32 * 10, 1000)
+
+
+def test_a_dead_engine_takes_its_server_with_it(tmp_path):
+    with serving(tmp_path, "tested-death") as served:
+        found = events(served, text_input="die now", max_tokens=60)
+        assert found
+        assert found[-1].get("error", "") in ("", "the engine has died")
+        deadline = time.monotonic() + 15
+        while processes.alive(served.process):
+            assert time.monotonic() < deadline, served.server_log.read_text()
+            time.sleep(0.05)
+        assert not ready(served.url + "/v2/models/tensorrt_llm/ready")
+        assert "the engine is dead: it has shut down" in served.server_log.read_text()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from clusters.specs import ReplicaMemory
-from clusters.triton.memory import kv_share, memory_of
+from clusters.triton.memory import memory_of
 
 CPP = """\
 # HELP nv_trt_llm_kv_cache_block_metrics KV cache blocks
@@ -34,14 +34,6 @@ def test_what_is_not_told_is_not_made_up():
     assert memory_of(SERVE, "trtllm-serve", weights=7, kv_bytes_per_token=8) == ReplicaMemory(weights=7)
     assert memory_of("", "triton-llmapi", kv_bytes_per_token=8) == ReplicaMemory()
     assert memory_of(CPP, "triton-python", weights=7, kv_bytes_per_token=8) == ReplicaMemory()
-
-
-def test_the_share_in_use_is_read_from_either_kind_of_engine():
-    assert kv_share(CPP) == 0.25
-    assert kv_share(SERVE) == 0.25
-    assert kv_share("trtllm_kv_cache_utilization Nan\n") is None
-    assert kv_share("") is None
-    assert kv_share(CPP.replace("1000", "0")) is None
 
 
 def test_lines_that_are_none_are_passed_over():

@@ -1,8 +1,9 @@
 """One engine over several nodes: MPI without ssh and without rights in the cluster.
 
 The leader's ``mpirun`` starts its daemons through a small program in place of ssh, which asks a listener
-in each worker's pod. Only pods of the same deployment reach that listener (network policy); they run the
-same image for the same tenant.
+in each worker's pod. Only pods of the same deployment reach that listener (network policy), and only the
+leader's own address is answered. MPI's and NCCL's own ports ask nobody who he is: where the cluster's network
+does not enforce policies, any pod in it can reach them.
 """
 
 from __future__ import annotations

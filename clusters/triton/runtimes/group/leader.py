@@ -32,16 +32,29 @@ def hold(host: str) -> socket.socket:
     told = False
     while True:
         try:
-            connection = socket.create_connection((host, PORT), timeout=10)
+            return held(socket.create_connection((host, PORT), timeout=10))
         except OSError as error:
             if not told:
                 print(f"waiting for {host}: {error}", flush=True)
                 told = True
             time.sleep(1)
-            continue
-        connection.settimeout(None)
+
+
+def held(connection: socket.socket) -> socket.socket:
+    """Ask for the connection to be held, and give it.
+
+    Raises:
+        OSError: the worker does not, as long as the leader's name is not known where it runs.
+    """
+    try:
         connection.sendall(json.dumps({"do": "hold"}).encode() + b"\n")
-        return connection
+        if not connection.recv(16):
+            raise ConnectionRefusedError("it does not know this address as the leader's yet")
+    except OSError:
+        connection.close()
+        raise
+    connection.settimeout(None)
+    return connection
 
 
 def mpirun(hosts: list[str], gpus: int, command: list[str]) -> list[str]:

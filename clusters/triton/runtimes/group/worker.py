@@ -1,7 +1,8 @@
 """Runs in a worker's pod: starts what the leader asks for, and ends when the leader does.
 
 The first line of a connection is JSON: ``{"do": "hold"}`` from the leader, which it keeps open as long as it
-lives, or ``{"do": "run", "command": "…"}`` from an agent, which gets the output and then the exit status.
+lives, or ``{"do": "run", "command": "…"}`` from an agent, which gets the output and then the exit
+status. Nobody is answered but who connects from the leader's own address.
 """
 
 from __future__ import annotations
@@ -21,11 +22,12 @@ FIRST_LINE = 1 << 20
 def serve(listener: socket.socket) -> int:
     """Answer until the leader's connection ends; gives the exit status."""
     ended = threading.Event()
+    leaders: set[str] = set()
 
     def accept() -> None:
         while True:
-            connection, _ = listener.accept()
-            threading.Thread(target=answer, args=(connection, ended), daemon=True).start()
+            connection, (host, *_) = listener.accept()
+            threading.Thread(target=answer, args=(connection, host, leaders, ended), daemon=True).start()
 
     threading.Thread(target=accept, daemon=True).start()
     ended.wait()
@@ -34,14 +36,27 @@ def serve(listener: socket.socket) -> int:
     return 1
 
 
-def answer(connection: socket.socket, ended: threading.Event) -> None:
-    """Serve one connection."""
+def is_leader(host: str) -> bool:
+    """Tell whether an address is the one that the leader's name has now."""
+    try:
+        found = socket.getaddrinfo(os.environ["LWS_LEADER_ADDRESS"], None, type=socket.SOCK_STREAM)
+    except OSError:
+        return False
+    return host in {address[0] for *_, address in found}
+
+
+def answer(connection: socket.socket, host: str, leaders: set[str], ended: threading.Event) -> None:
+    """Serve one connection from ``host``; ``leaders`` is whose connection is held."""
     with connection, connection.makefile("rb") as lines:
         try:
             asked = json.loads(lines.readline(FIRST_LINE))
         except ValueError:
             return
-        if asked.get("do") == "hold":
+        if not (host in leaders or (asked.get("do") == "hold" and is_leader(host))):
+            print(f"refused {host}, which is not the leader", flush=True)
+        elif asked.get("do") == "hold":
+            leaders.add(host)
+            connection.sendall(b"held\n")
             print("the leader is here", flush=True)
             while lines.read(1):
                 pass

@@ -65,7 +65,7 @@ def serve(spec: DeploymentSpec, *, options: dict[str, Any], jobs: tuple[EngineJo
         protocol="triton-generate",
         http_port=container.HTTP_PORT,
         readiness_path=container.readiness_path(MODEL),
-        liveness_path=container.LIVENESS_PATH,
+        liveness_path=container.readiness_path(MODEL),
         weights_at=weights.WEIGHTS_AT,
         cache_at=weights.CACHE_AT,
         metrics_port=container.METRICS_PORT,

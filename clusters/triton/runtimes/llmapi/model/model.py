@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import inspect
 import json
+import os
 import threading
 from pathlib import Path
 from typing import Any
@@ -21,10 +22,13 @@ import yaml
 from .gauges import Gauges
 from .job import Job
 from .tensors import Ask, InvalidRequest, send_error
+from .vitality import Vitality, end
 
 LOOK_S = 0.1
 """How often each request is asked whether its client is still there."""
 STATISTICS_S = 1.0
+LAST_WORDS_S = 0.5
+"""Until the answers of requests that failed with the engine are on their way."""
 
 
 class TritonPythonModel:
@@ -44,12 +48,15 @@ class TritonPythonModel:
         self._bos = getattr(getattr(self._llm.tokenizer, "tokenizer", None), "bos_token", None)
         self._salts = "cache_salt" in inspect.signature(self._llm.generate_async).parameters
         self._jobs: set[Job] = set()
+        self._vitality = Vitality(self._llm)
+        self._server = os.getppid()
         self._stopping = threading.Event()
         self._loop = asyncio.new_event_loop()
         gauges = Gauges(args["model_name"], args["model_version"])
         self._threads = [
             threading.Thread(target=self._loop.run_forever, name="requests", daemon=True),
             threading.Thread(target=self._look, name="departures", daemon=True),
+            threading.Thread(target=self._watch, name="vitality", daemon=True),
             threading.Thread(target=self._show, args=(gauges,), name="statistics", daemon=True),
         ]
         for thread in self._threads:
@@ -86,7 +93,11 @@ class TritonPythonModel:
             ids = await self._loop.run_in_executor(None, self._encode, job.ask)
             job.result = self._generate(job.ask, ids)
             async for result in job.result:
-                if job.departed or not job.take(result):
+                self._vitality.heard()
+                if job.departed:
+                    break
+                if not job.take(result):
+                    self._vitality.answered()
                     break
             if job.departed:
                 pb_utils.Logger.log_info(f"request cancelled after {job.generated} tokens")
@@ -94,6 +105,7 @@ class TritonPythonModel:
         except InvalidRequest as error:
             job.fail(str(error), pb_utils.TritonError.INVALID_ARG)
         except Exception as error:  # noqa: BLE001 - one request's fault must not end the others
+            self._vitality.failed(error)
             # The engine's own message may quote a prompt.
             pb_utils.Logger.log_error(f"request failed: {type(error).__name__}")
             job.fail(f"the engine failed: {type(error).__name__}", pb_utils.TritonError.INTERNAL)
@@ -132,6 +144,15 @@ class TritonPythonModel:
             for job in tuple(self._jobs):
                 if job.look():
                     self._loop.call_soon_threadsafe(_abort, job)
+
+    def _watch(self) -> None:
+        while not self._stopping.wait(STATISTICS_S):
+            if cause := self._vitality.death(working=bool(self._jobs)):
+                pb_utils.Logger.log_error(f"the engine is dead: {cause}")
+                for job in tuple(self._jobs):
+                    job.fail("the engine has died", pb_utils.TritonError.UNAVAILABLE)
+                self._stopping.wait(LAST_WORDS_S)
+                end(self._server)
 
     def _show(self, gauges: Gauges) -> None:
         while not self._stopping.wait(STATISTICS_S):

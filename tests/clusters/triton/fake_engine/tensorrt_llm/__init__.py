@@ -1,6 +1,7 @@
 """Stands in for TensorRT-LLM's LLM API: words are tokens, answers are written by rules in the prompt.
 
-``count N`` answers "1 2 3 … N" and stops; ``repeat X`` answers X for ever; ``fail`` breaks in the engine.
+``count N`` answers "1 2 3 … N" and stops; ``repeat X`` answers X for ever; ``fail`` breaks in the engine; ``die``
+ends it.
 Each token takes 5 ms. ``requests`` of the engine are written to the file that FAKE_ENGINE_LOG names.
 """
 
@@ -69,7 +70,7 @@ class RequestOutput:
 class LLM:
     def __init__(self, **options):
         self.options, self.tokenizer, self._lock = options, Tokenizer(), threading.Lock()
-        self._prompts = {}
+        self._prompts, self._dead = {}, False
         self._log({"options": options})
         encode = self.tokenizer.encode
 
@@ -86,6 +87,8 @@ class LLM:
             {"ids": len(ids), "params": vars(sampling_params), "streaming": streaming, "salt": cache_salt}
         )
         verb, _, rest = self._prompts[tuple(ids)].removeprefix("<s>").partition(" ")
+        if verb == "die":
+            self._dead = True
         if verb == "fail":
             raise RuntimeError(f"the prompt was {rest}")
         return RequestOutput(ids, self._answer(verb, rest), sampling_params, self._log)
@@ -94,13 +97,16 @@ class LLM:
         blocks = {"maxNumBlocks": 100, "freeNumBlocks": 60, "usedNumBlocks": 40, "tokensPerBlock": 32}
         return [{"numActiveRequests": 1, "numQueuedRequests": 0, "kvCacheStats": blocks}]
 
+    def _check_health(self):
+        return not self._dead
+
     def shutdown(self):
         self._log({"shutdown": True})
 
     def _answer(self, verb, rest):
         if verb == "count":
             yield from map(str, range(1, int(rest.split()[0]) + 1))
-        while verb == "repeat":
+        while verb in ("repeat", "die"):
             yield rest.split()[0]
 
     def _log(self, entry):
