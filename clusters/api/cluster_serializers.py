@@ -19,8 +19,8 @@ NAMESPACE = 63
 
 #: Fields of a cluster that PATCH changes.
 SETTINGS = (
-    "runtimes", "namespaces", "drift", "autoscaler", "storage_class", "pull_secret", "prometheus_namespace",
-    "prometheus_url", "gateway_namespace", "kueue_queue", "loader_cidrs", "dra", "tolerate",
+    "runtimes", "namespaces", "drift", "autoscaler", "storage_class", "storage_access_mode", "pull_secret",
+    "prometheus_namespace", "prometheus_url", "gateway_namespace", "kueue_queue", "loader_cidrs", "dra", "tolerate",
 )  # fmt: skip
 
 
@@ -57,6 +57,10 @@ class CredentialsBody(StrictSerializer):
             raise serializers.ValidationError(
                 {name: ["The kubeconfig says this already; send one or the other."] for name in by_hand}
             )
+        if "context" in values and "kubeconfig" not in values:
+            raise serializers.ValidationError(
+                {"context": ["It is a kubeconfig's; send one, or leave it out."]}
+            )
         if "kubeconfig" not in values and "server" not in values:
             raise serializers.ValidationError(
                 {
@@ -89,6 +93,10 @@ class SettingsBody(StrictSerializer):
         choices=Cluster.Autoscaler.choices, required=False, help_text="Who decides how many replicas run."
     )
     storage_class = serializers.CharField(max_length=NAMESPACE, required=False, allow_blank=True)
+    storage_access_mode = serializers.ChoiceField(
+        choices=Cluster.AccessMode.choices, required=False,
+        help_text="Of volumes for weights and engine caches. With ReadWriteOnce a fetched model runs in one pod.",
+    )  # fmt: skip
     pull_secret = serializers.CharField(max_length=NAMESPACE, required=False, allow_blank=True)
     prometheus_namespace = serializers.CharField(max_length=NAMESPACE, required=False, allow_blank=True)
     gateway_namespace = serializers.CharField(max_length=NAMESPACE, required=False)
@@ -137,6 +145,10 @@ class CordonBody(StrictSerializer):
     reason = serializers.CharField(max_length=300, help_text="Other operators read it.")
 
 
+class LossBody(StrictSerializer):
+    confirm = serializers.CharField(max_length=40, help_text="The cluster's name.")
+
+
 class ClusterSerializer(serializers.ModelSerializer):
     """A cluster: how it is reached, how it is set, what was found there. Never its credentials."""
 
@@ -146,9 +158,9 @@ class ClusterSerializer(serializers.ModelSerializer):
     class Meta:
         model = Cluster
         fields = [
-            "id", "name", "region", "driver", "state", "state_reason", "declared", "mode", *SETTINGS, "server",
-            "credentials_name", "credentials_version", "credentials_expire_at", "version", "features", "unread",
-            "last_seen_at", "read_at", "created_at",
+            "id", "name", "region", "driver", "state", "state_reason", "cordon_reason", "declared", "mode", *SETTINGS,
+            "server", "credentials_name", "credentials_version", "credentials_expire_at", "version", "features",
+            "unread", "last_seen_at", "read_at", "created_at",
         ]  # fmt: skip
         extra_kwargs = {
             "unread": {"help_text": "What could not be read there, and why."},

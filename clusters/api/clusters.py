@@ -17,10 +17,12 @@ from clusters.api.cluster_serializers import (
     CordonBody,
     CredentialsRotation,
     FindingSerializer,
+    LossBody,
     NodeSerializer,
     SettingsBody,
 )
 from clusters.api.operators import OperatorViewSet
+from clusters.endpoints import lost
 from clusters.inventory import registration, services
 from clusters.inventory.capacity import capacities
 from clusters.inventory.selectors import node_uses
@@ -29,6 +31,7 @@ from tenants.api.base import IF_MATCH
 from tenants.api.filters import PAGING, refuse_unknown_parameters
 from tenants.api.idempotency import idempotent
 from tenants.api.preconditions import asks_for_version, content_version, etag, refuse_stale
+from tenants.errors import Invalid
 
 
 @extend_schema(tags=["clusters"])
@@ -40,6 +43,7 @@ class ClusterViewSet(OperatorViewSet):
     lookup_field = lookup_url_kwarg = "name"
     page_ordering = "name"
     reason = "an operator manages clusters through the REST API"
+    dialling = frozenset({"check", "check_one", "credentials", "partial_update"})
 
     def rows(self) -> QuerySet[Cluster]:
         return Cluster.objects.present().select_related("region")
@@ -64,6 +68,10 @@ class ClusterViewSet(OperatorViewSet):
         cluster = registration.kubernetes_cluster_register(
             **{**body, "namespaces": body.get("namespaces", [])}, credentials=credentials
         )
+        self.audit(
+            "cluster.register", cluster=cluster.name, region=cluster.region.code, driver=cluster.driver,
+            server=cluster.server, namespaces=cluster.namespaces,
+        )  # fmt: skip
         made = self.get_queryset().get(id=cluster.id)
         location = request.build_absolute_uri(f"{request.path}/{made.name}")
         return self._answer(made, code=status.HTTP_201_CREATED, Location=location)
@@ -92,14 +100,18 @@ class ClusterViewSet(OperatorViewSet):
     def partial_update(self, request, name) -> Response:
         """Change settings; what runs there is brought in line with them."""
         wishes = self.validated(SettingsBody)
-        cluster = self._to_edit()
-        registration.cluster_change(cluster=cluster, **wishes)
+        cluster = self.get_object()
+        refuse_stale(request, _version(cluster))
+        registration.cluster_change(cluster=cluster, only_as_seen=asks_for_version(request), **wishes)
+        self.audit("cluster.change", cluster=cluster.name, **wishes)
         return self._answer(self.get_object())
 
     @extend_schema(responses={204: None}, parameters=[IF_MATCH])
     def destroy(self, request, name) -> Response:
         """Forget a cluster on which nothing of Berth runs any more."""
-        registration.cluster_remove(cluster=self._to_edit())
+        cluster = self._to_edit()
+        registration.cluster_remove(cluster=cluster)
+        self.audit("cluster.remove", cluster=name)
         return Response(status=status.HTTP_204_NO_CONTENT)
 
     @extend_schema(
@@ -109,19 +121,40 @@ class ClusterViewSet(OperatorViewSet):
         """Rotate the credentials. They are tried first; whatever is under way goes on with the old ones."""
         body = self.validated(CredentialsRotation)
         cluster = self.get_object()
-        registration.credentials_rotate(cluster=cluster, credentials=read_credentials(body["credentials"]))
+        changed = registration.credentials_rotate(
+            cluster=cluster, credentials=read_credentials(body["credentials"])
+        )
+        self.audit("cluster.credentials", cluster=name, version=changed.credentials_version)
         return self._answer(self.get_object())
 
     @extend_schema(request=CordonBody, responses=ClusterSerializer, operation_id="clusters_cordon")
     def cordon(self, request, name) -> Response:
         """Place no new endpoints there. What runs goes on."""
-        services.cluster_cordon(cluster=self.get_object(), reason=self.validated(CordonBody)["reason"])
+        reason = self.validated(CordonBody)["reason"]
+        services.cluster_cordon(cluster=self.get_object(), reason=reason)
+        self.audit("cluster.cordon", cluster=name, reason=reason)
         return self._answer(self.get_object())
 
     @extend_schema(request=None, responses=ClusterSerializer, operation_id="clusters_uncordon")
     def uncordon(self, request, name) -> Response:
         """Take a cordoned cluster back into use."""
         services.cluster_uncordon(cluster=self.get_object())
+        self.audit("cluster.uncordon", cluster=name)
+        return self._answer(self.get_object())
+
+    @extend_schema(request=LossBody, responses=ClusterSerializer, operation_id="clusters_declare_lost")
+    def declare_lost(self, request, name) -> Response:
+        """Give up a cluster that does not answer and will not come back.
+
+        GPU time there ends when it was last seen, its endpoints are placed elsewhere, its gateways are forgotten with
+        the usage that they had not shipped, and it stays cordoned. ``confirm`` repeats its name.
+        """
+        if self.validated(LossBody)["confirm"] != name:
+            raise Invalid(
+                "Repeat the cluster's name to confirm.", errors={"confirm": ["This is not its name."]}
+            )
+        loss = lost.cluster_lost(cluster=self.get_object(), actor=self.caller.actor)
+        self.audit("cluster.lost", cluster=name, **loss.told())
         return self._answer(self.get_object())
 
     @extend_schema(responses=NodeSerializer(many=True), operation_id="clusters_nodes", filters=False)

@@ -38,7 +38,9 @@ class ImageViewSet(OperatorViewSet):
         """Pin the image of a use. Revisions made before keep theirs."""
         if use not in images.DEFAULTS:
             raise NotFound
-        return self.shown(ImageSerializer, images.image_set(use=use, **self.validated(ImageBody)))
+        image = images.image_set(use=use, **self.validated(ImageBody))
+        self.audit("image.set", use=use, reference=image.reference, digest=image.digest)
+        return self.shown(ImageSerializer, image)
 
 
 @extend_schema(tags=["engines"])
@@ -66,5 +68,7 @@ class TuningViewSet(OperatorViewSet):
     def partial_update(self, request, slo_class) -> Response:
         """Change settings for revisions made from now on; those that run keep theirs."""
         found = self.get_object()
-        tuning.tuning_change(slo_class=found, **self.validated(TuningBody, partial=True))
+        wishes = self.validated(TuningBody, partial=True)
+        tuning.tuning_change(slo_class=found, **wishes)
+        self.audit("engine-settings.change", slo_class=found.name, **wishes)
         return self.shown(TuningSerializer, found)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from rest_framework.authentication import BaseAuthentication, SessionAuthentication
 from rest_framework.permissions import BasePermission
@@ -11,6 +11,7 @@ from rest_framework.request import Request
 from tenants import scope
 from tenants.api.base import TenantScoped, TenantViewSet
 from tenants.api.caller import Caller, Operator
+from tenants.audit import audit
 from tenants.errors import NotFound
 
 
@@ -41,6 +42,8 @@ class OperatorScoped(TenantScoped):
     """Runs the whole view in the platform's scope. ``reason`` says why rows of all tenants are needed."""
 
     permission_classes = [OperatorPermission]
+    #: Actions that may wait for a cluster: they hold neither scope nor transaction, their services open both.
+    dialling: ClassVar[frozenset[str]] = frozenset()
     reason: ClassVar[str] = "an operator asks through the REST API"
 
     def get_authenticators(self) -> list[BaseAuthentication]:
@@ -50,13 +53,17 @@ class OperatorScoped(TenantScoped):
 
     def perform_authentication(self, request: Request) -> None:
         super().perform_authentication(request)
-        if isinstance(request.auth, Operator):
+        if isinstance(request.auth, Operator) and getattr(self, "action", "") not in self.dialling:
             self._scopes.enter_context(scope.platform(self.reason))
             self._in_scope = True
 
     @property
     def caller(self) -> Operator:
         return self.request.auth
+
+    def audit(self, action: str, **facts: Any) -> None:
+        """Write what the operator did into the operators' log, as the console does."""
+        audit(self.caller.user, action, **facts)
 
 
 class OperatorViewSet(OperatorScoped, TenantViewSet):

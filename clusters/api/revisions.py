@@ -109,6 +109,7 @@ class MoveViewSet(OperatorViewSet):
                 actor=self.caller.actor,
                 if_generation=endpoint.generation if asks_for_version(request) else None,
             )
+        self.audit("endpoint.move", endpoint=str(endpoint.id), cluster=cluster and cluster.name)
         return _shown(self, self.get_object())
 
 

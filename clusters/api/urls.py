@@ -63,6 +63,7 @@ urlpatterns = [
     path("clusters/<name:name>:check", ClusterViewSet.as_view({"post": "check_one"})),
     path("clusters/<name:name>:cordon", ClusterViewSet.as_view({"post": "cordon"})),
     path("clusters/<name:name>:uncordon", ClusterViewSet.as_view({"post": "uncordon"})),
+    path("clusters/<name:name>:declare-lost", ClusterViewSet.as_view({"post": "declare_lost"})),
     path("clusters/<name:name>/credentials", ClusterViewSet.as_view({"post": "credentials"})),
     path("clusters/<name:name>/nodes", ClusterViewSet.as_view({"get": "nodes"})),
     path("engine-images", ImageViewSet.as_view(READ_LIST)),

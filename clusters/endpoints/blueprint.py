@@ -5,6 +5,9 @@ from __future__ import annotations
 import dataclasses
 import uuid
 
+import msgspec
+from cryptography.exceptions import InvalidTag
+
 from clusters.inventory.catalog import weights_of, weights_secrets
 from clusters.inventory.images import image_of
 from clusters.inventory.tuning import tuning_of
@@ -18,6 +21,10 @@ from tenants.services import quota_limits
 ROOM_FOR_CHANGE = 2
 CACHED_IN_FP8 = {Precision.FP8, Precision.NVFP4}
 NEEDS_NO_SECRET = {WeightsKind.BUILT_IN, WeightsKind.PVC}
+
+
+class SpecUnusable(Exception):
+    """What a revision needs cannot be read any more; the message says what to do."""
 
 
 def spec_for(
@@ -63,24 +70,48 @@ def spec_again(
 ) -> DeploymentSpec:
     """Write down an earlier revision's spec anew under ``name``, its images and settings as they were then."""
     return dataclasses.replace(
-        DeploymentSpec.from_document(earlier.spec),
+        kept_spec(earlier),
         name=name,
         labels=_labels(endpoint, revision_id),
         replicas=replicas,
     )
 
 
+def kept_spec(revision: Revision) -> DeploymentSpec:
+    """Read the spec that a revision froze.
+
+    Raises:
+        SpecUnusable: it cannot be read; the message says what to do.
+    """
+    try:
+        return DeploymentSpec.from_document(revision.spec)
+    except msgspec.ValidationError as error:
+        raise SpecUnusable(
+            f"Revision {revision.number} was written by another version of Berth; pause and resume the endpoint "
+            "to have it planned anew."
+        ) from error
+
+
 def spec_of(endpoint: Endpoint, revision: Revision, *, gpu_quota: int | None) -> DeploymentSpec:
-    """Give what the cluster is to run for a revision now; ``gpu_quota`` is :func:`gpu_quota` of its tenant."""
+    """Give what the cluster is to run for a revision now; ``gpu_quota`` is :func:`gpu_quota` of its tenant.
+
+    Raises:
+        SpecUnusable: the spec or the credentials for its weights cannot be read; the message says what to do.
+    """
     spec = dataclasses.replace(
-        DeploymentSpec.from_document(revision.spec),
+        kept_spec(revision),
         replicas=revision.replicas,
         scaling=_scaling(revision),
         gpu_quota=gpu_quota,
     )
     if spec.weights.kind in NEEDS_NO_SECRET:
         return spec
-    return dataclasses.replace(spec, secrets=weights_secrets(endpoint.model, endpoint.tenant_id))
+    try:
+        return dataclasses.replace(spec, secrets=weights_secrets(endpoint.model, endpoint.tenant_id))
+    except (InvalidTag, KeyError) as error:
+        raise SpecUnusable(
+            f"The credentials for the weights of {endpoint.model.name} cannot be opened any more; set them again."
+        ) from error
 
 
 def _with_planned_cache(tuning: Tuning, precision: str) -> Tuning:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from django.db.models import QuerySet
 from django.utils import timezone
 
 from clusters.endpoints.blueprint import spec_again, spec_for
@@ -52,12 +53,15 @@ def settle_again(endpoint: Endpoint, earlier: Revision) -> Revision | None:
     """
     current = current_revision(endpoint)
     replicas = current.replicas if current else endpoint.replicas or earlier.replicas
-    pool = capacities(lock=True, pool_ids=[earlier.pool_id])[0]
-    nodes = nodes_for(pool.free_per_node, earlier.gpus_per_replica, replicas)
-    active = pool.pool.cluster.state == Cluster.State.ACTIVE
-    if nodes is None or not active:
+    pool = next(iter(capacities(lock=True, pool_ids=[earlier.pool_id])), None)
+    nodes, why = None, "is no more"
+    if pool is not None:
+        active = pool.pool.cluster.state == Cluster.State.ACTIVE
         why = "has too few free GPUs" if active else f"is {pool.pool.cluster.state}"
-        message = f"Revision {earlier.number} is to run again in {pool.pool}, which {why}."
+        if active:
+            nodes = nodes_for(pool.free_per_node, earlier.gpus_per_replica, replicas)
+    if pool is None or nodes is None:
+        message = f"Revision {earlier.number} is to run again in {earlier.pool}, which {why}."
         set_condition(endpoint, Condition.Type.PLACED, Condition.Status.FALSE, "NoCapacity", message)
         return None
     number, revision_id = _next_number(endpoint), new_id()
@@ -86,6 +90,17 @@ def current_revision(endpoint: Endpoint) -> Revision | None:
     )
 
 
+def cancel_change(endpoint: Endpoint) -> bool:
+    """Give up a change that is under way, so that what serves is current again; give whether there was one."""
+    wanted = Revision.objects.filter(endpoint=endpoint, retired_at=None).order_by("number")
+    serving = wanted.first()
+    if serving is None or wanted.count() < 2:
+        return False
+    _retire(endpoint, wanted.exclude(id=serving.id))
+    begin_change(endpoint)
+    return True
+
+
 def begin_change(endpoint: Endpoint) -> None:
     """Say that another revision is on its way: what is known of engines and routes was of the one before."""
     for kind in (Condition.Type.PROVISIONED, Condition.Type.ENGINE_READY, Condition.Type.ROUTED):
@@ -96,9 +111,15 @@ def begin_change(endpoint: Endpoint) -> None:
 
 def retire_all(endpoint: Endpoint) -> None:
     """Want none of the endpoint's revisions any more; what was never applied gives its GPUs back at once."""
+    _retire(endpoint, Revision.objects.filter(endpoint=endpoint, retired_at=None))
+
+
+def _retire(endpoint: Endpoint, revisions: QuerySet[Revision]) -> None:
     now = timezone.now()
-    Revision.objects.filter(endpoint=endpoint, retired_at=None).update(retired_at=now)
-    unapplied = Revision.objects.filter(endpoint=endpoint, applied_at=None, cleaned_at=None)
+    revisions.update(retired_at=now)
+    unapplied = Revision.objects.filter(
+        endpoint=endpoint, retired_at__isnull=False, applied_at=None, cleaned_at=None
+    )
     Reservation.objects.held().filter(revision__in=unapplied).update(released_at=now)
     unapplied.update(cleaned_at=now)
 

@@ -4,48 +4,40 @@ from __future__ import annotations
 
 import itertools
 import logging
+from collections.abc import Sequence
 
 from clusters.drivers.base import DriverError, GiveUp, TryLater
-from clusters.endpoints.blueprint import gpu_quota, spec_of
+from clusters.endpoints.blueprint import SpecUnusable, gpu_quota, spec_of
 from clusters.endpoints.history import record
 from clusters.endpoints.wake import wake
 from clusters.endpoints.watch import wake_changed
 from clusters.inventory.drivers import driver_of
-from clusters.models import Cluster, Endpoint, Revision, Wanted
+from clusters.models import Cluster, Revision, Wanted
+from clusters.specs import DeploymentSpec
 from tenants import scope
 
 log = logging.getLogger(__name__)
 
 
 def resync_cluster(cluster: Cluster) -> int:
-    """Apply every revision that is wanted on a cluster again; return how many had drifted.
+    """Compare a cluster with what is wanted there; return how many deployments had drifted.
 
-    Nothing is written for what is as ordered. What had drifted, is refused now, or shows other engines than are
-    written down is woken for a pass of its own.
+    It only looks, and wakes what differs: a pass that holds the endpoint then does what is to be done.
     """
     if cluster.state == Cluster.State.UNREACHABLE:
         return 0
     wanted = _wanted(cluster)
-    by_tenant = itertools.groupby(wanted.values(), key=lambda revision: revision.tenant_id)
-    specs = []
-    for tenant_id, revisions in by_tenant:
-        with scope.tenant(tenant_id):
-            quota = gpu_quota()
-            specs += [spec_of(revision.endpoint, revision, gpu_quota=quota) for revision in revisions]
     try:
         driver = driver_of(cluster)
-        results = driver.resync(specs)
+        found = driver.drifted(_specs(wanted))
         wake_changed(cluster, driver.deployments())
     except (TryLater, GiveUp) as error:
         log.info("cluster %s cannot be compared now: %s", cluster.name, error)
         return 0
-    drifted = 0
-    for name, result in results.items():
-        if result is False:
-            continue
-        drifted += result is True
-        _tell(wanted[name], result)
-    return drifted
+    drifted = {name: differences for name, differences in found.items() if differences}
+    for name, differences in drifted.items():
+        _tell(wanted[name], differences)
+    return len(drifted)
 
 
 def _wanted(cluster: Cluster) -> dict[str, Revision]:
@@ -56,13 +48,26 @@ def _wanted(cluster: Cluster) -> dict[str, Revision]:
             retired_at=None,
             applied_at__isnull=False,
             endpoint__wanted=Wanted.RUNNING,
-        ).select_related("cluster", "endpoint__model", "endpoint__tenant").order_by("tenant_id")
-        return {revision.deployment: revision for revision in rows}
+        ).select_related("cluster", "endpoint__model", "endpoint__tenant")
+        return {revision.deployment: revision for revision in rows.order_by("tenant_id")}
 
 
-def _tell(revision: Revision, result: bool | DriverError) -> None:
-    endpoint: Endpoint = revision.endpoint
+def _specs(wanted: dict[str, Revision]) -> list[DeploymentSpec]:
+    specs = []
+    for tenant_id, revisions in itertools.groupby(wanted.values(), key=lambda each: each.tenant_id):
+        with scope.tenant(tenant_id):
+            quota = gpu_quota()
+            for revision in revisions:
+                try:
+                    specs.append(spec_of(revision.endpoint, revision, gpu_quota=quota))
+                except SpecUnusable as error:
+                    log.warning("%s on %s: %s", revision.deployment, revision.cluster.name, error)
+    return specs
+
+
+def _tell(revision: Revision, differences: Sequence[str] | DriverError) -> None:
     with scope.tenant(revision.tenant_id):
-        if result is True:
-            record(endpoint, "repaired", f"Revision {revision.number} was not as ordered there; it is again.")
-        wake(endpoint)
+        if revision.cluster.drift == Cluster.Drift.REPAIR and not isinstance(differences, DriverError):
+            what = "; ".join(differences)
+            record(revision.endpoint, "drift", f"Revision {revision.number} is not as ordered there: {what}")
+        wake(revision.endpoint)

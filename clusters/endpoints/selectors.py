@@ -29,6 +29,7 @@ from tenants.errors import NotFound
 from tenants.services import quota_limits
 
 MOST_LOG_LINES = 1000
+NO_DRIVER_S = 60  # until operators have mended what keeps a cluster from being driven
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -159,7 +160,12 @@ def endpoint_logs(endpoint: Endpoint, *, replica_id: str = "", lines: int = 100)
     if replica is None:
         raise NotFound(f"There is no replica {replica_id}." if replica_id else "No engine was started yet.")
     cluster = replica.revision.cluster
-    driver = driver_of(cluster)
+    try:
+        driver = driver_of(cluster)
+    except GiveUp as error:
+        raise ClusterAway(
+            f"Cluster {cluster.name} cannot be asked: {error}", retry_after=NO_DRIVER_S
+        ) from error
     try:
         text = driver.logs(replica.revision.deployment, replica.replica_id, lines=min(lines, MOST_LOG_LINES))
     except TryLater as error:

@@ -10,6 +10,7 @@ from django.db import transaction
 
 from billing.allocations import label_write
 from clusters.endpoints import placement
+from clusters.endpoints.blueprint import SpecUnusable, kept_spec
 from clusters.endpoints.history import record
 from clusters.endpoints.planning import Market, OrderTerms
 from clusters.endpoints.wake import wake
@@ -121,9 +122,9 @@ def endpoint_pause(*, endpoint: Endpoint, actor: str, if_generation: int | None 
     """Stop its engines and release its GPUs, keeping the order. Pausing again changes nothing."""
     endpoint = _for_update(endpoint, if_generation)
     if endpoint.wanted != Wanted.PAUSED:
-        endpoint.wanted = Wanted.PAUSED
+        endpoint.wanted, endpoint.restoring = Wanted.PAUSED, None
         placement.retire_all(endpoint)
-        _bump(endpoint, "wanted")
+        _bump(endpoint, "wanted", "restoring")
         record(endpoint, "paused", "Pause asked for.", actor=actor)
     return endpoint
 
@@ -166,10 +167,13 @@ def endpoint_move(
         Conflict: the cluster cannot take it now; ``extra`` holds the refusals.
     """
     endpoint = _for_update(endpoint, if_generation)
+    if cluster is not None:
+        # One change at a time: to move back to where it still serves is to give the change up.
+        placement.cancel_change(endpoint)
     current = placement.current_revision(endpoint)
-    endpoint.cluster = cluster
+    endpoint.cluster, endpoint.restoring = cluster, None
     if cluster is None or endpoint.wanted != Wanted.RUNNING or (current and current.cluster == cluster):
-        _bump(endpoint, "cluster")
+        _bump(endpoint, "cluster", "restoring")
         where = f"Cluster {cluster.name} chosen for it." if cluster else "Berth chooses its cluster again."
         record(endpoint, "cluster", where, actor=actor)
         return endpoint
@@ -179,7 +183,7 @@ def endpoint_move(
         raise Conflict(
             f"Cluster {cluster.name} cannot take {endpoint.name}: {plan.message}", refusals=_refusals(plan)
         )
-    _bump(endpoint, "cluster")
+    _bump(endpoint, "cluster", "restoring")
     record(endpoint, "move", f"Move to cluster {cluster.name} asked for.", actor=actor)
     placement.settle(endpoint, plan, market.capacities)
     placement.begin_change(endpoint)
@@ -200,14 +204,17 @@ def endpoint_restore(
     What runs serves until it is ready. ``in_place`` stops what runs first, for when there is no room for both.
 
     Raises:
-        Invalid: there is no such revision, or it is the one that runs.
-        Conflict: the endpoint is paused; or there is no room beside what runs.
+        Invalid: there is no such revision, or it is the one that runs, or it cannot be read any more.
+        Conflict: the endpoint is paused; or its configuration may not run where it was, or has no room there.
+        OverQuota: the tenant may not hold that many GPUs.
     """
     endpoint = _for_update(endpoint, if_generation)
     if endpoint.wanted != Wanted.RUNNING:
         raise Conflict(f"{endpoint.name} is paused; resume it first.")
     current = placement.current_revision(endpoint)
-    earlier = Revision.objects.filter(endpoint=endpoint, number=number).first()
+    earlier = (
+        Revision.objects.select_related("cluster", "pool").filter(endpoint=endpoint, number=number).first()
+    )
     if earlier is None:
         raise Invalid(
             f"{endpoint.name} has no revision {number}.", errors={"number": ["Choose one of its revisions."]}
@@ -216,6 +223,15 @@ def endpoint_restore(
         raise Invalid(
             f"Revision {number} is the one that runs.", errors={"number": ["Choose an earlier one."]}
         )
+    # One change at a time: to restore what still serves is to give the change up.
+    if placement.cancel_change(endpoint):
+        current = placement.current_revision(endpoint)
+        if current is not None and earlier.id == current.id:
+            _bump(endpoint)
+            record(endpoint, "restore", f"Back to revision {number}, which still served.", actor=actor)
+            return endpoint
+    _check_restorable(endpoint, earlier, current.replicas if current else earlier.replicas)
+    endpoint.restoring = None
     if in_place:
         placement.retire_all(endpoint)
         endpoint.restoring = number
@@ -241,6 +257,30 @@ def endpoint_delete(*, endpoint: Endpoint, actor: str, if_generation: int | None
         _bump(endpoint, "wanted")
         record(endpoint, "deletion", "Deletion asked for.", actor=actor)
     return endpoint
+
+
+def _check_restorable(endpoint: Endpoint, earlier: Revision, replicas: int) -> None:
+    try:
+        kept_spec(earlier)
+    except SpecUnusable as error:
+        raise Invalid(str(error), errors={"number": [str(error)]}) from error
+    if endpoint.cluster_id not in (None, earlier.cluster_id):
+        raise Conflict(
+            f"Revision {earlier.number} ran on cluster {earlier.cluster.name}; the operators keep "
+            f"{endpoint.name} on another one."
+        )
+    market = Market.read(tenant=endpoint.tenant, besides=endpoint)
+    if str(earlier.pool) not in {pool.id for pool in market.pools}:
+        raise Conflict(f"{earlier.pool}, where revision {earlier.number} ran, is not for sale any more.")
+    needed, limit = replicas * earlier.gpus_per_replica, market.quota.gpu_limit
+    if limit is not None and market.quota.gpus_used + needed > limit:
+        raise OverQuota(
+            f"Revision {earlier.number} needs {needed} GPUs; your quota is {limit} and other endpoints hold "
+            f"{market.quota.gpus_used}.",
+            resource="gpus",
+            limit=limit,
+            used=market.quota.gpus_used,
+        )
 
 
 def _refusals(plan: Plan) -> list[dict]:

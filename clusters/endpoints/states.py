@@ -74,7 +74,12 @@ def derive(
         state = EndpointState.WAITING_FOR_CAPACITY if placed.reason == "NoCapacity" else EndpointState.FAILED
         return state, placed.message
     if before:
-        news = reachable.message if _is_false(reachable) else engine.message or placed.message
+        refused = _is_false(provisioned) and provisioned.reason == "Refused"
+        news = next(
+            condition.message
+            for condition, says in ((reachable, _is_false(reachable)), (provisioned, refused), (engine, True))
+            if says
+        )
         return EndpointState.UPDATING, f"The revision before it serves until this one does. {news}".strip()
     if _is_false(reachable):
         return EndpointState.UNREACHABLE, reachable.message

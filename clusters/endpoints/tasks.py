@@ -13,7 +13,7 @@ from clusters.endpoints.gateways import reconcile_gateway
 from clusters.endpoints.reconcile import reconcile_endpoint
 from clusters.endpoints.resync import resync_cluster
 from clusters.endpoints.watch import remove_leaks
-from clusters.inventory import gateways
+from clusters.inventory import gateways, renewing
 from clusters.models import Cluster, Endpoint, Gateway
 from tenants import scope
 from tenants.locks import claimed
@@ -114,6 +114,13 @@ def look_at_gateways() -> int:
     for gateway_id in settled:
         gateways.enqueue(str(gateway_id))
     return len(settled)
+
+
+@shared_task
+def renew_credentials() -> int:
+    """Renew the clusters' tokens that are due, though nobody watches; return how many were renewed."""
+    with claimed("renewal:credentials") as mine:
+        return renewing.credentials_renew_due() if mine else 0
 
 
 def _each_cluster(task: Task) -> int:

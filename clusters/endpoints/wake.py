@@ -8,6 +8,7 @@ import logging
 from celery import current_app
 from celery.exceptions import OperationalError
 from django.db import transaction
+from django.db.models import F
 from django.utils import timezone
 
 from clusters.models import Endpoint
@@ -19,7 +20,7 @@ RECONCILE = "clusters.endpoints.tasks.reconcile"
 
 def wake(endpoint: Endpoint) -> None:
     """Make the endpoint due now and, once the transaction has committed, enqueue a pass."""
-    Endpoint.objects.filter(id=endpoint.id).update(due_at=timezone.now())
+    Endpoint.objects.filter(id=endpoint.id).update(due_at=timezone.now(), wakes=F("wakes") + 1)
     transaction.on_commit(functools.partial(enqueue, str(endpoint.id)))
 
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 
+from django.db.models import F
 from django.utils import timezone
 
 from clusters.drivers.base import GiveUp, TryLater
 from clusters.endpoints.wake import wake
 from clusters.inventory.drivers import driver_of
+from clusters.inventory.selectors import unfit_nodes
 from clusters.models import Cluster, Condition, Endpoint, Replica, Reservation, Revision
 from clusters.specs import DeploymentStatus
 from tenants import scope
@@ -96,17 +98,28 @@ def wake_pools(pool_ids: set) -> int:
         return wake_endpoints(set(held.values_list("endpoint_id", flat=True)))
 
 
-def cluster_seen(cluster: Cluster, *, returned: bool = False) -> None:
+def wake_unfit(cluster: Cluster) -> int:
+    """Wake the endpoints whose engines have to leave their nodes and are still there; return how many."""
+    with scope.platform("find engines on nodes at fault"):
+        engines = Replica.objects.filter(revision__cluster=cluster, gone_at=None).exclude(node="")
+        nodes = list(engines.values_list("node", "endpoint_id"))
+    unfit = unfit_nodes(cluster.id, {node for node, _ in nodes}, now=timezone.now())
+    return wake_endpoints({endpoint_id for node, endpoint_id in nodes if node in unfit.faults})
+
+
+def cluster_seen(cluster: Cluster) -> None:
     """Write down that a cluster answers; where it did not before, wake those who were told so.
 
-    ``returned`` says that it was away, which the row of a cordoned cluster does not.
+    One that operators had cordoned is cordoned again.
     """
     # Written by condition: an operator may have cordoned the cluster since it was read.
     now, row = timezone.now(), Cluster.objects.filter(id=cluster.id)
-    if returned or cluster.state == Cluster.State.UNREACHABLE:
-        row.filter(state=Cluster.State.UNREACHABLE).update(
-            state=Cluster.State.ACTIVE, state_reason="", last_seen_at=now
+    if cluster.state == Cluster.State.UNREACHABLE:
+        back = row.filter(state=Cluster.State.UNREACHABLE)
+        back.exclude(cordon_reason="").update(
+            state=Cluster.State.CORDONED, state_reason=F("cordon_reason"), last_seen_at=now
         )
+        back.filter(cordon_reason="").update(state=Cluster.State.ACTIVE, state_reason="", last_seen_at=now)
         wake_endpoints(_on(cluster, reachable=False))
     elif cluster.last_seen_at is None or (now - cluster.last_seen_at).total_seconds() > NOTE_SEEN_EVERY_S:
         row.update(last_seen_at=now)
@@ -117,7 +130,10 @@ def cluster_away(cluster: Cluster, reason: str) -> int:
 
     What runs there is left alone.
     """
-    gone = Cluster.objects.filter(id=cluster.id, state=Cluster.State.ACTIVE).update(
+    row = Cluster.objects.filter(id=cluster.id)
+    # Cordoned before there was a column for why.
+    row.filter(state=Cluster.State.CORDONED, cordon_reason="").update(cordon_reason=F("state_reason"))
+    gone = row.filter(state__in=(Cluster.State.ACTIVE, Cluster.State.CORDONED)).update(
         state=Cluster.State.UNREACHABLE, state_reason=reason[:300]
     )
     if gone:

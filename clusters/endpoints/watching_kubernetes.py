@@ -15,14 +15,21 @@ from django.db import DatabaseError, InterfaceError, connections
 from django.utils import timezone
 
 from clusters.drivers.base import DriverError
-from clusters.endpoints.watch import cluster_away, cluster_seen, wake_changed, wake_endpoints, wake_pools
+from clusters.endpoints.watch import (
+    cluster_away,
+    cluster_seen,
+    wake_changed,
+    wake_endpoints,
+    wake_pools,
+    wake_unfit,
+)
 from clusters.inventory import gateways
 from clusters.inventory.access import credentials_of
 from clusters.inventory.drivers import driver_of, feature, installation_of
-from clusters.inventory.nodes import Unread, gpu_part, node_part
+from clusters.inventory.nodes import Unread, gpu_part, lean_node, lean_pod, node_part, only_metadata
 from clusters.inventory.reading import inventory_read, inventory_unread
 from clusters.inventory.refresh import PODS_WITH_NODE, about_read
-from clusters.inventory.registration import credentials_renew
+from clusters.inventory.renewing import credentials_renew
 from clusters.kube.client import KubeClient
 from clusters.kube.errors import KubeError, ServerTrouble, Unauthorized, Unreachable
 from clusters.kube.kinds import DEPLOYMENT, JOB, LEADER_WORKER_SET, NODE, POD, STATEFUL_SET, Kind
@@ -36,7 +43,9 @@ log = logging.getLogger(__name__)
 WAKE_AFTER_S: Final = 0.2  # changes of one endpoint come in bursts
 READ_AFTER_S: Final = 1.0  # nodes' and pods' too
 READ_EVERY_S: Final = 60.0
-LOOK_EVERY_S: Final = 60.0  # every deployment compared with what is written: an event may be lost
+LOOK_EVERY_S: Final = 60.0  # every deployment compared with what is written: an event, a wake may be lost
+FRESH_FOR_S: Final = 300.0  # longer than a watch: a picture that nobody confirmed since then is an old one
+PATIENCE_S: Final = 20.0  # a watch that breaks is mostly resumed sooner
 ABOUT_EVERY_S: Final = 300.0
 RENEW_EVERY_S: Final = 60.0
 PROBE_S: Final = 5.0
@@ -51,7 +60,7 @@ GATEWAY: Final = f"{PREFIX}/gateway"
 
 OWN_KINDS: Final = (DEPLOYMENT, STATEFUL_SET, JOB, POD, LEADER_WORKER_SET)
 """Followed where they carry the installation's label; the last where the cluster serves it."""
-ALL_OF: Final = {NODE: "", POD: PODS_WITH_NODE}
+ALL_OF: Final[Mapping[Kind, str]] = {NODE: "", POD: PODS_WITH_NODE}
 """Followed whoever made them, by these field selectors, where Berth may read the whole cluster."""
 
 
@@ -120,13 +129,15 @@ class KubernetesWatch(threading.Thread):
             if kind == LEADER_WORKER_SET and not self._has_sets:
                 continue
             for namespace in places:
-                self._reflect(client, kind, self._on_own, namespace=namespace, labels=labels)
+                self._reflect(
+                    client, kind, self._on_own, namespace=namespace, labels=labels, keep=only_metadata
+                )
         if not self._namespaces:
-            tell = {NODE: self._on_node, POD: self._on_pod}
-            found = {
-                kind: self._reflect(client, kind, tell[kind], fields=fields)
-                for kind, fields in ALL_OF.items()
-            }
+            tell = {NODE: (self._on_node, lean_node), POD: (self._on_pod, lean_pod)}
+            found = {}
+            for kind, fields in ALL_OF.items():
+                on_change, keep = tell[kind]
+                found[kind] = self._reflect(client, kind, on_change, fields=fields, keep=keep)
             self._nodes, self._pods = found[NODE], found[POD]
 
     def _reflect(
@@ -201,16 +212,16 @@ class KubernetesWatch(threading.Thread):
         cluster = Cluster.objects.filter(id=self._cluster_id).first()
         if cluster is None:
             return
-        now, dark = timezone.now(), [each for each in (self._nodes, self._pods) if not each.synced]
+        now, dark = timezone.now(), [each for each in (self._nodes, self._pods) if _is_dark(each)]
         if dark:
             notes = [
                 Unread(
                     what=f"The cluster's {each.kind.plural}",
-                    why=f"They cannot be listed: {each.failure}",
+                    why=f"They cannot be listed: {each.failure or 'the watch has gone silent'}",
                     todo="GPUs are kept as they were last read. Check the connection.",
                 )
                 for each in dark
-                if each.failure
+                if each.age_s > PATIENCE_S and (each.synced or each.failure)
             ]
             if notes:
                 inventory_unread(cluster, notes, now=now)
@@ -226,6 +237,7 @@ class KubernetesWatch(threading.Thread):
 
     def _keep_in_touch(self, client: KubeClient) -> None:
         told_away, failures = False, 0
+        marked = functools.partial(self._tried, "marked as seen", functools.partial(self._mark, ""))
         about_at = renew_at = look_at = 0.0
         pause = 0.0
         while not self._stopping.wait(pause):
@@ -240,10 +252,7 @@ class KubernetesWatch(threading.Thread):
             if trouble:
                 continue
             now = time.monotonic()
-            if (
-                self._tried("marked as seen", functools.partial(self._mark, "", returned=told_away))
-                and told_away
-            ):
+            if marked() and told_away:
                 told_away, look_at = False, 0.0
             if now >= about_at and self._tried("asked what it is", functools.partial(self._about, client)):
                 about_at = now + ABOUT_EVERY_S
@@ -257,14 +266,14 @@ class KubernetesWatch(threading.Thread):
     def _all_synced(self) -> bool:
         return all(reflector.synced or reflector.failure for reflector in self._reflectors)
 
-    def _mark(self, trouble: str, *, returned: bool = False) -> None:
+    def _mark(self, trouble: str) -> None:
         cluster = Cluster.objects.filter(id=self._cluster_id).first()
         if cluster is None:
             return
         if trouble:
             cluster_away(cluster, trouble)
         else:
-            cluster_seen(cluster, returned=returned)
+            cluster_seen(cluster)
 
     def _about(self, client: KubeClient) -> None:
         cluster = Cluster.objects.filter(id=self._cluster_id).first()
@@ -274,6 +283,7 @@ class KubernetesWatch(threading.Thread):
     def _look(self) -> None:
         cluster = Cluster.objects.filter(id=self._cluster_id).first()
         if cluster is not None:
+            wake_unfit(cluster)
             wake_changed(cluster, driver_of(cluster).deployments())
 
     def _renew(self) -> None:
@@ -297,9 +307,17 @@ class KubernetesWatch(threading.Thread):
         except (DatabaseError, InterfaceError) as error:
             log.warning("the database is away, cluster %s was not %s: %s", self._cluster_name, what, error)
         except Exception:
-            log.exception("cluster %s could not be %s", self._cluster_name, what)
+            if self._stopping.is_set():  # its connection was closed under it
+                log.info("cluster %s was not %s: its watch ends", self._cluster_name, what)
+            else:
+                log.exception("cluster %s could not be %s", self._cluster_name, what)
         finally:
             connections.close_all()
+
+
+def _is_dark(picture: Reflector) -> bool:
+    """Whether a picture may be older than its cluster."""
+    return not picture.synced or bool(picture.failure) or picture.age_s > FRESH_FOR_S
 
 
 def _probe(client: KubeClient) -> str:

@@ -18,6 +18,16 @@ from tenants.sealing import seal, unseal
 #: What of the credentials is secret, or belongs to what is.
 _SEALED: Final = ("token", "client_certificate", "client_key", "server_name")
 
+#: Fields of a cluster that are saved together with new credentials.
+CREDENTIAL_FIELDS: Final = (
+    "server",
+    "ca_data",
+    "credentials",
+    "credentials_version",
+    "credentials_name",
+    "credentials_expire_at",
+)
+
 
 def credentials_of(cluster: Cluster) -> Credentials:
     """Open the credentials of a Kubernetes cluster.
@@ -32,7 +42,7 @@ def credentials_of(cluster: Cluster) -> Credentials:
     except (InvalidTag, KeyError) as error:
         raise Conflict(
             f"The credentials of cluster {cluster.name} cannot be opened: they were changed, or sealed under a "
-            "pepper that is gone. Set new ones."
+            "key that is gone. Set new ones."
         ) from error
     return Credentials(
         server=cluster.server, ca_data=cluster.ca_data, **msgspec.json.decode(plain, type=dict[str, str])

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
+from django.db.models import Q
+
+from clusters.inventory.faults import RESHAPED
 from clusters.models import Node, NodePool, Reservation
 from tenants import scope
 
@@ -14,8 +18,9 @@ from tenants import scope
 class PoolCapacity:
     """GPUs of one pool: all, kept back by the operator, held by reservations, free per node.
 
-    Of a discovered pool also those that pods hold which are not Berth's, and those that are not healthy or stand
-    in a faulty node; ``nodes`` are its nodes, those too that are gone, and ``free_per_node`` goes by their index.
+    Of a discovered pool also those that pods hold which are not Berth's or which belong to another pool of the
+    same node, and those that are not healthy or stand in a faulty node; ``nodes`` are its nodes, those too that are
+    gone, and ``free_per_node`` goes by their index.
     """
 
     pool: NodePool
@@ -46,16 +51,35 @@ def capacities(*, lock: bool = False, pool_ids: Iterable | None = None) -> list[
     pools = list(rows.select_related("cluster__region", "gpu_type"))
     with scope.platform("GPUs held in pools, whoever holds them"):
         held = list(Reservation.objects.held().values_list("pool_id", "nodes", "gpus_per_replica"))
-    by_pool: dict = {pool.id: Counter() for pool in pools}
+    by_pool: dict = defaultdict(Counter)
     for pool_id, nodes, gpus in held:
-        if pool_id in by_pool:
-            for node in nodes:
-                by_pool[pool_id][node] += gpus
+        for node in nodes:
+            by_pool[pool_id][node] += gpus
     members: dict = {pool.id: [] for pool in pools if pool.discovered}
     if members:
-        for node in Node.objects.filter(pool__in=members).order_by("index"):
-            members[node.pool_id].append(node)
+        there = Q(pool__in=members)
+        left = Q(fault__startswith=RESHAPED, pool__cluster__in={pool.cluster_id for pool in pools})
+        nodes = list(Node.objects.filter(there | left).select_related("pool").order_by("index"))
+        _count_former(nodes, by_pool)
+        for node in nodes:
+            if node.pool_id in members:
+                members[node.pool_id].append(node)
     return [_capacity(pool, by_pool[pool.id], members.get(pool.id, ())) for pool in pools]
+
+
+def _count_former(nodes: Sequence[Node], held: Mapping[Any, Counter]) -> None:
+    """Count as foreign what engines hold on a node since it belonged to another pool."""
+    former: Counter = Counter()
+    for node in nodes:
+        if node.fault.startswith(RESHAPED):
+            former[_gpus_of(node)] += held[node.pool_id][node.index]
+    for node in nodes:
+        if not node.fault.startswith(RESHAPED):
+            node.foreign = min(node.capacity, node.foreign + former[_gpus_of(node)])
+
+
+def _gpus_of(node: Node) -> tuple[Any, str, str]:
+    return node.pool.cluster_id, node.pool.resource, node.name
 
 
 def _capacity(pool: NodePool, held: Counter, nodes: Sequence[Node]) -> PoolCapacity:

@@ -218,7 +218,7 @@ def weights_secrets(model: CatalogModel, tenant_id: uuid.UUID | str) -> dict[str
 
     Raises:
         InvalidTag: a secret was changed in the database, or copied from another row.
-        KeyError: its pepper is gone.
+        KeyError: its sealing key is gone.
     """
     with scope.tenant(tenant_id):
         secret = ModelSecret.objects.filter(model=model).first()

@@ -12,6 +12,7 @@ from clusters.drivers.kubernetes.access import ClusterAccess
 from clusters.drivers.registry import driver_for
 from clusters.inventory.access import credentials_of
 from clusters.inventory.images import image_of
+from clusters.kube import transport
 from clusters.kube.kinds import (
     LEADER_WORKER_SET,
     RESOURCE_CLAIM_TEMPLATE,
@@ -42,6 +43,12 @@ def driver_of(cluster: Cluster) -> Driver:
     return driver_for(cluster.driver, cluster.name, settings.DATA_DIR, access)
 
 
+def warm_up() -> None:
+    """Have ready what Kubernetes clusters need, where there are any."""
+    if Cluster.objects.filter(driver=Cluster.DriverKind.KUBERNETES).exclude(credentials=None).exists():
+        transport.warm_up()
+
+
 def access_of(cluster: Cluster) -> ClusterAccess:
     """Give what it takes to drive a Kubernetes cluster.
 
@@ -65,6 +72,7 @@ def facts_of(cluster: Cluster) -> ClusterFacts:
         gateway_namespace=cluster.gateway_namespace,
         prometheus_namespace=cluster.prometheus_namespace,
         storage_class=cluster.storage_class,
+        storage_access_mode=cluster.storage_access_mode,
         pull_secret=cluster.pull_secret,
         image_volumes=_minor(cluster.version) >= IMAGE_VOLUMES_SINCE,
         leader_worker_sets=feature(LEADER_WORKER_SET) in cluster.features,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import functools
 import hashlib
 import logging
@@ -25,6 +26,7 @@ log = logging.getLogger(__name__)
 
 KEEP: Final = "clusters.endpoints.tasks.keep_gateway"
 IMAGE_USE: Final = "gateway"
+SILENT_S: Final = 120
 
 
 @transaction.atomic
@@ -155,19 +157,37 @@ def gateway_token_rotate(*, gateway: Gateway) -> Gateway:
 
 
 @transaction.atomic
-def gateway_remove(*, gateway: Gateway) -> Gateway:
+def gateway_remove(*, gateway: Gateway, usage_is_lost: bool = False) -> Gateway:
     """Take a gateway away for good. One that Berth runs is drained first; its row goes once its cluster shows
-    nothing of it. Asking again is harmless.
+    nothing of it, volumes included. Asking again is harmless.
+
+    Raises:
+        Conflict: it has not been heard of for :data:`SILENT_S`, so that nobody knows what usage it has
+            not shipped; ``usage_is_lost`` removes it all the same.
     """
     gateway = Gateway.objects.select_for_update(of=("self",)).get(id=gateway.id)
     if gateway.cluster_id is None:
         gateway.delete()
         return gateway
+    if may_lose_usage(gateway, timezone.now()) and not usage_is_lost:
+        raise Conflict(
+            f"Gateway {gateway.name} has not been heard of for {SILENT_S // 60} minutes. Usage that it has not shipped "
+            "goes with its volumes. Mend its way to the control plane first, or confirm the loss."
+        )
     if gateway.state != Gateway.State.REMOVING:
         gateway.state, gateway.state_reason = Gateway.State.REMOVING, "Its streams end, then its pods go."
         gateway.save(update_fields=["state", "state_reason"])
     wake(gateway)
     return gateway
+
+
+def may_lose_usage(gateway: Gateway, now: dt.datetime) -> bool:
+    """Say whether pods of a gateway that Berth runs may hold usage which they cannot ship."""
+    if gateway.cluster_id is None or gateway.state == Gateway.State.REMOVING:
+        return False
+    if gateway.last_seen_at is None:
+        return False  # without a snapshot it has served nobody
+    return (now - gateway.last_seen_at).total_seconds() > SILENT_S
 
 
 def pinned_image() -> EngineImage:

@@ -25,7 +25,8 @@ DEFAULTS: Final[Mapping[str, Mapping[str, str]]] = {
     "triton-llmapi": _TENSORRT_LLM,
     "trtllm-serve": _TENSORRT_LLM,
     "triton-engine": _TENSORRT_LLM,
-    "triton-python": {"reference": "nvcr.io/nvidia/tritonserver:26.07-py3"},
+    # It has numpy and tokenizers, which the plain image lacks.
+    "triton-python": {"reference": _TENSORRT_LLM["reference"]},
     "gateway": {"reference": "registry.example.com/berth/gateway:0.1.0"},
     "loader": {"reference": _TENSORRT_LLM["reference"]},
 }
@@ -57,7 +58,9 @@ def image_set(
         offered = ", ".join(DEFAULTS)
         raise Invalid(f"Choose the use from {offered}.", errors={"use": [f"Choose from {offered}."]})
     if not _REFERENCE.fullmatch(reference):
-        text = "Write registry/repository:tag, for instance nvcr.io/nvidia/tritonserver:26.07-py3."
+        text = (
+            "Write registry/repository:tag, for instance nvcr.io/nvidia/tritonserver:26.07-trtllm-python-py3."
+        )
         raise Invalid(text, errors={"reference": [text]})
     if min_driver and not version_numbers(min_driver):
         text = "Write a driver version, for instance 590.44.01."

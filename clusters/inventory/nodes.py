@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Final
 
-from clusters.inventory.faults import node_fault
+from clusters.inventory.faults import OFFERS_NONE, node_fault
 from clusters.planning.gpus import gpu_catalog, mig_slice
 from clusters.planning.problem import GpuSpec
 
@@ -91,6 +91,7 @@ class Reading:
     nodes: tuple[NodeFacts, ...]
     unread: tuple[Unread, ...]
     names: frozenset[str]  # of every node that is there, whether it has GPUs or not
+    faults: Mapping[str, str]  # of those of them that have one
 
 
 def read_nodes(
@@ -109,16 +110,19 @@ def read_nodes(
     facts: list[NodeFacts] = []
     left_out: dict[tuple[str, str], list[str]] = defaultdict(list)
     names: set[str] = set()
+    faults: dict[str, str] = {}
     for node in sorted(nodes, key=_name):
         names.add(_name(node))
-        found, notes = _read_node(node, foreign.get(_name(node), Counter()), tolerate)
+        if fault := node_fault(node):
+            faults[_name(node)] = fault
+        found, notes = _read_node(node, fault, foreign.get(_name(node), Counter()), tolerate)
         facts += found
         for why, todo in notes:
             left_out[why, todo].append(_name(node))
     unread = tuple(
         Unread(what=_listed(where), why=why, todo=todo) for (why, todo), where in sorted(left_out.items())
     )
-    return Reading(nodes=tuple(facts), unread=unread, names=frozenset(names))
+    return Reading(nodes=tuple(facts), unread=unread, names=frozenset(names), faults=faults)
 
 
 def gpu_of_product(product: str, resource: str = GPU) -> GpuSpec | None:
@@ -181,6 +185,42 @@ def gpu_part(pod: Mapping[str, Any]) -> tuple[Any, ...] | None:
     return (node, tuple(sorted(gpus.items()))) if gpus else None
 
 
+def lean_node(node: Mapping[str, Any]) -> dict[str, Any]:
+    """Give what of a node :func:`read_nodes` looks at: without the images on it, its annotations, its addresses."""
+    status = node.get("status") or {}
+    return {
+        **only_metadata(node),
+        "spec": node.get("spec"),
+        "status": {part: status.get(part) for part in ("capacity", "allocatable", "conditions")},
+    }
+
+
+def lean_pod(pod: Mapping[str, Any]) -> dict[str, Any]:
+    """Give what of a pod :func:`read_nodes` looks at: whose it is, where, and what it asks for."""
+    spec = pod.get("spec") or {}
+    return {
+        **only_metadata(pod),
+        "spec": {
+            "nodeName": spec.get("nodeName"),
+            **{
+                kind: [
+                    {part: container.get(part) for part in ("resources", "restartPolicy")}
+                    for container in spec.get(kind) or ()
+                ]
+                for kind in ("containers", "initContainers")
+            },
+        },
+        "status": {"phase": (pod.get("status") or {}).get("phase")},
+    }
+
+
+def only_metadata(obj: Mapping[str, Any]) -> dict[str, Any]:
+    """Give an object's name, version and labels, and nothing else of it."""
+    metadata = obj.get("metadata") or {}
+    kept = ("name", "namespace", "uid", "resourceVersion", "labels")
+    return {"metadata": {part: metadata[part] for part in kept if part in metadata}}
+
+
 def driver_version(labels: Mapping[str, str]) -> str:
     """Give the NVIDIA driver's version from a node's labels, as much of it as they say; empty where they do not."""
     if full := labels.get("nvidia.com/cuda.driver-version.full"):
@@ -194,7 +234,7 @@ def driver_version(labels: Mapping[str, str]) -> str:
 
 
 def _read_node(
-    node: Mapping[str, Any], foreign: Counter[str], tolerate: Sequence[str]
+    node: Mapping[str, Any], fault: str, foreign: Counter[str], tolerate: Sequence[str]
 ) -> tuple[list[NodeFacts], list[tuple[str, str]]]:
     labels = (node.get("metadata") or {}).get("labels") or {}
     facts: list[NodeFacts] = []
@@ -214,9 +254,6 @@ def _read_node(
                 )
             )
             continue
-        fault = node_fault(node)
-        if not fault and not allocatable:
-            fault = f"Its device plugin offers none of its {capacity} GPUs."
         facts.append(
             NodeFacts(
                 name=_name(node),
@@ -227,7 +264,7 @@ def _read_node(
                 foreign=min(foreign[resource], capacity),
                 driver_version=driver_version(labels),
                 schedulable=_schedulable(node, tolerate),
-                fault=fault,
+                fault=fault or ("" if allocatable else f"{OFFERS_NONE} of its {capacity} GPUs."),
                 pool=labels.get(POOL, ""),
                 selector=_selector(labels, resource),
             )

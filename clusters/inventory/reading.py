@@ -12,7 +12,9 @@ from typing import Any, Final
 from django.db import transaction
 
 from clusters.inventory.drivers import installation_of
-from clusters.inventory.nodes import NodeFacts, Unread, read_nodes
+from clusters.inventory.faults import NOT_READY, RESHAPED, UNREADABLE, Eviction, eviction, is_blackout
+from clusters.inventory.nodes import NodeFacts, Reading, Unread, read_nodes
+from clusters.inventory.twins import twins_of
 from clusters.models import Cluster, GpuType, Node, NodePool, Reservation, Revision
 from clusters.planning.problem import GpuSpec
 from clusters.planning.versions import version_numbers
@@ -29,7 +31,7 @@ _Shape = tuple[str, str, int, frozenset[tuple[str, str]]]
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Change:
-    """What a reading changed. ``lost`` are nodes, as pool and index, that can run nothing since then."""
+    """What a reading changed. ``lost`` are nodes, as pool and index, that engines may have to leave since then."""
 
     rows: int
     lost: frozenset[tuple[uuid.UUID, int]]
@@ -46,9 +48,13 @@ def inventory_read(
 ) -> Change:
     """Bring the cluster's discovered pools to what its nodes and pods show at ``now``.
 
-    Only rows that differ are written. ``unread`` are troubles of the look itself, told with those of the nodes.
+    Only rows that differ are written. A node is gone when the cluster shows it no more; where it is there but
+    cannot be read, or has other GPUs than before, nothing new is planned on its old place. ``unread`` are
+    troubles of the look itself, told with those of the nodes.
     """
     row = Cluster.objects.select_for_update(no_key=True).get(id=cluster.id)
+    # In the order in which orders lock them: see clusters.inventory.capacity.
+    list(NodePool.objects.filter(cluster=row).order_by("id").select_for_update(no_key=True).values_list("id"))
     reading = read_nodes(nodes, pods, installation=installation_of(row), tolerate=row.tolerate)
     by_shape: dict[_Shape, list[NodeFacts]] = defaultdict(list)
     for facts in reading.nodes:
@@ -58,7 +64,8 @@ def inventory_read(
         .select_related("gpu_type")
         .prefetch_related("members")
     )
-    writer = _Writer(row, now)
+    writer = _Writer(row, now, reading)
+    blackout = is_blackout(_faults(row))
     known = {_shape(pool): pool for pool in pools}
     for shape, found in sorted(by_shape.items(), key=lambda item: item[1][0].name):
         pool = known.get(shape) or writer.add_pool(found[0])
@@ -66,15 +73,22 @@ def inventory_read(
     for shape, pool in known.items():
         if shape not in by_shape:
             writer.keep_pool(pool, [])
-    writer.note([*unread, *reading.unread])
+    if blackout and not is_blackout(_faults(row)):
+        writer.begin_grace()
+    writer.note([*unread, *twins_of(row), *reading.unread], read=True)
     return Change(rows=writer.rows, lost=frozenset(writer.lost))
 
 
 @transaction.atomic
 def inventory_unread(cluster: Cluster, unread: Sequence[Unread], *, now: dt.datetime) -> None:
-    """Write down why a cluster's nodes could not be read; its pools stay as they were last seen."""
+    """Write down why a cluster's nodes could not be read; its pools stay as they were last seen, and since when."""
     row = Cluster.objects.select_for_update(no_key=True).get(id=cluster.id)
-    _Writer(row, now).note(unread)
+    _Writer(row, now).note(unread, read=False)
+
+
+def _faults(cluster: Cluster) -> list[tuple[str, str]]:
+    there = Node.objects.filter(pool__cluster=cluster, gone_at=None)
+    return list(there.values_list("name", "fault"))
 
 
 def _shape_of(facts: NodeFacts) -> _Shape:
@@ -88,8 +102,11 @@ def _shape(pool: NodePool) -> _Shape:
 class _Writer:
     """Writes one reading. ``rows`` counts what it wrote."""
 
-    def __init__(self, cluster: Cluster, now: dt.datetime) -> None:
+    def __init__(self, cluster: Cluster, now: dt.datetime, reading: Reading | None = None) -> None:
         self._cluster, self._now = cluster, now
+        self._names = reading.names if reading else frozenset()
+        self._faults: Mapping[str, str] = reading.faults if reading else {}
+        self._readable = {facts.name for facts in reading.nodes} if reading else set()
         self.rows = 0
         self.lost: set[tuple[uuid.UUID, int]] = set()
 
@@ -121,20 +138,28 @@ class _Writer:
             self._keep_node(member, facts)
         for member in members.values():
             self._leave(member)
-        if not found and self._removed(pool):
+        silent = sum(self._is_silent(member) for member in members.values())
+        if not found and not silent and self._removed(pool):
             return
         self._forget(pool, list(members.values()))
         versions = [facts.driver_version for facts in found if facts.driver_version]
         oldest = min(versions, key=version_numbers, default="" if found else pool.driver_version)
-        self._save(pool, {"nodes": len(found), "driver_version": oldest})
+        self._save(pool, {"nodes": len(found) + silent, "driver_version": oldest})
 
-    def note(self, unread: Sequence[Unread]) -> None:
+    def begin_grace(self) -> None:
+        """Count from now for how long nodes were not ready: until now it was not theirs."""
+        silent = Node.objects.filter(pool__cluster=self._cluster, gone_at=None, fault__startswith=NOT_READY)
+        self.rows += silent.exclude(fault_since=self._now).update(fault_since=self._now)
+
+    def note(self, unread: Sequence[Unread], *, read: bool) -> None:
         told = [dataclasses.asdict(each) for each in unread]
         if len(told) > _MOST_UNREAD:
             more = len(told) - _MOST_UNREAD
             told = [*told[:_MOST_UNREAD], {"what": f"{more} more", "why": "Too many to list.", "todo": ""}]
         read_at = self._cluster.read_at
-        if told != self._cluster.unread or read_at is None or self._now - read_at >= NOTE_READ_EVERY:
+        if not read:
+            self._save(self._cluster, {"unread": told})
+        elif told != self._cluster.unread or read_at is None or self._now - read_at >= NOTE_READ_EVERY:
             self._save(self._cluster, {"unread": told, "read_at": self._now})
 
     def _keep_node(self, member: Node, facts: NodeFacts) -> None:
@@ -144,23 +169,44 @@ class _Writer:
             "foreign": facts.foreign,
             "driver_version": facts.driver_version,
             "schedulable": facts.schedulable,
-            "fault": facts.fault,
-            "gone_at": None,
         }
-        if bool(facts.fault) != bool(member.fault):
-            values["fault_since"] = self._now if facts.fault else None
-        known_as_whole = member.created_at is not None and not member.fault
-        self._save(member, values)
-        if facts.fault and known_as_whole:
-            self.lost.add((member.pool_id, member.index))
+        self._keep_there(member, values, facts.fault)
 
     def _leave(self, member: Node) -> None:
-        if member.gone_at is None:
-            self._save(member, {"gone_at": self._now})
+        """Write down why a node is not among those of its pool."""
+        if member.name not in self._names:
+            if member.gone_at is None:
+                self._save(member, {"gone_at": self._now})
+                self.lost.add((member.pool_id, member.index))
+        elif member.name in self._readable:
+            self._keep_there(member, {"capacity": 0, "usable": 0, "foreign": 0}, f"{RESHAPED}.")
+        else:
+            self._keep_there(member, {}, self._faults.get(member.name) or f"{UNREADABLE}.")
+
+    def _keep_there(self, member: Node, values: dict[str, Any], fault: str) -> None:
+        before, after = eviction(member.fault), eviction(fault)
+        values |= {"fault": fault, "gone_at": None}
+        if not fault:
+            values["fault_since"] = None
+        elif not member.fault or member.gone_at or before is not after:
+            values["fault_since"] = self._now
+        known = member.created_at is not None
+        self._save(member, values)
+        if known and after is not before and after is not Eviction.NEVER:
             self.lost.add((member.pool_id, member.index))
 
-    def _forget(self, pool: NodePool, gone: list[Node]) -> None:
-        old = [member for member in gone if member.gone_at and self._now - member.gone_at > PLACE_KEPT]
+    def _is_silent(self, member: Node) -> bool:
+        """Whether a node is there, and nobody can say what it has."""
+        return member.name in self._names and member.name not in self._readable
+
+    def _forget(self, pool: NodePool, left: list[Node]) -> None:
+        """Give up the places of nodes that left and that no reservation counts on."""
+        old = [
+            member
+            for member in left
+            if member.fault.startswith(RESHAPED)
+            or (member.gone_at and self._now - member.gone_at > PLACE_KEPT)
+        ]
         if not old:
             return
         with scope.platform("see which nodes of a pool reservations count on"):

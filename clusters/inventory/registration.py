@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import copy
-import dataclasses
-import datetime as dt
 import ipaddress
-import logging
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
@@ -17,22 +13,17 @@ from django.db.models import QuerySet
 from django.utils import timezone
 
 from clusters.drivers.registry import forget_driver
-from clusters.inventory.access import credentials_of, expires_at, seal_credentials
+from clusters.inventory.access import CREDENTIAL_FIELDS, credentials_of, expires_at, seal_credentials
 from clusters.inventory.catalog import RUNTIMES
 from clusters.inventory.reading import inventory_read
-from clusters.inventory.refresh import cluster_refresh
+from clusters.inventory.refresh import cluster_look, identity_of, look_write
 from clusters.kube import check
 from clusters.kube.check import Report
-from clusters.kube.client import KubeClient
 from clusters.kube.credentials import Credentials, KubeconfigError, from_kubeconfig
-from clusters.kube.errors import KubeError
-from clusters.kube.renewal import due, renew, token_life
-from clusters.models import Cluster, NodePool, Region, Revision
+from clusters.models import Cluster, Endpoint, NodePool, Region, Revision
 from tenants import scope
-from tenants.errors import Conflict, Invalid
+from tenants.errors import Conflict, Invalid, Stale
 from tenants.services import clean
-
-log = logging.getLogger(__name__)
 
 __all__ = [
     "cluster_change",
@@ -41,13 +32,9 @@ __all__ = [
     "credentials_from_kubeconfig",
     "credentials_given",
     "credentials_of",
-    "credentials_renew",
-    "credentials_renew_due",
     "credentials_rotate",
     "kubernetes_cluster_register",
 ]
-
-_SHORTEST_TOKEN_S: Final = 600  # Kubernetes gives none for less
 
 #: What can be set for a cluster and changed later.
 SETTINGS: Final = (
@@ -62,6 +49,7 @@ SETTINGS: Final = (
     "prometheus_url",
     "pull_secret",
     "runtimes",
+    "storage_access_mode",
     "storage_class",
     "tolerate",
 )
@@ -142,11 +130,14 @@ def kubernetes_cluster_register(
     cluster.server, cluster.ca_data = credentials.server, credentials.ca_data
     clean(cluster)
     report = _checked(credentials, cluster.namespaces)
+    look = cluster_look(credentials, namespaces=cluster.namespaces)
     _admit(cluster, credentials, report)
+    cluster.identity = look.identity
+    # The cluster is asked no more from here on: nobody waits for it behind a lock.
     with transaction.atomic():
         clean(cluster)
         cluster.save(force_insert=True)
-    cluster_refresh(cluster)
+        look_write(cluster, look)
     return cluster
 
 
@@ -154,27 +145,32 @@ def credentials_rotate(*, cluster: Cluster, credentials: Credentials) -> Cluster
     """Replace a cluster's credentials; the old ones are in use until the new ones have passed the check.
 
     Raises:
-        Invalid: the new ones do not pass the check; the old ones stay.
-        Conflict: the cluster is no Kubernetes cluster.
+        Invalid: the new ones do not pass the check, or are of another cluster; the old ones stay.
+        Conflict: the cluster is no Kubernetes cluster, or was changed while the new ones were tried.
     """
     _keep_kubernetes(cluster)
     report = _checked(credentials, cluster.namespaces)
+    identity = "" if cluster.namespaces else identity_of(credentials)
     with transaction.atomic():
         row = Cluster.objects.select_for_update(no_key=True).get(id=cluster.id)
+        if row.removed_at is not None or row.namespaces != cluster.namespaces:
+            raise Conflict(f"Cluster {cluster.name} was changed while the credentials were tried. Try again.")
+        _keep_identity(row, identity)
         _admit(row, credentials, report)
-        row.save(update_fields=_CREDENTIAL_FIELDS)
+        row.save(update_fields=["identity", *CREDENTIAL_FIELDS])
     return row
 
 
-def cluster_change(*, cluster: Cluster, **settings: Any) -> Cluster:
+def cluster_change(*, cluster: Cluster, only_as_seen: bool = False, **settings: Any) -> Cluster:
     """Change how Berth works on a Kubernetes cluster; ``settings`` are of :data:`SETTINGS`.
 
-    Other namespaces are tried before they are written. A cluster that is told to keep to given ones has its nodes
-    read no more: pools that were read go.
+    With ``only_as_seen`` it must still be set as ``cluster`` is. Other namespaces are tried before they are written.
+    A cluster that is told to keep to given ones has its nodes read no more: pools that were read go.
 
     Raises:
         Invalid: there is no such setting, a value is malformed, or Berth may not work in the namespaces.
         Conflict: the cluster is no Kubernetes cluster, or a namespace in use would be taken away.
+        Stale: it was changed since ``cluster`` was read.
     """
     _keep_kubernetes(cluster)
     if settings.get("namespaces") and list(settings["namespaces"]) != cluster.namespaces:
@@ -182,9 +178,13 @@ def cluster_change(*, cluster: Cluster, **settings: Any) -> Cluster:
         _checked(credentials_of(cluster), settings["namespaces"])
     with transaction.atomic():
         row = Cluster.objects.select_for_update(no_key=True).get(id=cluster.id)
+        seen = (*SETTINGS, "credentials_version")
+        if only_as_seen and any(getattr(row, name) != getattr(cluster, name) for name in seen):
+            raise Stale(f"The settings of {cluster.name} were changed meanwhile; read them again.")
         before = {name: getattr(row, name) for name in SETTINGS}
         _set(row, settings)
         _keep_namespaces(row, before["namespaces"])
+        _keep_gateways(row, before["gateway_namespace"])
         changed = [name for name in SETTINGS if getattr(row, name) != before[name]]
         if changed:
             clean(row)
@@ -203,11 +203,14 @@ def cluster_remove(*, cluster: Cluster) -> None:
     Raises:
         Conflict: an endpoint or a gateway is still there; the message says how many.
     """
-    row = Cluster.objects.select_for_update().get(id=cluster.id)
+    # Orders lock a pool and then refer to the cluster, which this lock does not keep them from.
+    row = Cluster.objects.select_for_update(no_key=True).get(id=cluster.id)
     gateways = list(row.gateways.values_list("name", flat=True))
     if gateways:
         raise Conflict(f"Berth runs the gateway {', '.join(gateways)} on {row.name}: remove it first.")
     with scope.platform("take a cluster away that runs nothing"):
+        Endpoint.objects.filter(cluster=row).update(cluster=None)
+        list(NodePool.objects.select_for_update().filter(cluster=row).order_by("id").values_list("id"))
         present = _present(row).count()
         if present:
             raise Conflict(
@@ -225,54 +228,7 @@ def cluster_remove(*, cluster: Cluster) -> None:
     row.name = f"{row.name[:24]}-removed-{row.id.hex[-6:]}"  # so that the name can be given again
     row.credentials, row.credentials_name, row.credentials_expire_at = None, "", None
     row.credentials_version += 1
-    row.save(update_fields=["name", "removed_at", "state", "state_reason", *_CREDENTIAL_FIELDS])
-
-
-def credentials_renew_due(*, now: dt.datetime | None = None) -> int:
-    """Renew every cluster's ServiceAccount token of which two thirds are over; return how many were renewed.
-
-    A cluster that is away, or does not let Berth renew, keeps what it has; its row says when that ends.
-    """
-    rows = Cluster.objects.filter(driver=Cluster.DriverKind.KUBERNETES, credentials_expire_at__isnull=False)
-    renewed = 0
-    for cluster in rows.exclude(credentials=None):
-        try:
-            renewed += credentials_renew(cluster=cluster, now=now)
-        except (Conflict, KubeError) as error:
-            log.warning("the token of cluster %s could not be renewed: %s", cluster.name, error)
-    return renewed
-
-
-def credentials_renew(*, cluster: Cluster, now: dt.datetime | None = None) -> bool:
-    """Renew a cluster's ServiceAccount token if two thirds of its life are over; say whether it was.
-
-    The new token is tried before the old one is given up.
-
-    Raises:
-        Conflict: the credentials cannot be opened.
-        KubeError: the cluster gave no new token, or does not accept it.
-    """
-    held = credentials_of(cluster)
-    life = token_life(held.token)
-    if life is None or life.expires_at is None or life.issued_at is None:
-        return False
-    if not due(life.expires_at, life.issued_at, now or timezone.now()):
-        return False
-    seconds = max(_SHORTEST_TOKEN_S, round((life.expires_at - life.issued_at).total_seconds()))
-    with contextlib.closing(KubeClient(held)) as client:
-        token, ends = renew(client, life.namespace, life.name, seconds)
-    fresh = dataclasses.replace(held, token=token)
-    with contextlib.closing(KubeClient(fresh)) as client:
-        name = client.whoami()
-    with transaction.atomic():
-        row = Cluster.objects.select_for_update(no_key=True).get(id=cluster.id)
-        if row.credentials_version != cluster.credentials_version:
-            return False  # an operator has set others meanwhile
-        seal_credentials(row, fresh)
-        row.credentials_name, row.credentials_expire_at = name[:200], ends
-        row.save(update_fields=_CREDENTIAL_FIELDS)
-    log.info("the token of cluster %s was renewed until %s", cluster.name, ends)
-    return True
+    row.save(update_fields=["name", "removed_at", "state", "state_reason", *CREDENTIAL_FIELDS])
 
 
 def _set(cluster: Cluster, settings: Mapping[str, Any]) -> None:
@@ -344,6 +300,30 @@ def _keep_namespaces(cluster: Cluster, before: Sequence[str]) -> None:
         )
 
 
+def _keep_gateways(cluster: Cluster, before: str) -> None:
+    if cluster.gateway_namespace == before:
+        return
+    names = list(cluster.gateways.values_list("name", flat=True))
+    if names:
+        raise Conflict(
+            f"Berth runs the gateway {', '.join(names)} in {before} on {cluster.name}: remove it there before "
+            "gateways run in another namespace."
+        )
+
+
+def _keep_identity(cluster: Cluster, found: str) -> None:
+    """Refuse what is read of another cluster; note it where nothing was known of this one."""
+    if not found:
+        return
+    if cluster.identity and cluster.identity != found:
+        text = (
+            f"These credentials are of another cluster: its namespace kube-system has the uid {found}, that of "
+            f"{cluster.name} has {cluster.identity}. Register the other one under a name of its own."
+        )
+        raise Invalid(text, errors={"connection": [text]})
+    cluster.identity = found
+
+
 def _keep_kubernetes(cluster: Cluster) -> None:
     if cluster.driver != Cluster.DriverKind.KUBERNETES:
         raise Conflict(f"{cluster.name} is no Kubernetes cluster.")
@@ -355,13 +335,3 @@ def _present(cluster: Cluster) -> QuerySet[Revision]:
 
 def _pools_of_the_past(cluster: Cluster) -> QuerySet[Revision]:
     return Revision.objects.filter(cluster=cluster).values("pool_id")
-
-
-_CREDENTIAL_FIELDS: Final = (
-    "server",
-    "ca_data",
-    "credentials",
-    "credentials_version",
-    "credentials_name",
-    "credentials_expire_at",
-)

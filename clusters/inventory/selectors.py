@@ -6,16 +6,24 @@ import dataclasses
 import datetime as dt
 import uuid
 from collections import Counter, defaultdict
+from collections.abc import Collection, Mapping
 from typing import Final
+
+from django.db.models import F
 
 from billing.prices import price_book
 from billing.rating.prices import MissingPrice
 from clusters.inventory.capacity import PoolCapacity
+from clusters.inventory.faults import Eviction, eviction, is_blackout
 from clusters.models import Gateway, Node, NodePool, Reservation
 from tenants import scope
 
 #: A gateway asks for news at least once a minute; after two it is silent.
 SILENT_AFTER: Final = dt.timedelta(minutes=2)
+#: How long a node may be not ready before its engines are ended: most come back sooner than a model loads.
+NOT_READY_GRACE: Final = dt.timedelta(seconds=120)
+#: An inventory that was not read for longer says nothing against the nodes that engines run on.
+STALE_AFTER: Final = dt.timedelta(minutes=5)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -106,6 +114,51 @@ def _fault(node: Node) -> str:
     if node.fault:
         return node.fault
     return "" if node.schedulable else "Cordoned there, or tainted: nothing new goes onto it."
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Unfit:
+    """Nodes that engines have to leave, by name and why, and when some of the others may have to be left."""
+
+    faults: Mapping[str, str]
+    look_again: dt.timedelta | None = None
+
+
+def unfit_nodes(cluster_id: uuid.UUID, names: Collection[str], *, now: dt.datetime) -> Unfit:
+    """Say which of a cluster's nodes engines have to leave: those at fault, and those that are gone.
+
+    A node that is not ready has :data:`NOT_READY_GRACE`, and for as long as most of them are not ready, none of
+    them has to be left.
+    """
+    there, gone = defaultdict(list), set()
+    rows = Node.objects.filter(pool__cluster_id=cluster_id, name__in=names)
+    for node in rows.annotate(read_at=F("pool__cluster__read_at")):
+        if node.read_at is not None and now - node.read_at > STALE_AFTER:
+            continue
+        if node.gone_at:
+            gone.add(node.name)
+        else:
+            there[node.name].append(node)
+    faults = dict.fromkeys(gone - set(there), "the cluster shows it no more")
+    silent: dict[str, Node] = {}
+    for name, nodes in there.items():
+        if not all(node.fault for node in nodes):  # it is in good health where it belongs now
+            continue
+        for node in nodes:
+            if eviction(node.fault) is Eviction.AT_ONCE:
+                faults[name] = node.fault
+            elif eviction(node.fault) is Eviction.IF_IT_LASTS:
+                silent[name] = node
+    silent = {name: node for name, node in silent.items() if name not in faults}
+    if not silent:
+        return Unfit(faults=faults)
+    all_there = Node.objects.filter(pool__cluster_id=cluster_id, gone_at=None)
+    if is_blackout(all_there.values_list("name", "fault")):
+        return Unfit(faults=faults, look_again=NOT_READY_GRACE)
+    left = {name: NOT_READY_GRACE - (now - (node.fault_since or now)) for name, node in silent.items()}
+    over = {name for name, time in left.items() if time <= dt.timedelta()}
+    faults |= {name: silent[name].fault for name in over}
+    return Unfit(faults=faults, look_again=min((left[name] for name in left.keys() - over), default=None))
 
 
 def gpus_held_by_tenant() -> Counter[uuid.UUID]:

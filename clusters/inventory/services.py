@@ -139,25 +139,37 @@ def pool_change(*, pool: NodePool, nodes: int, reserve: int) -> NodePool:
 
 
 def cluster_cordon(*, cluster: Cluster, reason: str) -> Cluster:
-    """Let no new endpoints onto a cluster; what runs there goes on."""
+    """Let no new endpoints onto a cluster, whether or not it answers; what runs there goes on.
+
+    Raises:
+        Invalid: no reason is given.
+    """
     if not reason.strip():
         raise Invalid("Say why the cluster is taken out of use.", errors={"reason": ["Give a reason."]})
-    cluster.state, cluster.state_reason = Cluster.State.CORDONED, reason.strip()[:300]
-    cluster.save(update_fields=["state", "state_reason"])
-    return cluster
+    with transaction.atomic():
+        row = Cluster.objects.select_for_update(no_key=True).get(id=cluster.id)
+        row.cordon_reason = reason.strip()[:300]
+        if row.state != Cluster.State.UNREACHABLE:
+            row.state, row.state_reason = Cluster.State.CORDONED, row.cordon_reason
+        row.save(update_fields=["cordon_reason", "state", "state_reason"])
+    return row
 
 
 def cluster_uncordon(*, cluster: Cluster) -> Cluster:
-    """Take a cordoned cluster back into use.
+    """Take a cordoned cluster back into use; one that does not answer, as soon as it does again.
 
     Raises:
         Conflict: it is not cordoned.
     """
-    if cluster.state != Cluster.State.CORDONED:
-        raise Conflict(f"Cluster {cluster.name} is {cluster.state}, not cordoned.")
-    cluster.state, cluster.state_reason = Cluster.State.ACTIVE, ""
-    cluster.save(update_fields=["state", "state_reason"])
-    return cluster
+    with transaction.atomic():
+        row = Cluster.objects.select_for_update(no_key=True).get(id=cluster.id)
+        if row.state != Cluster.State.CORDONED and not row.cordon_reason:
+            raise Conflict(f"Cluster {row.name} is {row.state}, not cordoned.")
+        row.cordon_reason = ""
+        if row.state == Cluster.State.CORDONED:
+            row.state, row.state_reason = Cluster.State.ACTIVE, ""
+        row.save(update_fields=["cordon_reason", "state", "state_reason"])
+    return row
 
 
 _RESOURCE: Final = re.compile(r"[a-z0-9]([-a-z0-9.]*[a-z0-9])?/[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?")

@@ -99,7 +99,7 @@ def opened(secret: bytes | memoryview, *, bound_to: str) -> dict[str, str]:
 
     Raises:
         InvalidTag: it was sealed for another row.
-        KeyError: its pepper is gone.
+        KeyError: its sealing key is gone.
     """
     return msgspec.json.decode(unseal(bytes(secret), bound_to=bound_to), type=dict[str, str])
 

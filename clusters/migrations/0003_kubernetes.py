@@ -3,383 +3,658 @@
 import django.contrib.postgres.fields
 import django.core.validators
 import django.db.models.deletion
-import tenants.models.base
 from django.db import migrations, models
+
+import tenants.models.base
 
 
 class Migration(migrations.Migration):
-
     dependencies = [
-        ('clusters', '0002_isolation'),
-        ('tenants', '0003_operator_answers'),
+        ("clusters", "0002_isolation"),
+        ("tenants", "0003_operator_answers"),
     ]
 
     operations = [
         migrations.CreateModel(
-            name='EngineImage',
+            name="EngineImage",
             fields=[
-                ('id', models.UUIDField(default=tenants.models.base.new_id, editable=False, primary_key=True, serialize=False)),
-                ('created_at', models.DateTimeField(auto_now_add=True)),
-                ('use', models.CharField(max_length=40, unique=True)),
-                ('reference', models.CharField(help_text='registry/repository:tag', max_length=200)),
-                ('digest', models.CharField(blank=True, max_length=71, validators=[django.core.validators.RegexValidator('^sha256:[0-9a-f]{64}$', 'Write sha256: and 64 hexadecimal digits.')])),
-                ('engine_version', models.CharField(blank=True, help_text='Of TensorRT-LLM, where it has one.', max_length=40)),
-                ('min_driver', models.CharField(blank=True, help_text='Oldest NVIDIA driver it runs with.', max_length=40)),
+                (
+                    "id",
+                    models.UUIDField(
+                        default=tenants.models.base.new_id, editable=False, primary_key=True, serialize=False
+                    ),
+                ),
+                ("created_at", models.DateTimeField(auto_now_add=True)),
+                ("use", models.CharField(max_length=40, unique=True)),
+                ("reference", models.CharField(help_text="registry/repository:tag", max_length=200)),
+                (
+                    "digest",
+                    models.CharField(
+                        blank=True,
+                        max_length=71,
+                        validators=[
+                            django.core.validators.RegexValidator(
+                                "^sha256:[0-9a-f]{64}$", "Write sha256: and 64 hexadecimal digits."
+                            )
+                        ],
+                    ),
+                ),
+                (
+                    "engine_version",
+                    models.CharField(
+                        blank=True, help_text="Of TensorRT-LLM, where it has one.", max_length=40
+                    ),
+                ),
+                (
+                    "min_driver",
+                    models.CharField(
+                        blank=True, help_text="Oldest NVIDIA driver it runs with.", max_length=40
+                    ),
+                ),
             ],
             options={
-                'ordering': ['use'],
+                "ordering": ["use"],
             },
         ),
         migrations.AddField(
-            model_name='catalogmodel',
-            name='weights_kind',
-            field=models.CharField(choices=[('built-in', 'Shipped with the runtime'), ('pvc', 'A volume claim of the cluster'), ('object-store', 'Object store'), ('hugging-face', 'Hugging Face or a mirror'), ('oci-image', 'OCI image volume')], default='built-in', max_length=16),
+            model_name="catalogmodel",
+            name="weights_kind",
+            field=models.CharField(
+                choices=[
+                    ("built-in", "Shipped with the runtime"),
+                    ("pvc", "A volume claim of the cluster"),
+                    ("object-store", "Object store"),
+                    ("hugging-face", "Hugging Face or a mirror"),
+                    ("oci-image", "OCI image volume"),
+                ],
+                default="built-in",
+                max_length=16,
+            ),
         ),
         migrations.AddField(
-            model_name='catalogmodel',
-            name='weights_quantize',
-            field=models.JSONField(blank=True, default=dict, help_text='Precision to the quantization a job makes for it, fp8 or nvfp4.'),
+            model_name="catalogmodel",
+            name="weights_quantize",
+            field=models.JSONField(
+                blank=True,
+                default=dict,
+                help_text="Precision to the quantization a job makes for it, fp8 or nvfp4.",
+            ),
         ),
         migrations.AddField(
-            model_name='catalogmodel',
-            name='weights_revision',
+            model_name="catalogmodel",
+            name="weights_revision",
             field=models.CharField(blank=True, max_length=80),
         ),
         migrations.AddField(
-            model_name='catalogmodel',
-            name='weights_secret',
+            model_name="catalogmodel",
+            name="weights_secret",
             field=models.BinaryField(null=True),
         ),
         migrations.AddField(
-            model_name='catalogmodel',
-            name='weights_size_gib',
+            model_name="catalogmodel",
+            name="weights_size_gib",
             field=models.FloatField(default=0),
         ),
         migrations.AddField(
-            model_name='catalogmodel',
-            name='weights_uri',
+            model_name="catalogmodel",
+            name="weights_uri",
             field=models.CharField(blank=True, max_length=400),
         ),
         migrations.AddField(
-            model_name='catalogmodel',
-            name='weights_zones',
-            field=django.contrib.postgres.fields.ArrayField(base_field=models.CharField(max_length=40), blank=True, default=list, size=None),
+            model_name="catalogmodel",
+            name="weights_zones",
+            field=django.contrib.postgres.fields.ArrayField(
+                base_field=models.CharField(max_length=40), blank=True, default=list, size=None
+            ),
         ),
         migrations.AddField(
-            model_name='cluster',
-            name='autoscaler',
-            field=models.CharField(choices=[('none', 'Berth'), ('keda', 'KEDA'), ('hpa', 'HorizontalPodAutoscaler')], default='none', max_length=8),
+            model_name="cluster",
+            name="autoscaler",
+            field=models.CharField(
+                choices=[("none", "Berth"), ("keda", "KEDA"), ("hpa", "HorizontalPodAutoscaler")],
+                default="none",
+                max_length=8,
+            ),
         ),
         migrations.AddField(
-            model_name='cluster',
-            name='ca_data',
-            field=models.TextField(blank=True, help_text='PEM. Empty: the public authorities.'),
+            model_name="cluster",
+            name="ca_data",
+            field=models.TextField(blank=True, help_text="PEM. Empty: the public authorities."),
         ),
         migrations.AddField(
-            model_name='cluster',
-            name='cordon_reason',
-            field=models.CharField(blank=True, help_text='Why operators place nothing there, whether or not it answers.', max_length=300),
+            model_name="cluster",
+            name="cordon_reason",
+            field=models.CharField(
+                blank=True,
+                help_text="Why operators place nothing there, whether or not it answers.",
+                max_length=300,
+            ),
         ),
         migrations.AddField(
-            model_name='cluster',
-            name='credentials',
+            model_name="cluster",
+            name="credentials",
             field=models.BinaryField(null=True),
         ),
         migrations.AddField(
-            model_name='cluster',
-            name='credentials_expire_at',
+            model_name="cluster",
+            name="credentials_expire_at",
             field=models.DateTimeField(blank=True, null=True),
         ),
         migrations.AddField(
-            model_name='cluster',
-            name='credentials_name',
-            field=models.CharField(blank=True, help_text='Who the cluster says we are.', max_length=200),
+            model_name="cluster",
+            name="credentials_name",
+            field=models.CharField(blank=True, help_text="Who the cluster says we are.", max_length=200),
         ),
         migrations.AddField(
-            model_name='cluster',
-            name='credentials_version',
+            model_name="cluster",
+            name="credentials_version",
             field=models.PositiveIntegerField(default=0),
         ),
         migrations.AddField(
-            model_name='cluster',
-            name='dra',
-            field=models.BooleanField(default=False, help_text='Ask for GPUs by resource claims (DRA).'),
+            model_name="cluster",
+            name="dra",
+            field=models.BooleanField(default=False, help_text="Ask for GPUs by resource claims (DRA)."),
         ),
         migrations.AddField(
-            model_name='cluster',
-            name='drift',
-            field=models.CharField(choices=[('repair', 'Repair it'), ('report', 'Report it')], default='repair', max_length=8),
+            model_name="cluster",
+            name="drift",
+            field=models.CharField(
+                choices=[("repair", "Repair it"), ("report", "Report it")], default="repair", max_length=8
+            ),
         ),
         migrations.AddField(
-            model_name='cluster',
-            name='features',
-            field=django.contrib.postgres.fields.ArrayField(base_field=models.CharField(max_length=80), blank=True, default=list, size=None),
+            model_name="cluster",
+            name="features",
+            field=django.contrib.postgres.fields.ArrayField(
+                base_field=models.CharField(max_length=80), blank=True, default=list, size=None
+            ),
         ),
         migrations.AddField(
-            model_name='cluster',
-            name='gateway_namespace',
-            field=models.CharField(default='berth-gateway', max_length=63),
+            model_name="cluster",
+            name="gateway_namespace",
+            field=models.CharField(default="berth-gateway", max_length=63),
         ),
         migrations.AddField(
-            model_name='cluster',
-            name='identity',
-            field=models.CharField(blank=True, help_text='The uid of its kube-system namespace: which cluster it is.', max_length=64),
+            model_name="cluster",
+            name="identity",
+            field=models.CharField(
+                blank=True,
+                help_text="The uid of its kube-system namespace: which cluster it is.",
+                max_length=64,
+            ),
         ),
         migrations.AddField(
-            model_name='cluster',
-            name='kueue_queue',
+            model_name="cluster",
+            name="kueue_queue",
             field=models.CharField(blank=True, max_length=63),
         ),
         migrations.AddField(
-            model_name='cluster',
-            name='loader_cidrs',
-            field=django.contrib.postgres.fields.ArrayField(base_field=models.CharField(max_length=43), blank=True, default=list, help_text='Where jobs that fetch weights may go. Empty: the public internet, and no private network.', size=None),
+            model_name="cluster",
+            name="loader_cidrs",
+            field=django.contrib.postgres.fields.ArrayField(
+                base_field=models.CharField(max_length=43),
+                blank=True,
+                default=list,
+                help_text="Where jobs that fetch weights may go. Empty: the public internet, and no private network.",
+                size=None,
+            ),
         ),
         migrations.AddField(
-            model_name='cluster',
-            name='namespaces',
-            field=django.contrib.postgres.fields.ArrayField(base_field=models.CharField(max_length=63), blank=True, default=list, help_text='Empty: Berth makes its own.', size=None),
+            model_name="cluster",
+            name="namespaces",
+            field=django.contrib.postgres.fields.ArrayField(
+                base_field=models.CharField(max_length=63),
+                blank=True,
+                default=list,
+                help_text="Empty: Berth makes its own.",
+                size=None,
+            ),
         ),
         migrations.AddField(
-            model_name='cluster',
-            name='prometheus_namespace',
+            model_name="cluster",
+            name="prometheus_namespace",
             field=models.CharField(blank=True, max_length=63),
         ),
         migrations.AddField(
-            model_name='cluster',
-            name='prometheus_url',
+            model_name="cluster",
+            name="prometheus_url",
             field=models.URLField(blank=True, help_text="Where KEDA asks for the gateways' metrics."),
         ),
         migrations.AddField(
-            model_name='cluster',
-            name='pull_secret',
+            model_name="cluster",
+            name="pull_secret",
             field=models.CharField(blank=True, help_text="For the engine images' registry.", max_length=63),
         ),
         migrations.AddField(
-            model_name='cluster',
-            name='read_at',
-            field=models.DateTimeField(blank=True, help_text='When its inventory was last read.', null=True),
+            model_name="cluster",
+            name="read_at",
+            field=models.DateTimeField(blank=True, help_text="When its inventory was last read.", null=True),
         ),
         migrations.AddField(
-            model_name='cluster',
-            name='removed_at',
-            field=models.DateTimeField(blank=True, help_text='Kept since then for the history of its endpoints alone.', null=True),
+            model_name="cluster",
+            name="removed_at",
+            field=models.DateTimeField(
+                blank=True, help_text="Kept since then for the history of its endpoints alone.", null=True
+            ),
         ),
         migrations.AddField(
-            model_name='cluster',
-            name='server',
+            model_name="cluster",
+            name="server",
             field=models.CharField(blank=True, max_length=300),
         ),
         migrations.AddField(
-            model_name='cluster',
-            name='storage_access_mode',
-            field=models.CharField(choices=[('ReadWriteMany', 'Several nodes at a time'), ('ReadWriteOnce', 'One node at a time')], default='ReadWriteMany', max_length=16),
+            model_name="cluster",
+            name="storage_access_mode",
+            field=models.CharField(
+                choices=[
+                    ("ReadWriteMany", "Several nodes at a time"),
+                    ("ReadWriteOnce", "One node at a time"),
+                ],
+                default="ReadWriteMany",
+                max_length=16,
+            ),
         ),
         migrations.AddField(
-            model_name='cluster',
-            name='storage_class',
+            model_name="cluster",
+            name="storage_class",
             field=models.CharField(blank=True, max_length=63),
         ),
         migrations.AddField(
-            model_name='cluster',
-            name='tolerate',
-            field=django.contrib.postgres.fields.ArrayField(base_field=models.CharField(max_length=120), blank=True, default=list, help_text='Taint keys that engines bear.', size=None),
+            model_name="cluster",
+            name="tolerate",
+            field=django.contrib.postgres.fields.ArrayField(
+                base_field=models.CharField(max_length=120),
+                blank=True,
+                default=list,
+                help_text="Taint keys that engines bear.",
+                size=None,
+            ),
         ),
         migrations.AddField(
-            model_name='cluster',
-            name='unread',
+            model_name="cluster",
+            name="unread",
             field=models.JSONField(blank=True, default=list),
         ),
         migrations.AddField(
-            model_name='cluster',
-            name='version',
+            model_name="cluster",
+            name="version",
             field=models.CharField(blank=True, max_length=40),
         ),
         migrations.AddField(
-            model_name='endpoint',
-            name='cluster',
-            field=models.ForeignKey(blank=True, help_text='Where operators moved it. Empty: Berth chooses.', null=True, on_delete=django.db.models.deletion.SET_NULL, related_name='+', to='clusters.cluster'),
+            model_name="endpoint",
+            name="cluster",
+            field=models.ForeignKey(
+                blank=True,
+                help_text="Where operators moved it. Empty: Berth chooses.",
+                null=True,
+                on_delete=django.db.models.deletion.SET_NULL,
+                related_name="+",
+                to="clusters.cluster",
+            ),
         ),
         migrations.AddField(
-            model_name='endpoint',
-            name='restoring',
-            field=models.PositiveIntegerField(blank=True, help_text='Number of the revision to run again, once there is room.', null=True),
+            model_name="endpoint",
+            name="restoring",
+            field=models.PositiveIntegerField(
+                blank=True, help_text="Number of the revision to run again, once there is room.", null=True
+            ),
         ),
         migrations.AddField(
-            model_name='endpoint',
-            name='wakes',
-            field=models.PositiveIntegerField(default=0, help_text='Counts those who wanted a look.'),
+            model_name="endpoint",
+            name="wakes",
+            field=models.PositiveIntegerField(default=0, help_text="Counts those who wanted a look."),
         ),
         migrations.AddField(
-            model_name='gateway',
-            name='cluster',
-            field=models.ForeignKey(blank=True, null=True, on_delete=django.db.models.deletion.PROTECT, related_name='gateways', to='clusters.cluster'),
+            model_name="gateway",
+            name="cluster",
+            field=models.ForeignKey(
+                blank=True,
+                null=True,
+                on_delete=django.db.models.deletion.PROTECT,
+                related_name="gateways",
+                to="clusters.cluster",
+            ),
         ),
         migrations.AddField(
-            model_name='gateway',
-            name='due_at',
+            model_name="gateway",
+            name="due_at",
             field=models.DateTimeField(blank=True, null=True),
         ),
         migrations.AddField(
-            model_name='gateway',
-            name='ready_replicas',
+            model_name="gateway",
+            name="ready_replicas",
             field=models.PositiveSmallIntegerField(default=0),
         ),
         migrations.AddField(
-            model_name='gateway',
-            name='replicas',
-            field=models.PositiveSmallIntegerField(default=2, validators=[django.core.validators.MinValueValidator(1)]),
+            model_name="gateway",
+            name="replicas",
+            field=models.PositiveSmallIntegerField(
+                default=2, validators=[django.core.validators.MinValueValidator(1)]
+            ),
         ),
         migrations.AddField(
-            model_name='gateway',
-            name='state',
-            field=models.CharField(choices=[('elsewhere', 'Run elsewhere'), ('deploying', 'Deploying'), ('running', 'Running'), ('failed', 'Failed'), ('unreachable', 'Unreachable'), ('removing', 'Removing')], default='elsewhere', max_length=16),
+            model_name="gateway",
+            name="state",
+            field=models.CharField(
+                choices=[
+                    ("elsewhere", "Run elsewhere"),
+                    ("deploying", "Deploying"),
+                    ("running", "Running"),
+                    ("failed", "Failed"),
+                    ("unreachable", "Unreachable"),
+                    ("removing", "Removing"),
+                ],
+                default="elsewhere",
+                max_length=16,
+            ),
         ),
         migrations.AddField(
-            model_name='gateway',
-            name='state_reason',
+            model_name="gateway",
+            name="state_reason",
             field=models.CharField(blank=True, max_length=300),
         ),
         migrations.AddField(
-            model_name='gateway',
-            name='storage_gib',
-            field=models.PositiveSmallIntegerField(default=10, validators=[django.core.validators.MinValueValidator(1)]),
+            model_name="gateway",
+            name="storage_gib",
+            field=models.PositiveSmallIntegerField(
+                default=10, validators=[django.core.validators.MinValueValidator(1)]
+            ),
         ),
         migrations.AddField(
-            model_name='gateway',
-            name='token',
-            field=models.BinaryField(help_text='Sealed; only where Berth runs it.', null=True),
+            model_name="gateway",
+            name="token",
+            field=models.BinaryField(help_text="Sealed; only where Berth runs it.", null=True),
         ),
         migrations.AddField(
-            model_name='nodepool',
-            name='discovered',
+            model_name="nodepool",
+            name="discovered",
             field=models.BooleanField(default=False),
         ),
         migrations.AddField(
-            model_name='nodepool',
-            name='driver_version',
-            field=models.CharField(blank=True, help_text='The oldest among its nodes.', max_length=40),
+            model_name="nodepool",
+            name="driver_version",
+            field=models.CharField(blank=True, help_text="The oldest among its nodes.", max_length=40),
         ),
         migrations.AddField(
-            model_name='nodepool',
-            name='resource',
-            field=models.CharField(default='nvidia.com/gpu', max_length=80),
+            model_name="nodepool",
+            name="resource",
+            field=models.CharField(default="nvidia.com/gpu", max_length=80),
         ),
         migrations.AddField(
-            model_name='nodepool',
-            name='selector',
+            model_name="nodepool",
+            name="selector",
             field=models.JSONField(blank=True, default=dict),
         ),
         migrations.AddField(
-            model_name='replica',
-            name='memory',
-            field=models.JSONField(blank=True, help_text='Bytes told apart; missing: not available.', null=True),
+            model_name="replica",
+            name="memory",
+            field=models.JSONField(
+                blank=True, help_text="Bytes told apart; missing: not available.", null=True
+            ),
         ),
         migrations.AddField(
-            model_name='replica',
-            name='node',
+            model_name="replica",
+            name="node",
             field=models.CharField(blank=True, max_length=253),
         ),
         migrations.AddField(
-            model_name='replica',
-            name='restarts',
+            model_name="replica",
+            name="restarts",
             field=models.PositiveIntegerField(default=0),
         ),
         migrations.AddField(
-            model_name='replica',
-            name='trouble',
+            model_name="replica",
+            name="trouble",
             field=models.CharField(blank=True, max_length=32),
         ),
         migrations.AddField(
-            model_name='revision',
-            name='restored_from',
-            field=models.PositiveIntegerField(blank=True, help_text='Number of the revision copied.', null=True),
+            model_name="revision",
+            name="restored_from",
+            field=models.PositiveIntegerField(
+                blank=True, help_text="Number of the revision copied.", null=True
+            ),
         ),
         migrations.AddField(
-            model_name='revision',
-            name='spec',
+            model_name="revision",
+            name="spec",
             field=models.JSONField(default=dict),
         ),
         migrations.AlterField(
-            model_name='condition',
-            name='type',
-            field=models.CharField(choices=[('Placed', 'Placed'), ('Provisioned', 'Provisioned'), ('EngineReady', 'Engine Ready'), ('Routed', 'Routed'), ('Reachable', 'Reachable'), ('InSync', 'In Sync')], max_length=32),
+            model_name="condition",
+            name="type",
+            field=models.CharField(
+                choices=[
+                    ("Placed", "Placed"),
+                    ("Provisioned", "Provisioned"),
+                    ("EngineReady", "Engine Ready"),
+                    ("Routed", "Routed"),
+                    ("Reachable", "Reachable"),
+                    ("InSync", "In Sync"),
+                ],
+                max_length=32,
+            ),
         ),
         migrations.CreateModel(
-            name='ClassTuning',
+            name="ClassTuning",
             fields=[
-                ('id', models.UUIDField(default=tenants.models.base.new_id, editable=False, primary_key=True, serialize=False)),
-                ('created_at', models.DateTimeField(auto_now_add=True)),
-                ('max_batch_size', models.PositiveIntegerField(blank=True, help_text="Caps the plan's. Empty: no cap.", null=True, validators=[django.core.validators.MinValueValidator(1)])),
-                ('max_num_tokens', models.PositiveIntegerField(default=8192, validators=[django.core.validators.MinValueValidator(64), django.core.validators.MaxValueValidator(262144)])),
-                ('scheduler_policy', models.CharField(choices=[('GUARANTEED_NO_EVICT', 'Guaranteed No Evict'), ('MAX_UTILIZATION', 'Max Utilization'), ('STATIC_BATCH', 'Static Batch')], default='GUARANTEED_NO_EVICT', max_length=24)),
-                ('kv_cache_fraction', models.FloatField(default=0.9, validators=[django.core.validators.MinValueValidator(0.05), django.core.validators.MaxValueValidator(0.98)])),
-                ('kv_cache_dtype', models.CharField(choices=[('auto', 'Auto'), ('fp8', 'Fp8')], default='auto', max_length=8)),
-                ('kv_block_reuse', models.BooleanField(default=True)),
-                ('chunked_prefill', models.BooleanField(default=True)),
-                ('attention_backend', models.CharField(choices=[('TRTLLM', 'Trtllm'), ('FLASHINFER', 'Flashinfer'), ('VANILLA', 'Vanilla')], default='TRTLLM', max_length=16)),
-                ('cuda_graphs', models.BooleanField(default=True)),
-                ('overlap_scheduler', models.BooleanField(default=True)),
-                ('stream_interval', models.PositiveSmallIntegerField(default=1, validators=[django.core.validators.MinValueValidator(1)])),
-                ('drain_s', models.PositiveIntegerField(default=60, validators=[django.core.validators.MinValueValidator(1), django.core.validators.MaxValueValidator(3600)])),
-                ('load_s', models.PositiveIntegerField(default=1800, validators=[django.core.validators.MinValueValidator(30), django.core.validators.MaxValueValidator(14400)])),
-                ('slo_class', models.OneToOneField(on_delete=django.db.models.deletion.CASCADE, related_name='tuning', to='clusters.sloclass')),
+                (
+                    "id",
+                    models.UUIDField(
+                        default=tenants.models.base.new_id, editable=False, primary_key=True, serialize=False
+                    ),
+                ),
+                ("created_at", models.DateTimeField(auto_now_add=True)),
+                (
+                    "max_batch_size",
+                    models.PositiveIntegerField(
+                        blank=True,
+                        help_text="Caps the plan's. Empty: no cap.",
+                        null=True,
+                        validators=[django.core.validators.MinValueValidator(1)],
+                    ),
+                ),
+                (
+                    "max_num_tokens",
+                    models.PositiveIntegerField(
+                        default=8192,
+                        validators=[
+                            django.core.validators.MinValueValidator(64),
+                            django.core.validators.MaxValueValidator(262144),
+                        ],
+                    ),
+                ),
+                (
+                    "scheduler_policy",
+                    models.CharField(
+                        choices=[
+                            ("GUARANTEED_NO_EVICT", "Guaranteed No Evict"),
+                            ("MAX_UTILIZATION", "Max Utilization"),
+                            ("STATIC_BATCH", "Static Batch"),
+                        ],
+                        default="GUARANTEED_NO_EVICT",
+                        max_length=24,
+                    ),
+                ),
+                (
+                    "kv_cache_fraction",
+                    models.FloatField(
+                        default=0.9,
+                        validators=[
+                            django.core.validators.MinValueValidator(0.05),
+                            django.core.validators.MaxValueValidator(0.98),
+                        ],
+                    ),
+                ),
+                (
+                    "kv_cache_dtype",
+                    models.CharField(
+                        choices=[("auto", "Auto"), ("fp8", "Fp8")], default="auto", max_length=8
+                    ),
+                ),
+                ("kv_block_reuse", models.BooleanField(default=True)),
+                ("chunked_prefill", models.BooleanField(default=True)),
+                (
+                    "attention_backend",
+                    models.CharField(
+                        choices=[("TRTLLM", "Trtllm"), ("FLASHINFER", "Flashinfer"), ("VANILLA", "Vanilla")],
+                        default="TRTLLM",
+                        max_length=16,
+                    ),
+                ),
+                ("cuda_graphs", models.BooleanField(default=True)),
+                ("overlap_scheduler", models.BooleanField(default=True)),
+                (
+                    "stream_interval",
+                    models.PositiveSmallIntegerField(
+                        default=1, validators=[django.core.validators.MinValueValidator(1)]
+                    ),
+                ),
+                (
+                    "drain_s",
+                    models.PositiveIntegerField(
+                        default=60,
+                        validators=[
+                            django.core.validators.MinValueValidator(1),
+                            django.core.validators.MaxValueValidator(3600),
+                        ],
+                    ),
+                ),
+                (
+                    "load_s",
+                    models.PositiveIntegerField(
+                        default=1800,
+                        validators=[
+                            django.core.validators.MinValueValidator(30),
+                            django.core.validators.MaxValueValidator(14400),
+                        ],
+                    ),
+                ),
+                (
+                    "slo_class",
+                    models.OneToOneField(
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="tuning",
+                        to="clusters.sloclass",
+                    ),
+                ),
             ],
             options={
-                'verbose_name': 'engine settings',
-                'verbose_name_plural': 'engine settings',
-                'ordering': ['slo_class__priority'],
+                "verbose_name": "engine settings",
+                "verbose_name_plural": "engine settings",
+                "ordering": ["slo_class__priority"],
             },
         ),
         migrations.CreateModel(
-            name='RenderedConfiguration',
+            name="RenderedConfiguration",
             fields=[
-                ('id', models.UUIDField(default=tenants.models.base.new_id, editable=False, primary_key=True, serialize=False)),
-                ('created_at', models.DateTimeField(auto_now_add=True)),
-                ('documents', models.JSONField()),
-                ('revision', models.OneToOneField(on_delete=django.db.models.deletion.PROTECT, related_name='rendered', to='clusters.revision')),
-                ('tenant', models.ForeignKey(editable=False, on_delete=django.db.models.deletion.PROTECT, related_name='+', to='tenants.tenant')),
+                (
+                    "id",
+                    models.UUIDField(
+                        default=tenants.models.base.new_id, editable=False, primary_key=True, serialize=False
+                    ),
+                ),
+                ("created_at", models.DateTimeField(auto_now_add=True)),
+                ("documents", models.JSONField()),
+                (
+                    "revision",
+                    models.OneToOneField(
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="rendered",
+                        to="clusters.revision",
+                    ),
+                ),
+                (
+                    "tenant",
+                    models.ForeignKey(
+                        editable=False,
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="+",
+                        to="tenants.tenant",
+                    ),
+                ),
             ],
             options={
-                'abstract': False,
-                'base_manager_name': 'objects',
+                "abstract": False,
+                "base_manager_name": "objects",
             },
         ),
         migrations.CreateModel(
-            name='ModelSecret',
+            name="ModelSecret",
             fields=[
-                ('id', models.UUIDField(default=tenants.models.base.new_id, editable=False, primary_key=True, serialize=False)),
-                ('created_at', models.DateTimeField(auto_now_add=True)),
-                ('sealed', models.BinaryField()),
-                ('model', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='secrets', to='clusters.catalogmodel')),
-                ('tenant', models.ForeignKey(editable=False, on_delete=django.db.models.deletion.PROTECT, related_name='+', to='tenants.tenant')),
+                (
+                    "id",
+                    models.UUIDField(
+                        default=tenants.models.base.new_id, editable=False, primary_key=True, serialize=False
+                    ),
+                ),
+                ("created_at", models.DateTimeField(auto_now_add=True)),
+                ("sealed", models.BinaryField()),
+                (
+                    "model",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="secrets",
+                        to="clusters.catalogmodel",
+                    ),
+                ),
+                (
+                    "tenant",
+                    models.ForeignKey(
+                        editable=False,
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="+",
+                        to="tenants.tenant",
+                    ),
+                ),
             ],
             options={
-                'abstract': False,
-                'base_manager_name': 'objects',
-                'constraints': [models.UniqueConstraint(fields=('tenant', 'model'), name='one_secret_per_model')],
+                "abstract": False,
+                "base_manager_name": "objects",
+                "constraints": [
+                    models.UniqueConstraint(fields=("tenant", "model"), name="one_secret_per_model")
+                ],
             },
         ),
         migrations.CreateModel(
-            name='Node',
+            name="Node",
             fields=[
-                ('id', models.UUIDField(default=tenants.models.base.new_id, editable=False, primary_key=True, serialize=False)),
-                ('created_at', models.DateTimeField(auto_now_add=True)),
-                ('name', models.CharField(max_length=253)),
-                ('index', models.PositiveIntegerField()),
-                ('capacity', models.PositiveSmallIntegerField()),
-                ('usable', models.PositiveSmallIntegerField()),
-                ('foreign', models.PositiveSmallIntegerField(default=0)),
-                ('driver_version', models.CharField(blank=True, max_length=40)),
-                ('schedulable', models.BooleanField(default=True, help_text='Not cordoned, no taint that engines do not bear.')),
-                ('fault', models.CharField(blank=True, max_length=300)),
-                ('fault_since', models.DateTimeField(blank=True, null=True)),
-                ('gone_at', models.DateTimeField(blank=True, null=True)),
-                ('pool', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='members', to='clusters.nodepool')),
+                (
+                    "id",
+                    models.UUIDField(
+                        default=tenants.models.base.new_id, editable=False, primary_key=True, serialize=False
+                    ),
+                ),
+                ("created_at", models.DateTimeField(auto_now_add=True)),
+                ("name", models.CharField(max_length=253)),
+                ("index", models.PositiveIntegerField()),
+                ("capacity", models.PositiveSmallIntegerField()),
+                ("usable", models.PositiveSmallIntegerField()),
+                ("foreign", models.PositiveSmallIntegerField(default=0)),
+                ("driver_version", models.CharField(blank=True, max_length=40)),
+                (
+                    "schedulable",
+                    models.BooleanField(
+                        default=True, help_text="Not cordoned, no taint that engines do not bear."
+                    ),
+                ),
+                ("fault", models.CharField(blank=True, max_length=300)),
+                ("fault_since", models.DateTimeField(blank=True, null=True)),
+                ("gone_at", models.DateTimeField(blank=True, null=True)),
+                (
+                    "pool",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="members",
+                        to="clusters.nodepool",
+                    ),
+                ),
             ],
             options={
-                'ordering': ['pool', 'index'],
-                'constraints': [models.UniqueConstraint(fields=('pool', 'index'), name='node_index_in_pool'), models.UniqueConstraint(fields=('pool', 'name'), name='node_name_in_pool')],
+                "ordering": ["pool", "index"],
+                "constraints": [
+                    models.UniqueConstraint(fields=("pool", "index"), name="node_index_in_pool"),
+                    models.UniqueConstraint(fields=("pool", "name"), name="node_name_in_pool"),
+                ],
             },
         ),
     ]

@@ -12,7 +12,7 @@ from clusters.endpoints.states import Known, derive
 from clusters.models import Condition, Endpoint, EndpointState, Replica, Revision, Wanted
 from tenants import scope
 
-QUICK_S, PATIENT_S, QUICK_FOR_S = 0.3, 2.0, 60.0
+QUICK_S, PATIENT_S, QUICK_FOR_S = 0.3, 5.0, 60.0  # what changes on a cluster wakes it anyway
 LONGEST_REASON = 300
 MOVING = {EndpointState.PROVISIONING, EndpointState.UPDATING, EndpointState.DELETING}
 
@@ -45,8 +45,9 @@ def conclude(work: Work) -> None:
         if changes and this_wish.update(**changes) and "state" in changes:
             record(endpoint, "state", f"{EndpointState(state).label}: {reason}")
         due_at = None if work.look_again is None else now + dt.timedelta(seconds=work.look_again)
-        # Whoever woke it during the pass has moved its due time: then look again at once.
-        if due_at != endpoint.due_at and not this_wish.filter(due_at=endpoint.due_at).update(due_at=due_at):
+        # Whoever woke it during the pass is counted: then look again at once. That it was leased anew is none.
+        nobody_woke_it = this_wish.filter(wakes=endpoint.wakes)
+        if due_at != endpoint.due_at and not nobody_woke_it.update(due_at=due_at):
             work.look_again = 0
 
 

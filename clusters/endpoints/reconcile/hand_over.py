@@ -15,6 +15,7 @@ def hand_over(work: Work) -> None:
     if not work.predecessors or work.current is None:
         return
     with scope.tenant(work.endpoint.tenant_id):
+        work.lock()
         # What people did meanwhile goes first: a pause retires all of them.
         if not Endpoint.objects.filter(id=work.endpoint.id, generation=work.endpoint.generation).exists():
             work.soon(0)

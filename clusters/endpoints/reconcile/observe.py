@@ -5,12 +5,15 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
+from django.utils import timezone
+
 from clusters.drivers.base import Driver, TryLater
 from clusters.endpoints.conditions import set_condition
 from clusters.endpoints.history import record
 from clusters.endpoints.reconcile.replicas import keep_replicas, keep_reservation
 from clusters.endpoints.reconcile.work import Work
-from clusters.models import Condition, Node, Revision
+from clusters.inventory.selectors import unfit_nodes
+from clusters.models import Condition, Revision
 from clusters.specs import Phase, ReplicaStatus, Trouble
 from tenants import scope
 
@@ -48,14 +51,12 @@ def _without_faulty(
     names = {replica.node for replica in replicas if replica.node}
     if not names:
         return replicas
-    at_fault = {
-        node.name: node.fault or "the cluster shows it no more"
-        for node in Node.objects.filter(pool__cluster_id=revision.cluster_id, name__in=names)
-        if node.fault or node.gone_at
-    }
+    unfit = unfit_nodes(revision.cluster_id, names, now=timezone.now())
+    if unfit.look_again is not None:
+        work.soon(unfit.look_again.total_seconds())
     seen = []
     for replica in replicas:
-        fault = at_fault.get(replica.node)
+        fault = unfit.faults.get(replica.node)
         if fault is None:
             seen.append(replica)
             continue

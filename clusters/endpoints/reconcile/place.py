@@ -5,7 +5,7 @@ from __future__ import annotations
 from clusters.endpoints import placement
 from clusters.endpoints.planning import Market, OrderTerms
 from clusters.endpoints.reconcile.work import Work
-from clusters.models import Endpoint, Revision, Wanted
+from clusters.models import Cluster, Endpoint, Revision, Wanted
 from tenants import scope
 from tenants.models import Tenant
 
@@ -16,8 +16,8 @@ def place(work: Work) -> None:
     """Plan against what is free now and reserve it; wait where nothing is free."""
     if not work.running_wanted or work.current is not None:
         return
-    if work.leftovers:  # what it still holds counts against its quota: first it lets go
-        return
+    if any(each.cluster.state != Cluster.State.UNREACHABLE for each in work.leftovers):
+        return  # first it lets go of what it holds, where anybody can say that it did
     with scope.tenant(work.endpoint.tenant_id):
         tenant = Tenant.objects.select_for_update(no_key=True).get(id=work.endpoint.tenant_id)
         endpoint = (

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from django.utils import timezone
 
 from clusters.drivers.base import GiveUp, TryLater
-from clusters.endpoints.blueprint import gpu_quota, spec_of
+from clusters.endpoints.blueprint import SpecUnusable, gpu_quota, spec_of
 from clusters.endpoints.conditions import set_condition
 from clusters.endpoints.history import record
 from clusters.endpoints.reconcile.work import Work
@@ -23,17 +23,17 @@ def provision(work: Work) -> None:
     first = revision.applied_at is None
     if first and not _mark(work, revision):
         return
-    with scope.tenant(work.endpoint.tenant_id):
-        spec = spec_of(work.endpoint, revision, gpu_quota=gpu_quota())
     try:
+        with scope.tenant(work.endpoint.tenant_id):
+            spec = spec_of(work.endpoint, revision, gpu_quota=gpu_quota())
         driver = work.driver(revision)
-        if first:
-            _keep_rendered(work, revision, driver.render(spec))
         changed = driver.apply(spec)
+        if changed or first:
+            _keep_rendered(work, revision, driver.render(spec))
     except TryLater as error:
         work.unreachable(revision, error)
         return
-    except GiveUp as error:
+    except (GiveUp, SpecUnusable) as error:
         work.refused = str(error)
         with scope.tenant(work.endpoint.tenant_id):
             set_condition(
@@ -61,6 +61,7 @@ def _keep_rendered(work: Work, revision: Revision, documents: Mapping[str, str])
 def _mark(work: Work, revision: Revision) -> bool:
     now = timezone.now()
     with scope.tenant(work.endpoint.tenant_id):
+        work.lock()
         marked = Revision.objects.filter(id=revision.id, retired_at=None, applied_at=None).update(
             applied_at=now
         )

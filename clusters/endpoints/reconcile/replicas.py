@@ -6,6 +6,7 @@ import dataclasses
 import datetime as dt
 from collections.abc import Sequence
 
+from django.db.models import Q
 from django.utils import timezone
 
 from billing.allocations import allocation_close, allocation_open
@@ -48,7 +49,9 @@ FIELDS = [field.name for field in dataclasses.fields(Seen)]
 def keep_replicas(endpoint: Endpoint, revision: Revision, replicas: Sequence[ReplicaStatus]) -> None:
     """Write what changed of a revision's replicas and of the GPU time they take; nothing where nothing did."""
     now = timezone.now()
-    rows = {row.replica_id: row for row in Replica.objects.filter(revision=revision, gone_at=None)}
+    shown = [status.replica_id for status in replicas]
+    known = Replica.objects.filter(revision=revision).filter(Q(gone_at=None) | Q(replica_id__in=shown))
+    rows = {row.replica_id: row for row in known}
     new = [status for status in replicas if status.replica_id not in rows]
     for status in replicas:
         seen = Seen.of(status)
@@ -62,10 +65,11 @@ def keep_replicas(endpoint: Endpoint, revision: Revision, replicas: Sequence[Rep
                 index=status.index,
                 **dataclasses.asdict(seen),
             )
-        elif Seen(*(getattr(row, name) for name in FIELDS)) != seen:
+        elif row.gone_at is not None or Seen(*(getattr(row, name) for name in FIELDS)) != seen:
             for name, value in dataclasses.asdict(seen).items():
                 setattr(row, name, value)
-            row.save(update_fields=FIELDS)
+            row.gone_at = None  # it was out of sight only
+            row.save(update_fields=[*FIELDS, "gone_at"])
         else:
             continue
         _keep_allocation(endpoint, revision, status, now)
@@ -95,7 +99,8 @@ def _on_real_nodes(
 ) -> list[int]:
     names = [status.node for status in holding if status.node]
     if not names:
-        return list(reserved)
+        # Where nodes are not known, those that an autoscaler added count on the emptiest that are reserved.
+        return [*reserved, *reserved[: max(0, len(holding) - len(reserved))]]
     places = dict(Node.objects.filter(pool_id=revision.pool_id, name__in=names).values_list("name", "index"))
     taken = [places[name] for name in names if name in places]
     rest = list(reserved)

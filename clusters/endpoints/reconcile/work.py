@@ -5,12 +5,12 @@ from __future__ import annotations
 import dataclasses
 import uuid
 
-from clusters.drivers.base import Away, Driver, TryLater
+from clusters.drivers.base import Away, Driver, GiveUp, TryLater
 from clusters.inventory.drivers import driver_of
 from clusters.models import Cluster, Endpoint, Revision, Wanted
 from tenants import scope
 
-AWAY_S = 10.0
+AWAY_S, UNUSABLE_S = 10.0, 60.0
 
 
 @dataclasses.dataclass
@@ -45,14 +45,21 @@ class Work:
         A cluster that is known to be away is not dialled: its watcher does that, and wakes who waits.
 
         Raises:
-            TryLater: the cluster is away.
+            TryLater: the cluster is away, or its credentials cannot be used.
         """
         cluster = revision.cluster
         if cluster.state == Cluster.State.UNREACHABLE:
             raise TryLater(
                 f"Cluster {cluster.name} does not answer: {cluster.state_reason}".rstrip(": "), delay=AWAY_S
             )
-        return driver_of(cluster)
+        try:
+            return driver_of(cluster)
+        except GiveUp as error:
+            raise TryLater(str(error), delay=UNUSABLE_S) from error
+
+    def lock(self) -> None:
+        """Hold the endpoint's row until the open transaction ends: those who wish take it before its revisions."""
+        Endpoint.objects.select_for_update(of=("self",)).get(id=self.endpoint.id)
 
     def unreachable(self, revision: Revision, error: TryLater) -> None:
         """Remember that a revision's cluster is away; where it does not answer at all, for everybody."""
@@ -62,7 +69,7 @@ class Work:
             self.away = error
         self.soon(error.delay)
         if isinstance(error, Away):
-            Cluster.objects.filter(id=revision.cluster_id, state=Cluster.State.ACTIVE).update(
+            Cluster.objects.filter(id=revision.cluster_id).exclude(state=Cluster.State.UNREACHABLE).update(
                 state=Cluster.State.UNREACHABLE, state_reason=str(error)[:300]
             )
             revision.cluster.state = Cluster.State.UNREACHABLE

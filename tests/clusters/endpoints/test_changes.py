@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import datetime as dt
+
 import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
 
 from billing.models import Allocation
 from clusters.drivers.base import Away
@@ -13,8 +16,21 @@ from clusters.endpoints.reconcile import reconcile_endpoint
 from clusters.endpoints.resync import resync_cluster
 from clusters.endpoints.selectors import configuration_diff, revision_configuration
 from clusters.endpoints.snapshot import build_snapshot
+from clusters.endpoints.wake import wake
+from clusters.inventory.selectors import NOT_READY_GRACE
 from clusters.inventory.tuning import tuning_change
-from clusters.models import Cluster, EndpointEvent, Node, NodePool, Replica, Reservation, Revision, SloClass
+from clusters.models import (
+    Cluster,
+    Endpoint,
+    EndpointEvent,
+    Node,
+    NodePool,
+    Replica,
+    Reservation,
+    Revision,
+    SloClass,
+)
+from clusters.specs import DeploymentSpec
 from tenants import scope
 from tenants.errors import Conflict, Invalid
 from tests.clusters.endpoints.conftest import fresh
@@ -191,6 +207,50 @@ def test_a_replica_on_a_faulty_node_is_replaced_and_its_cost_ends(order, settle,
         assert Replica.objects.get(gone_at=None).node == "node-1"
 
 
+def test_a_node_that_is_not_ready_for_a_moment_costs_no_engine(order, settle, tenant, cluster):
+    cluster.nodes = ["node-0"]
+    endpoint = settle(order())
+    (revision,) = revisions(tenant)
+    since = timezone.now() - NOT_READY_GRACE / 2
+    node = Node.objects.create(
+        pool=revision.pool,
+        name="node-0",
+        index=0,
+        capacity=4,
+        usable=4,
+        fault="Not ready.",
+        fault_since=since,
+    )
+    with scope.tenant(tenant.id):
+        before = Replica.objects.get(gone_at=None)
+    again = reconcile_endpoint(endpoint.id)
+    assert 0 < again <= NOT_READY_GRACE.total_seconds() / 2
+    with scope.tenant(tenant.id):
+        assert Replica.objects.get(id=before.id).phase == "ready"
+    Node.objects.filter(id=node.id).update(fault_since=timezone.now() - NOT_READY_GRACE)
+    reconcile_endpoint(endpoint.id)
+    with scope.tenant(tenant.id):
+        assert Replica.objects.get(id=before.id).phase == "failed"
+
+
+def test_an_engine_stays_on_a_node_that_changed_its_pool(order, settle, tenant, cluster):
+    cluster.nodes = ["node-0"]
+    endpoint = settle(order())
+    (revision,) = revisions(tenant)
+    whole = {"name": "node-0", "index": 0, "capacity": 4, "usable": 4}
+    Node.objects.create(pool=revision.pool, gone_at=timezone.now(), **whole)
+    other = NodePool.objects.create(
+        cluster=revision.cluster, name="other", gpu_type=revision.pool.gpu_type, nodes=1, gpus_per_node=4,
+        discovered=True,
+    )  # fmt: skip
+    Node.objects.create(pool=other, **whole)
+    with scope.tenant(tenant.id):
+        before = Replica.objects.get(gone_at=None)
+    assert reconcile_endpoint(endpoint.id) is None
+    with scope.tenant(tenant.id):
+        assert Replica.objects.get(gone_at=None).replica_id == before.replica_id
+
+
 def test_reservations_follow_the_nodes_that_replicas_really_took(order, settle, tenant, cluster):
     cluster.nodes = ["node-b"]
     endpoint = settle(order())
@@ -259,15 +319,159 @@ def test_a_leftover_on_a_dead_cluster_does_not_make_the_endpoint_unreachable(
     assert revisions(tenant)[0].cleaned_at is None
 
 
-def test_a_resync_repairs_what_drifted_and_touches_nothing_else(order, settle, tenant, cluster):
+def test_a_resync_finds_what_drifted_writes_nothing_itself_and_has_it_repaired(
+    order, settle, tenant, cluster
+):
     endpoint = settle(order("one"))
     settle(order("two"))
-    first = revisions(tenant)[0]
+    first = next(each for each in revisions(tenant) if each.endpoint_id == endpoint.id)
     assert resync_cluster(first.cluster) == 0
     del cluster.specs[first.deployment]  # somebody removed it there
     before = len(cluster.writes)
     assert resync_cluster(first.cluster) == 1
-    assert [name for _, name in cluster.writes[before:]] == [first.deployment]
+    assert cluster.writes[before:] == []
     with scope.tenant(tenant.id):
-        assert EndpointEvent.objects.filter(endpoint=endpoint, kind="repaired").count() == 1
+        assert EndpointEvent.objects.filter(endpoint=endpoint, kind="drift").count() == 1
+    settle(endpoint)
+    assert [name for _, name in cluster.writes[before:]] == [first.deployment]
+
+
+def test_a_change_that_does_not_come_up_is_told_and_can_be_given_up(
+    order, settle, tenant, cluster, elsewhere
+):
+    endpoint = settle(order())
+    (old,) = revisions(tenant)
+    move(tenant, endpoint, elsewhere())
+    reconcile_endpoint(endpoint.id)
+    new = revisions(tenant)[-1]
+    cluster.fail(new.deployment, "CUDA out of memory")
+    reconcile_endpoint(endpoint.id)
+    state = fresh(endpoint)
+    assert state.state == "updating"
+    assert "CUDA out of memory" in state.state_reason
+    move(tenant, endpoint, old.cluster)
+    assert settle(endpoint).state == "ready"
+    assert len(revisions(tenant)) == 2
+    assert set(cluster.specs) == {old.deployment}
+    with scope.tenant(tenant.id):
+        (held,) = Reservation.objects.held()
+        assert held.revision_id == old.id
+
+
+def test_one_change_at_a_time_holds_gpus_for_one_change(order, settle, tenant, cluster, estate):
+    endpoint = settle(order(replicas=2))
+    with scope.tenant(tenant.id):
+        services.endpoint_pause(endpoint=endpoint, actor="a test")
+    settle(endpoint)
+    with scope.tenant(tenant.id):
+        services.endpoint_resume(endpoint=fresh(endpoint), actor="a test")
+    settle(endpoint)
+    for _ in range(4):
+        restore(tenant, endpoint, 1)
+        with scope.tenant(tenant.id):
+            assert Reservation.objects.held().gpus() <= 4
+    assert settle(endpoint).state == "ready"
+    with scope.tenant(tenant.id):
+        assert Reservation.objects.held().gpus() == 2
+    assert len(cluster.specs) == 1
+
+
+def test_a_restore_keeps_to_where_operators_moved_it(order, settle, tenant, elsewhere):
+    endpoint = settle(order())
+    move(tenant, endpoint, elsewhere())
+    settle(endpoint)
+    with pytest.raises(Conflict, match="on another one"):
+        restore(tenant, endpoint, 1)
+    assert len(revisions(tenant)) == 2
+
+
+def test_a_pause_forgets_a_restore_that_waits(order, settle, tenant):
+    endpoint = settle(order())
+    with scope.tenant(tenant.id):
+        services.endpoint_pause(endpoint=endpoint, actor="a test")
+    settle(endpoint)
+    with scope.tenant(tenant.id):
+        services.endpoint_resume(endpoint=fresh(endpoint), actor="a test")
+    settle(endpoint)
+    restore(tenant, endpoint, 1, in_place=True)
+    assert fresh(endpoint).restoring == 1
+    with scope.tenant(tenant.id):
+        services.endpoint_pause(endpoint=fresh(endpoint), actor="a test")
+    settle(endpoint)
+    assert fresh(endpoint).restoring is None
+
+
+def test_a_replica_that_was_out_of_sight_is_billed_again_from_when_it_is_back(order, settle, tenant, cluster):
+    endpoint = settle(order())
+    (name,) = cluster.specs
+    (seen,) = cluster.replicas[name]
+    cluster.replicas[name] = []
+    reconcile_endpoint(endpoint.id)
+    with scope.tenant(tenant.id):
+        first = Allocation.objects.get(replica_id=seen.replica_id)
+        assert first.ended_at is not None
+    cluster.replicas[name] = [seen]
+    assert settle(endpoint).state == "ready"
+    with scope.tenant(tenant.id):
+        assert Replica.objects.get(replica_id=seen.replica_id).gone_at is None
+        again = Allocation.objects.get(replica_id=seen.replica_id, ended_at=None)
+    assert again.started_at >= first.ended_at
+
+
+def test_a_revision_that_cannot_be_read_says_so(order, tenant, cluster, monkeypatch):
+    with monkeypatch.context() as earlier:
+        earlier.setattr(DeploymentSpec, "to_document", lambda spec: {"written": "by an earlier version"})
+        endpoint = order()
+    reconcile_endpoint(endpoint.id)
+    state = fresh(endpoint)
+    assert state.state == "failed"
+    assert "pause and resume" in state.state_reason
+    assert resync_cluster(revisions(tenant)[0].cluster) == 0
+
+
+def test_what_is_left_on_a_dead_cluster_does_not_keep_an_endpoint_from_running_elsewhere(
+    order, settle, tenant, cluster
+):
+    endpoint = settle(order())
+    (old,) = revisions(tenant)
+    with scope.tenant(tenant.id):
+        services.endpoint_pause(endpoint=endpoint, actor="a test")
+    Cluster.objects.filter(id=old.cluster_id).update(state="unreachable", state_reason="gone dark")
+    reconcile_endpoint(endpoint.id)
+    with scope.tenant(tenant.id):
+        services.endpoint_resume(endpoint=fresh(endpoint), actor="a test")
+    for _ in range(6):
+        reconcile_endpoint(endpoint.id)
+        cluster.make_ready()
+    _, new = revisions(tenant)
+    assert new.cluster != old.cluster
+
+
+def test_a_pass_that_outlasts_its_lease_still_writes_what_it_found(
+    order, settle, tenant, cluster, monkeypatch
+):
+    endpoint = order()
+    observe = cluster.observe
+
+    def slow(name):
+        with scope.platform("the sweep leases it anew"):
+            Endpoint.objects.filter(id=endpoint.id).update(due_at=timezone.now() + dt.timedelta(seconds=5))
+        return observe(name)
+
+    monkeypatch.setattr(cluster, "observe", slow)
+    assert settle(endpoint).state == "ready"
+    assert fresh(endpoint).due_at is None
+
+
+def test_who_wakes_it_during_a_pass_gets_another_look(order, settle, cluster, monkeypatch):
+    endpoint = settle(order())
+    observe = cluster.observe
+
+    def woken(name):
+        with scope.platform("somebody wakes it"):
+            wake(endpoint)
+        return observe(name)
+
+    monkeypatch.setattr(cluster, "observe", woken)
+    reconcile_endpoint(endpoint.id)
     assert fresh(endpoint).due_at is not None

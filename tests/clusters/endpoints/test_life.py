@@ -17,6 +17,7 @@ from clusters.endpoints import services
 from clusters.endpoints.reconcile import reconcile_endpoint
 from clusters.endpoints.watch import remove_leaks, watch_cluster
 from clusters.errors import Impossible
+from clusters.inventory.services import cluster_cordon
 from clusters.models import Cluster, Endpoint, Replica, Reservation, Revision
 from clusters.specs import DeploymentSpec
 from tenants import scope
@@ -287,10 +288,14 @@ def test_gpu_time_of_a_dead_engine_ends_where_its_successor_began(order, settle,
         assert Allocation.objects.exclude(ended_at=None).get().ended_at == began
 
 
-def test_a_cordon_is_not_overwritten_by_a_look_that_began_before_it(estate, cluster):
+def test_a_cordoned_cluster_that_was_away_is_cordoned_again_when_it_is_back(estate, cluster):
     seen = estate.clusters["fi-a"]
-    Cluster.objects.filter(id=seen.id).update(state=Cluster.State.CORDONED, state_reason="repair")
+    cluster_cordon(cluster=Cluster.objects.get(id=seen.id), reason="repair")
     cluster.away = TryLater("refused")
+    watch_cluster(seen)  # it was read before the cordon
+    seen.refresh_from_db()
+    assert (seen.state, seen.state_reason) == (Cluster.State.UNREACHABLE, "refused")
+    cluster.away = None
     watch_cluster(seen)
     seen.refresh_from_db()
     assert (seen.state, seen.state_reason) == (Cluster.State.CORDONED, "repair")

@@ -256,3 +256,25 @@ def test_a_cluster_that_is_away(site: Site, kube_server) -> None:
             driver.delete_gateway("gw-k8s")
     finally:
         client.close()
+
+
+def test_volumes_that_are_there_stay_as_they_were_made(site: Site) -> None:
+    """A StatefulSet's claims are fixed: a larger volume, or another storage class, is for those to come."""
+    site.settled(order())
+    before = site.workload()["spec"]["volumeClaimTemplates"]
+    larger = order(storage_gib=50, labels={"region": "eu-de-2"})
+    assert site.driver.apply_gateway(larger) is True
+    site.settled(larger)
+    assert site.workload()["spec"]["volumeClaimTemplates"] == before
+    site.requests.clear()
+    assert site.driver.apply_gateway(larger) is False
+    assert site.writes == []
+
+
+def test_another_installations_gateway_of_that_name_is_neither_seen_nor_touched(site: Site) -> None:
+    site.settled(order())
+    stranger = ClusterFacts(installation="someone-else", gateway_namespace=site.place)
+    driver = KubernetesDriver(site.driver.client, stranger)
+    assert driver.observe_gateway("gw-k8s") is None
+    assert driver.delete_gateway("gw-k8s") is True
+    assert site.client.get(kinds.SECRET, "gateway-gw-k8s", site.place) is not None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from clusters.inventory.nodes import gpu_of_product, gpu_part, node_part, read_nodes
+from clusters.inventory.nodes import gpu_of_product, gpu_part, lean_node, lean_pod, node_part, read_nodes
 from tests.clusters.inventory.shapes import H100, container, node, pod
 
 OURS = "ours"
@@ -212,6 +212,26 @@ def test_the_driver_is_read_from_old_and_new_labels_as_far_as_they_say():
     assert one(old).driver_version == "535.104"
     ((_, why, _),) = unread(node("a", driver=""))
     assert "which NVIDIA driver" in why
+
+
+def test_what_is_kept_of_objects_reads_as_the_whole_of_them():
+    nodes = [
+        node("a", taints=[{"key": "team", "effect": "NoSchedule"}]),
+        node("b", conditions={"Ready": "False"}),
+    ]
+    pods = [
+        pod("a", 1, inits=[container(1, stays=True), container(4)]),
+        pod("a", 1, installation=OURS),
+        pod("b", 2, phase="Pending"),
+    ]
+    for each in nodes:
+        each["status"]["images"] = [{"names": ["registry.example.org/any:1"], "sizeBytes": 1}]
+    lean_nodes, lean_pods = [lean_node(each) for each in nodes], [lean_pod(each) for each in pods]
+    assert read_nodes(lean_nodes, lean_pods, installation=OURS) == read_nodes(nodes, pods, installation=OURS)
+    assert [node_part(each) for each in lean_nodes] == [node_part(each) for each in nodes]
+    assert [gpu_part(each) for each in lean_pods] == [gpu_part(each) for each in pods]
+    assert "images" not in lean_nodes[0]["status"]
+    assert "image" not in lean_pods[0]["spec"]["containers"][0]
 
 
 def test_heartbeats_change_nothing_that_matters_here():

@@ -193,6 +193,121 @@ def test_a_fault_is_told_once_and_since_when(read):
     assert (healed.fault, healed.fault_since) == ("", None)
 
 
+def unlabelled(name, **how):
+    """A node as it looks while GPU Feature Discovery is away."""
+    bare = node(name, **how)
+    labels = bare["metadata"]["labels"]
+    bare["metadata"]["labels"] = {key: value for key, value in labels.items() if "nvidia.com" not in key}
+    return bare
+
+
+@pytest.mark.parametrize(
+    "now_there",
+    [
+        unlabelled("a"),
+        unlabelled("a", resources={}),
+        node("a", product="NVIDIA-H100-NVL"),
+        node("a", gpus=32, labels={"nvidia.com/gpu.replicas": "4"}),
+    ],
+    ids=["no labels", "no GPUs", "unknown product", "time-slicing"],
+)
+def test_a_node_that_cannot_be_read_is_not_gone_and_takes_nothing_new(read, now_there):
+    read(node("a"), node("b"))
+    change = read(now_there, node("b"), now=LATER)
+    assert change.lost == frozenset()
+    assert places() == [("a", 0, True), ("b", 1, True)]
+    assert capacity().free_per_node == (0, 8)
+    assert (capacity().total, capacity().faulty) == (16, 8)
+    assert pool().nodes == 2
+    read(node("a"), node("b"), now=LATER)
+    assert capacity().free_per_node == (8, 8)
+    assert Node.objects.get(name="a").fault_since is None
+
+
+def test_a_pool_whose_nodes_can_all_not_be_read_stays(read):
+    read(node("a"), node("b"))
+    before = pool().id
+    read(unlabelled("a"), unlabelled("b"), now=LATER)
+    assert (pool().id, pool().nodes, capacity().free) == (before, 2, 0)
+
+
+def test_a_broken_gpu_is_seen_where_the_node_cannot_be_read(read):
+    read(node("a"))
+    change = read(unlabelled("a", conditions={"XIDErrors": "True"}), now=LATER)
+    assert change.lost == {(pool().id, 0)}
+    assert "XID" in Node.objects.get(name="a").fault
+
+
+@pytest.mark.parametrize(
+    ("other", "total"),
+    [
+        (node("a", labels={"berth.dev/pool": "chat"}), 8),
+        (node("a", gpus=7), 7),
+        (node("a", resources={"nvidia.com/mig-1g.10gb": 56}), 56),
+    ],
+    ids=["label", "capacity", "MIG"],
+)
+def test_a_node_that_changes_its_pool_leaves_nothing_behind_in_the_old_one(read, other, total):
+    read(node("a"), node("b"))
+    old = pool()
+    change = read(other, node("b"), now=LATER)
+    assert change.lost == frozenset()
+    new = NodePool.objects.exclude(id=old.id).get()
+    assert list(Node.objects.values_list("name", "pool", "fault")) == [("b", old.id, ""), ("a", new.id, "")]
+    by_pool = {found.pool.id: found for found in capacities()}
+    assert (by_pool[old.id].total, by_pool[new.id].total) == (8, total)
+
+
+def test_what_engines_of_the_old_pool_hold_is_not_free_in_the_new_one(read, tenant):
+    read(node("a"), node("b"))
+    old = pool()
+    hold(tenant, old, nodes=[0], gpus=6)
+    read(node("a", labels={"berth.dev/pool": "chat"}), node("b"), now=LATER)
+    by_name = {found.pool.name: found for found in capacities()}
+    assert by_name["chat"].free_per_node == (2,)
+    assert by_name["h100-sxm-x8"].free_per_node == (0, 8)
+    assert (by_name["h100-sxm-x8"].total, by_name["h100-sxm-x8"].held) == (8, 6)
+    (only,) = capacities(pool_ids=[pool("chat").id])
+    assert only.free_per_node == (2,)
+    (use,) = node_uses(only)
+    assert (use.foreign, use.free, use.reserve) == (6, 2, 0)
+
+
+def test_how_long_a_fault_lasts_is_counted_anew_for_another_kind(read):
+    minute = dt.timedelta(minutes=1)
+    silent, dark = node("a", usable=0), node("a", conditions={"Ready": "Unknown"})
+    read(node("a"), node("b"))
+    read(silent, node("b"), now=NOW + minute)
+    assert read(dark, node("b"), now=NOW + 2 * minute).lost == {(pool().id, 0)}
+    assert Node.objects.get(name="a").fault_since == NOW + 2 * minute
+    read(dark, node("b"), now=NOW + 3 * minute)
+    assert Node.objects.get(name="a").fault_since == NOW + 2 * minute
+
+
+def test_after_a_blackout_the_nodes_that_return_last_have_their_grace_from_then_on(read):
+    def nodes(*dark):
+        return [node(name, conditions={"Ready": "Unknown"} if name in dark else {}) for name in "abc"]
+
+    read(*nodes())
+    read(*nodes("a", "b", "c"), now=LATER)
+    read(*nodes("a", "b"), now=LATER + dt.timedelta(minutes=10))
+    assert Node.objects.get(name="a").fault_since == LATER
+    end = LATER + dt.timedelta(minutes=20)
+    read(*nodes("a"), now=end)
+    assert Node.objects.get(name="a").fault_since == end
+
+
+def test_pools_are_locked_in_the_order_in_which_orders_lock_them(read):
+    read(node("a"), node("b", gpus=4))
+    with CaptureQueriesContext(connection) as asked:
+        read(node("a", usable=7), node("b", gpus=4, usable=3), now=LATER)
+    told = [query["sql"] for query in asked]
+    locks = next(n for n, sql in enumerate(told) if "nodepool" in sql and "FOR NO KEY UPDATE" in sql)
+    assert told[locks].startswith('SELECT "clusters_nodepool"."id"')
+    assert "ORDER BY 1 ASC" in told[locks]
+    assert locks < min(n for n, sql in enumerate(told) if sql.startswith(("UPDATE", "INSERT")))
+
+
 def test_what_could_not_be_read_is_kept_for_people(read, cluster):
     read(node("a", product="Tesla-T4"), node("b", product="Tesla-T4"))
     cluster.refresh_from_db()
@@ -209,6 +324,7 @@ def test_a_list_that_fails_leaves_the_pools_as_they_were(read, cluster):
     inventory_unread(cluster, [Unread(what="nodes", why="403", todo="grant it")], now=LATER)
     cluster.refresh_from_db()
     assert cluster.unread == [{"what": "nodes", "why": "403", "todo": "grant it"}]
+    assert cluster.read_at == NOW  # how old the pools are can be seen
     assert capacity().free_per_node == (8,)
 
 

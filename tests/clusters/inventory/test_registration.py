@@ -6,17 +6,20 @@ import datetime as dt
 
 import pytest
 from django.db import connection
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from clusters.drivers.base import GiveUp
 from clusters.inventory import registration
 from clusters.inventory.access import credentials_of
 from clusters.inventory.drivers import access_of, driver_of
-from clusters.inventory.services import cluster_register
+from clusters.inventory.renewing import credentials_renew_due
+from clusters.inventory.services import cluster_cordon, cluster_register, cluster_uncordon
+from clusters.kube.client import KubeClient
 from clusters.kube.kinds import LEADER_WORKER_SET
-from clusters.models import Cluster, Gateway, NodePool, Revision
+from clusters.models import Cluster, Endpoint, Gateway, NodePool, Revision
 from tenants import scope
-from tenants.errors import Conflict, Invalid
+from tenants.errors import Conflict, Invalid, Stale
 from tests.clusters.inventory.holding import hold
 from tests.clusters.inventory.shapes import node, pod
 from tests.clusters.inventory.there import admitted, kubeconfig, put
@@ -145,6 +148,7 @@ def test_each_failure_of_the_check_is_readable(register, kube):
         ({"tolerate": ["a b"]}, "tolerate"),
         ({"gateway_namespace": ""}, "gateway_namespace"),
         ({"storage_class": "Fast!"}, "storage_class"),
+        ({"storage_access_mode": "ReadOnlyMany"}, "storage_access_mode"),
         ({"colour": "blue"}, "colour"),
     ],
 )
@@ -191,9 +195,9 @@ def test_a_token_is_renewed_when_two_thirds_of_its_life_are_over(register, kube)
     cluster = register(credentials=admitted(kube, seconds=3600))
     issued = timezone.now()
     assert cluster.credentials_expire_at > issued + dt.timedelta(minutes=59)
-    assert registration.credentials_renew_due(now=issued + dt.timedelta(minutes=30)) == 0
+    assert credentials_renew_due(now=issued + dt.timedelta(minutes=30)) == 0
     old = credentials_of(cluster)
-    assert registration.credentials_renew_due(now=issued + dt.timedelta(minutes=45)) == 1
+    assert credentials_renew_due(now=issued + dt.timedelta(minutes=45)) == 1
     renewed = Cluster.objects.get(id=cluster.id)
     assert credentials_of(renewed).token != old.token
     assert renewed.credentials_version == 2
@@ -204,7 +208,7 @@ def test_a_token_is_renewed_when_two_thirds_of_its_life_are_over(register, kube)
 def test_a_cluster_that_gives_no_new_token_keeps_the_old_one(register, kube):
     cluster = register()
     kube.away()
-    assert registration.credentials_renew_due(now=timezone.now() + dt.timedelta(minutes=50)) == 0
+    assert credentials_renew_due(now=timezone.now() + dt.timedelta(minutes=50)) == 0
     assert Cluster.objects.get(id=cluster.id).credentials_version == 1
 
 
@@ -214,6 +218,7 @@ def test_settings_can_be_changed(register):
         cluster=cluster,
         drift="report",
         storage_class="fast.ssd",
+        storage_access_mode="ReadWriteOnce",
         tolerate=["team", "team"],
         autoscaler="keda",
         prometheus_url="http://prometheus.monitoring:9090",
@@ -221,6 +226,7 @@ def test_settings_can_be_changed(register):
     changed.refresh_from_db()
     assert (changed.drift, changed.storage_class, changed.tolerate) == ("report", "fast.ssd", ["team"])
     assert access_of(changed).drift == "report"
+    assert access_of(changed).facts.storage_access_mode == "ReadWriteOnce"
     with pytest.raises(Invalid):
         registration.cluster_change(cluster=cluster, drift="ignore")
 
@@ -272,3 +278,92 @@ def test_only_local_clusters_come_without_credentials(region):
     local = cluster_register(name="x", region=region, driver="local", runtimes=["triton-python"])
     with pytest.raises(Conflict, match="no Kubernetes cluster"):
         registration.cluster_change(cluster=local, drift="report")
+
+
+def test_credentials_of_another_cluster_are_refused(register, kube):
+    cluster = register(credentials=kube.admin)
+    assert cluster.identity
+    with FakeKube() as other, pytest.raises(Invalid, match="another cluster") as refused:
+        registration.credentials_rotate(cluster=cluster, credentials=other.admin)
+    cluster.refresh_from_db()
+    assert cluster.identity in str(refused.value)
+    assert (cluster.server, cluster.credentials_version) == (kube.server, 1)
+
+
+def test_a_cluster_that_is_registered_twice_is_told_on_both(register, kube):
+    first = register()
+    assert first.unread == []
+    second = register("k8s-b")
+    assert "registered as k8s-a, too" in second.unread[0]["what"]
+    assert second.identity == first.identity
+
+
+def test_with_given_namespaces_nothing_tells_which_cluster_it_is(register, kube):
+    cluster = register(credentials=kube.admin, namespaces=["default"])
+    assert cluster.identity == ""
+    assert registration.credentials_rotate(cluster=cluster, credentials=kube.admin).credentials_version == 2
+
+
+def test_the_namespace_of_gateways_stays_while_one_is_there(register, region):
+    cluster = register()
+    gateway = Gateway.objects.create(name="gw", region=region, cluster=cluster, token_digest="x")
+    with pytest.raises(Conflict, match="gateway gw in berth-gateway"):
+        registration.cluster_change(cluster=cluster, gateway_namespace="edge")
+    registration.cluster_change(cluster=cluster, drift="report", gateway_namespace="berth-gateway")
+    gateway.delete()
+    assert registration.cluster_change(cluster=cluster, gateway_namespace="edge").gateway_namespace == "edge"
+
+
+def test_settings_that_were_changed_meanwhile_are_stale(register):
+    cluster = register()
+    seen = Cluster.objects.get(id=cluster.id)
+    registration.cluster_change(cluster=cluster, drift="report")
+    with pytest.raises(Stale):
+        registration.cluster_change(cluster=seen, only_as_seen=True, storage_class="fast")
+    assert registration.cluster_change(cluster=seen, storage_class="fast").drift == "report"
+
+
+def test_what_was_pinned_to_a_cluster_that_goes_is_placed_freely(register, kube, tenant):
+    put(kube, node("gpu-1"))
+    cluster = register(credentials=kube.admin)
+    revision = hold(tenant, NodePool.objects.get(), nodes=[0], gpus=1)
+    with scope.platform("a test"):
+        Endpoint.objects.filter(id=revision.endpoint_id).update(cluster=cluster)
+        Revision.objects.filter(id=revision.id).update(cleaned_at=timezone.now())
+    registration.cluster_remove(cluster=cluster)
+    assert Cluster.objects.get(id=cluster.id).removed_at is not None
+    with scope.platform("a test"):
+        assert Endpoint.objects.get(id=revision.endpoint_id).cluster is None
+
+
+def test_a_cordon_and_an_outage_do_not_overwrite_each_other(cluster):
+    Cluster.objects.filter(id=cluster.id).update(state="unreachable", state_reason="no answer")
+    cordoned = cluster_cordon(cluster=cluster, reason="repair")
+    assert (cordoned.state, cordoned.state_reason) == ("unreachable", "no answer")
+    assert cordoned.cordon_reason == "repair"
+    freed = cluster_uncordon(cluster=cluster)
+    assert (freed.state, freed.cordon_reason) == ("unreachable", "")
+    Cluster.objects.filter(id=cluster.id).update(state="active", state_reason="")
+    assert cluster_cordon(cluster=cluster, reason="repair").state == "cordoned"
+    assert cluster_uncordon(cluster=cluster).state == "active"
+    with pytest.raises(Conflict, match="not cordoned"):
+        cluster_uncordon(cluster=cluster)
+
+
+def test_nobody_waits_behind_a_lock_for_a_cluster_that_is_asked(register, kube, monkeypatch):
+    cluster = register(credentials=kube.admin)
+    asked, get = [], KubeClient.get
+    monkeypatch.setattr(
+        KubeClient, "get", lambda *args, **values: asked.append(len(queries)) or get(*args, **values)
+    )
+    for act in (
+        lambda: registration.credentials_rotate(cluster=cluster, credentials=kube.admin),
+        lambda: register("k8s-b", credentials=kube.admin),
+        lambda: registration.cluster_change(cluster=cluster, namespaces=["default"]),
+    ):
+        asked.clear()
+        with CaptureQueriesContext(connection) as queries:
+            act()
+        before = [each["sql"] for each in queries.captured_queries[: asked[-1]]]
+        assert [sql for sql in before if sql.startswith(("INSERT", "UPDATE")) or " FOR " in sql] == []
+        assert any(" FOR " in each["sql"] or each["sql"].startswith("INSERT") for each in queries)
