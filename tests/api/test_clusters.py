@@ -84,6 +84,7 @@ def kubeconfig(kube: FakeKube) -> str:
 OPERATORS_ONLY = [
     ("get", "clusters"), ("post", "clusters"), ("post", "clusters:check"), ("get", "clusters/de-a"),
     ("patch", "clusters/de-a"), ("delete", "clusters/de-a"), ("post", "clusters/de-a:check"),
+    ("post", "clusters/de-a:declare-lost"),
     ("post", "clusters/de-a:cordon"), ("post", "clusters/de-a:uncordon"), ("post", "clusters/de-a/credentials"),
     ("get", "clusters/de-a/nodes"), ("get", "engine-images"), ("get", "engine-images/gateway"),
     ("put", "engine-images/gateway"), ("get", "engine-settings"), ("get", "engine-settings/batch"),
@@ -183,6 +184,7 @@ def test_a_kubeconfig_that_runs_a_program_is_refused(operator, body, kube):
         ({"server": "https://x", "colour": "blue"}, "credentials.colour"),
         ({"server": "http://x", "token": "y"}, "server"),
         ({"server": "https://x"}, "token"),
+        ({"server": "https://x", "token": "y", "context": "z"}, "credentials.context"),
     ],
 )
 def test_credentials_that_cannot_be_read_are_named(operator, body, credentials, field):
@@ -269,6 +271,37 @@ def test_cordon_and_uncordon(operator):
     assert_problem(operator.post(f"{API}/clusters/de-a:uncordon"), 409, "conflict")
 
 
+def test_a_cluster_that_is_gone_for_good_is_given_up(operator, owner):
+    made = order(owner)
+    name = made["revision"]["cluster"]
+    path, confirmed = f"{API}/clusters/{name}:declare-lost", {"confirm": name}
+    assert_problem(operator.post(path, confirmed), 409, "conflict")
+    Cluster.objects.filter(name=name).update(state="unreachable", state_reason="no answer")
+    assert "confirm" in assert_problem(operator.post(path, {"confirm": "x"}), 422, "invalid")["errors"]
+    answer = operator.post(path, confirmed)
+    assert answer.status_code == 200, answer.content
+    assert "olga@example.org" in answer.json()["cordon_reason"]
+    assert owner.get(f"{API}/endpoints/{made['id']}").json()["revision"] is None
+
+
+def test_what_operators_do_is_in_their_log(operator, body, caplog, django_capture_on_commit_callbacks, kube):
+    with caplog.at_level("INFO", "berth.operator"), django_capture_on_commit_callbacks(execute=True):
+        register(operator, body)
+        operator.patch(f"{API}/clusters/k8s-a", {"drift": "report"})
+        operator.post(f"{API}/clusters/k8s-a/credentials", {"credentials": body["credentials"]})
+        operator.post(f"{API}/clusters/k8s-a:cordon", {"reason": "repair"})
+        operator.post(f"{API}/clusters/k8s-a:uncordon")
+        operator.delete(f"{API}/clusters/k8s-a")
+        operator.patch(f"{API}/engine-settings/batch", {"max_num_tokens": 16384})
+        operator.post(f"{API}/clusters/mars:uncordon")
+    assert [line.split(" action=")[1].split()[0] for line in caplog.messages] == [
+        "cluster.register", "cluster.change", "cluster.credentials", "cluster.cordon", "cluster.uncordon",
+        "cluster.remove", "engine-settings.change",
+    ]  # fmt: skip
+    assert all("operator=olga@example.org" in line for line in caplog.messages)
+    assert body["credentials"]["token"] not in caplog.text
+
+
 def test_a_cluster_goes_once_nothing_runs_there(operator, body, owner):
     register(operator, body)
     assert operator.delete(f"{API}/clusters/k8s-a").status_code == 204
@@ -351,6 +384,8 @@ def two_revisions(owner, tenant) -> str:
             documents = {"deployment.yaml": f"name: chat\nreplicas: {revision.number}\n"}
             RenderedConfiguration.objects.create(revision=revision, documents=documents)
         assert Revision.objects.filter(endpoint=endpoint).count() == 2
+        Revision.objects.filter(endpoint=endpoint, number=1).update(retired_at=endpoint.created_at)
+        Endpoint.objects.filter(id=endpoint.id).update(cluster=None)  # wherever Berth likes
     return made["id"]
 
 

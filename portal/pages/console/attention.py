@@ -62,12 +62,19 @@ def _clusters() -> list[Matter]:
         Matter(
             tone=words[Cluster.State(cluster.state)][0],
             title=f"Cluster {cluster.name} {words[Cluster.State(cluster.state)][1]}",
-            text=cluster.state_reason,
+            text=_why(cluster),
             url=reverse("console:cluster", args=[cluster.name]),
             since=cluster.last_seen_at if cluster.state == Cluster.State.UNREACHABLE else None,
         )
         for cluster in Cluster.objects.present().filter(state__in=words).order_by("-state", "name")
     ]
+
+
+def _why(cluster: Cluster) -> str:
+    if cluster.state == Cluster.State.CORDONED:
+        return cluster.cordon_reason or cluster.state_reason
+    cordoned = f"It is cordoned, too: {cluster.cordon_reason}" if cluster.cordon_reason else ""
+    return f"{cluster.state_reason} {cordoned}".strip()
 
 
 def credentials_end(cluster: Cluster, now: dt.datetime) -> str:

@@ -19,7 +19,8 @@ from clusters.inventory import catalog
 from clusters.models import CatalogModel, SloClass
 from clusters.planning.problem import Precision
 from portal.pages.base import ConsolePage
-from portal.pages.console.forms import ConsoleForm, FormPage, WordsField, audit
+from portal.pages.console.forms import ConsoleForm, FormPage, WordsField
+from tenants.audit import audit
 from tenants.errors import NotFound
 
 TOKEN_KINDS = (Price.Kind.INPUT_TOKENS, Price.Kind.OUTPUT_TOKENS, Price.Kind.CACHED_TOKENS)

@@ -37,6 +37,7 @@ class ClusterDetail(ConsolePage):
             "kubernetes": kubernetes,
             "removed": kubernetes and not cluster.credentials,
             "discovers": kubernetes and not cluster.namespaces,
+            "cordoned": cordoned_because(cluster),
             "facts": _facts(cluster),
             "connection": _connection(cluster) if kubernetes else [],
             "expiry": credentials_end(cluster, timezone.now()),
@@ -45,6 +46,12 @@ class ClusterDetail(ConsolePage):
             "endpoints": find_endpoints_on(cluster),
         }
         return self.render("console/cluster.html", context)
+
+
+def cordoned_because(cluster: Cluster) -> str:
+    """Give why operators place nothing on a cluster, whether or not it answers; empty where they may."""
+    cordoned = cluster.state == Cluster.State.CORDONED
+    return cluster.cordon_reason or (cluster.state_reason or "No reason was given." if cordoned else "")
 
 
 def _facts(cluster: Cluster) -> list[dict[str, Any]]:
@@ -96,6 +103,7 @@ def _settings(cluster: Cluster) -> list[dict[str, Any]]:
         {"label": "Drift", "value": cluster.get_drift_display()},
         {"label": "Replicas decided by", "value": cluster.get_autoscaler_display()},
         {"label": "Storage class", "value": cluster.storage_class or "the cluster's default"},
+        {"label": "Its volumes are for", "value": cluster.get_storage_access_mode_display().lower()},
         {"label": "Pull secret", "value": cluster.pull_secret or "none"},
         {"label": "Prometheus in", "value": cluster.prometheus_namespace or "nowhere: metrics are closed"},
         {"label": "Prometheus address", "value": cluster.prometheus_url or "none"},

@@ -15,7 +15,8 @@ from clusters.models import Cluster, Gateway, Region
 from portal.pages.base import ConsolePage, put_on_form
 from portal.pages.console.clusters import clusters_crumb, find_cluster, find_endpoints_on
 from portal.pages.console.credentials_form import CREDENTIAL_GROUPS, CredentialsForm
-from portal.pages.console.forms import ConsoleForm, FormPage, WordsField, audit
+from portal.pages.console.forms import ConsoleForm, FormPage, WordsField
+from tenants.audit import audit
 from tenants.errors import BerthError, NotFound
 
 CLUSTER_WIDE, NAMESPACES = "cluster-wide", "namespaces"
@@ -83,6 +84,11 @@ class SettingsForm(ConsoleForm):
     storage_class = forms.CharField(
         max_length=63, required=False, help_text="For weights and engine caches. Empty: the default one."
     )
+    storage_access_mode = forms.ChoiceField(
+        choices=Cluster.AccessMode.choices, widget=forms.RadioSelect,
+        label="Its volumes can be used by",
+        help_text="With one node at a time, a model whose weights are fetched runs in one pod only.",
+    )  # fmt: skip
     pull_secret = forms.CharField(
         max_length=63, required=False, help_text="Name of the Secret for the engine images' registry."
     )
@@ -116,8 +122,8 @@ class SettingsForm(ConsoleForm):
         ("What runs there", "", ("runtimes", "namespaces")),
         ("Who decides", "", ("drift", "autoscaler")),
         ("What the cluster offers", "",
-         ("storage_class", "pull_secret", "prometheus_namespace", "prometheus_url", "gateway_namespace", "kueue_queue",
-          "loader_cidrs", "dra", "tolerate")),
+         ("storage_class", "storage_access_mode", "pull_secret", "prometheus_namespace", "prometheus_url",
+          "gateway_namespace", "kueue_queue", "loader_cidrs", "dra", "tolerate")),
     )  # fmt: skip
 
 

@@ -13,9 +13,10 @@ from clusters.endpoints import services
 from clusters.models import Cluster, Endpoint
 from portal.pages.base import ConsolePage
 from portal.pages.console.endpoints import endpoints_crumb, find_endpoint
-from portal.pages.console.forms import ConsoleForm, FormPage, audit
+from portal.pages.console.forms import ConsoleForm, FormPage
 from portal.pages.revisions_shown import configuration_context, find_revision, restore_consequences
 from tenants import scope
+from tenants.audit import audit
 from tenants.errors import BerthError, Conflict, Invalid
 
 

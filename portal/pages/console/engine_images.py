@@ -12,7 +12,8 @@ from django.urls import reverse
 from clusters.inventory import images
 from clusters.models import EngineImage
 from portal.pages.base import ConsolePage
-from portal.pages.console.forms import ConsoleForm, FormPage, audit
+from portal.pages.console.forms import ConsoleForm, FormPage
+from tenants.audit import audit
 from tenants.errors import NotFound
 
 #: What a use is, and what cannot be done while its image has no digest.

@@ -14,7 +14,8 @@ from clusters.inventory.catalog import RUNTIMES
 from clusters.models import Cluster, GpuType, NodePool, Region
 from portal.pages.base import ConsolePage
 from portal.pages.console.clusters import clusters_crumb, find_cluster
-from portal.pages.console.forms import ConsoleForm, FormPage, WordsField, audit
+from portal.pages.console.forms import ConsoleForm, FormPage, WordsField
+from tenants.audit import audit
 from tenants.errors import NotFound
 
 
@@ -232,7 +233,7 @@ class ClusterCordon(_OfCluster):
 
     def save(self, form: CordonForm) -> HttpResponse:
         cluster = services.cluster_cordon(cluster=self.cluster, reason=form.cleaned_data["reason"])
-        audit(self.request.user, "cluster.cordon", cluster=cluster.name, reason=cluster.state_reason)
+        audit(self.request.user, "cluster.cordon", cluster=cluster.name, reason=cluster.cordon_reason)
         self.say(f"Cluster {cluster.name} is cordoned.")
         return redirect("console:cluster", cluster.name)
 
@@ -244,5 +245,6 @@ class ClusterUncordon(ConsolePage):
     def post(self, request: HttpRequest, name: str) -> HttpResponse:
         cluster = services.cluster_uncordon(cluster=find_cluster(name))
         audit(request.user, "cluster.uncordon", cluster=cluster.name)
-        self.say(f"Cluster {cluster.name} takes new endpoints again.")
+        again = "as soon as it answers" if cluster.state == Cluster.State.UNREACHABLE else "again"
+        self.say(f"Cluster {cluster.name} takes new endpoints {again}.")
         return redirect("console:cluster", cluster.name)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator
 from typing import Any, ClassVar
 
@@ -13,9 +12,6 @@ from django.http import HttpRequest, HttpResponse
 from portal.pages.base import ConsolePage, put_on_form
 from portal.pages.secrets import SecretForm
 from tenants.errors import BerthError, NotFound
-from tenants.models import User
-
-log = logging.getLogger("berth.operator")
 
 
 class ConsoleForm(forms.Form):
@@ -127,9 +123,3 @@ class FormPage(ConsolePage):
     def more_context(self) -> dict[str, Any]:
         """Give what the template needs besides."""
         return {}
-
-
-def audit(user: User, action: str, **facts: Any) -> None:
-    """Write who did what into the operators' log, once it is committed."""
-    told = " ".join(f"{name}={value!r}" for name, value in facts.items())
-    transaction.on_commit(lambda: log.info("operator=%s action=%s %s", user.email, action, told))

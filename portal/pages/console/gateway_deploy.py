@@ -8,12 +8,14 @@ from django import forms
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.urls import reverse
+from django.utils import timezone
 
 from clusters.inventory import gateways, images
 from clusters.models import Cluster, Gateway
 from portal.pages.base import ConsolePage
-from portal.pages.console.forms import ConsoleForm, FormPage, audit
+from portal.pages.console.forms import ConsoleForm, FormPage
 from portal.pages.console.gateways import find_gateway, gateway_state, gateways_crumb
+from tenants.audit import audit
 
 MOST_REPLICAS = 64
 
@@ -138,15 +140,27 @@ class GatewayRemove(ConsolePage):
         typed = request.POST.get("confirm", "").strip()
         if typed != gateway.name:
             return self._ask(gateway, typed=typed, error="This is not the name of the gateway.", status=422)
-        gateways.gateway_remove(gateway=gateway)
+        accepted = "usage_is_lost" in request.POST
+        if gateways.may_lose_usage(gateway, timezone.now()) and not accepted:
+            return self._ask(gateway, typed=typed, unconfirmed=True, status=422)
+        gateways.gateway_remove(gateway=gateway, usage_is_lost=accepted)
         audit(request.user, "gateway.remove", gateway=name)
         self.say(f"Gateway {name} is being removed." if gateway.cluster_id else f"Gateway {name} is removed.")
         return redirect("console:gateways")
 
-    def _ask(self, gateway: Gateway, *, typed: str = "", error: str = "", status: int = 200) -> HttpResponse:
+    def _ask(
+        self,
+        gateway: Gateway,
+        *,
+        typed: str = "",
+        error: str = "",
+        unconfirmed: bool = False,
+        status: int = 200,
+    ) -> HttpResponse:
         url = reverse("console:gateway", args=[gateway.name])
         there = (
-            "It is drained first: open streams end, its usage is shipped, then its pods go."
+            "It is drained first: open streams end and its usage is shipped. Then its pods go, and with them their "
+            "volumes, which hold its usage log and last snapshot."
             if gateway.cluster_id
             else "Its token stops working at once. Usage that it has not shipped stays on its disk."
         )
@@ -161,6 +175,15 @@ class GatewayRemove(ConsolePage):
             ],
             "typed": typed,
             "error": error,
+            "confirm_too": {
+                "name": "usage_is_lost",
+                "label": "Usage that it has not shipped is lost",
+                "help": "It has not been heard of for more than 2 minutes, so nobody knows how much that is. "
+                "It cannot be billed afterwards.",
+                "error": "Confirm that, or mend its way to the control plane first." if unconfirmed else "",
+            }
+            if gateways.may_lose_usage(gateway, timezone.now())
+            else None,
             "cancel_url": url,
         }
         return self.render("console/gateway_remove.html", context, status=status)

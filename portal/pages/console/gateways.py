@@ -14,7 +14,8 @@ from clusters.inventory import gateways
 from clusters.inventory.selectors import is_silent
 from clusters.models import Gateway, Region
 from portal.pages.base import ConsolePage
-from portal.pages.console.forms import ConsoleForm, FormPage, audit
+from portal.pages.console.forms import ConsoleForm, FormPage
+from tenants.audit import audit
 from tenants.errors import NotFound
 
 

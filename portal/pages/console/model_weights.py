@@ -14,8 +14,9 @@ from clusters.inventory.weights import QUANTIZATIONS
 from clusters.models import CatalogModel
 from portal.pages.base import ConsolePage
 from portal.pages.console.catalog import catalog_crumb, find_model
-from portal.pages.console.forms import ConsoleForm, FormPage, WordsField, audit
+from portal.pages.console.forms import ConsoleForm, FormPage, WordsField
 from portal.pages.secrets import VariablesForm
+from tenants.audit import audit
 
 
 class WeightsForm(ConsoleForm):

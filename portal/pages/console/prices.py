@@ -19,7 +19,8 @@ from billing.rating.prices import MissingPrice
 from clusters.inventory.selectors import unpriced_pools
 from clusters.models import CatalogModel, GpuType, Region, SloClass
 from portal.pages.base import ConsolePage
-from portal.pages.console.forms import ConsoleForm, FormPage, MomentInput, audit
+from portal.pages.console.forms import ConsoleForm, FormPage, MomentInput
+from tenants.audit import audit
 
 UNITS = {Price.Kind.GPU_HOUR: "per GPU-hour"}
 TOKEN_UNIT = "per million tokens"  # noqa: S105

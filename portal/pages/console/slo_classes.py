@@ -13,7 +13,8 @@ from django.urls import reverse
 from clusters.inventory import catalog
 from clusters.models import SloClass
 from portal.pages.base import ConsolePage
-from portal.pages.console.forms import ConsoleForm, FormPage, audit
+from portal.pages.console.forms import ConsoleForm, FormPage
+from tenants.audit import audit
 from tenants.errors import NotFound
 
 TARGETS = ("ttft_p95_ms", "itl_p95_ms", "availability")

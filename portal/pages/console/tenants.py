@@ -19,8 +19,9 @@ from clusters.endpoints.selectors import endpoint_list
 from clusters.inventory.selectors import gpus_held_by_tenant
 from clusters.models import Endpoint
 from portal.pages.base import ConsolePage
-from portal.pages.console.forms import ConsoleForm, FormPage, audit
+from portal.pages.console.forms import ConsoleForm, FormPage
 from tenants import scope, services
+from tenants.audit import audit
 from tenants.errors import NotFound
 from tenants.models import Membership, Quota, Tenant
 

@@ -31,6 +31,7 @@ def moved(endpoint) -> Endpoint:
             documents = {"a.yaml": f"kind: <b>Deployment</b>\nreplicas: {revision.number}\n"}
             RenderedConfiguration.objects.create(revision=revision, documents=documents)
         Revision.objects.filter(endpoint=endpoint, number=1).update(retired_at=endpoint.created_at)
+        Endpoint.objects.filter(id=endpoint.id).update(cluster=None)
     return endpoint
 
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import datetime as dt
+
 import pytest
 from django.urls import reverse
+from django.utils import timezone
 
 from clusters.inventory.catalog import weights_secrets
 from clusters.inventory.images import image_set
@@ -131,8 +134,24 @@ def test_a_gateway_is_deployed_on_a_cluster_once_its_image_is_pinned(console, ku
     gateway.refresh_from_db()
     assert gateway.token_digest != old
     remove = reverse("console:gateway-remove", args=["gw-k8s"])
+    assert "volumes" in console.get(remove).text
     assert console.post(remove, {"confirm": "other"}).status_code == 422
     console.post(remove, {"confirm": "gw-k8s"})
+    gateway.refresh_from_db()
+    assert gateway.state == "removing"
+
+
+def test_a_silent_gateway_goes_only_when_the_loss_of_its_usage_is_confirmed(console, kubernetes):
+    gateway = Gateway.objects.create(
+        name="gw-k8s", region=kubernetes.region, cluster=kubernetes, token_digest="x", state="running",
+        last_seen_at=timezone.now() - dt.timedelta(minutes=3),
+    )  # fmt: skip
+    remove = reverse("console:gateway-remove", args=["gw-k8s"])
+    assert 'name="usage_is_lost"' in console.get(remove).text
+    assert console.post(remove, {"confirm": "gw-k8s"}).status_code == 422
+    gateway.refresh_from_db()
+    assert gateway.state == "running"
+    console.post(remove, {"confirm": "gw-k8s", "usage_is_lost": "on"})
     gateway.refresh_from_db()
     assert gateway.state == "removing"
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 
 from django.urls import reverse
+from django.utils import timezone
 
-from clusters.models import Cluster, GpuType, NodePool, Region, Reservation
+from clusters.models import Cluster, GpuType, NodePool, Region, Reservation, Revision
 from tenants import scope
 
 POOL = {"name": "b200", "nodes": "2", "gpus_per_node": "8", "reserve": "3"}
@@ -125,6 +126,41 @@ def test_cordoning_needs_a_reason_which_everybody_reads(console, estate):
     answer = console.post(reverse("console:cluster-uncordon", args=["de-a"]), follow=True)
     assert "takes new endpoints again" in answer.text
     assert Cluster.objects.get(name="de-a").state == "active"
+
+
+def test_why_a_cluster_is_cordoned_stands_beside_that_it_does_not_answer(console, estate):
+    Cluster.objects.filter(name="de-a").update(state="unreachable", state_reason="No answer in 5 s.")
+    shown = console.post(
+        reverse("console:cluster-cordon", args=["de-a"]), {"reason": "driver update"}, follow=True
+    ).text
+    assert "No answer in 5 s." in shown
+    assert "driver update" in shown
+    assert "driver update" in console.get(reverse("console:home")).text
+    assert "Cordoned" in console.get(reverse("console:clusters")).text
+    answer = console.post(reverse("console:cluster-uncordon", args=["de-a"]), follow=True)
+    assert "as soon as it answers" in answer.text
+    assert Cluster.objects.get(name="de-a").state == "unreachable"
+
+
+def test_a_lost_cluster_is_given_up_after_its_name_is_typed(console, endpoint):
+    with scope.tenant(endpoint.tenant_id):
+        name = Revision.objects.select_related("cluster").get(endpoint=endpoint).cluster.name
+    path = reverse("console:cluster-lost", args=[name])
+    assert "is not away" in console.get(path).text
+    assert console.post(path, {"confirm": name}).status_code == 409
+    Cluster.objects.filter(name=name).update(state="unreachable", last_seen_at=timezone.now())
+    assert (
+        reverse("console:cluster-lost", args=[name])
+        in console.get(reverse("console:cluster", args=[name])).text
+    )
+    asked = console.get(path).text
+    assert "1 endpoints let go of it" in asked
+    assert "when the cluster was last seen" in asked
+    assert console.post(path, {"confirm": "other"}).status_code == 422
+    shown = console.post(path, {"confirm": name}, follow=True)
+    assert "Declared lost by operator olga@example.org" in shown.text
+    with scope.tenant(endpoint.tenant_id):
+        assert not Revision.objects.filter(endpoint=endpoint, cleaned_at=None).exists()
 
 
 def test_what_is_not_cordoned_cannot_be_uncordoned(console, estate):

@@ -213,7 +213,8 @@ def test_settings_are_changed_and_a_wrong_one_is_refused_beside_its_field(consol
     form = {
         "runtimes": ["triton-llmapi", "trtllm-serve"], "namespaces": "", "drift": "report", "autoscaler": "keda",
         "prometheus_url": "http://prometheus.monitoring:9090", "loader_cidrs": "10.20.0.0/16", "dra": "on",
-        "storage_class": "fast", "pull_secret": "", "prometheus_namespace": "monitoring",
+        "storage_class": "fast", "storage_access_mode": "ReadWriteOnce",
+        "pull_secret": "", "prometheus_namespace": "monitoring",
         "gateway_namespace": "berth-system", "kueue_queue": "", "tolerate": "team, spot",
     }  # fmt: skip
     answer = console.post(path, form | {"storage_class": "Not a name"})
@@ -222,6 +223,8 @@ def test_settings_are_changed_and_a_wrong_one_is_refused_beside_its_field(consol
     assert console.post(path, form).status_code == 302
     cluster.refresh_from_db()
     assert (cluster.drift, cluster.autoscaler, cluster.tolerate) == ("report", "keda", ["team", "spot"])
+    assert cluster.storage_access_mode == "ReadWriteOnce"
+    assert "one node at a time" in console.get(reverse("console:cluster", args=["k8s-a"])).text
     assert console.get(reverse("console:cluster-settings", args=["de-a"])).status_code == 404
 
 
