@@ -24,6 +24,7 @@ def test_production_settings_pass_the_deployment_checks():
         "DJANGO_SECRET_KEY": "k" * 30 + "0123456789abcdefghijklmnopqrstuvwxyz",
         "DATABASE_URL": "postgresql://berth_app:x@127.0.0.1:5432/berth",
         "BERTH_KEY_PEPPERS": "1:" + "ab" * 32,
+        "BERTH_SEALING_KEYS": "1:" + "cd" * 32,
         "ALLOWED_HOSTS": "berth.example",
     }
     checked = subprocess.run(
@@ -33,13 +34,14 @@ def test_production_settings_pass_the_deployment_checks():
     assert checked.returncode == 0, checked.stderr
 
 
-@pytest.mark.parametrize("missing", ["DJANGO_SECRET_KEY", "BERTH_KEY_PEPPERS"])
+@pytest.mark.parametrize("missing", ["DJANGO_SECRET_KEY", "BERTH_KEY_PEPPERS", "BERTH_SEALING_KEYS"])
 def test_production_names_the_variable_that_is_missing(missing):
     environment = {
         "PATH": os.environ["PATH"],
         "DJANGO_SETTINGS_MODULE": "portal.settings.production",
         "DJANGO_SECRET_KEY": "x" * 60,
         "BERTH_KEY_PEPPERS": "1:" + "ab" * 32,
+        "BERTH_SEALING_KEYS": "1:" + "cd" * 32,
         "DATABASE_URL": "postgresql://berth_app:x@127.0.0.1:5432/berth",
     }
     del environment[missing]
