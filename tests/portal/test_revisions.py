@@ -25,6 +25,7 @@ def moved(world) -> Endpoint:
             documents = {"a.yaml": f"replicas: {revision.number}\n"}
             RenderedConfiguration.objects.create(revision=revision, documents=documents)
         Revision.objects.filter(id=first.id).update(retired_at=endpoint.created_at)
+        Endpoint.objects.filter(id=endpoint.id).update(cluster=None)
     return endpoint
 
 

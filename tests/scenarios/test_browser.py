@@ -51,6 +51,7 @@ def test_a_tenant_orders_calls_and_sees_the_cost(visitor):
     expect(page.locator("#quote")).to_contain_text("0.5625")  # 0.45 for an L4, times 1.25 for the class
     page.get_by_label("Name").fill(name)
     visitor.look("order")
+    page.wait_for_load_state("networkidle")  # a quote that leaving breaks off is told on the console
     page.get_by_role("button", name="Place order").click()
 
     page.wait_for_url(re.compile(r"/endpoints/[0-9a-f-]{36}"))
