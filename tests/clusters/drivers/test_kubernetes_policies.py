@@ -160,8 +160,8 @@ class TestPolicies:
         assert "of type ClusterIP" in says
 
     def test_a_quota_that_does_not_suffice_is_told(self, real_cluster):
-        driver = real_cluster.driver_with(gpu_quota=1)
-        driver.apply(real_cluster.spec("bounded", replicas=2))
+        driver = real_cluster.driver
+        driver.apply(real_cluster.spec("bounded", replicas=2, gpu_quota=1))
 
         def told() -> str:
             found = driver.observe("bounded")
@@ -169,7 +169,6 @@ class TestPolicies:
 
         says = until(told, patience_s=real_cluster.patience_s, what="the refusal")
         assert "exceeded quota" in says
-        driver.close()
 
     def workload(self, place: str) -> dict:
         """A deployment that is allowed as it stands."""
