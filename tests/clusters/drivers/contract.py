@@ -140,6 +140,9 @@ class DriverContract:
         spec = world.spec("scaled")
         world.driver.apply(spec)
         (first,) = observed_ready(world, "scaled", replicas=1).replicas
+        # Clusters write times down in seconds: of two pods of one second either may be the younger.
+        made = int(first.started_at.timestamp())
+        until(lambda: int(time.time()) > made, patience_s=world.patience_s, what="the next second")
         world.driver.apply(dataclasses.replace(spec, replicas=2))
         both = observed_ready(world, "scaled", replicas=2).replicas
         assert first.replica_id in {r.replica_id for r in both}
