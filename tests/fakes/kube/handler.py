@@ -267,7 +267,8 @@ class Handler:
                         request.transport.abort()
                     raise asyncio.CancelledError
                 quiet = not await _first(moved, cut, timeout=max(0.0, min(self.bookmark_s, left)))
-                if quiet and bookmarks and not self.silent_watches:
+                # What happened while the wait ended must be told before a bookmark passes it.
+                if quiet and not moved.is_set() and bookmarks and not self.silent_watches:
                     version = max(version, self.store.version)
                     await response.write(_bookmark(kind, version))
                 if left <= 0:
