@@ -130,6 +130,13 @@ def cluster_away(cluster: Cluster, reason: str) -> int:
 
     What runs there is left alone.
     """
+    mark_away(cluster, reason)
+    # At every look, whatever is not told yet: a wake that was lost is made good.
+    return wake_endpoints(_on(cluster, reachable=True))
+
+
+def mark_away(cluster: Cluster, reason: str) -> None:
+    """Write down that a cluster does not answer, where that is not written yet."""
     row = Cluster.objects.filter(id=cluster.id)
     # Cordoned before there was a column for why.
     row.filter(state=Cluster.State.CORDONED, cordon_reason="").update(cordon_reason=F("state_reason"))
@@ -138,8 +145,6 @@ def cluster_away(cluster: Cluster, reason: str) -> int:
     )
     if gone:
         log.warning("cluster %s is away: %s", cluster.name, reason)
-    # At every look, whatever is not told yet: a wake that was lost is made good.
-    return wake_endpoints(_on(cluster, reachable=True))
 
 
 def _on(cluster: Cluster, *, reachable: bool) -> set:

@@ -6,6 +6,7 @@ import dataclasses
 import uuid
 
 from clusters.drivers.base import Away, Driver, GiveUp, TryLater
+from clusters.endpoints.watch import mark_away
 from clusters.inventory.drivers import driver_of
 from clusters.models import Cluster, Endpoint, Revision, Wanted
 from tenants import scope
@@ -69,9 +70,7 @@ class Work:
             self.away = error
         self.soon(error.delay)
         if isinstance(error, Away):
-            Cluster.objects.filter(id=revision.cluster_id).exclude(state=Cluster.State.UNREACHABLE).update(
-                state=Cluster.State.UNREACHABLE, state_reason=str(error)[:300]
-            )
+            mark_away(revision.cluster, str(error))
             revision.cluster.state = Cluster.State.UNREACHABLE
 
 
