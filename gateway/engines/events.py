@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from typing import Final, TypeVar
+from typing import Final, NamedTuple, TypeVar
 
 from gateway.contract import Timeouts
 from gateway.engines.base import (
@@ -18,6 +18,28 @@ from gateway.engines.http import HttpBroken, HttpPool, HttpResponse, Origin
 
 _EVENT_LIMIT: Final = 1024 * 1024
 _ERROR_LIMIT: Final = 64 * 1024
+
+
+class Address(NamedTuple):
+    """Where an engine takes requests whose answer is a stream of events."""
+
+    origin: Origin
+    head: bytes  # of a request, up to the value of its content-length
+
+    @classmethod
+    def of(cls, url: str, target: str) -> Address:
+        """Address ``target``, a quoted path, at the engine of ``url``.
+
+        Raises:
+            ValueError: it is no http or https URL.
+        """
+        origin = Origin.of(url)
+        host = f"[{origin.host}]" if ":" in origin.host else origin.host
+        head = (
+            f"POST {target} HTTP/1.1\r\nHost: {host}:{origin.port}\r\nContent-Type: application/json\r\n"
+            "Accept: text/event-stream\r\nContent-Length: "
+        )
+        return cls(origin, head.encode("ascii"))
 
 
 class EventStream:
@@ -114,22 +136,23 @@ async def open_stream(
     stream_of: Callable[[HttpResponse], _Stream],
     *,
     pool: HttpPool,
-    origin: Origin,
-    message: bytes,
+    address: Address,
+    body: bytes,
     timeouts: Timeouts,
     refusal: Callable[[bytes, int], EngineError],
 ) -> _Stream:
-    """Post ``message``; give the stream of its answer with the first piece already read.
+    """Post ``body`` to ``address``; give the stream of its answer with the first piece already read.
 
     ``refusal`` explains the body of an answer whose status, its second argument, is not 200.
 
     Raises:
         EngineError: the engine refused, failed or was late before its first piece.
     """
+    message = b"%s%d\r\n\r\n%s" % (address.head, len(body), body)
     stream: _Stream | None = None
     try:
         async with asyncio.timeout(timeouts.first_token_s):
-            response = await pool.post(origin, message, connect_s=timeouts.connect_s)
+            response = await pool.post(address.origin, message, connect_s=timeouts.connect_s)
             stream = stream_of(response)
             if response.status != 200:
                 raise refusal(await response.read_all(_ERROR_LIMIT), response.status)

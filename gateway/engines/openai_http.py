@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import functools
 import re
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import msgspec
 
@@ -26,8 +26,8 @@ from gateway.engines.base import (
     EngineRequest,
     EngineUnreachable,
 )
-from gateway.engines.events import EventStream, open_stream
-from gateway.engines.http import HttpPool, HttpResponse, Origin
+from gateway.engines.events import Address, EventStream, open_stream
+from gateway.engines.http import HttpPool, HttpResponse
 
 PATH: Final = "/v1/completions"
 #: The engine's server closes connections that were idle for 5 s: ours must be gone before.
@@ -67,11 +67,6 @@ class _Chunk(msgspec.Struct):
 _decode = msgspec.json.Decoder(_Chunk).decode
 
 
-class _Address(NamedTuple):
-    origin: Origin
-    head: bytes  # of a request, up to the value of its content-length
-
-
 class OpenAiHttp:
     """Speaks to replicas over one shared pool of connections, which should keep none longer than ``IDLE_S``."""
 
@@ -92,8 +87,8 @@ class OpenAiHttp:
         return await open_stream(
             functools.partial(OpenAiStream, between_tokens_s=timeouts.between_tokens_s),
             pool=self._pool,
-            origin=address.origin,
-            message=b"%s%d\r\n\r\n%s" % (address.head, len(body), body),
+            address=address,
+            body=body,
             timeouts=timeouts,
             refusal=_refusal,
         )
@@ -145,14 +140,8 @@ class OpenAiStream(EventStream):
 
 
 @functools.lru_cache(maxsize=4096)
-def _address(url: str) -> _Address:
-    origin = Origin.of(url)
-    host = f"[{origin.host}]" if ":" in origin.host else origin.host
-    head = (
-        f"POST {PATH} HTTP/1.1\r\nHost: {host}:{origin.port}\r\nContent-Type: application/json\r\n"
-        "Accept: text/event-stream\r\nContent-Length: "
-    )
-    return _Address(origin, head.encode("ascii"))
+def _address(url: str) -> Address:
+    return Address.of(url, PATH)
 
 
 def _payload(request: EngineRequest, *, model: str) -> bytes:

@@ -9,7 +9,7 @@ https://github.com/triton-inference-server/tensorrtllm_backend/blob/main/docs/mo
 from __future__ import annotations
 
 import functools
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 from urllib.parse import quote, urlsplit
 
 import msgspec
@@ -23,8 +23,8 @@ from gateway.engines.base import (
     EngineRequest,
     EngineUnreachable,
 )
-from gateway.engines.events import EventStream, open_stream
-from gateway.engines.http import HttpPool, HttpResponse, Origin
+from gateway.engines.events import Address, EventStream, open_stream
+from gateway.engines.http import HttpPool, HttpResponse
 
 _CONTEXT: Final = "context_length_exceeded:"
 _MESSAGE_LIMIT: Final = 300
@@ -68,11 +68,6 @@ def _decode(event: bytes) -> _Chunk:
         return _decode_batched(event).first()
 
 
-class _Address(NamedTuple):
-    origin: Origin
-    head: bytes  # of a request, up to the value of its content-length
-
-
 class TritonGenerate:
     """Speaks to replicas over one shared pool of connections."""
 
@@ -93,24 +88,17 @@ class TritonGenerate:
         return await open_stream(
             functools.partial(TritonStream, between_tokens_s=timeouts.between_tokens_s),
             pool=self._pool,
-            origin=address.origin,
-            message=b"%s%d\r\n\r\n%s" % (address.head, len(body), body),
+            address=address,
+            body=body,
             timeouts=timeouts,
             refusal=_refusal,
         )
 
 
 @functools.lru_cache(maxsize=4096)
-def _address(url: str, engine_model: str) -> _Address:
-    origin = Origin.of(url)
+def _address(url: str, engine_model: str) -> Address:
     path = urlsplit(url).path.rstrip("/")
-    target = f"{quote(path)}/v2/models/{quote(engine_model, safe='')}/generate_stream"
-    host = f"[{origin.host}]" if ":" in origin.host else origin.host
-    head = (
-        f"POST {target} HTTP/1.1\r\nHost: {host}:{origin.port}\r\nContent-Type: application/json\r\n"
-        "Accept: text/event-stream\r\nContent-Length: "
-    )
-    return _Address(origin, head.encode("ascii"))
+    return Address.of(url, f"{quote(path)}/v2/models/{quote(engine_model, safe='')}/generate_stream")
 
 
 class TritonStream(EventStream):
