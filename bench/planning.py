@@ -9,10 +9,11 @@ from decimal import Decimal
 from typing import Final
 
 from bench.tools.figures import Figures, quantiles
+from clusters.planning.architecture import Architecture
 from clusters.planning.gpus import gpu_catalog
 from clusters.planning.plans import Plan, PlanStatus
 from clusters.planning.problem import LoadProfile, ModelSpec, Order, Pool, Precision, SloTargets
-from clusters.planning.search import plan
+from clusters.planning.search.order import plan
 
 CLUSTERS: Final = 20
 GPU_TYPES: Final = ("l4", "l40s", "a100_pcie", "a100_sxm", "h100_sxm", "h200_sxm", "b200_sxm", "gb200")
@@ -23,14 +24,16 @@ SEED: Final = 8
 
 MODEL: Final = ModelSpec(
     name="llama-3.1-70b",
-    parameters_total=70_550_000_000,
-    parameters_active=70_550_000_000,
-    layers=80,
-    hidden_size=8192,
-    heads=64,
-    kv_heads=8,
-    head_size=128,
-    vocabulary=128_256,
+    architecture=Architecture(
+        parameters_total=70_550_000_000,
+        parameters_active=70_550_000_000,
+        layers=80,
+        hidden_size=8192,
+        heads=64,
+        kv_heads=8,
+        head_size=128,
+        vocabulary=128_256,
+    ),
     context_limit=131_072,
     precisions=(Precision.FP8, Precision.BF16, Precision.INT4),
     runtimes=("triton-llmapi",),

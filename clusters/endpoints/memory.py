@@ -7,11 +7,12 @@ from typing import Final
 
 import msgspec
 
-from clusters.endpoints.planning import model_spec
 from clusters.endpoints.snapshot import served_endpoints, served_replicas
+from clusters.inventory.catalog import architecture_of
 from clusters.models import Gateway, Replica, Revision
-from clusters.planning.memory import WEIGHT_BYTES, cache_bytes_per_token
-from clusters.planning.problem import ModelSpec, Precision
+from clusters.planning.architecture import Architecture
+from clusters.planning.performance.memory import WEIGHT_BYTES, cache_bytes_per_token
+from clusters.planning.problem import Precision
 from clusters.specs import ReplicaMemory
 from clusters.triton.memory import memory_of
 from gateway.contract import ReplicaReport
@@ -39,14 +40,14 @@ def keep_memory(*, gateway: Gateway, reports: Iterable[ReplicaReport]) -> int:
 
 
 def _keep(replica: Replica, metrics: str) -> bool:
-    found = _memory(replica.revision, model_spec(replica.endpoint.model), metrics)
+    found = _memory(replica.revision, architecture_of(replica.endpoint.model), metrics)
     told = {name: value for name, value in msgspec.to_builtins(found).items() if value is not None}
     if not _differs(replica.memory or {}, told):
         return False
     return bool(Replica.objects.filter(id=replica.id, gone_at=None).update(memory=told or None))
 
 
-def _memory(revision: Revision, model: ModelSpec, metrics: str) -> ReplicaMemory:
+def _memory(revision: Revision, model: Architecture, metrics: str) -> ReplicaMemory:
     precision, tp = Precision(revision.precision), revision.tensor_parallel
     eight_bits = (revision.spec.get("tuning") or {}).get("kv_cache_dtype") == "fp8"
     return memory_of(

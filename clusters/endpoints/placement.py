@@ -13,7 +13,7 @@ from clusters.endpoints.history import record
 from clusters.endpoints.names import deployment_name
 from clusters.inventory.capacity import PoolCapacity, capacities
 from clusters.models import Cluster, Condition, Endpoint, NodePool, Reservation, Revision
-from clusters.planning.placement import nodes_for
+from clusters.planning.placement.nodes import nodes_for
 from clusters.planning.plans import Plan, PlanStatus
 from clusters.specs import DeploymentSpec
 from tenants.errors import Conflict, OverQuota

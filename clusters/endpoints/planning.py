@@ -9,13 +9,13 @@ from django.utils import timezone
 from billing.prices import price_book
 from billing.rating.prices import MissingPrice
 from clusters.inventory.capacity import PoolCapacity, capacities
-from clusters.inventory.catalog import weights_places
+from clusters.inventory.catalog import architecture_of, weights_places
 from clusters.inventory.images import min_drivers, unpinned
 from clusters.models import CatalogModel, Cluster, Endpoint, Reservation, SloClass
 from clusters.planning import problem
 from clusters.planning.gpus import gpu_catalog
 from clusters.planning.plans import Plan
-from clusters.planning.search import plan
+from clusters.planning.search.order import plan
 from tenants.errors import Invalid
 from tenants.models import Tenant
 from tenants.services import quota_limits
@@ -108,17 +108,9 @@ def _order(terms: OrderTerms) -> problem.Order:
 
 def model_spec(model: CatalogModel) -> problem.ModelSpec:
     """Give a catalog model as the planner sees it."""
-    numbers = model.architecture
     return problem.ModelSpec(
         name=model.name,
-        parameters_total=numbers["parameters"],
-        parameters_active=numbers["active_parameters"],
-        layers=numbers["layers"],
-        hidden_size=numbers["hidden"],
-        heads=numbers["heads"],
-        kv_heads=numbers["kv_heads"],
-        head_size=numbers["head_size"],
-        vocabulary=numbers["vocabulary"],
+        architecture=architecture_of(model),
         context_limit=model.context_tokens,
         precisions=tuple(problem.Precision(name) for name in model.precisions),
         runtimes=tuple(model.runtimes),

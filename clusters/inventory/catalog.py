@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import uuid
 from collections.abc import Callable, Mapping
 from decimal import Decimal
@@ -12,6 +13,7 @@ from django.db import transaction
 from clusters.inventory.weights import check_secrets, check_weights, opened, sealed
 from clusters.models import CatalogModel, ModelSecret, Region, SloClass
 from clusters.planning import problem
+from clusters.planning.architecture import Architecture, ArchitectureError
 from clusters.specs import Weights, WeightsKind
 from tenants import scope
 from tenants.errors import Invalid
@@ -31,6 +33,11 @@ ARCHITECTURE: Final = {
     "head_size": "head_size",
     "vocabulary": "vocabulary",
 }
+
+#: Numbers that only some models have, 0 where they are not given; see ``clusters.planning.architecture``.
+OPTIONAL_ARCHITECTURE: Final = tuple(
+    field.name for field in dataclasses.fields(Architecture) if field.default is not dataclasses.MISSING
+)
 
 
 @transaction.atomic
@@ -295,12 +302,12 @@ def _check_numbers(model: CatalogModel) -> None:
     try:
         problem.ModelSpec(
             name=model.name,
+            architecture=architecture_of(model),
             context_limit=model.context_tokens,
             precisions=tuple(problem.Precision(name) for name in model.precisions),
             runtimes=tuple(model.runtimes),
-            **{theirs: model.architecture[ours] for ours, theirs in ARCHITECTURE.items()},
         )
-    except problem.ProblemError as error:
+    except (problem.ProblemError, ArchitectureError) as error:
         text = str(error)
         raise Invalid(text, errors={_FIELDS.get(error.field, error.field): [text]}) from error
     except ValueError as error:
@@ -310,7 +317,20 @@ def _check_numbers(model: CatalogModel) -> None:
         ) from error
 
 
-_FIELDS: Final = {f"model.{theirs}": ours for ours, theirs in ARCHITECTURE.items()} | {
+def architecture_of(model: CatalogModel) -> Architecture:
+    """Give a catalog model's numbers as the planner takes them.
+
+    Raises:
+        ArchitectureError: they contradict each other.
+    """
+    numbers = model.architecture
+    return Architecture(
+        **{theirs: numbers[ours] for ours, theirs in ARCHITECTURE.items()},
+        **{name: numbers[name] for name in OPTIONAL_ARCHITECTURE if name in numbers},
+    )
+
+
+_FIELDS: Final = {theirs: ours for ours, theirs in ARCHITECTURE.items()} | {
     "model.context_limit": "context_tokens",
     "model.precisions": "precisions",
 }

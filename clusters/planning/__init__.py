@@ -1,4 +1,4 @@
 """Which configuration on which GPUs: plain Python, frozen problem in, frozen plan out.
 
->>> from clusters.planning.search import plan
+>>> from clusters.planning.search.order import plan
 """

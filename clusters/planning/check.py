@@ -107,10 +107,16 @@ def _driver_faults(pool: Pool, chosen: Configuration) -> Iterable[str]:
 def _size_faults(order: Order, pool: Pool, chosen: Configuration) -> Iterable[str]:
     bits = {Precision.BF16: 16, Precision.FP8: 8, Precision.INT4: 4, Precision.NVFP4: 4}[chosen.precision]
     gpus = chosen.tp * chosen.pp
-    weights = order.model.parameters_total * bits / 8 / gpus / 2**30
+    weights = order.model.architecture.parameters_total * bits / 8 / gpus / 2**30
     if weights > pool.gpu.memory_gib or chosen.memory.needed_gib > pool.gpu.memory_gib:
         yield f"{chosen.memory.needed_gib} GiB (weights at least {weights}) on {pool.gpu.memory_gib}"
-    cached = 2 * order.model.layers * order.model.kv_heads * order.model.head_size * order.context_tokens
+    cached = (
+        2
+        * order.model.architecture.layers
+        * order.model.architecture.kv_heads
+        * order.model.architecture.head_size
+        * order.context_tokens
+    )
     if weights + cached / gpus / 2**30 > pool.gpu.memory_gib:
         yield f"one context of {order.context_tokens} tokens does not fit even at 8 bits"
     for name, expected, target in (
@@ -119,7 +125,7 @@ def _size_faults(order: Order, pool: Pool, chosen: Configuration) -> Iterable[st
     ):
         if expected <= 0 or (target is not None and expected > target):
             yield f"{name} {expected} ms against a target of {target} ms"
-    read_s = order.model.parameters_active * bits / 8 / gpus / (pool.gpu.bandwidth_gbs * 1e9)
+    read_s = order.model.architecture.parameters_active * bits / 8 / gpus / (pool.gpu.bandwidth_gbs * 1e9)
     if chosen.itl_ms < 1000 * read_s:
         yield f"ITL {chosen.itl_ms} ms is faster than memory can be read"
     if order.profile.requests_per_second * order.profile.output_tokens > chosen.tokens_per_s * 0.9 + 1e-6:

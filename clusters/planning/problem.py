@@ -11,6 +11,8 @@ import enum
 from collections.abc import Mapping
 from decimal import Decimal
 
+from clusters.planning.architecture import Architecture
+
 
 class ProblemError(ValueError):
     """A problem that contradicts itself; ``field`` names the part of the order to change."""
@@ -39,23 +41,15 @@ class PoolState(enum.StrEnum):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ModelSpec:
-    """A catalog model in numbers. ``zones`` are where its licence lets it run, None anywhere.
+    """A catalog model as it may be ordered. ``zones`` are where its licence lets it run, None anywhere.
 
-    ``runtimes`` and ``precisions`` are in order of preference. ``parameters_active`` is what one
-    token passes through; for a dense model it equals ``parameters_total``. Weights that are ``weights_local``
-    lie in the cluster that serves them; others are fetched from a place in ``weights_zones`` (zones and
-    regions), which is empty when nobody knows where that is.
+    ``runtimes`` and ``precisions`` are in order of preference. Weights that are ``weights_local`` lie in the
+    cluster that serves them; others are fetched from a place in ``weights_zones`` (zones and regions), which
+    is empty when nobody knows where that is.
     """
 
     name: str
-    parameters_total: int
-    parameters_active: int
-    layers: int
-    hidden_size: int
-    heads: int
-    kv_heads: int
-    head_size: int
-    vocabulary: int
+    architecture: Architecture
     context_limit: int
     precisions: tuple[Precision, ...]
     runtimes: tuple[str, ...]
@@ -65,17 +59,8 @@ class ModelSpec:
     weights_local: bool = True
 
     def __post_init__(self) -> None:
-        sizes = (
-            "parameters_total", "parameters_active", "layers", "hidden_size", "heads", "kv_heads",
-            "head_size", "vocabulary", "context_limit",
-        )  # fmt: skip
-        for name in sizes:
-            if getattr(self, name) < 1:
-                raise ProblemError(f"model.{name}", f"{name} of model {self.name} must be at least 1")
-        if self.parameters_active > self.parameters_total:
-            raise ProblemError(
-                "model.parameters_active", f"{self.name} has more active parameters than in all"
-            )
+        if self.context_limit < 1:
+            raise ProblemError("model.context_limit", f"{self.name} takes no context")
         if not self.precisions:
             raise ProblemError("model.precisions", f"{self.name} is offered in no precision")
 

@@ -85,8 +85,11 @@ def shape_fault(
     """Judge whether the pool's nodes, GPUs and runtime can take the shape at all."""
     if tp > 1 and (runtime := runtime_for(order, pool)) in SINGLE_GPU_RUNTIMES:
         return Reason.RUNTIME, f"runtime {runtime} cannot split a model over {tp} GPUs"
-    if order.model.heads % tp:
-        return Reason.RUNTIME, f"{order.model.name} has {order.model.heads} attention heads: no split by {tp}"
+    if order.model.architecture.heads % tp:
+        return (
+            Reason.RUNTIME,
+            f"{order.model.name} has {order.model.architecture.heads} attention heads: no split by {tp}",
+        )
     if tp * pp > 1 and pool.gpu.slice_of:
         return Reason.NODE_SIZE, (
             f"{pool.gpu.name} is a part of a GPU, and parts serve no model together: no replica of {tp * pp}"

@@ -7,6 +7,7 @@ from decimal import Decimal
 
 from hypothesis import strategies as st
 
+from clusters.planning.architecture import Architecture
 from clusters.planning.gpus import gpu_catalog
 from clusters.planning.problem import (
     LoadProfile,
@@ -23,14 +24,16 @@ ENGINES = frozenset({"triton-llmapi", "triton-python"})
 
 LLAMA_8B = ModelSpec(
     name="llama-3.1-8b",
-    parameters_total=8_030_000_000,
-    parameters_active=8_030_000_000,
-    layers=32,
-    hidden_size=4096,
-    heads=32,
-    kv_heads=8,
-    head_size=128,
-    vocabulary=128_256,
+    architecture=Architecture(
+        parameters_total=8_030_000_000,
+        parameters_active=8_030_000_000,
+        layers=32,
+        hidden_size=4096,
+        heads=32,
+        kv_heads=8,
+        head_size=128,
+        vocabulary=128_256,
+    ),
     context_limit=131_072,
     precisions=(Precision.BF16, Precision.FP8),
     runtimes=("triton-llmapi",),
@@ -39,31 +42,37 @@ LLAMA_8B = ModelSpec(
 LLAMA_70B = dataclasses.replace(
     LLAMA_8B,
     name="llama-3.1-70b",
-    parameters_total=70_550_000_000,
-    parameters_active=70_550_000_000,
-    layers=80,
-    hidden_size=8192,
-    heads=64,
+    architecture=dataclasses.replace(
+        LLAMA_8B.architecture,
+        parameters_total=70_550_000_000,
+        parameters_active=70_550_000_000,
+        layers=80,
+        hidden_size=8192,
+        heads=64,
+    ),
     precisions=(Precision.FP8, Precision.BF16, Precision.INT4),
 )
 EXPERTS = dataclasses.replace(
     LLAMA_8B,
     name="experts-47b",
-    parameters_total=46_700_000_000,
-    parameters_active=12_900_000_000,
+    architecture=dataclasses.replace(
+        LLAMA_8B.architecture, parameters_total=46_700_000_000, parameters_active=12_900_000_000
+    ),
     precisions=(Precision.BF16, Precision.NVFP4),
     zones=frozenset({"EU"}),
 )
 NGRAM = ModelSpec(
     name="ngram",
-    parameters_total=250_000,
-    parameters_active=250_000,
-    layers=1,
-    hidden_size=64,
-    heads=1,
-    kv_heads=1,
-    head_size=64,
-    vocabulary=4096,
+    architecture=Architecture(
+        parameters_total=250_000,
+        parameters_active=250_000,
+        layers=1,
+        hidden_size=64,
+        heads=1,
+        kv_heads=1,
+        head_size=64,
+        vocabulary=4096,
+    ),
     context_limit=4096,
     precisions=(Precision.BF16,),
     runtimes=("triton-python",),

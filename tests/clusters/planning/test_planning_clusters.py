@@ -9,7 +9,7 @@ import pytest
 from clusters.planning.check import faults
 from clusters.planning.gpus import gpu_catalog, mig_slice
 from clusters.planning.plans import PlanStatus, Reason
-from clusters.planning.search import plan
+from clusters.planning.search.order import plan
 from clusters.planning.versions import is_older
 from tests.clusters.planning.problems import LLAMA_8B, order, pool
 

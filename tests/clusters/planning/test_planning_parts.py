@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 
 from clusters.planning import __main__ as command_line
 from clusters.planning.gpus import gpu_catalog
-from clusters.planning.memory import cache_bytes_per_token
-from clusters.planning.performance import Roofline, Shape
-from clusters.planning.placement import nodes_for, replicas_that_fit
+from clusters.planning.performance.memory import cache_bytes_per_token
+from clusters.planning.performance.model import Shape
+from clusters.planning.performance.roofline import Roofline
+from clusters.planning.placement.nodes import nodes_for, replicas_that_fit
 from clusters.planning.problem import Precision
 from clusters.planning.residency import residency_allows
 from tests.clusters.planning.problems import EXPERTS, LLAMA_8B, LLAMA_70B, order, pool
@@ -61,11 +62,11 @@ def test_gpu_catalog_knows_the_silicon() -> None:
 
 @pytest.mark.parametrize(("model", "tp", "kilobytes"), [(LLAMA_8B, 1, 131.072), (LLAMA_70B, 1, 327.68)])
 def test_cache_per_token(model: object, tp: int, kilobytes: float) -> None:
-    assert cache_bytes_per_token(model, Precision.BF16, tp) == kilobytes * 1000  # type: ignore[arg-type]
+    assert cache_bytes_per_token(model.architecture, Precision.BF16, tp) == kilobytes * 1000  # type: ignore[arg-type]
 
 
 def test_cache_heads_are_copied_when_there_are_fewer_than_gpus() -> None:
-    two_heads = dataclasses.replace(LLAMA_8B, kv_heads=2)
+    two_heads = dataclasses.replace(LLAMA_8B.architecture, kv_heads=2)
     assert cache_bytes_per_token(two_heads, Precision.BF16, 8) == cache_bytes_per_token(
         two_heads, Precision.BF16, 2
     )
@@ -86,7 +87,7 @@ def test_cache_heads_are_copied_when_there_are_fewer_than_gpus() -> None:
 def test_roofline_stays_near_what_it_was_fitted_on(
     gpu: str, tp: int, concurrency: int, output_tokens: int, measured_ms: float
 ) -> None:
-    shape = Shape(model=LLAMA_70B, gpu=gpu_catalog()[gpu], precision=Precision.FP8, tp=tp)
+    shape = Shape(architecture=LLAMA_70B.architecture, gpu=gpu_catalog()[gpu], precision=Precision.FP8, tp=tp)
     itl = Roofline().itl_ms(shape, concurrency=concurrency, input_tokens=1024, output_tokens=output_tokens)
     assert itl == pytest.approx(measured_ms, rel=0.3)
 
@@ -103,7 +104,7 @@ def test_more_work_takes_longer_and_larger_batches_give_more(
     model: object, gpu: str, tp: int, concurrency: int, tokens: int
 ) -> None:
     roofline = Roofline()
-    shape = Shape(model=model, gpu=gpu_catalog()[gpu], precision=Precision.BF16, tp=tp)  # type: ignore[arg-type]
+    shape = Shape(architecture=model.architecture, gpu=gpu_catalog()[gpu], precision=Precision.BF16, tp=tp)  # type: ignore[arg-type]
     few = roofline.itl_ms(shape, concurrency=concurrency, input_tokens=tokens, output_tokens=64)
     more = roofline.itl_ms(shape, concurrency=concurrency + 1, input_tokens=tokens, output_tokens=64)
     assert few < more
@@ -115,11 +116,16 @@ def test_more_work_takes_longer_and_larger_batches_give_more(
 
 def test_experts_read_fewer_weights_than_a_dense_model_alone_and_all_in_a_batch() -> None:
     gpu = gpu_catalog()["h200_sxm"]
-    dense = dataclasses.replace(EXPERTS, parameters_active=EXPERTS.parameters_total)
+    dense = dataclasses.replace(
+        EXPERTS,
+        architecture=dataclasses.replace(
+            EXPERTS.architecture, parameters_active=EXPERTS.architecture.parameters_total
+        ),
+    )
     roofline = Roofline()
 
     def itl(model: object, concurrency: int) -> float:
-        shape = Shape(model=model, gpu=gpu, precision=Precision.BF16, tp=1)  # type: ignore[arg-type]
+        shape = Shape(architecture=model.architecture, gpu=gpu, precision=Precision.BF16, tp=1)  # type: ignore[arg-type]
         return roofline.itl_ms(shape, concurrency=concurrency, input_tokens=1, output_tokens=10_000)
 
     assert itl(EXPERTS, 1) < itl(dense, 1) / 2

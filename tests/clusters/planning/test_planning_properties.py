@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from clusters.planning.check import faults
 from clusters.planning.plans import PlanStatus, Reason, Relaxation
 from clusters.planning.problem import Order, Pool, PoolState, QuotaState
-from clusters.planning.search import plan
+from clusters.planning.search.order import plan
 from tests.clusters.planning.problems import BATCH, INTERACTIVE, STANDARD, orders, pool_lists, quotas
 
 CLASSES = (INTERACTIVE, STANDARD, BATCH)

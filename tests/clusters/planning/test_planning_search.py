@@ -11,7 +11,7 @@ import pytest
 from clusters.planning.check import faults
 from clusters.planning.plans import Plan, PlanStatus, Reason, Refusal, Relaxation, price_text
 from clusters.planning.problem import LoadProfile, PoolState, Precision, ProblemError, QuotaState
-from clusters.planning.search import plan
+from clusters.planning.search.order import plan
 from tests.clusters.planning.problems import (
     BATCH,
     EXPERTS,

@@ -12,35 +12,9 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import Protocol
 
-from clusters.planning.memory import WEIGHT_BYTES, cache_bytes_per_token
-from clusters.planning.problem import GpuSpec, ModelSpec, Precision
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Shape:
-    """A model on the GPUs of one replica."""
-
-    model: ModelSpec
-    gpu: GpuSpec
-    precision: Precision
-    tp: int
-    pp: int = 1
-
-
-class PerformanceModel(Protocol):
-    """Predicts one replica without queueing. Neither time falls when more is asked."""
-
-    @property
-    def source(self) -> str:
-        """Where the numbers come from: measured, calibrated or roofline."""
-
-    def first_token_ms(self, shape: Shape, *, input_tokens: int) -> float:
-        """Milliseconds from a request's arrival at an otherwise idle replica to its first token."""
-
-    def itl_ms(self, shape: Shape, *, concurrency: int, input_tokens: int, output_tokens: int) -> float:
-        """Mean milliseconds between tokens with ``concurrency`` requests in flight and their prompts."""
+from clusters.planning.performance.memory import WEIGHT_BYTES, cache_bytes_per_token
+from clusters.planning.performance.model import Confidence, Shape
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -60,10 +34,9 @@ class Roofline:
     allreduce_latency_us: float = 10.0
     first_token_factor: float = 2.0
 
-    @property
-    def source(self) -> str:
-        """Name of this model in a plan."""
-        return "roofline"
+    def confidence(self, shape: Shape) -> Confidence:
+        """Say how far off it was on rows that it was not set on."""
+        return Confidence(source="roofline", itl_error=0.5, ttft_error=1.0)
 
     def first_token_ms(self, shape: Shape, *, input_tokens: int) -> float:
         """Milliseconds to a first token: 2 FLOPs per active parameter and prompt token, plus attention."""
@@ -97,7 +70,7 @@ class Roofline:
         Of a mixture of experts a batch touches total x (1 - (1 - active / total) ** tokens) weights
         when tokens choose experts independently; a dense model all of them.
         """
-        model = shape.model
+        model = shape.architecture
         untouched = math.pow(1 - model.parameters_active / model.parameters_total, max(1.0, tokens))
         touched = model.parameters_total * (1 - untouched)
         weights = touched * WEIGHT_BYTES[shape.precision] / shape.tp
@@ -106,7 +79,7 @@ class Roofline:
 
     def _compute_s(self, shape: Shape, *, tokens: float, context: float) -> float:
         """Seconds for the multiplications of ``tokens`` that each look back on ``context`` others."""
-        model = shape.model
+        model = shape.architecture
         attention = 4 * model.layers * model.heads * model.head_size * context
         flops = tokens * (2 * model.parameters_active + attention)
         return flops / (shape.tp * shape.gpu.tflops(shape.precision) * 1e12 * self.compute_efficiency)
@@ -115,9 +88,9 @@ class Roofline:
         """Seconds of two ring all-reduces per layer over 16-bit activations."""
         if shape.tp == 1:
             return 0.0
-        sent = 2 * (shape.tp - 1) / shape.tp * tokens * shape.model.hidden_size * 2
+        sent = 2 * (shape.tp - 1) / shape.tp * tokens * shape.architecture.hidden_size * 2
         each = sent / (shape.gpu.intra_node_gbs * 1e9 * self.interconnect_efficiency)
-        return 2 * shape.model.layers * (each + self.allreduce_latency_us * 1e-6)
+        return 2 * shape.architecture.layers * (each + self.allreduce_latency_us * 1e-6)
 
     def _fixed_s(self, shape: Shape) -> float:
-        return shape.model.layers * self.layer_overhead_us * 1e-6
+        return shape.architecture.layers * self.layer_overhead_us * 1e-6

@@ -7,8 +7,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from decimal import Decimal
 from typing import Final
 
-from clusters.planning.performance import PerformanceModel, Roofline, Shape
-from clusters.planning.placement import nodes_for, replicas_that_fit
+from clusters.planning.performance.model import PerformanceModel, Shape
+from clusters.planning.performance.roofline import Roofline
+from clusters.planning.placement.nodes import nodes_for, replicas_that_fit
 from clusters.planning.plans import (
     Alternative,
     Configuration,
@@ -32,7 +33,7 @@ from clusters.planning.problem import (
 )
 from clusters.planning.residency import residency_allows
 from clusters.planning.rules import pool_fault, runtime_for, shape_fault
-from clusters.planning.sizing import Sizing, Unfit, size
+from clusters.planning.search.sizing import Sizing, Unfit, size
 
 #: Tensor-parallel degrees that are tried, each within one node.
 TENSOR_PARALLEL: Final = (1, 2, 4, 8)
@@ -129,6 +130,7 @@ class _Fit:
     """A candidate that could be chosen."""
 
     candidate: _Candidate
+    shape: Shape
     sizing: Sizing
     cost: Decimal  # what fits are compared by: per hour, at no replicas that of one
 
@@ -200,10 +202,14 @@ class _Search:
         if barred is not None:
             return candidate.refusal(*barred)
         key = _shape_key(order, candidate)
+        shape = Shape(
+            architecture=order.model.architecture,
+            gpu=pool.gpu,
+            precision=candidate.precision,
+            tp=tp,
+            pp=candidate.pp,
+        )
         if key not in self._sizings:
-            shape = Shape(
-                model=order.model, gpu=pool.gpu, precision=candidate.precision, tp=tp, pp=candidate.pp
-            )
             self._sizings[key] = size(order, shape, self.performance)
         sizing = self._sizings[key]
         if isinstance(sizing, Unfit):
@@ -213,7 +219,8 @@ class _Search:
         room = self._room_fault(candidate, replicas=max(1, sizing.replicas), want=want)
         if room is not None:
             return candidate.refusal(*room, sizing.memory)
-        return _Fit(candidate=candidate, sizing=sizing, cost=candidate.cost_of_one * max(1, sizing.replicas))
+        cost = candidate.cost_of_one * max(1, sizing.replicas)
+        return _Fit(candidate=candidate, shape=shape, sizing=sizing, cost=cost)
 
     def _room_fault(self, candidate: _Candidate, *, replicas: int, want: int) -> tuple[Reason, str] | None:
         """Judge what depends on the moment: the pool's size and state, the tenant's quota, the free GPUs."""
@@ -265,7 +272,7 @@ class _Search:
             itl_ms=sizing.itl_ms,
             tokens_per_s=sizing.tokens_per_s,
             utilisation=sizing.utilisation,
-            performance_source=self.performance.source,
+            performance_source=self.performance.confidence(fit.shape).source,
             memory=sizing.memory,
             price_per_gpu_hour=pool.price_per_gpu_hour,
             cost_per_hour=cost,

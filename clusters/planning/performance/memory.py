@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Final
 
+from clusters.planning.architecture import Architecture
 from clusters.planning.plans import MemoryBreakdown
-from clusters.planning.problem import GpuSpec, ModelSpec, Precision
+from clusters.planning.problem import GpuSpec, Precision
 
 GIB: Final = 2**30
 
@@ -30,7 +31,7 @@ STEP_TOKENS: Final = 8192
 ACTIVATION_VECTORS: Final = 10
 
 
-def cache_bytes_per_token(model: ModelSpec, precision: Precision, tp: int) -> int:
+def cache_bytes_per_token(model: Architecture, precision: Precision, tp: int) -> int:
     """Bytes of KV cache that one token takes on each GPU.
 
     2 x layers x heads x head size x bytes (Kwon et al., SOSP 2023); KV heads that are fewer than
@@ -41,7 +42,13 @@ def cache_bytes_per_token(model: ModelSpec, precision: Precision, tp: int) -> in
 
 
 def memory_for(
-    model: ModelSpec, gpu: GpuSpec, precision: Precision, *, tp: int, context_tokens: int, cached_tokens: int
+    model: Architecture,
+    gpu: GpuSpec,
+    precision: Precision,
+    *,
+    tp: int,
+    context_tokens: int,
+    cached_tokens: int,
 ) -> MemoryBreakdown:
     """Lay ``cached_tokens`` of KV cache beside everything else on each of ``tp`` GPUs.
 

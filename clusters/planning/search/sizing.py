@@ -7,8 +7,8 @@ import math
 from collections.abc import Callable
 from typing import Final
 
-from clusters.planning.memory import fits, memory_for
-from clusters.planning.performance import PerformanceModel, Shape
+from clusters.planning.performance.memory import fits, memory_for
+from clusters.planning.performance.model import PerformanceModel, Shape
 from clusters.planning.plans import MemoryBreakdown, Reason
 from clusters.planning.problem import Order
 
@@ -59,7 +59,7 @@ def size(order: Order, shape: Shape, performance: PerformanceModel) -> Sizing | 
 
     def memory_of(batch: int) -> MemoryBreakdown:
         return memory_for(
-            order.model, shape.gpu, shape.precision, tp=shape.tp, context_tokens=order.context_tokens,
+            shape.architecture, shape.gpu, shape.precision, tp=shape.tp, context_tokens=order.context_tokens,
             cached_tokens=max(order.context_tokens, batch * profile.tokens_per_request),
         )  # fmt: skip
 

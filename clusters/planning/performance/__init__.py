@@ -1,0 +1,1 @@
+"""How fast a model is on GPUs, and what it takes of their memory."""

@@ -1,0 +1,1 @@
+"""Which GPUs: nodes for one order's replicas, pools for a whole fleet."""

@@ -1,0 +1,4 @@
+"""One order: every candidate is chosen or refused with a reason.
+
+>>> from clusters.planning.search.order import plan
+"""
