@@ -31,7 +31,7 @@ CONNECTIONS: Final = (1, 2, 4)
 def measure() -> Figures:
     """Send batches of 1,000 new segments and batches of one over 1, 2 and 4 connections, then resend some.
 
-    Only the web process and PostgreSQL run. ``roll_up_s`` is the time to count all that into hours and days.
+    Only the web process and PostgreSQL run. ``roll_up_s`` is the time to count all that into minutes, hours and days.
     """
     now = dt.datetime.now(dt.UTC)
     figures: Figures = {}

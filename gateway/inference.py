@@ -233,15 +233,10 @@ class _Answer:
         texts = []
         finish_reason: str | None = None
         async for deltas in stream:
-            for text, output_tokens, input_tokens, cached_tokens, reason in deltas:
-                self._ticket.count(
-                    text=text,
-                    output_tokens=output_tokens,
-                    input_tokens=input_tokens,
-                    cached_tokens=cached_tokens,
-                )
-                texts.append(text)
-                finish_reason = reason or finish_reason
+            self._ticket.count(deltas)
+            for delta in deltas:
+                texts.append(delta.text)
+                finish_reason = delta.finish_reason or finish_reason
         body = self._reply().whole(
             text="".join(texts),
             finish_reason=finish_reason or self._inferred_reason(),
@@ -256,16 +251,11 @@ class _Answer:
         pieces = [reply.opening()]
         response = web.StreamResponse(headers={**_STREAM_HEADERS, **self._arrival.headers})
         async for deltas in stream:
-            for text, output_tokens, input_tokens, cached_tokens, reason in deltas:
-                self._ticket.count(
-                    text=text,
-                    output_tokens=output_tokens,
-                    input_tokens=input_tokens,
-                    cached_tokens=cached_tokens,
-                )
-                if text:
-                    pieces.append(reply.text(text))
-                finish_reason = reason or finish_reason
+            self._ticket.count(deltas)
+            for delta in deltas:
+                if delta.text:
+                    pieces.append(reply.text(delta.text))
+                finish_reason = delta.finish_reason or finish_reason
             if self._response is None:
                 self._response = response
                 await response.prepare(self._arrival.request)

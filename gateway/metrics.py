@@ -8,7 +8,7 @@ from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
-from gateway.contract import LATENCY_BOUNDS_MS
+from gateway.contract import ITL_BOUNDS_MS, LATENCY_BOUNDS_MS
 from gateway.metering.records import UsageRecord
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
@@ -31,10 +31,15 @@ class Metrics:
             "berth_gateway_ttft_seconds", "Seconds until the first token.", labels,
             buckets=[bound / 1000 for bound in LATENCY_BOUNDS_MS], registry=self._registry,
         )  # fmt: skip
+        itl = Histogram(
+            "berth_gateway_itl_seconds", "Mean seconds between the tokens of a request.", labels,
+            buckets=[bound / 1000 for bound in ITL_BOUNDS_MS], registry=self._registry,
+        )  # fmt: skip
         # Children are kept, because finding one costs more than counting.
         self._requests = lru_cache(maxsize=4096)(requests.labels)
         self._tokens = lru_cache(maxsize=4096)(tokens.labels)
         self._ttft = lru_cache(maxsize=4096)(ttft.labels)
+        self._itl = lru_cache(maxsize=4096)(itl.labels)
         # An autoscaler reads it: an engine's own gauges end with its last pod, the gateway's go on.
         in_flight = Gauge(
             "berth_gateway_endpoint_in_flight", "Requests of an endpoint now in progress.", ("endpoint",),
@@ -62,6 +67,8 @@ class Metrics:
             self._tokens(*labels, "cached").inc(record.cached_tokens)
         if record.ttft_ms is not None:
             self._ttft(*labels).observe(record.ttft_ms / 1000)
+        if record.itl_ms is not None:
+            self._itl(*labels).observe(record.itl_ms / 1000)
 
     def render(self) -> bytes:
         """Write all metrics in Prometheus' text format."""

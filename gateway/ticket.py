@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from gateway.contract import Endpoint, Key, Outcome
+from gateway.engines.base import Delta
 from gateway.metering.records import UsageRecord
 from gateway.replies import Usage
 from gateway.routing import Target
@@ -29,16 +30,24 @@ class Ticket:
         self._write = write
         self._started = time.perf_counter()
         self._first_token: float | None = None
+        self._last_token = 0.0
+        self._first_tokens = 0  # that came together first
         self._closed = False
 
-    def count(self, *, text: str, output_tokens: int, input_tokens: int, cached_tokens: int) -> None:
-        """Count one piece of the answer; the input's counts replace those before."""
+    def count(self, deltas: Sequence[Delta]) -> None:
+        """Count what one read brought of the answer; the input's counts replace those before."""
         usage = self.usage
-        if self._first_token is None and (text or output_tokens):
-            self._first_token = time.perf_counter()
-        usage.output_tokens += output_tokens
-        usage.input_tokens = input_tokens
-        usage.cached_tokens = cached_tokens
+        before, text = usage.output_tokens, False
+        for delta in deltas:
+            usage.output_tokens += delta.output_tokens
+            usage.input_tokens = delta.input_tokens
+            usage.cached_tokens = delta.cached_tokens
+            text = text or bool(delta.text)
+        if text or usage.output_tokens != before:
+            self._last_token = time.perf_counter()
+            if self._first_token is None:
+                self._first_token = self._last_token
+                self._first_tokens = max(usage.output_tokens, 1)
 
     def close(self, outcome: Outcome, *, status: int = 200) -> None:
         """Write the record unless it is written.
@@ -78,5 +87,13 @@ class Ticket:
             output_tokens=usage.output_tokens,
             cached_tokens=usage.cached_tokens,
             ttft_ms=None if first is None else round((first - self._started) * 1000, 3),
+            itl_ms=self._itl_ms(),
             duration_ms=round((time.perf_counter() - self._started) * 1000, 3),
         )
+
+    def _itl_ms(self) -> float | None:
+        # Tokens that came together first say nothing of the time between tokens: it is shared by the rest.
+        later = self.usage.output_tokens - self._first_tokens
+        if self._first_token is None or self._last_token == self._first_token or later < 1:
+            return None
+        return round((self._last_token - self._first_token) * 1000 / later, 3)

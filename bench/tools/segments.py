@@ -12,7 +12,7 @@ from typing import Final
 
 import msgspec
 
-from gateway.contract import LATENCY_BOUNDS_MS, Outcome, UsageBatch, UsageSegment
+from gateway.contract import Outcome, UsageBatch, UsageSegment
 from portal.demo import accounts
 
 REQUESTS_EACH: Final = 5
@@ -54,9 +54,8 @@ class Shipment:
 
     def _segment(self, at: dt.datetime, endpoint_id: str) -> UsageSegment:
         rng = self._rng
-        histogram = [0] * (len(LATENCY_BOUNDS_MS) + 1)
-        for _ in range(REQUESTS_EACH):
-            histogram[rng.randint(4, 12)] += 1
+        prompts = [rng.randint(100, 1_000) for _ in range(REQUESTS_EACH)]
+        answers = [rng.randint(20, 300) for _ in range(REQUESTS_EACH)]
         return UsageSegment(
             tenant_id=self._payer.tenant_id,
             day=at.date(),
@@ -73,8 +72,15 @@ class Shipment:
             window_start=max(at - WINDOW, at.replace(hour=0, minute=0, second=0, microsecond=0)),
             window_end=at,
             requests=REQUESTS_EACH,
-            input_tokens=rng.randint(500, 5_000),
-            output_tokens=rng.randint(100, 1_500),
+            input_tokens=sum(prompts),
+            output_tokens=sum(answers),
             cached_tokens=rng.randint(0, 400),
-            ttft_ms=tuple(histogram),
+            input_tokens_squared=sum(tokens**2 for tokens in prompts),
+            output_tokens_squared=sum(tokens**2 for tokens in answers),
+            ttft_ms=_histogram([rng.randint(4, 12) for _ in range(REQUESTS_EACH)]),
+            itl_ms=_histogram([rng.randint(6, 13) for _ in range(REQUESTS_EACH)]),
         )
+
+
+def _histogram(places: list[int]) -> tuple[int, ...]:
+    return tuple(places.count(place) for place in range(max(places) + 1))

@@ -25,6 +25,10 @@ class UsagePointSerializer(serializers.Serializer):
     cached_tokens = serializers.IntegerField()
     ttft_p50_ms = serializers.FloatField(allow_null=True, help_text="Time to first token, estimated.")
     ttft_p95_ms = serializers.FloatField(allow_null=True)
+    itl_p50_ms = serializers.FloatField(
+        allow_null=True, help_text="Mean time between the tokens of a request, estimated."
+    )
+    itl_p95_ms = serializers.FloatField(allow_null=True)
 
 
 class UsageSerializer(serializers.Serializer):

@@ -45,7 +45,7 @@ def _tenant() -> Tenant:
 
 @extend_schema(tags=["usage and cost"])
 class UsageView(TenantScoped):
-    """Requests, tokens and time to first token by hour or UTC day; seconds behind the requests."""
+    """Requests, tokens and latencies by hour or UTC day; seconds behind the requests."""
 
     default_role_action = Action.VIEW_COST
 

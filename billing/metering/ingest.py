@@ -16,7 +16,14 @@ from django.conf import settings
 from django.db import connection, transaction
 
 from billing.metering.partitions import ensure_partitions
-from gateway.contract import LATENCY_BOUNDS_MS, Refused, UsageBatch, UsageReceipt, UsageSegment
+from gateway.contract import (
+    ITL_BOUNDS_MS,
+    LATENCY_BOUNDS_MS,
+    Refused,
+    UsageBatch,
+    UsageReceipt,
+    UsageSegment,
+)
 from tenants import scope
 from tenants.models import Project
 
@@ -26,7 +33,6 @@ _UUID = re.compile(r"[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}\Z")
 _LENGTHS = {"gateway": 64, "model": 80, "slo_class": 40, "region": 40}
 _INT, _BIGINT = 2**31 - 1, 2**63 - 1
 _encode = msgspec.json.Encoder().encode
-_COUNTS = 1 + len(LATENCY_BOUNDS_MS) + 1  # the requests and the buckets
 _ONE_DAY = dt.timedelta(days=1)
 
 # Rows go in in the order of their identity: two batches that hold the same segments then wait for
@@ -35,18 +41,18 @@ _INSERT = """
 INSERT INTO billing_usagesegment (
     tenant_id, day, gateway, sequence, key_id, project_id, endpoint_id, revision_id, model, slo_class,
     region, outcome, window_start, window_end, requests, input_tokens, output_tokens, cached_tokens,
-    ttft_ms, received_at)
+    input_tokens_squared, output_tokens_squared, ttft_ms, itl_ms, received_at)
 SELECT tenant_id, day, %s, sequence, key_id, project_id, endpoint_id, revision_id, model, slo_class,
     region, outcome, window_start, window_end, requests, input_tokens, output_tokens, cached_tokens,
-    ttft_ms::integer[], %s
+    input_tokens_squared, output_tokens_squared, ttft_ms::integer[], itl_ms::integer[], %s
 FROM unnest(
     %s::uuid[], %s::date[], %s::bigint[], %s::uuid[], %s::uuid[], %s::uuid[], %s::uuid[], %s::text[],
     %s::text[], %s::text[], %s::text[], %s::timestamptz[], %s::timestamptz[], %s::integer[],
-    %s::bigint[], %s::bigint[], %s::bigint[], %s::text[])
+    %s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[], %s::text[], %s::text[])
 AS segment (
     tenant_id, day, sequence, key_id, project_id, endpoint_id, revision_id, model, slo_class,
     region, outcome, window_start, window_end, requests, input_tokens, output_tokens,
-    cached_tokens, ttft_ms)
+    cached_tokens, input_tokens_squared, output_tokens_squared, ttft_ms, itl_ms)
 """
 _UNLESS_KNOWN = " ON CONFLICT DO NOTHING"
 
@@ -126,17 +132,22 @@ class _Check:
         return ""
 
     def _of_counts(self, segment: UsageSegment) -> str:
-        tokens = (segment.input_tokens, segment.output_tokens, segment.cached_tokens)
-        counts = (segment.requests, *segment.ttft_ms)
+        tokens_in, squares_in = segment.input_tokens, segment.input_tokens_squared
+        tokens_out, squares_out = segment.output_tokens, segment.output_tokens_squared
+        tokens = (tokens_in, tokens_out, segment.cached_tokens, squares_in, squares_out)
+        counts = (segment.requests, *segment.ttft_ms, *segment.itl_ms)
         if min(tokens) < 0 or min(counts) < 0:
             return "a count is negative"
         if max(counts) > _INT or max(tokens) > _BIGINT:
             return "a count is too large to be one segment's"
-        if segment.cached_tokens > segment.input_tokens:
+        if segment.cached_tokens > tokens_in:
             return "more input tokens were cached than there were"
-        if len(counts) > _COUNTS:
-            return f"the histogram has {len(segment.ttft_ms)} buckets, at most {_COUNTS - 1} are known"
-        return ""
+        return (
+            _of_histogram("ttft_ms", segment.ttft_ms, LATENCY_BOUNDS_MS)
+            or _of_histogram("itl_ms", segment.itl_ms, ITL_BOUNDS_MS)
+            or _of_squares("input", segment.requests, tokens_in, squares_in)
+            or _of_squares("output", segment.requests, tokens_out, squares_out)
+        )
 
     def _of_words(self, segment: UsageSegment) -> str:
         words = (segment.model, segment.slo_class, segment.region)
@@ -148,6 +159,19 @@ class _Check:
                 return f"{name} is longer than {longest} characters or not printable"
         self._good_words.add(words)
         return ""
+
+
+def _of_histogram(name: str, buckets: tuple[int, ...], bounds: tuple[float, ...]) -> str:
+    if len(buckets) > len(bounds) + 1:
+        return f"the histogram {name} has {len(buckets)} buckets, at most {len(bounds) + 1} are known"
+    return ""
+
+
+def _of_squares(kind: str, requests: int, tokens: int, squares: int) -> str:
+    # They are least where all requests are of one length, and most where one has all the tokens.
+    if tokens * tokens <= requests * squares and squares <= tokens * tokens:
+        return ""
+    return f"the squares of {tokens} {kind} tokens of {requests} requests cannot sum to {squares}"
 
 
 def _known_projects(batch: UsageBatch) -> set[tuple[str, str]]:
@@ -178,8 +202,10 @@ def _insert(gateway: str, segments: list[UsageSegment], now: dt.datetime) -> int
         _literal([each.input_tokens for each in ordered]),
         _literal([each.output_tokens for each in ordered]),
         _literal([each.cached_tokens for each in ordered]),
-        # Arrays of different lengths make no array of arrays: they go as text.
-        _literal([each.ttft_ms for each in ordered]).replace("[", '"{').replace("]", '}"'),
+        _literal([each.input_tokens_squared for each in ordered]),
+        _literal([each.output_tokens_squared for each in ordered]),
+        _literal_of_arrays([each.ttft_ms for each in ordered]),
+        _literal_of_arrays([each.itl_ms for each in ordered]),
     ]
     try:
         # Asking for conflicts doubles the time, and a batch is rarely sent twice.
@@ -203,3 +229,8 @@ def _literal(values: list[object]) -> str:
     psycopg's own dumping of lists takes twenty times as long.
     """
     return "{" + _encode(values).decode()[1:-1] + "}"
+
+
+def _literal_of_arrays(values: list[tuple[int, ...]]) -> str:
+    """Give arrays as text: those of different lengths make no array of arrays."""
+    return _literal(values).replace("[", '"{').replace("]", '}"')

@@ -1,4 +1,4 @@
-"""Rollups of usage by hour and by day, advanced by a watermark of transactions.
+"""Rollups of usage by minute, hour and day, advanced by a watermark of transactions.
 
 Segments carry the transaction that stored them. A page covers the transactions from the mark up to the
 oldest that still runs, so that nothing can be committed behind the mark afterwards: each segment is
@@ -8,20 +8,23 @@ transaction, which a killed process leaves undone as a whole.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 from django.db import connection
 
 from billing.models import RollupMark
-from gateway.contract import LATENCY_BOUNDS_MS
+from gateway.contract import ITL_BOUNDS_MS, LATENCY_BOUNDS_MS
 from tenants import locks, scope
 
 MARK: Final = "usage"
 PAGE: Final = 20_000
 
-_BUCKETS = len(LATENCY_BOUNDS_MS) + 1
 _DIMENSIONS = "tenant_id, project_id, endpoint_id, key_id, revision_id, model, slo_class, region, outcome"
-_COUNTS = ("requests", "input_tokens", "output_tokens", "cached_tokens")
+_COUNTS = (
+    "requests", "input_tokens", "output_tokens", "cached_tokens", "input_tokens_squared", "output_tokens_squared",
+)  # fmt: skip
+_HISTOGRAMS = {"ttft_ms": len(LATENCY_BOUNDS_MS) + 1, "itl_ms": len(ITL_BOUNDS_MS) + 1}
 
 # The horizon is the oldest transaction still running. The page ends there, or with the first transaction
 # that does not fit any more; one transaction is never split, however many segments it brought.
@@ -37,38 +40,59 @@ GROUP BY horizon
 """
 
 
-def _upsert(table: str, source: str) -> str:
-    added = ", ".join(f"{name} = {table}.{name} + excluded.{name}" for name in _COUNTS)
+def _upsert(table: str, dimensions: str, source: str, *, counts: Iterable[str], arrays: Iterable[str]) -> str:
+    columns = ", ".join((dimensions, "bucket", *counts, *arrays))
+    added = [f"{name} = {table}.{name} + excluded.{name}" for name in counts]
+    added += [f"{name} = {_added_by_place(table, name)}" for name in arrays]
     return f"""
-    INSERT INTO {table} ({_DIMENSIONS}, bucket, {", ".join(_COUNTS)}, ttft_ms)
-    SELECT {_DIMENSIONS}, bucket, {", ".join(_COUNTS)}, ttft_ms FROM {source}
-    ON CONFLICT ({_DIMENSIONS}, bucket)
-    DO UPDATE SET {added}, ttft_ms = ARRAY(
+    INSERT INTO {table} ({columns}) SELECT {columns} FROM {source}
+    ON CONFLICT ({dimensions}, bucket) DO UPDATE SET {", ".join(added)}
+    """  # noqa: S608
+
+
+def _added_by_place(table: str, name: str) -> str:
+    return f"""ARRAY(
         SELECT coalesce(old, 0) + coalesce(new, 0)
-        FROM unnest({table}.ttft_ms, excluded.ttft_ms) WITH ORDINALITY AS place (old, new, number)
+        FROM unnest({table}.{name}, excluded.{name}) WITH ORDINALITY AS place (old, new, number)
         ORDER BY number)
     """  # noqa: S608
 
 
 def _sums(bucket: str, source: str) -> str:
-    counts = ", ".join(f"sum({name})::bigint AS {name}" for name in _COUNTS)
-    buckets = ", ".join(f"coalesce(sum(ttft_ms[{place}]), 0)::bigint" for place in range(1, _BUCKETS + 1))
+    sums = [f"sum({name})::bigint AS {name}" for name in _COUNTS]
+    for name, buckets in _HISTOGRAMS.items():
+        places = ", ".join(f"coalesce(sum({name}[{place}]), 0)::bigint" for place in range(1, buckets + 1))
+        sums.append(
+            f"CASE WHEN bool_or(cardinality({name}) > 0) THEN ARRAY[{places}] ELSE '{{}}'::bigint[] END AS {name}"
+        )
     return f"""
-    SELECT {_DIMENSIONS}, {bucket} AS bucket, {counts},
-        CASE WHEN bool_or(cardinality(ttft_ms) > 0) THEN ARRAY[{buckets}] ELSE '{{}}'::bigint[] END AS ttft_ms
+    SELECT {_DIMENSIONS}, {bucket} AS bucket, {", ".join(sums)}
     FROM {source} GROUP BY {_DIMENSIONS}, {bucket}
     """  # noqa: S608
 
 
-# The hour lies in the segment's day, also where the window was closed at midnight.
+# The hour lies in the segment's day, also where the window was closed at midnight, and the minute in the hour.
 _HOUR = "least(date_trunc('hour', window_end, 'UTC'), (day + time '23:00') AT TIME ZONE 'UTC')"
+_MINUTE = f"least(floor(extract(epoch FROM window_end - {_HOUR}) / 60), 59)"
+_BY_MINUTE = f"""
+    SELECT tenant_id, endpoint_id, outcome, {_HOUR} AS bucket, {_MINUTE} AS minute, sum(requests) AS requests
+    FROM page WHERE endpoint_id IS NOT NULL GROUP BY 1, 2, 3, 4, 5
+"""  # noqa: S608
+_PLACES = ", ".join(
+    f"coalesce(sum(requests) FILTER (WHERE minute = {minute}), 0)::bigint" for minute in range(60)
+)
 _COUNT = f"""
 WITH page AS MATERIALIZED (
     SELECT * FROM billing_usagesegment WHERE xact >= %(mark)s AND xact < %(end)s
+), by_minute AS ({_BY_MINUTE}
+), minutes AS (
+    SELECT tenant_id, endpoint_id, outcome, bucket, ARRAY[{_PLACES}] AS requests FROM by_minute GROUP BY 1, 2, 3, 4
 ), hours AS MATERIALIZED ({_sums(_HOUR, "page")}
 ), days AS ({_sums("date_trunc('day', bucket, 'UTC')", "hours")}
-), hours_added AS ({_upsert("billing_usagehour", "hours")}
-), days_added AS ({_upsert("billing_usageday", "days")})
+), minutes_added AS (
+    {_upsert("billing_usageminutes", "tenant_id, endpoint_id, outcome", "minutes", counts=(), arrays=("requests",))}
+), hours_added AS ({_upsert("billing_usagehour", _DIMENSIONS, "hours", counts=_COUNTS, arrays=_HISTOGRAMS)}
+), days_added AS ({_upsert("billing_usageday", _DIMENSIONS, "days", counts=_COUNTS, arrays=_HISTOGRAMS)})
 SELECT count(*) FROM page
 """  # noqa: S608
 
@@ -117,10 +141,10 @@ def _count_page(page: int) -> tuple[int, bool]:
     return counted, end < horizon
 
 
-def ttft_quantile(histogram: list[int], quantile: float) -> float | None:
-    """Estimate a quantile of the time to first token, in milliseconds; None without requests.
+def quantile_ms(histogram: Sequence[int], quantile: float, *, bounds: Sequence[float]) -> float | None:
+    """Estimate a quantile of a latency, in milliseconds; None without requests.
 
-    ``histogram`` counts requests per bucket of :data:`gateway.contract.LATENCY_BOUNDS_MS`. Within a bucket
+    ``histogram`` counts requests per bucket of ``bounds``, those of :mod:`gateway.contract`. Within a bucket
     requests are taken to be spread evenly; above the last bound that bound is given.
 
     Raises:
@@ -130,7 +154,7 @@ def ttft_quantile(histogram: list[int], quantile: float) -> float | None:
         raise ValueError(f"{quantile} is not within 0 and 1")
     rank = quantile * sum(histogram)
     seen, lower = 0, 0.0
-    for count, upper in zip(histogram, LATENCY_BOUNDS_MS, strict=False):
+    for count, upper in zip(histogram, bounds, strict=False):
         if count and seen + count >= rank:
             return lower + (upper - lower) * max(rank - seen, 0.0) / count
         seen += count

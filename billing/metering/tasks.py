@@ -10,7 +10,7 @@ from billing.metering import partitions, rollups
 
 @shared_task(name="billing.metering.tasks.roll_up")
 def roll_up() -> int:
-    """Count new segments into hours and days; return how many."""
+    """Count new segments into minutes, hours and days; return how many."""
     return rollups.roll_up(wait=False)
 
 

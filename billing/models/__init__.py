@@ -2,7 +2,7 @@ from billing.models.allocations import Allocation
 from billing.models.labels import EndpointLabel
 from billing.models.prices import Price
 from billing.models.statements import Statement, StatementLine
-from billing.models.usage import RollupMark, UsageDay, UsageHour, UsageSegment
+from billing.models.usage import RollupMark, UsageDay, UsageHour, UsageMinutes, UsageSegment
 
 __all__ = [
     "Allocation",
@@ -13,5 +13,6 @@ __all__ = [
     "StatementLine",
     "UsageDay",
     "UsageHour",
+    "UsageMinutes",
     "UsageSegment",
 ]

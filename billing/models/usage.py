@@ -1,4 +1,4 @@
-"""Usage as it arrived (segments, partitioned by UTC day) and as it is read (hours, days)."""
+"""Usage as it arrived (segments, partitioned by UTC day) and as it is read (minutes, hours, days)."""
 
 from __future__ import annotations
 
@@ -36,7 +36,10 @@ class UsageSegment(models.Model):
     input_tokens = models.PositiveBigIntegerField()
     output_tokens = models.PositiveBigIntegerField()
     cached_tokens = models.PositiveBigIntegerField()
+    input_tokens_squared = models.PositiveBigIntegerField()
+    output_tokens_squared = models.PositiveBigIntegerField()
     ttft_ms = ArrayField(models.PositiveIntegerField(), default=list)
+    itl_ms = ArrayField(models.PositiveIntegerField(), default=list)
     received_at = models.DateTimeField()
     xact = models.BigIntegerField()
 
@@ -44,7 +47,7 @@ class UsageSegment(models.Model):
 
     class Meta:
         base_manager_name = "objects"
-        managed = False  # partitioned: the table is made by SQL in the first migration
+        managed = False  # partitioned: the table is made and changed by SQL in migrations
 
 
 class UsageRollup(models.Model):
@@ -65,7 +68,10 @@ class UsageRollup(models.Model):
     input_tokens = models.PositiveBigIntegerField(default=0)
     output_tokens = models.PositiveBigIntegerField(default=0)
     cached_tokens = models.PositiveBigIntegerField(default=0)
+    input_tokens_squared = models.PositiveBigIntegerField(default=0)
+    output_tokens_squared = models.PositiveBigIntegerField(default=0)
     ttft_ms = ArrayField(models.BigIntegerField(), default=list)
+    itl_ms = ArrayField(models.BigIntegerField(), default=list)
 
     objects = TenantManager()
 
@@ -99,6 +105,31 @@ class UsageDay(UsageRollup):
 
     class Meta(UsageRollup.Meta):
         constraints = _one_row("usage_day_once")
+
+
+class UsageMinutes(models.Model):
+    """An endpoint's requests by the minute of one hour in which they ended; ``bucket`` is the hour's start in UTC.
+
+    ``requests`` has a place for each of the sixty minutes. One row for an hour, not for a minute, so that it
+    is as few rows as the hours are and may be kept as long.
+    """
+
+    id = models.BigAutoField(primary_key=True)
+    tenant = models.ForeignKey(Tenant, on_delete=models.PROTECT, related_name="+", db_index=False)
+    endpoint_id = models.UUIDField()
+    bucket = models.DateTimeField()
+    outcome = models.CharField(max_length=16)
+    requests = ArrayField(models.BigIntegerField())
+
+    objects = TenantManager()
+
+    class Meta:
+        base_manager_name = "objects"
+        constraints = [
+            models.UniqueConstraint(
+                fields=["tenant", "endpoint_id", "bucket", "outcome"], name="usage_minutes_once"
+            )
+        ]
 
 
 class RollupMark(models.Model):

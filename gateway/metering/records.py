@@ -9,16 +9,16 @@ from typing import Final
 
 import msgspec
 
-from gateway.contract import LATENCY_BOUNDS_MS, Outcome, UsageSegment
+from gateway.contract import ITL_BOUNDS_MS, LATENCY_BOUNDS_MS, Outcome, UsageSegment
 
-_DAY_S: Final = 86_400
+_MINUTE_S: Final = 60
 
 
 class UsageRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What one request of a known key used. ``ended_at`` is seconds since the epoch, UTC.
 
     ``endpoint_id`` and what follows from it are empty for a request that named none it may call.
-    ``ttft_ms`` is None if no token came.
+    ``ttft_ms`` is None if no token came, ``itl_ms`` if not enough came to tell the time between them.
     """
 
     request_id: str
@@ -37,6 +37,7 @@ class UsageRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     output_tokens: int = 0
     cached_tokens: int = 0
     ttft_ms: float | None = None
+    itl_ms: float | None = None
     duration_ms: float = 0.0
 
 
@@ -61,18 +62,21 @@ class _Group(msgspec.Struct):
     start: float
     end: float
     totals: Totals
+    input_squared: int
+    output_squared: int
     ttft: list[int]
+    itl: list[int]
 
 
 def count_segments(
     records: Iterable[UsageRecord], *, gateway: str, first_sequence: int
 ) -> tuple[UsageSegment, ...]:
-    """Count records into one segment per tenant, UTC day, key, endpoint, revision, region and outcome."""
+    """Count records into one segment per tenant, UTC minute, key, endpoint, revision, region and outcome."""
     groups: dict[tuple[object, ...], _Group] = {}
     for record in records:
         identity = (
             record.tenant_id,
-            int(record.ended_at // _DAY_S),
+            int(record.ended_at // _MINUTE_S),
             record.key_id,
             record.project_id,
             record.endpoint_id,
@@ -87,13 +91,20 @@ def count_segments(
                 start=record.ended_at,
                 end=record.ended_at,
                 totals=Totals(),
+                input_squared=0,
+                output_squared=0,
                 ttft=[0] * (len(LATENCY_BOUNDS_MS) + 1),
+                itl=[0] * (len(ITL_BOUNDS_MS) + 1),
             )
         group.start = min(group.start, record.ended_at)
         group.end = max(group.end, record.ended_at)
         group.totals.add(record)
+        group.input_squared += record.input_tokens**2
+        group.output_squared += record.output_tokens**2
         if record.ttft_ms is not None:
             group.ttft[bisect.bisect_left(LATENCY_BOUNDS_MS, record.ttft_ms)] += 1
+        if record.itl_ms is not None:
+            group.itl[bisect.bisect_left(ITL_BOUNDS_MS, record.itl_ms)] += 1
     return tuple(
         _segment(group, gateway=gateway, sequence=sequence)
         for sequence, group in enumerate(groups.values(), start=first_sequence)
@@ -122,5 +133,15 @@ def _segment(group: _Group, *, gateway: str, sequence: int) -> UsageSegment:
         input_tokens=totals.input_tokens,
         output_tokens=totals.output_tokens,
         cached_tokens=totals.cached_tokens,
-        ttft_ms=tuple(group.ttft) if any(group.ttft) else (),
+        input_tokens_squared=group.input_squared,
+        output_tokens_squared=group.output_squared,
+        ttft_ms=_without_empty_end(group.ttft),
+        itl_ms=_without_empty_end(group.itl),
     )
+
+
+def _without_empty_end(histogram: list[int]) -> tuple[int, ...]:
+    end = len(histogram)
+    while end and not histogram[end - 1]:
+        end -= 1
+    return tuple(histogram[:end])

@@ -167,12 +167,15 @@ class EndpointCost(EndpointPage):
             ],
             "total": total,
             "tokens": total.input_tokens + total.output_tokens,
-            "ttft": max(
-                (point.ttft_p95_ms for point in points if point.ttft_p95_ms is not None), default=None
-            ),
+            "ttft": _worst(point.ttft_p95_ms for point in points),
+            "itl": _worst(point.itl_p95_ms for point in points),
             "charts": charts(days, self.tenant.currency),
         }
         return self.render("tenant/endpoint/cost.html", context)
+
+
+def _worst(latencies: Iterable[float | None]) -> float | None:
+    return max((found for found in latencies if found is not None), default=None)
 
 
 def usage_days(rows: Iterable[DailyCost]) -> list[UsageDay]:

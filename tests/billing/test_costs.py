@@ -215,7 +215,14 @@ def test_platform_sees_all_tenants_and_clusters(tenant, project, chat):
 
 
 def test_usage_series_by_hour_day_and_group(tenant, project, chat):
-    add_usage(project, at=utc("2026-05-03T09:30"), endpoint_id=chat, output_tokens=5, ttft_ms=[0, 4])
+    add_usage(
+        project,
+        at=utc("2026-05-03T09:30"),
+        endpoint_id=chat,
+        output_tokens=5,
+        ttft_ms=[0, 4],
+        itl_ms=[0, 0, 4],
+    )
     add_usage(project, at=utc("2026-05-03T09:40"), endpoint_id=chat, requests=2, outcome="failed")
     add_usage(project, at=utc("2026-05-03T11:00"), endpoint_id=uuid.uuid4(), output_tokens=7)
     with scope.tenant(tenant.id):
@@ -225,7 +232,8 @@ def test_usage_series_by_hour_day_and_group(tenant, project, chat):
             (11, 1, 1, 7),
         ]
         assert hours[0].ttft_p50_ms == 7.5
-        assert hours[1].ttft_p50_ms is None
+        assert hours[0].itl_p50_ms == 5.0
+        assert (hours[1].ttft_p50_ms, hours[1].itl_p95_ms) == (None, None)
         (day,) = usage_series(start=MAY, end=JUNE, bucket="day", group_by="project")
         assert (day.label, day.requests) == ("Default", 4)
         assert {p.label for p in usage_series(start=MAY, end=JUNE, group_by="endpoint")} >= {"chat"}

@@ -36,12 +36,13 @@ def test_segment_is_stored_as_it_came(tenant):
     assert (receipt.inserted, receipt.duplicates, receipt.refused) == (1, 0, ())
     (row,) = stored(tenant)
     for name in ("day", "gateway", "sequence", "model", "slo_class", "region", "window_start", "window_end",
-                 "requests", "input_tokens", "output_tokens", "cached_tokens"):  # fmt: skip
+                 "requests", "input_tokens", "output_tokens", "cached_tokens", "input_tokens_squared",
+                 "output_tokens_squared"):  # fmt: skip
         assert getattr(row, name) == getattr(sent, name), name
     assert row.project_id == default_project(tenant).id
     for name in ("tenant_id", "key_id", "endpoint_id", "revision_id", "outcome"):
         assert str(getattr(row, name)) == getattr(sent, name), name
-    assert tuple(row.ttft_ms) == sent.ttft_ms
+    assert (tuple(row.ttft_ms), tuple(row.itl_ms)) == (sent.ttft_ms, sent.itl_ms)
     assert row.received_at == NOW
 
 
@@ -103,7 +104,14 @@ def test_request_that_named_no_endpoint_is_kept(tenant):
         ({"input_tokens": 2**63}, "too large"),
         ({"sequence": -1}, "sequence"),
         ({"cached_tokens": 101}, "more input tokens were cached"),
-        ({"ttft_ms": (0,) * 23}, "23 buckets"),
+        ({"ttft_ms": (0,) * 23}, "the histogram ttft_ms has 23 buckets, at most 22"),
+        ({"itl_ms": (0,) * 23}, "the histogram itl_ms has 23 buckets, at most 22"),
+        ({"itl_ms": (1, -1)}, "negative"),
+        ({"itl_ms": (2**31,)}, "too large"),
+        ({"output_tokens_squared": -1}, "negative"),
+        ({"input_tokens_squared": 2**63}, "too large"),
+        ({"input_tokens_squared": 3_333}, "squares of 100 input tokens of 3 requests cannot sum to 3333"),
+        ({"output_tokens_squared": 2_501}, "squares of 50 output tokens of 3 requests cannot sum to 2501"),
         ({"model": "m" * 81}, "model is longer"),
         ({"region": "de\x00"}, "region is longer than 40 characters or not printable"),
     ],
@@ -115,6 +123,13 @@ def test_segment_that_cannot_be_right_is_refused_alone(tenant, changes, reason):
     (refused,) = receipt.refused
     assert refused.sequence == bad.sequence
     assert reason in refused.reason
+
+
+@pytest.mark.parametrize("squares", [3_334, 10_000])
+def test_requests_may_be_of_one_length_or_one_have_all_the_tokens(tenant, squares):
+    sent = segment(tenant, 1, input_tokens_squared=squares)
+    assert ingest(batch=batch(sent), now=NOW).inserted == 1
+    assert stored(tenant)[0].input_tokens_squared == squares
 
 
 @pytest.mark.parametrize(

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import datetime as dt
+import itertools
+import random
 import threading
 import uuid
+from collections import Counter
 
 import psycopg
 import pytest
@@ -13,12 +16,12 @@ from django.db import connection, transaction
 from billing.metering import rollups
 from billing.metering.ingest import ingest
 from billing.metering.partitions import ensure_partitions
-from billing.metering.rollups import MarkAhead, roll_up, ttft_quantile
+from billing.metering.rollups import MarkAhead, quantile_ms, roll_up
 from billing.metering.tasks import roll_up as roll_up_task
-from billing.models import RollupMark, UsageDay, UsageHour
-from gateway.contract import LATENCY_BOUNDS_MS
+from billing.models import RollupMark, UsageDay, UsageHour, UsageMinutes
+from gateway.contract import ITL_BOUNDS_MS, LATENCY_BOUNDS_MS
 from tenants import locks, scope
-from tests.billing.usage import NOW, batch, requests_counted, roll_up_until, segment
+from tests.billing.usage import NOW, NUMBERS, batch, requests_counted, roll_up_until, segment
 from tests.factories import make_tenant
 
 HOUR = dt.timedelta(hours=1)
@@ -39,7 +42,7 @@ def test_segments_become_sums_by_hour_and_day(tenant):
         batch=batch(
             segment(tenant, 1, at=NOW, ttft_ms=(1, 2)),
             segment(tenant, 2, at=NOW + HOUR / 4, ttft_ms=()),
-            segment(tenant, 3, at=NOW + HOUR / 3, ttft_ms=(0, 0, 3)),
+            segment(tenant, 3, at=NOW + HOUR / 3, ttft_ms=(0, 0, 3), itl_ms=(), output_tokens_squared=2_500),
             segment(tenant, 4, at=NOW + HOUR),
             segment(tenant, 5, at=NOW - 15 * HOUR),
         ),
@@ -49,6 +52,8 @@ def test_segments_become_sums_by_hour_and_day(tenant):
     hours = [(f"{row.bucket:%d %H}", row.requests, row.input_tokens) for row in rows(tenant, UsageHour)]
     assert hours == [("19 23", 3, 100), ("20 14", 9, 300), ("20 15", 3, 100)]
     assert rows(tenant, UsageHour)[1].ttft_ms[:4] == [1, 2, 3, 0]
+    assert rows(tenant, UsageHour)[1].itl_ms[:5] == [0, 0, 4, 2, 0]
+    assert rows(tenant, UsageHour)[1].output_tokens_squared == 834 + 834 + 2_500
     days = rows(tenant, UsageDay)
     assert [(row.bucket.day, row.requests, row.output_tokens, row.cached_tokens) for row in days] == [
         (19, 3, 50, 10),
@@ -56,17 +61,55 @@ def test_segments_become_sums_by_hour_and_day(tenant):
     ]
     assert len(days[1].ttft_ms) == len(LATENCY_BOUNDS_MS) + 1
     assert sum(days[1].ttft_ms) == 9
+    assert len(days[1].itl_ms) == len(ITL_BOUNDS_MS) + 1
+    assert sum(days[1].itl_ms) == 9
+    assert (days[1].input_tokens_squared, days[1].output_tokens_squared) == (4 * 3_334, 3 * 834 + 2_500)
 
 
 def test_later_segments_are_added_to_the_same_rows(tenant):
-    ingest(batch=batch(segment(tenant, 1, ttft_ms=())), now=NOW)
+    ingest(batch=batch(segment(tenant, 1, ttft_ms=(), itl_ms=())), now=NOW)
     roll_up_until(tenant, 3)
-    assert rows(tenant, UsageHour)[0].ttft_ms == []
-    ingest(batch=batch(segment(tenant, 2, ttft_ms=(4, 5))), now=NOW)
+    assert (rows(tenant, UsageHour)[0].ttft_ms, rows(tenant, UsageHour)[0].itl_ms) == ([], [])
+    ingest(batch=batch(segment(tenant, 2, ttft_ms=(4, 5), itl_ms=(6,))), now=NOW)
     roll_up_until(tenant, 6)
     (row,) = rows(tenant, UsageHour)
-    assert (row.requests, row.ttft_ms[:3]) == (6, [4, 5, 0])
+    assert (row.requests, row.ttft_ms[:3], row.itl_ms[:3]) == (6, [4, 5, 0], [6, 0, 0])
+    assert row.input_tokens_squared == 2 * 3_334
+    assert minutes(tenant) == {(NOW.hour, "completed"): {NOW.minute: 6}}
     assert roll_up() == 0
+
+
+def minutes(tenant) -> dict[tuple[int, str], dict[int, int]]:
+    """Give the requests of the minutes that have any, by hour and outcome."""
+    with scope.tenant(tenant.id):
+        found = list(UsageMinutes.objects.all())
+    assert {len(row.requests) for row in found} == {60}
+    return {
+        (row.bucket.hour, row.outcome): {place: count for place, count in enumerate(row.requests) if count}
+        for row in found
+    }
+
+
+def test_requests_are_told_by_the_minute_in_which_they_ended(tenant):
+    hour = NOW.replace(minute=0)
+    other_key = str(uuid.UUID(int=9))
+    ends = [hour, hour + HOUR / 60 - dt.timedelta(microseconds=1), hour + HOUR / 60, hour + HOUR * 59 / 60]
+    ingest(
+        batch=batch(
+            *[segment(tenant, number, at=at) for number, at in enumerate(ends)],
+            segment(tenant, 10, at=hour, key_id=other_key, revision_id=None),
+            segment(tenant, 11, at=hour, outcome="failed"),
+            segment(tenant, 12, at=hour + HOUR),
+            segment(tenant, 13, endpoint_id="", revision_id=None, outcome="refused"),
+        ),
+        now=NOW,
+    )
+    roll_up_until(tenant, 24)
+    assert minutes(tenant) == {
+        (14, "completed"): {0: 9, 1: 3, 59: 3},
+        (14, "failed"): {0: 3},
+        (15, "completed"): {0: 3},
+    }
 
 
 def test_keys_outcomes_and_missing_endpoints_are_apart(tenant):
@@ -91,6 +134,7 @@ def test_window_closed_at_midnight_counts_in_its_days_last_hour(tenant):
     roll_up_until(tenant, 3)
     assert rows(tenant, UsageHour)[0].bucket == midnight - HOUR
     assert rows(tenant, UsageDay)[0].bucket == midnight - 24 * HOUR
+    assert minutes(tenant) == {(23, "completed"): {59: 3}}
 
 
 def test_transaction_that_commits_late_is_counted_once(tenant):
@@ -125,6 +169,50 @@ def test_pages_never_split_a_transaction_nor_lose_one(tenant):
         counted += roll_up(page=3)
     assert counted == 33
     assert requests_counted(tenant) == 99
+
+
+def test_every_column_is_exact_however_segments_are_sent_and_paged(tenant):
+    rng = random.Random(5)
+    sent = []
+    for number in range(90):
+        inputs, outputs = ([rng.randint(0, 10**6) for _ in range(3)] for _ in range(2))
+        changes = {
+            "at": NOW + dt.timedelta(minutes=rng.randint(-200, 200)),
+            "key_id": str(uuid.UUID(int=rng.randint(1, 3))),
+            "input_tokens": sum(inputs), "cached_tokens": rng.randint(0, sum(inputs)),
+            "output_tokens": sum(outputs),
+            "input_tokens_squared": sum(tokens**2 for tokens in inputs),
+            "output_tokens_squared": sum(tokens**2 for tokens in outputs),
+            "ttft_ms": tuple(rng.randint(0, 1) for _ in range(rng.choice((0, 5, 22)))),
+            "itl_ms": tuple(rng.randint(0, 1) for _ in range(rng.choice((0, 5, 22)))),
+        }  # fmt: skip
+        sent.append(segment(tenant, number, **changes))
+    batches = [sent[start : start + 10] for start in range(0, 90, 10)]
+    for found in [*batches, *rng.sample(batches, 5)]:
+        ingest(batch=batch(*rng.sample(found, len(found)), found[0]), now=NOW)
+        roll_up(page=rng.randint(1, 15))
+    roll_up_until(tenant, 270)
+
+    for model in (UsageHour, UsageDay):
+        found = rows(tenant, model)
+        for name in NUMBERS:
+            assert sum(getattr(row, name) for row in found) == sum(getattr(each, name) for each in sent), name
+        for name in ("ttft_ms", "itl_ms"):
+            assert by_place(found, name) == by_place(sent, name)
+    expected: Counter[tuple[int, int]] = Counter()
+    for each in sent:
+        expected[each.window_end.hour, each.window_end.minute] += each.requests
+    assert expected == {
+        (hour, minute): count
+        for (hour, _), places in minutes(tenant).items()
+        for minute, count in places.items()
+    }
+
+
+def by_place(found, name: str) -> list[int]:
+    return [
+        sum(places) for places in itertools.zip_longest(*(getattr(each, name) for each in found), fillvalue=0)
+    ]
 
 
 def test_counting_that_dies_is_undone_as_a_whole(tenant, monkeypatch):
@@ -178,12 +266,16 @@ def test_mark_from_another_database_is_not_believed(tenant):
 
 
 def test_quantiles_of_a_histogram():
+    def quantile(histogram: list[int], at: float) -> float | None:
+        return quantile_ms(histogram, at, bounds=LATENCY_BOUNDS_MS)
+
     histogram = [0, 0, 10, 0, 10]  # ten requests in (10, 20], ten in (40, 60]
-    assert ttft_quantile(histogram, 0.5) == 20
-    assert ttft_quantile(histogram, 0.25) == 15
-    assert ttft_quantile(histogram, 0.95) == pytest.approx(58)
-    assert ttft_quantile([0] * len(LATENCY_BOUNDS_MS) + [1], 0.5) == LATENCY_BOUNDS_MS[-1]
-    assert ttft_quantile([], 0.5) is None
-    assert ttft_quantile([0, 0], 0.5) is None
+    assert quantile(histogram, 0.5) == 20
+    assert quantile(histogram, 0.25) == 15
+    assert quantile(histogram, 0.95) == pytest.approx(58)
+    assert quantile([0] * len(LATENCY_BOUNDS_MS) + [1], 0.5) == LATENCY_BOUNDS_MS[-1]
+    assert quantile([], 0.5) is None
+    assert quantile([0, 0], 0.5) is None
+    assert quantile_ms([0, 0, 0, 0, 0, 4], 0.5, bounds=ITL_BOUNDS_MS) == 11.25
     with pytest.raises(ValueError, match="not within"):
-        ttft_quantile([1], 1.5)
+        quantile([1], 1.5)

@@ -7,14 +7,16 @@ import time
 import uuid
 
 from billing.metering.rollups import roll_up
-from billing.models import UsageDay, UsageHour
+from billing.models import UsageDay, UsageHour, UsageMinutes
 from gateway.contract import Outcome, UsageBatch, UsageSegment
 from tenants import scope
 from tests.factories import default_project
 
 NOW = dt.datetime(2026, 5, 20, 14, 30, tzinfo=dt.UTC)
 GATEWAY = "gateway-de-1"
-NUMBERS = ("requests", "input_tokens", "output_tokens", "cached_tokens")
+NUMBERS = (
+    "requests", "input_tokens", "output_tokens", "cached_tokens", "input_tokens_squared", "output_tokens_squared",
+)  # fmt: skip
 
 
 def segment(tenant, sequence: int = 1, *, at: dt.datetime = NOW, **changes) -> UsageSegment:
@@ -39,8 +41,18 @@ def segment(tenant, sequence: int = 1, *, at: dt.datetime = NOW, **changes) -> U
         "output_tokens": 50,
         "cached_tokens": 10,
         "ttft_ms": (0, 1, 2),
+        "itl_ms": (0, 0, 2, 1),
     }
-    return UsageSegment(**(facts | changes))
+    facts |= changes
+    for kind in ("input", "output"):
+        facts.setdefault(f"{kind}_tokens_squared", even_squares(facts[f"{kind}_tokens"], facts["requests"]))
+    return UsageSegment(**facts)
+
+
+def even_squares(tokens: int, requests: int) -> int:
+    """Sum the squares of ``tokens`` that are spread over ``requests`` as evenly as whole tokens can be."""
+    each, more = divmod(tokens, requests)
+    return (requests - more) * each**2 + more * (each + 1) ** 2
 
 
 def batch(*segments: UsageSegment, gateway: str = GATEWAY) -> UsageBatch:
@@ -87,9 +99,16 @@ def add_usage(project, *, at: dt.datetime, endpoint_id: uuid.UUID, **counts) -> 
     with scope.tenant(project.tenant_id):
         hour = at.replace(minute=0, second=0, microsecond=0)
         for model, bucket in ((UsageHour, hour), (UsageDay, hour.replace(hour=0))):
-            sums = {name: facts[name] for name in facts if name not in {*NUMBERS, "ttft_ms"}}
+            sums = {name: facts[name] for name in facts if name not in {*NUMBERS, "ttft_ms", "itl_ms"}}
             row, _ = model.objects.get_or_create(**sums, bucket=bucket)
             for name in NUMBERS:
                 setattr(row, name, getattr(row, name) + facts.get(name, 0))
             row.ttft_ms = facts.get("ttft_ms", row.ttft_ms)
+            row.itl_ms = facts.get("itl_ms", row.itl_ms)
             row.save()
+        minutes, _ = UsageMinutes.objects.get_or_create(
+            tenant_id=project.tenant_id, endpoint_id=endpoint_id, bucket=hour, outcome=facts["outcome"],
+            defaults={"requests": [0] * 60},
+        )  # fmt: skip
+        minutes.requests[at.minute] += facts["requests"]
+        minutes.save()

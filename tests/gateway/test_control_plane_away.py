@@ -7,6 +7,7 @@ import stat
 import msgspec
 import pytest
 
+from gateway.contract import SCHEMA
 from gateway.directory import BadSnapshot, read_snapshot
 from tests.gateway.conftest import Bench, eventually
 from tests.gateway.world import KEY, World, key, make_key
@@ -109,7 +110,7 @@ GOOD = World().snapshot("http://engine")
         b"\xff",
         b'{"schema": 1}',
         msgspec.json.encode({**msgspec.to_builtins(GOOD), "surprise": 1}),
-        msgspec.json.encode(msgspec.structs.replace(GOOD, schema=2)),
+        msgspec.json.encode(msgspec.structs.replace(GOOD, schema=SCHEMA + 1)),
         msgspec.json.encode(msgspec.structs.replace(GOOD, gateway="another")),
         msgspec.json.encode(msgspec.structs.replace(GOOD, region="us-1")),
         msgspec.json.encode(msgspec.structs.replace(GOOD, version="")),

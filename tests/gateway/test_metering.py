@@ -16,12 +16,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.contract import LATENCY_BOUNDS_MS, Outcome
+from gateway.contract import ITL_BOUNDS_MS, LATENCY_BOUNDS_MS, Outcome
+from gateway.engines.base import Delta
 from gateway.metering import log as usage_log
 from gateway.metering.meter import Meter
 from gateway.metering.records import UsageRecord, count_segments
+from gateway.ticket import Ticket
 from gateway.usage_log import main, summarize
+from tests.fakes.triton import Behaviour
 from tests.gateway.conftest import Bench, eventually
+from tests.gateway.world import World
 
 MIDNIGHT = dt.datetime(2026, 3, 1, tzinfo=dt.UTC).timestamp()
 CHAT = {"model": "docs", "messages": [{"role": "user", "content": "hello there"}]}
@@ -41,6 +45,7 @@ def record(number: int, **changes: Any) -> UsageRecord:
         "output_tokens": 3,
         "cached_tokens": 1,
         "ttft_ms": 12.0,
+        "itl_ms": 9.0,
     }
     return UsageRecord(**{**values, **changes})
 
@@ -56,6 +61,7 @@ records = st.builds(
     input_tokens=st.integers(0, 10**6),
     output_tokens=st.integers(0, 10**6),
     ttft_ms=st.none() | st.floats(0, 10**6),
+    itl_ms=st.none() | st.floats(0, 10**6),
 )
 
 
@@ -67,18 +73,39 @@ def test_segments_hold_every_record_once(rows: list[UsageRecord], first: int) ->
     for field in ("input_tokens", "output_tokens", "cached_tokens"):
         assert sum(getattr(s, field) for s in segments) == sum(getattr(r, field) for r in rows)
     assert sum(segment.requests for segment in segments) == len(rows)
-    assert sum(sum(s.ttft_ms) for s in segments) == sum(r.ttft_ms is not None for r in rows)
+    for field in ("input_tokens", "output_tokens"):
+        squares = sum(getattr(r, field) ** 2 for r in rows)
+        assert sum(getattr(s, f"{field}_squared") for s in segments) == squares
+    for field in ("ttft_ms", "itl_ms"):
+        known = sum(getattr(r, field) is not None for r in rows)
+        assert sum(sum(getattr(s, field)) for s in segments) == known
     for segment in segments:
         assert segment.window_start <= segment.window_end
-        assert segment.window_start.date() == segment.window_end.date() == segment.day
-    keys = [(s.tenant_id, s.day, s.key_id, s.endpoint_id, s.revision_id, s.outcome) for s in segments]
+        assert minute(segment.window_start) == minute(segment.window_end)
+        assert segment.window_start.date() == segment.day
+    keys = [
+        (s.tenant_id, minute(s.window_end), s.key_id, s.endpoint_id, s.revision_id, s.outcome)
+        for s in segments
+    ]
     assert len(keys) == len(set(keys))
+
+
+def minute(moment: dt.datetime) -> dt.datetime:
+    return moment.replace(second=0, microsecond=0)
 
 
 def test_midnight_in_utc_divides_segments() -> None:
     segments = count_segments([record(-1), record(0), record(1)], gateway="gw", first_sequence=1)
 
     assert [(s.day.isoformat(), s.requests) for s in segments] == [("2026-02-28", 1), ("2026-03-01", 2)]
+
+
+def test_each_minute_has_segments_of_its_own() -> None:
+    rows = [record(second) for second in (0, 59, 60, 61, 150)]
+
+    segments = count_segments(rows, gateway="gw", first_sequence=1)
+
+    assert [(s.window_end.minute, s.requests) for s in segments] == [(0, 2), (1, 2), (2, 1)]
 
 
 def test_latency_buckets_are_bounded_from_above() -> None:
@@ -89,6 +116,25 @@ def test_latency_buckets_are_bounded_from_above() -> None:
     assert len(segment.ttft_ms) == len(LATENCY_BOUNDS_MS) + 1
     assert (segment.ttft_ms[0], segment.ttft_ms[1]) == (2, 1)
     assert segment.ttft_ms[-2:] == (1, 1)
+
+
+def test_times_between_tokens_have_bounds_of_their_own() -> None:
+    rows = [record(i, itl_ms=value) for i, value in enumerate((0.0, 2.0, 2.1, 12.5, 1_000.0, 1_000.1))]
+
+    (segment,) = count_segments([*rows, record(9, itl_ms=None)], gateway="gw", first_sequence=1)
+
+    assert len(segment.itl_ms) == len(ITL_BOUNDS_MS) + 1
+    assert (segment.itl_ms[0], segment.itl_ms[1], segment.itl_ms[ITL_BOUNDS_MS.index(12.5)]) == (2, 1, 1)
+    assert segment.itl_ms[-2:] == (1, 1)
+    assert sum(segment.ttft_ms) == 7
+
+
+def test_squares_tell_the_spread_of_lengths() -> None:
+    rows = [record(i, input_tokens=i, output_tokens=10 * i) for i in (1, 2, 4)]
+
+    (segment,) = count_segments(rows, gateway="gw", first_sequence=1)
+
+    assert (segment.input_tokens_squared, segment.output_tokens_squared) == (21, 2_100)
 
 
 class Crash(BaseException):
@@ -235,6 +281,57 @@ async def test_usage_is_shipped_while_serving(bench: Bench) -> None:
     assert (segment.slo_class, segment.region) == ("interactive", "eu-de-1")
     assert segment.gateway == f"gw-1/{(bench.folder / 'instance').read_text()}"
     assert bench.control.tokens == {"Bearer gateway-token"}
+
+
+@pytest.mark.parametrize("stream", [True, False])
+async def test_the_mean_time_between_tokens_is_measured_streamed_or_not(bench: Bench, stream: bool) -> None:
+    bench.triton.behaviour = Behaviour(tokens=5, delay_s=0.12, first_delay_s=0.3)
+
+    assert await bench.http_status("/v1/chat/completions", {**CHAT, "stream": stream}) == 200
+    await eventually(lambda: bench.control.requests() == {"completed": 1})
+
+    (segment,) = bench.control.segments.values()
+    (place,) = [place for place, count in enumerate(segment.itl_ms) if count]
+    assert ITL_BOUNDS_MS[place] in (130, 160, 200)
+    assert segment.output_tokens_squared == 25
+    metrics = await (await bench.http.get(f"{bench.url}/metrics")).text()
+    assert 'berth_gateway_itl_seconds_count{endpoint="e1",slo_class="interactive"} 1.0' in metrics
+
+
+@pytest.mark.parametrize(
+    "behaviour",
+    [
+        Behaviour(tokens=1, delay_s=0.05),
+        Behaviour(tokens=5, burst=True),
+        Behaviour(tokens=0, status=500),
+    ],
+    ids=["one token", "all at once", "none"],
+)
+async def test_answers_that_do_not_tell_the_time_between_tokens_are_left_out(
+    bench: Bench, behaviour: Behaviour
+) -> None:
+    bench.triton.behaviour = behaviour
+
+    await bench.http_status("/v1/chat/completions", CHAT)
+    await eventually(lambda: len(bench.control.segments) == 1)
+
+    (segment,) = bench.control.segments.values()
+    assert segment.itl_ms == ()
+
+
+async def test_tokens_that_came_together_first_are_no_intervals() -> None:
+    records: list[UsageRecord] = []
+    ticket = Ticket(request_id="r", key=World().keys[0], region="eu", write=records.append)
+    ticket.count([Delta("a b c", 3, 4, 0, None), Delta(" d", 1, 4, 0, None)])
+    await asyncio.sleep(0.1)
+    ticket.count([Delta(" e f", 2, 4, 0, None)])
+    ticket.count([Delta("", 0, 4, 0, "stop")])
+    ticket.close(Outcome.COMPLETED)
+
+    (written,) = records
+    assert written.output_tokens == 6
+    assert written.itl_ms is not None
+    assert 45 < written.itl_ms < 500, "0.1 s for the last two tokens"
 
 
 async def test_a_lost_data_folder_begins_under_another_instance(bench: Bench) -> None:

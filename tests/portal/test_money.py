@@ -33,6 +33,7 @@ def used(world):
             "endpoint_id": endpoint.id, "revision_id": revision.id, "model": "berth-docs-ngram",
             "slo_class": "standard", "region": "eu-de-1", "outcome": "completed", "requests": 3,
             "input_tokens": 3_000_000, "output_tokens": 1_000_000, "cached_tokens": 0,
+            "itl_ms": [0, 0, 3],
         }  # fmt: skip
         hour = now.replace(minute=0, second=0, microsecond=0)
         UsageHour.objects.create(bucket=hour, **row)
@@ -80,6 +81,8 @@ def test_cost_of_one_endpoint(world, used):
     answer = world.browser("owner").get(f"/t/nord/endpoints/{used.id}/cost")
     assert answer.context["total"].requests == 3
     assert 0 < answer.context["total"].allocation < 1
+    assert answer.context["itl"] == pytest.approx(5.9)
+    assert "Between tokens, p95" in answer.content.decode()
 
 
 def test_the_statement_of_this_month(world, used):
