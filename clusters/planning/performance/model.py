@@ -18,9 +18,9 @@ Number = TypeVar("Number", float, "np.ndarray[tuple[int, ...], np.dtype[np.float
 class Shape:
     """A model on the GPUs of one replica, run by an engine.
 
-    ``pp`` stages of ``tp`` GPUs. ``expert_parallel`` of them share out whole experts instead of slicing each;
-    ``attention_parallel`` groups attend to requests of their own instead of slicing heads. The cache is kept
-    in ``cache_bytes`` a number, by the precision where None.
+    ``pp`` stages of ``attention_parallel`` groups of ``tp`` GPUs: groups attend to requests of their own, the
+    GPUs of a group slice the heads. All of a stage's GPUs share its experts, ``expert_parallel`` of them whole
+    ones. The cache is kept in ``cache_bytes`` a number, by engine and precision where None.
     """
 
     architecture: Architecture
@@ -36,7 +36,7 @@ class Shape:
     @property
     def gpus(self) -> int:
         """GPUs of the replica."""
-        return self.tp * self.pp
+        return self.tp * self.attention_parallel * self.pp
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

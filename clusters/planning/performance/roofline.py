@@ -1,20 +1,18 @@
-"""How fast a replica is, by roofline: each step takes as long as its slower of memory and compute.
+"""How fast a replica is, by plain roofline: each step takes as long as its slower of memory and compute.
 
-The default constants were chosen from a coarse grid on 381 published measurements of Llama 3.1 70B in fp8
-and nvfp4 on H100, H200 and B200 (silicon sample of aiconfigurator-core 0.12.0); they are fitted, not
-properties of the hardware. Mean error between tokens on those same rows: 12 %, at worst 150 %. On the 177
-rows of the 8B model on H100, which took no part and whose precision is unpublished: 18 % (too slow) read
-as bf16, 25 % (too fast) as fp8. Other GPUs and models are unmeasured. First tokens are much less certain:
-38 % on the 69 fitted rows with at most 4 requests in flight. Calibration belongs behind the same protocol.
+The constants are round numbers for datacentre GPUs, the same for all engines, GPU types and models: the baseline
+that the calibrated model is measured against, and what is left for engines that were never measured.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import math
+from typing import Any
 
+from clusters.planning.performance.formula import Value, most
 from clusters.planning.performance.memory import WEIGHT_BYTES, cache_bytes_per_token
-from clusters.planning.performance.model import Confidence, Shape
+from clusters.planning.performance.model import Confidence, Number, Shape
+from clusters.planning.performance.work import matmul_tflops
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -25,7 +23,7 @@ class Roofline:
     memory's share comes with the GPU. ``layer_overhead_us`` is spent in each layer of a step on
     launches, ``allreduce_latency_us`` in each of its two all-reduces when there is more than one GPU.
     ``first_token_factor`` is what a first token takes over reading its prompt: tokenizing, scheduling,
-    answering (set so that the median of those 69 rows is met within a tenth).
+    answering.
     """
 
     compute_efficiency: float = 0.6
@@ -35,62 +33,97 @@ class Roofline:
     first_token_factor: float = 2.0
 
     def confidence(self, shape: Shape) -> Confidence:
-        """Say how far off it was on rows that it was not set on."""
-        return Confidence(source="roofline", itl_error=0.5, ttft_error=1.0)
+        """Say how far off it was on measured rows; the bench prints it in figures."""
+        return Confidence(source="roofline", itl_error=1.0, ttft_error=4.0)
 
-    def first_token_ms(self, shape: Shape, *, input_tokens: int) -> float:
+    def first_token_ms(self, shape: Shape, *, input_tokens: Number) -> Number:
         """Milliseconds to a first token: 2 FLOPs per active parameter and prompt token, plus attention."""
-        seconds = max(
-            self._compute_s(shape, tokens=input_tokens, context=input_tokens / 2),
-            self._memory_s(shape, tokens=input_tokens, cached_tokens=0.0),
+        return self.first_token_factor * self.step_ms(
+            shape, decoding=0 * input_tokens, context=0 * input_tokens, prompt_tokens=input_tokens
         )
-        reading = seconds + self._fixed_s(shape) + self._interconnect_s(shape, tokens=input_tokens)
-        return 1000 * self.first_token_factor * reading
 
-    def itl_ms(self, shape: Shape, *, concurrency: int, input_tokens: int, output_tokens: int) -> float:
+    def saturated_ttft_ms(
+        self, shape: Shape, *, concurrency: Number, input_tokens: float, output_tokens: float
+    ) -> Number:
+        """Mean milliseconds to the first token in a closed loop: the prompt, after the step under way."""
+        between = self.itl_ms(
+            shape,
+            concurrency=concurrency,
+            input_tokens=0 * concurrency + input_tokens,
+            output_tokens=0 * concurrency + output_tokens,
+        )
+        return between + self.first_token_ms(shape, input_tokens=0 * concurrency + input_tokens)
+
+    def itl_ms(
+        self, shape: Shape, *, concurrency: Number, input_tokens: Number, output_tokens: Number
+    ) -> Number:
         """Mean milliseconds between tokens under in-flight batching.
 
         In the steady state each step of ``concurrency`` decoded tokens also reads
-        ``concurrency x input_tokens / output_tokens`` tokens of new prompts. Decoding waits for
-        memory, reading for compute; they are taken one after the other.
+        ``concurrency x input_tokens / output_tokens`` tokens of new prompts.
         """
-        context = input_tokens + output_tokens / 2
-        decode = max(
-            self._memory_s(shape, tokens=concurrency, cached_tokens=concurrency * context),
-            self._compute_s(shape, tokens=concurrency, context=context),
+        milliseconds: Number = self._step_ms(
+            shape,
+            decoding=concurrency,
+            context=input_tokens + output_tokens / 2,
+            prompt_tokens=concurrency * input_tokens / output_tokens,
+            prompt_context=input_tokens / 2,
         )
-        prompts = concurrency * input_tokens / output_tokens
-        read = self._compute_s(shape, tokens=prompts, context=input_tokens / 2)
-        exchange = self._interconnect_s(shape, tokens=concurrency + prompts)
-        return 1000 * (decode + read + exchange + self._fixed_s(shape))
+        return milliseconds
 
-    def _memory_s(self, shape: Shape, *, tokens: float, cached_tokens: float) -> float:
+    def step_ms(self, shape: Shape, *, decoding: Number, context: Number, prompt_tokens: Number) -> Number:
+        """Milliseconds of one step: ``decoding`` tokens, then ``prompt_tokens`` of one prompt.
+
+        Decoding waits for memory, reading for compute; they are taken one after the other.
+        """
+        milliseconds: Number = self._step_ms(
+            shape,
+            decoding=decoding,
+            context=context,
+            prompt_tokens=prompt_tokens,
+            prompt_context=prompt_tokens / 2,
+        )
+        return milliseconds
+
+    def _step_ms(
+        self, shape: Shape, *, decoding: Value, context: Value, prompt_tokens: Value, prompt_context: Value
+    ) -> Any:
+        decoding, prompt_tokens = decoding / shape.pp, prompt_tokens / shape.pp
+        decode = most(
+            self._memory_s(shape, tokens=decoding, cached_tokens=decoding * context),
+            self._compute_s(shape, tokens=decoding, context=context),
+        )
+        read = self._compute_s(shape, tokens=prompt_tokens, context=prompt_context)
+        exchange = self._interconnect_s(shape, tokens=decoding + prompt_tokens)
+        fixed = shape.architecture.layers * self.layer_overhead_us * 1e-6
+        return 1000 * (decode + read + exchange + fixed)
+
+    def _memory_s(self, shape: Shape, *, tokens: Value, cached_tokens: Value) -> Value:
         """Seconds to stream the weights that ``tokens`` touch, and the cache.
 
         Of a mixture of experts a batch touches total x (1 - (1 - active / total) ** tokens) weights
         when tokens choose experts independently; a dense model all of them.
         """
-        model = shape.architecture
-        untouched = math.pow(1 - model.parameters_active / model.parameters_total, max(1.0, tokens))
+        model, groups = shape.architecture, shape.attention_parallel
+        untouched = (1 - model.parameters_active / model.parameters_total) ** most(1.0, tokens)
         touched = model.parameters_total * (1 - untouched)
-        weights = touched * WEIGHT_BYTES[shape.precision] / shape.tp
-        cache = cached_tokens * cache_bytes_per_token(model, shape.precision, shape.tp)
-        return (weights + cache) / (shape.gpu.bandwidth_gbs * 1e9 * shape.gpu.bandwidth_efficiency)
+        weights = touched * WEIGHT_BYTES[shape.precision] / (shape.tp * groups)
+        per_token = cache_bytes_per_token(model, shape.precision, shape.tp, cache_bytes=shape.cache_bytes)
+        bandwidth = shape.gpu.bandwidth_gbs * 1e9 * shape.gpu.bandwidth_efficiency
+        return (weights + cached_tokens * per_token / groups) / bandwidth
 
-    def _compute_s(self, shape: Shape, *, tokens: float, context: float) -> float:
+    def _compute_s(self, shape: Shape, *, tokens: Value, context: Value) -> Value:
         """Seconds for the multiplications of ``tokens`` that each look back on ``context`` others."""
-        model = shape.architecture
+        model, gpus = shape.architecture, shape.tp * shape.attention_parallel
         attention = 4 * model.layers * model.heads * model.head_size * context
         flops = tokens * (2 * model.parameters_active + attention)
-        return flops / (shape.tp * shape.gpu.tflops(shape.precision) * 1e12 * self.compute_efficiency)
+        tflops = matmul_tflops(shape.gpu, shape.precision)
+        return flops / (gpus * tflops * 1e12 * self.compute_efficiency)
 
-    def _interconnect_s(self, shape: Shape, *, tokens: float) -> float:
+    def _interconnect_s(self, shape: Shape, *, tokens: Value) -> Value:
         """Seconds of two ring all-reduces per layer over 16-bit activations."""
         if shape.tp == 1:
             return 0.0
         sent = 2 * (shape.tp - 1) / shape.tp * tokens * shape.architecture.hidden_size * 2
         each = sent / (shape.gpu.intra_node_gbs * 1e9 * self.interconnect_efficiency)
         return 2 * shape.architecture.layers * (each + self.allreduce_latency_us * 1e-6)
-
-    def _fixed_s(self, shape: Shape) -> float:
-        return shape.architecture.layers * self.layer_overhead_us * 1e-6
