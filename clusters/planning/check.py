@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from collections.abc import Iterable
 from decimal import Decimal
@@ -26,22 +27,35 @@ def faults(order: Order, pools: Iterable[Pool], plan: Plan, *, quota: QuotaState
 
 
 def _candidate_faults(order: Order, pools: dict[str, Pool], plan: Plan) -> Iterable[str]:
-    wanted = [order.quantization] if order.quantization else list(order.model.precisions)
-    expected = Counter((pool, precision, tp) for pool in pools for precision in wanted for tp in (1, 2, 4, 8))
-    judged = Counter((refusal.pool, refusal.precision, refusal.tp) for refusal in plan.refusals)
+    degrees = {1, 2, 4, 8, order.pins.tp or 1}
+    stages = {1, 2, 4, order.pins.pp or 1}
+    candidates = set(itertools.product(pools, order.model.precisions, degrees, stages))
+    judged: Counter[tuple[str, Precision, int, int]] = Counter()
+    for refusal in plan.refusals:
+        for pool in refusal.pools:
+            judged.update(
+                itertools.product(
+                    [pool],
+                    order.model.precisions if refusal.precision is None else [refusal.precision],
+                    degrees if refusal.tp is None else [refusal.tp],
+                    stages if refusal.pp is None else [refusal.pp],
+                )
+            )
     if plan.configuration is not None:
-        judged[(plan.configuration.pool, plan.configuration.precision, plan.configuration.tp)] += 1
-    if judged != expected:
-        yield f"candidates not judged exactly once: {judged - expected} too many, {expected - judged} missing"
+        chosen = plan.configuration
+        judged[(chosen.pool, chosen.precision, chosen.tp, chosen.pp)] += 1
+    if judged != Counter(candidates):
+        missing, many = Counter(candidates) - judged, judged - Counter(candidates)
+        yield f"candidates not judged exactly once: {many} too many, {missing} missing"
     for refusal in plan.refusals:
         if not refusal.message:
-            yield f"refusal of {refusal.pool} says nothing"
+            yield f"refusal of {refusal.pools} says nothing"
         if (refusal.reason is Reason.DEARER) != (refusal.dearer_by_per_hour is not None):
-            yield f"refusal of {refusal.pool} as {refusal.reason} is dearer by {refusal.dearer_by_per_hour}"
-        if refusal.dearer_by_per_hour is not None and refusal.dearer_by_per_hour < 0:
-            yield f"{refusal.pool} is cheaper than the choice by {-refusal.dearer_by_per_hour}"
-        if refusal.reason is Reason.RESIDENCY and _lawful(order, pools[refusal.pool]):
-            yield f"{refusal.pool} is refused for residency, which it satisfies"
+            yield f"refusal of {refusal.pools} as {refusal.reason} is dearer by {refusal.dearer_by_per_hour}"
+        if refusal.dearer_by_per_hour is not None and refusal.dearer_by_per_hour < 0 and not order.near:
+            yield f"{refusal.pools} is cheaper than the choice by {-refusal.dearer_by_per_hour}"
+        if refusal.reason is Reason.RESIDENCY and any(_lawful(order, pools[pool]) for pool in refusal.pools):
+            yield f"{refusal.pools} is refused for residency, which it satisfies"
 
 
 def _status_faults(plan: Plan) -> Iterable[str]:
@@ -56,6 +70,11 @@ def _status_faults(plan: Plan) -> Iterable[str]:
         yield "a feasible candidate was left unchosen"
     if plan.status is PlanStatus.PLACED and plan.alternatives:
         yield "alternatives beside a placed order"
+    if (plan.status is PlanStatus.PLACED) != bool(plan.front):
+        yield f"status {plan.status} with a front of {len(plan.front)}"
+    steps = list(itertools.pairwise(plan.front))
+    if any(a.price_per_hour > b.price_per_hour or a.answer_ms <= b.answer_ms for a, b in steps):
+        yield "a point of the front is dearer and slower than the next"
 
 
 def _lawful(order: Order, pool: Pool) -> bool:
@@ -83,9 +102,20 @@ def _choice_faults(
     place = order.residency.partition(":")[2]
     if not model.weights_local and order.residency != "global" and place not in model.weights_zones:
         yield f"the weights come from {model.weights_zones}, the order says {order.residency}"
+    pins = order.pins
+    kept = (pins.gpu, pins.cluster, pins.precision, pins.tp, pins.pp)
+    taken = (chosen.gpu, chosen.cluster, chosen.precision, chosen.tp, chosen.pp)
+    if any(pin not in (None, value) for pin, value in zip(kept, taken, strict=True)):
+        yield f"the order keeps to {kept}, the choice is {taken}"
+    if pins.max_batch_size is not None and chosen.max_batch_size > pins.max_batch_size:
+        yield f"batches of {chosen.max_batch_size} against a pin of {pins.max_batch_size}"
+    if chosen.precision in model.made:
+        quality = model.quality.get(chosen.precision)
+        if quality is None or (quality.needs_approval and chosen.precision not in order.approved):
+            yield f"{chosen.precision} was never accepted"
     if pool.gpu.slice_of and chosen.tp * chosen.pp > 1:
         yield f"{chosen.tp * chosen.pp} parts of GPUs are joined"
-    if chosen.precision not in model.precisions or order.quantization not in (None, chosen.precision):
+    if chosen.precision not in model.precisions:
         yield f"precision {chosen.precision} was not asked for"
     native = {Precision.FP8: pool.gpu.fp8_tflops, Precision.NVFP4: pool.gpu.fp4_tflops}
     if native.get(chosen.precision, pool.gpu.bf16_tflops) <= 0:
@@ -120,15 +150,15 @@ def _size_faults(order: Order, pool: Pool, chosen: Configuration) -> Iterable[st
     if weights + cached / gpus / 2**30 > pool.gpu.memory_gib:
         yield f"one context of {order.context_tokens} tokens does not fit even at 8 bits"
     for name, expected, target in (
-        ("TTFT", chosen.ttft_ms, order.slo.ttft_p95_ms),
-        ("ITL", chosen.itl_ms, order.slo.itl_p95_ms),
+        ("TTFT", chosen.ttft_p95_ms, order.slo.ttft_p95_ms),
+        ("ITL", chosen.itl_p95_ms, order.slo.itl_p95_ms),
     ):
         if expected <= 0 or (target is not None and expected > target):
             yield f"{name} {expected} ms against a target of {target} ms"
     read_s = order.model.architecture.parameters_active * bits / 8 / gpus / (pool.gpu.bandwidth_gbs * 1e9)
     if chosen.itl_ms < 1000 * read_s:
         yield f"ITL {chosen.itl_ms} ms is faster than memory can be read"
-    if order.profile.requests_per_second * order.profile.output_tokens > chosen.tokens_per_s * 0.9 + 1e-6:
+    if order.profile.requests_per_second * order.profile.output_tokens > chosen.tokens_per_s * 0.8 + 1e-6:
         yield f"{chosen.tokens_per_s} tokens/s cannot carry the load"
     if not chosen.replicas_floor <= chosen.replicas <= chosen.replicas_ceiling:
         yield f"{chosen.replicas} replicas are outside {chosen.replicas_floor} to {chosen.replicas_ceiling}"
@@ -144,12 +174,20 @@ def _room_faults(pools: dict[str, Pool], chosen: Configuration, quota: QuotaStat
         yield f"{pool.cluster} is {pool.state}"
     if len(chosen.nodes) != chosen.replicas:
         yield f"{len(chosen.nodes)} nodes for {chosen.replicas} replicas"
-    for node, replicas in Counter(chosen.nodes).items():
-        if replicas * each > pool.free[node]:
-            yield f"node {node} of {pool.id} gives {replicas * each} of {pool.free[node]} free GPUs"
+    used: Counter[int] = Counter()
+    for nodes in chosen.nodes:
+        if len(set(nodes)) != -(-each // pool.gpus_per_node) or len(nodes) != len(set(nodes)):
+            yield f"a replica of {each} GPUs takes nodes {nodes} of {pool.gpus_per_node}"
+        used.update(dict.fromkeys(nodes, each if len(nodes) == 1 else pool.gpus_per_node))
+    for node, taken in used.items():
+        if taken > pool.free[node]:
+            yield f"node {node} of {pool.id} gives {taken} of {pool.free[node]} free GPUs"
     if Decimal(chosen.replicas * each) * pool.price_per_gpu_hour != chosen.cost_per_hour:
         yield f"cost {chosen.cost_per_hour} is not GPUs x price"
     if quota is not None:
+        limit = quota.type_limits.get(chosen.gpu)
+        if limit is not None and quota.types_used.get(chosen.gpu, 0) + chosen.gpus > limit:
+            yield f"over the quota of {chosen.gpu}"
         if quota.gpu_limit is not None and quota.gpus_used + chosen.replicas * each > quota.gpu_limit:
             yield "over the GPU quota"
         if quota.endpoint_limit is not None and quota.endpoints_used + 1 > quota.endpoint_limit:

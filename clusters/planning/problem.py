@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+import math
 from collections.abc import Mapping
 from decimal import Decimal
 
 from clusters.planning.architecture import Architecture
+from clusters.specs import Tuning
 
 
 class ProblemError(ValueError):
@@ -40,12 +42,21 @@ class PoolState(enum.StrEnum):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class Quality:
+    """What is known of a model's answers in a precision that is not its own."""
+
+    note: str
+    needs_approval: bool = False
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class ModelSpec:
     """A catalog model as it may be ordered. ``zones`` are where its licence lets it run, None anywhere.
 
-    ``runtimes`` and ``precisions`` are in order of preference. Weights that are ``weights_local`` lie in the
-    cluster that serves them; others are fetched from a place in ``weights_zones`` (zones and regions), which
-    is empty when nobody knows where that is.
+    ``runtimes`` and ``precisions`` are in order of preference. Precisions that ``made`` lists are not the
+    checkpoint's own: they are offered with the note that ``quality`` holds, and not at all without one. Weights
+    that are ``weights_local`` lie in the cluster that serves them; others, of ``weights_gib``, are fetched from a
+    place in ``weights_zones`` (zones and regions), which is empty when nobody knows where that is.
     """
 
     name: str
@@ -57,6 +68,9 @@ class ModelSpec:
     licence: str = ""
     weights_zones: frozenset[str] = frozenset()
     weights_local: bool = True
+    weights_gib: float = 0.0
+    made: frozenset[Precision] = frozenset()
+    quality: Mapping[Precision, Quality] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.context_limit < 1:
@@ -105,6 +119,8 @@ class Pool:
 
     ``driver_version`` is the NVIDIA driver of its nodes, empty when unknown; ``min_drivers`` is the oldest one
     that each runtime's image runs with, ``unpinned`` the runtimes whose image nobody has pinned by digest.
+    ``domains`` names each node's failure domain (a rack, a zone), every node its own where empty. ``cached`` are
+    models whose weights lie there already. ``spans_nodes`` says whether a replica may take several whole nodes.
     """
 
     id: str
@@ -123,8 +139,13 @@ class Pool:
     driver_version: str = ""
     min_drivers: Mapping[str, str] = dataclasses.field(default_factory=dict)
     unpinned: frozenset[str] = frozenset()
+    domains: tuple[str, ...] = ()
+    cached: frozenset[str] = frozenset()
+    spans_nodes: bool = False
 
     def __post_init__(self) -> None:
+        if self.domains and len(self.domains) != len(self.free):
+            raise ProblemError("pools", f"pool {self.id}: give the failure domain of every node, or of none")
         if self.gpus_per_node < 1:
             raise ProblemError("pools", f"pool {self.id}: a node has at least one GPU")
         if any(not 0 <= free <= self.gpus_per_node for free in self.free):
@@ -145,13 +166,18 @@ class Pool:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SloTargets:
-    """What an SLO class promises. ``availability`` is in percent; None is no latency target."""
+    """What an SLO class promises. ``availability`` is in percent; None is no latency target.
+
+    ``spare_replicas`` run beyond what the load needs, so that a lost one is not missed, and in failure domains of
+    their own where there are any.
+    """
 
     name: str
     ttft_p95_ms: float | None
     itl_p95_ms: float | None
     availability: Decimal
     price_factor: Decimal = Decimal(1)
+    spare_replicas: int = 0
 
     @property
     def is_latency_bound(self) -> bool:
@@ -161,23 +187,33 @@ class SloTargets:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class LoadProfile:
-    """The shape of an order's load: mean rate, mean lengths.
+    """The shape of an order's load: mean rate, mean lengths and their spread.
 
-    ``burstiness`` is the busiest minute's rate over the mean rate; 1 is steady.
+    ``burstiness`` is the busiest minute's rate over the mean rate; 1 is steady. ``input_cv`` and ``output_cv``
+    are coefficients of variation: standard deviation over mean. ``prefix_share`` of the input tokens are found
+    in a cache because other requests began with them.
     """
 
     requests_per_second: float
     input_tokens: int
     output_tokens: int
     burstiness: float = 1.0
+    input_cv: float = 1.0
+    output_cv: float = 1.0
+    prefix_share: float = 0.0
 
     def __post_init__(self) -> None:
-        if not 0 <= self.requests_per_second < float("inf"):
+        if not 0 <= self.requests_per_second < math.inf:
             raise ProblemError("requests_per_second", "the request rate must be 0 or more")
         if self.input_tokens < 1 or self.output_tokens < 1:
             raise ProblemError("profile", "a request has at least one input and one output token")
-        if not 1 <= self.burstiness < float("inf"):
+        if not 1 <= self.burstiness < math.inf:
             raise ProblemError("burstiness", "burstiness is peak over mean rate and at least 1")
+        for name in ("input_cv", "output_cv"):
+            if not 0 <= getattr(self, name) <= 10:
+                raise ProblemError(name, "a coefficient of variation is 0 (always the same) to 10")
+        if not 0 <= self.prefix_share < 1:
+            raise ProblemError("prefix_share", "the shared part of a prompt is 0 up to, not including, 1")
 
     @property
     def tokens_per_request(self) -> int:
@@ -189,13 +225,37 @@ class LoadProfile:
         """Output tokens per second that the mean load asks for."""
         return self.requests_per_second * self.output_tokens
 
+    @property
+    def fresh_tokens(self) -> float:
+        """Input tokens of a mean request that no cache holds."""
+        return self.input_tokens * (1 - self.prefix_share)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Pins:
+    """What an order leaves no choice in; None where the planner chooses."""
+
+    gpu: str | None = None
+    cluster: str | None = None
+    precision: Precision | None = None
+    tp: int | None = None
+    pp: int | None = None
+    max_batch_size: int | None = None
+
+    def set(self) -> dict[str, str]:
+        """Give the pins that are set, as text by name."""
+        named = ((field.name, getattr(self, field.name)) for field in dataclasses.fields(self))
+        return {name: str(value) for name, value in named if value is not None}
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Order:
     """Model x SLO class x residency, with the load it is for.
 
-    ``residency`` is ``region:R``, ``zone:Z`` or ``global``. Replica bounds and quantization are
-    None where the planner may choose.
+    ``residency`` is ``region:R``, ``zone:Z`` or ``global``. ``near`` is a region or zone code that is preferred
+    where it does not cost much more. ``context_tokens`` caps a request with its answer, ``output_limit`` the
+    answer; None is what the context leaves. ``approved`` are precisions whose quality note was accepted.
+    Replica bounds are None where the planner may choose. ``tuning`` is how the class runs its engines.
 
     Raises:
         ProblemError: the parts contradict each other.
@@ -206,17 +266,26 @@ class Order:
     residency: str
     profile: LoadProfile
     context_tokens: int
+    output_limit: int | None = None
     certifications: frozenset[str] = frozenset()
+    near: str = ""
     replicas_floor: int | None = None
     replicas_ceiling: int | None = None
-    quantization: Precision | None = None
+    pins: Pins = Pins()
+    approved: frozenset[Precision] = frozenset()
+    tuning: Tuning = dataclasses.field(default_factory=Tuning)
 
     def __post_init__(self) -> None:
-        if not 1 <= self.context_tokens <= self.model.context_limit:
+        model = self.model
+        if not 1 <= self.context_tokens <= model.context_limit:
             raise ProblemError(
                 "context_tokens",
-                f"{self.model.name} takes 1 to {self.model.context_limit} tokens of context, "
-                f"not {self.context_tokens}",
+                f"{model.name} takes 1 to {model.context_limit} tokens of context, not {self.context_tokens}",
+            )
+        if self.output_limit is not None and not 1 <= self.output_limit <= self.context_tokens:
+            raise ProblemError(
+                "output_limit",
+                f"an answer has 1 to {self.context_tokens} tokens, as many as the context, not {self.output_limit}",
             )
         if self.profile.tokens_per_request > self.context_tokens:
             raise ProblemError(
@@ -228,18 +297,31 @@ class Order:
             raise ProblemError("replicas_floor", "the floor of replicas must be 0 or more")
         if self.replicas_ceiling is not None and self.replicas_ceiling < max(1, self.replicas_floor or 0):
             raise ProblemError("replicas_ceiling", "the ceiling of replicas must be at least 1 and the floor")
-        if self.quantization is not None and self.quantization not in self.model.precisions:
-            offered = ", ".join(self.model.precisions)
+        self._check_pins()
+
+    def _check_pins(self) -> None:
+        pins, model = self.pins, self.model
+        if pins.precision is not None and pins.precision not in model.precisions:
+            offered = ", ".join(model.precisions)
             raise ProblemError(
-                "quantization", f"{self.model.name} is not offered in {self.quantization}, only in {offered}"
+                "precision", f"{model.name} is not offered in {pins.precision}, only in {offered}"
             )
+        for name in ("tp", "pp", "max_batch_size"):
+            value = getattr(pins, name)
+            if value is not None and value < 1:
+                raise ProblemError(name, f"{name} must be at least 1, not {value}")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class QuotaState:
-    """What a tenant may hold and already holds, without the order in question; None is no limit."""
+    """What a tenant may hold and already holds, without the order in question; None is no limit.
+
+    ``type_limits`` and ``types_used`` are by GPU type; a type without a limit has none of its own.
+    """
 
     gpu_limit: int | None = None
     gpus_used: int = 0
+    type_limits: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    types_used: Mapping[str, int] = dataclasses.field(default_factory=dict)
     endpoint_limit: int | None = None
     endpoints_used: int = 0

@@ -5,16 +5,30 @@ Each rule gives the reason and a sentence, or None where nothing is barred.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Collection
 from typing import Final
 
 from clusters.planning.plans import Reason
-from clusters.planning.problem import Order, Pool, Precision
+from clusters.planning.problem import GpuSpec, Order, Pool, Precision
 from clusters.planning.residency import residency_allows
 from clusters.planning.versions import is_older
 
 #: Runtimes whose models cannot be split over GPUs.
 SINGLE_GPU_RUNTIMES: Final = frozenset({"triton-python"})
+
+#: Runtimes whose replicas can span nodes, as a group with a leader.
+SPANNING_RUNTIMES: Final = frozenset({"triton-llmapi", "trtllm-serve"})
+
+
+@dataclasses.dataclass(frozen=True)
+class Kind:
+    """What pools have in common as far as a shape is concerned: a shape is judged once for each kind."""
+
+    gpu: GpuSpec
+    gpus_per_node: int
+    runtime: str
+    spans_nodes: bool
 
 
 def pool_fault(order: Order, pool: Pool) -> tuple[Reason, str] | None:
@@ -38,6 +52,12 @@ def pool_fault(order: Order, pool: Pool) -> tuple[Reason, str] | None:
         )
     if fault := _weights_fault(order):
         return fault
+    for name, pinned, given in (
+        ("GPU type", order.pins.gpu, pool.gpu.name),
+        ("cluster", order.pins.cluster, pool.cluster),
+    ):
+        if pinned not in (None, given):
+            return Reason.PINNED, f"the order keeps to {name} {pinned}; this is {given}"
     runtime = runtime_for(order, pool)
     if runtime is None:
         return Reason.RUNTIME, (
@@ -79,29 +99,65 @@ def _image_fault(runtime: str, pool: Pool) -> tuple[Reason, str] | None:
     return None
 
 
-def shape_fault(
-    order: Order, pool: Pool, precision: Precision, *, tp: int, pp: int
-) -> tuple[Reason, str] | None:
-    """Judge whether the pool's nodes, GPUs and runtime can take the shape at all."""
-    if tp > 1 and (runtime := runtime_for(order, pool)) in SINGLE_GPU_RUNTIMES:
-        return Reason.RUNTIME, f"runtime {runtime} cannot split a model over {tp} GPUs"
-    if order.model.architecture.heads % tp:
+def precision_fault(order: Order, gpu: GpuSpec, precision: Precision) -> tuple[Reason, str] | None:
+    """Judge whether the order wants the precision, the GPU computes in it, and its answers were accepted."""
+    model, pinned = order.model, order.pins.precision
+    if pinned not in (None, precision):
+        return Reason.PINNED, f"the order keeps to precision {pinned}; this is {precision}"
+    if gpu.tflops(precision) <= 0:
+        return Reason.PRECISION, f"{gpu.name} cannot compute in {precision}"
+    if precision not in model.made:
+        return None
+    quality = model.quality.get(precision)
+    if quality is None:
+        return Reason.QUALITY, (
+            f"nobody said how good the answers of {model.name} are in {precision}, which is not its checkpoint's "
+            "own; an operator can write it into the catalog"
+        )
+    if quality.needs_approval and precision not in order.approved:
+        return Reason.QUALITY, f"{precision} has to be accepted first: {quality.note}"
+    return None
+
+
+def shape_fault(order: Order, kind: Kind, *, tp: int, pp: int) -> tuple[Reason, str] | None:
+    """Judge whether nodes and runtime of the kind can take the shape at all."""
+    pins, heads, gpus = order.pins, order.model.architecture.heads, tp * pp
+    for name, pinned, given in (("TP", pins.tp, tp), ("PP", pins.pp, pp)):
+        if pinned not in (None, given):
+            return Reason.PINNED, f"the order keeps to {name} {pinned}; this is {name} {given}"
+    if gpus > 1 and kind.runtime in SINGLE_GPU_RUNTIMES:
+        return Reason.RUNTIME, f"runtime {kind.runtime} cannot split a model over {gpus} GPUs"
+    if heads % tp:
+        return Reason.RUNTIME, f"{order.model.name} has {heads} attention heads: no split by {tp}"
+    if pp > order.model.architecture.layers:
+        return Reason.RUNTIME, f"{order.model.name} has too few layers for {pp} stages"
+    if gpus > 1 and kind.gpu.slice_of:
+        return Reason.NODE_SIZE, (
+            f"{kind.gpu.name} is a part of a GPU, and parts serve no model together: no replica of {gpus}"
+        )
+    if gpus <= kind.gpus_per_node:
+        return None
+    if tp > kind.gpus_per_node:
         return (
-            Reason.RUNTIME,
-            f"{order.model.name} has {order.model.architecture.heads} attention heads: no split by {tp}",
+            Reason.NODE_SIZE,
+            f"a tensor-parallel group of {tp} does not fit into a node of {kind.gpus_per_node}",
         )
-    if tp * pp > 1 and pool.gpu.slice_of:
-        return Reason.NODE_SIZE, (
-            f"{pool.gpu.name} is a part of a GPU, and parts serve no model together: no replica of {tp * pp}"
+    if kind.spans_nodes and tp < kind.gpus_per_node:
+        return (
+            Reason.NODE_SIZE,
+            f"each stage of a replica that spans nodes is one whole node of {kind.gpus_per_node}",
         )
-    if pool.gpu.tflops(precision) <= 0:
-        return Reason.PRECISION, (f"{pool.gpu.name} in cluster {pool.cluster} cannot compute in {precision}")
-    if tp * pp > pool.gpus_per_node:
+    if not kind.spans_nodes or kind.runtime not in SPANNING_RUNTIMES:
         return Reason.NODE_SIZE, (
-            f"a replica of {tp * pp} GPUs does not fit into a node of cluster "
-            f"{pool.cluster}, which has {pool.gpus_per_node}"
+            f"a replica of {gpus} GPUs does not fit into a node of {kind.gpus_per_node}, and runtime "
+            f"{kind.runtime} cannot span nodes there"
         )
     return None
+
+
+def kind_of(order: Order, pool: Pool) -> Kind:
+    """Give the kind of a pool that no :func:`pool_fault` bars."""
+    return Kind(pool.gpu, pool.gpus_per_node, runtime_for(order, pool) or "", pool.spans_nodes)
 
 
 def runtime_for(order: Order, pool: Pool) -> str | None:

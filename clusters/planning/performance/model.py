@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from typing import Protocol, TypeVar
 
 import numpy as np
@@ -32,6 +33,17 @@ class Shape:
     attention_parallel: int = 1
     engine: str = "trtllm"
     cache_bytes: float | None = None
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    @functools.cached_property
+    def _hash(self) -> int:
+        # Shapes are looked up thousands of times in one search, and have some fifty numbers in all.
+        return hash((
+            self.architecture, self.gpu, self.precision, self.tp, self.pp, self.expert_parallel,
+            self.attention_parallel, self.engine, self.cache_bytes,
+        ))  # fmt: skip
 
     @property
     def gpus(self) -> int:

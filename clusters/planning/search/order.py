@@ -1,28 +1,26 @@
-"""The search: every pool x precision x tensor-parallel degree is either chosen or refused with a reason."""
+"""The search: every pool x precision x parallelism is either chosen or refused with a reason."""
 
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Iterable, Iterator, Sequence
-from decimal import Decimal
 from typing import Final
 
+from clusters.planning.performance.best import default_model
+from clusters.planning.performance.memory import fits, memory_for
 from clusters.planning.performance.model import PerformanceModel, Shape
-from clusters.planning.performance.roofline import Roofline
-from clusters.planning.placement.nodes import nodes_for, replicas_that_fit
+from clusters.planning.placement.nodes import replicas_that_fit
 from clusters.planning.plans import (
     Alternative,
-    Configuration,
     MemoryBreakdown,
     Plan,
     PlanStatus,
     Reason,
     Refusal,
     Relaxation,
-    price_text,
 )
 from clusters.planning.problem import (
-    GpuSpec,
     Order,
     Pool,
     PoolState,
@@ -32,19 +30,22 @@ from clusters.planning.problem import (
     SloTargets,
 )
 from clusters.planning.residency import residency_allows
-from clusters.planning.rules import pool_fault, runtime_for, shape_fault
+from clusters.planning.rules import Kind, kind_of, pool_fault, precision_fault, shape_fault
+from clusters.planning.search import answers
+from clusters.planning.search.fits import Fit, configuration, parallelism
 from clusters.planning.search.sizing import Sizing, Unfit, size
 
 #: Tensor-parallel degrees that are tried, each within one node.
 TENSOR_PARALLEL: Final = (1, 2, 4, 8)
 
+#: Pipeline stages that are tried where no tensor-parallel group of as many GPUs holds the model.
+PIPELINE_PARALLEL: Final = (1, 2, 4)
+
 #: Alternatives that each relaxed demand may contribute, the cheapest clusters first.
 ALTERNATIVES_EACH: Final = 3
 
-#: Causes that the message of an unplaced order spells out.
-CAUSES_TOLD: Final = 5
-
-_COST_PLACES: Final = Decimal("0.000001")
+#: How engines of each runtime are known to the performance model.
+ENGINES: Final = {"triton-python": "trtllm", "triton-llmapi": "trtllm", "trtllm-serve": "trtllm"}
 
 
 def plan(
@@ -57,261 +58,202 @@ def plan(
 ) -> Plan:
     """Find the cheapest configuration that may lawfully run and meets the class, with reasons for the rest.
 
-    The order of ``pools`` does not matter. Equal costs are decided by fewer GPUs, then by the pool's id
-    and the model's preference of precisions. ``classes`` are other SLO classes to look at for
-    alternatives, which are given when the order cannot be placed as it stands. Quota is not relaxed.
+    The order of ``pools`` does not matter. Equal costs are decided by weights that lie there already, then by
+    fewer GPUs, then by the pool's id and the model's preference of precisions. A place near what the order wants
+    to be near to may cost :data:`~clusters.planning.search.fits.NEAR_WORTH` more. ``classes`` are other SLO
+    classes to look at for alternatives, which are given when the order cannot be placed as it stands. Quota is
+    not relaxed.
 
     Raises:
         ProblemError: two pools have one id.
     """
-    search = _Search(
+    search = Search(
         pools=tuple(sorted(pools, key=lambda pool: pool.id)),
         quota=quota or QuotaState(),
-        performance=performance or Roofline(),
+        performance=performance or default_model(),
     )
-    chosen, refusals = search.run(order)
-    if chosen is not None:
+    found, refusals = search.run(order)
+    if not found:
+        status = answers.status_without_choice(refusals)
         return Plan(
-            status=PlanStatus.PLACED,
-            message=_placed_message(chosen),
-            configuration=chosen,
-            refusals=refusals,
-            alternatives=(),
+            status=status,
+            message=answers.unplaced_message(status, order, refusals),
+            configuration=None,
+            refusals=tuple(refusals),
+            alternatives=search.alternatives(order, classes),
         )
-    status = _status_without_choice(refusals)
+    chosen = min(found, key=lambda fit: fit.rank(order))
+    answer = configuration(order, chosen, search.performance)
+    rest = [answers.dearer(fit, chosen, order) for fit in found if fit is not chosen]
     return Plan(
-        status=status,
-        message=_unplaced_message(status, order, refusals),
-        configuration=None,
-        refusals=refusals,
-        alternatives=search.alternatives(order, classes),
+        status=PlanStatus.PLACED,
+        message=answers.placed_message(answer),
+        configuration=answer,
+        refusals=(*refusals, *rest),
+        alternatives=(),
+        front=answers.front(order, found, chosen),
+        pin_costs=tuple(
+            answers.pin_cost(name, value, order, chosen, search.cheapest(_without_pin(order, name)))
+            for name, value in order.pins.set().items()
+        ),
+        next_context=answers.next_context(order, chosen, search.cheapest),
+        disaggregated=answers.disaggregated(order, chosen, search.performance),
     )
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class _Candidate:
-    pool: Pool
-    precision: Precision
-    tp: int
-    pp: int = 1
+class Search:
+    """Judges candidates for orders of one load, each shape once."""
 
-    @property
-    def gpus_per_replica(self) -> int:
-        return self.tp * self.pp
-
-    @property
-    def cost_of_one(self) -> Decimal:
-        """Cost per hour of one replica: the least that the candidate can cost."""
-        return self.pool.price_per_gpu_hour * self.gpus_per_replica
-
-    def refusal(
-        self,
-        reason: Reason,
-        message: str,
-        memory: MemoryBreakdown | None = None,
-        dearer_by: Decimal | None = None,
-    ) -> Refusal:
-        return Refusal(
-            pool=self.pool.id,
-            cluster=self.pool.cluster,
-            gpu=self.pool.gpu.name,
-            precision=self.precision,
-            tp=self.tp,
-            pp=self.pp,
-            reason=reason,
-            message=message,
-            memory=memory,
-            dearer_by_per_hour=dearer_by,
-        )
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class _Fit:
-    """A candidate that could be chosen."""
-
-    candidate: _Candidate
-    shape: Shape
-    sizing: Sizing
-    cost: Decimal  # what fits are compared by: per hour, at no replicas that of one
-
-    def rank(self, order: Order) -> tuple[Decimal, int, str, int, int]:
-        """Cheapest first, then fewer GPUs, then by pool, the model's preference of precisions, and TP."""
-        candidate = self.candidate
-        return (
-            self.cost,
-            candidate.gpus_per_replica * self.sizing.replicas,
-            candidate.pool.id,
-            order.model.precisions.index(candidate.precision),
-            candidate.tp,
-        )
-
-
-class _Search:
     def __init__(self, *, pools: tuple[Pool, ...], quota: QuotaState, performance: PerformanceModel) -> None:
         if len({pool.id for pool in pools}) != len(pools):
             raise ProblemError("pools", "two pools have the same id")
         self.pools = pools
         self.quota = quota
         self.performance = performance
-        # One search sees one load; its orders differ in class, residency, certifications and precision.
-        self._sizings: dict[tuple[str, GpuSpec, Precision, int], Sizing | Unfit] = {}
+        # Orders of one search differ in class, context, places, certifications and pins, never in their load.
+        self._sizings: dict[tuple[str, int, int | None, Shape], Sizing | Unfit] = {}
+        self._parallel: dict[tuple[Kind, Precision, int | None, int | None], tuple[Shape, ...]] = {}
 
-    def run(self, order: Order) -> tuple[Configuration | None, tuple[Refusal, ...]]:
-        """Judge every candidate; give the cheapest feasible one and the refusals of the others."""
-        outcomes = [outcome for pool in self.pools for outcome in self._judge_pool(order, pool)]
-        fits = [outcome for outcome in outcomes if isinstance(outcome, _Fit)]
-        if not fits:
-            return None, tuple(outcome for outcome in outcomes if isinstance(outcome, Refusal))
-        chosen = min(fits, key=lambda fit: fit.rank(order))
-        refusals = tuple(
-            outcome if isinstance(outcome, Refusal) else _dearer(outcome, chosen, order.slo.price_factor)
-            for outcome in outcomes
-            if outcome is not chosen
+    def run(self, order: Order) -> tuple[list[Fit], list[Refusal]]:
+        """Judge every candidate: give those that could be chosen, and the refusals of the others."""
+        found: list[Fit] = []
+        refusals: list[Refusal] = []
+        kinds: dict[Kind, list[Pool]] = {}
+        for pool in self.pools:
+            fault = pool_fault(order, pool)
+            if fault is None:
+                kinds.setdefault(kind_of(order, pool), []).append(pool)
+            else:
+                refusals.append(_refusal([pool], fault))
+        for kind, pools in kinds.items():
+            for outcome in self._judge(order, kind, pools):
+                if isinstance(outcome, Fit):
+                    found.append(outcome)
+                else:
+                    refusals.append(outcome)
+        return found, refusals
+
+    def cheapest(self, order: Order, pools: Iterable[Pool] | None = None) -> Fit | None:
+        """Give the fit that ``run`` would put first among ``pools``, without judging what cannot be it."""
+        candidates = sorted(
+            (
+                (pool.price_per_gpu_hour * shape.gpus, number, pool, kind, shape)
+                for number, (pool, kind) in enumerate(self._open_pools(order, pools))
+                for shape in self.shapes(order, kind)
+            ),
+            key=lambda candidate: candidate[:2],
         )
-        return self._configuration(order, chosen), refusals
-
-    def _cheapest(self, order: Order, pools: Iterable[Pool]) -> _Fit | None:
-        """Give the fit that ``run`` would choose among ``pools``, without judging what cannot be it."""
-        candidates = [
-            candidate
-            for pool in pools
-            if pool.state is PoolState.ACTIVE and any(pool.free) and pool_fault(order, pool) is None
-            for candidate in _candidates(order, pool)
-            if candidate.gpus_per_replica <= max(pool.free)
-        ]
-        best: _Fit | None = None
-        for candidate in sorted(candidates, key=lambda candidate: candidate.cost_of_one):
-            if best is not None and candidate.cost_of_one > best.cost:
+        best: Fit | None = None
+        for cost, _, pool, kind, shape in candidates:
+            if best is not None and cost > best.worth(order):
                 break
-            if isinstance(self._sizings.get(_shape_key(order, candidate)), Unfit):  # seen elsewhere
+            if self.shape_fault(order, kind, shape) is not None:
                 continue
-            outcome = self._judge(order, candidate)
-            if isinstance(outcome, _Fit) and (best is None or outcome.rank(order) < best.rank(order)):
-                best = outcome
+            sizing = self.sizing(order, shape)
+            if isinstance(sizing, Unfit) or self._room_fault(pool, shape, sizing) is not None:
+                continue
+            fit = Fit(pool=pool, runtime=kind.runtime, shape=shape, sizing=sizing)
+            if best is None or fit.rank(order) < best.rank(order):
+                best = fit
         return best
 
-    def _judge_pool(self, order: Order, pool: Pool) -> Iterator[_Fit | Refusal]:
-        barred = pool_fault(order, pool)
-        for candidate in _candidates(order, pool):
-            yield candidate.refusal(*barred) if barred else self._judge(order, candidate)
+    def _open_pools(self, order: Order, pools: Iterable[Pool] | None) -> Iterator[tuple[Pool, Kind]]:
+        for pool in self.pools if pools is None else pools:
+            if pool.state is PoolState.ACTIVE and any(pool.free) and pool_fault(order, pool) is None:
+                yield pool, kind_of(order, pool)
 
-    def _judge(self, order: Order, candidate: _Candidate) -> _Fit | Refusal:
-        """Judge a candidate whose pool is not barred."""
-        pool, tp = candidate.pool, candidate.tp
-        barred = shape_fault(order, pool, candidate.precision, tp=tp, pp=candidate.pp)
-        if barred is not None:
-            return candidate.refusal(*barred)
-        key = _shape_key(order, candidate)
-        shape = Shape(
-            architecture=order.model.architecture,
-            gpu=pool.gpu,
-            precision=candidate.precision,
-            tp=tp,
-            pp=candidate.pp,
-        )
+    def shapes(self, order: Order, kind: Kind) -> Iterator[Shape]:
+        """Give the shapes that the order and the kind's GPUs allow the precision of."""
+        for precision in order.model.precisions:
+            if precision_fault(order, kind.gpu, precision) is None:
+                yield from self._all_shapes(order, kind, precision)
+
+    def _all_shapes(self, order: Order, kind: Kind, precision: Precision) -> tuple[Shape, ...]:
+        key = kind, precision, order.pins.tp, order.pins.pp
+        if key not in self._parallel:
+            self._parallel[key] = tuple(_shapes(order, kind, precision))
+        return self._parallel[key]
+
+    def _judge(self, order: Order, kind: Kind, pools: Sequence[Pool]) -> Iterator[Fit | Refusal]:
+        for precision in order.model.precisions:
+            fault = precision_fault(order, kind.gpu, precision)
+            if fault is not None:
+                yield _refusal(pools, fault, precision=precision)
+                continue
+            for shape in self._all_shapes(order, kind, precision):
+                yield from self._judge_shape(order, kind, pools, shape)
+
+    def _judge_shape(
+        self, order: Order, kind: Kind, pools: Sequence[Pool], shape: Shape
+    ) -> Iterator[Fit | Refusal]:
+        where = f"{kind.gpu.name} in {shape.precision}, {parallelism(shape)}"
+        fault = self.shape_fault(order, kind, shape)
+        if fault is not None:
+            yield _refusal(pools, (fault[0], f"{where}: {fault[1]}"), shape=shape)
+            return
+        sizing = self.sizing(order, shape)
+        if isinstance(sizing, Unfit):
+            reason = sizing.reason, f"{where}: {sizing.message}"
+            yield _refusal(pools, reason, shape=shape, memory=sizing.memory)
+            return
+        for pool in pools:
+            room = self._room_fault(pool, shape, sizing)
+            if room is None:
+                yield Fit(pool=pool, runtime=kind.runtime, shape=shape, sizing=sizing)
+            else:
+                yield _refusal([pool], room, shape=shape, memory=sizing.memory)
+
+    def shape_fault(self, order: Order, kind: Kind, shape: Shape) -> tuple[Reason, str] | None:
+        """Judge whether a kind of pool can take the shape, and whether another makes it pointless."""
+        return shape_fault(order, kind, tp=shape.tp, pp=shape.pp) or _dominated(order, kind, shape)
+
+    def sizing(self, order: Order, shape: Shape) -> Sizing | Unfit:
+        """Size the shape for the order, or say what forbids it, wherever its GPUs stand."""
+        key = order.slo.name, order.context_tokens, order.pins.max_batch_size, shape
         if key not in self._sizings:
             self._sizings[key] = size(order, shape, self.performance)
-        sizing = self._sizings[key]
-        if isinstance(sizing, Unfit):
-            where = f"{pool.gpu.name} in cluster {pool.cluster}, {candidate.precision}, TP {tp}"
-            return candidate.refusal(sizing.reason, f"{where}: {sizing.message}", sizing.memory)
-        want = sizing.replicas * candidate.gpus_per_replica
-        room = self._room_fault(candidate, replicas=max(1, sizing.replicas), want=want)
-        if room is not None:
-            return candidate.refusal(*room, sizing.memory)
-        cost = candidate.cost_of_one * max(1, sizing.replicas)
-        return _Fit(candidate=candidate, shape=shape, sizing=sizing, cost=cost)
+        return self._sizings[key]
 
-    def _room_fault(self, candidate: _Candidate, *, replicas: int, want: int) -> tuple[Reason, str] | None:
+    def _room_fault(self, pool: Pool, shape: Shape, sizing: Sizing) -> tuple[Reason, str] | None:
         """Judge what depends on the moment: the pool's size and state, the tenant's quota, the free GPUs."""
-        pool, quota, each = candidate.pool, self.quota, candidate.gpus_per_replica
-        asked = f"{replicas} x {each} GPUs are needed"
-        if pool.gpus_per_node // each * len(pool.free) < replicas:
+        each, replicas = shape.gpus, max(1, sizing.replicas)
+        where = f"{pool.gpu.name} in {pool.region} ({pool.cluster})"
+        needs = f"needs {replicas * each}" + (f" as {replicas} x {each}" if replicas > 1 and each > 1 else "")
+        whole = [pool.gpus_per_node] * len(pool.free)
+        if replicas_that_fit(whole, each, gpus_per_node=pool.gpus_per_node) < replicas:
             return Reason.POOL_SIZE, (
-                f"pool {pool.id} of cluster {pool.cluster} has {pool.total_gpus} GPUs in nodes of "
-                f"{pool.gpus_per_node}; {asked}"
+                f"{where}: {needs}, the pool has {pool.total_gpus} in nodes of {pool.gpus_per_node}"
             )
-        if quota.endpoint_limit is not None and quota.endpoints_used >= quota.endpoint_limit:
-            return Reason.QUOTA, (
-                f"the quota allows {quota.endpoint_limit} endpoints and {quota.endpoints_used} exist"
-            )
-        if quota.gpu_limit is not None and quota.gpus_used + want > quota.gpu_limit:
-            return Reason.QUOTA, (
-                f"the quota allows {quota.gpu_limit} GPUs, {quota.gpus_used} are used and {want} more are "
-                f"needed on {pool.gpu.name} in cluster {pool.cluster}"
-            )
+        quota_fault = self._quota_fault(pool, sizing.replicas * each)
+        if quota_fault is not None:
+            return Reason.QUOTA, f"{where}: {quota_fault}"
         if pool.state is not PoolState.ACTIVE:
-            return Reason.CLUSTER_STATE, f"cluster {pool.cluster} is {pool.state} and takes no new endpoints"
-        if replicas_that_fit(pool.free, each) < replicas:
-            return Reason.CAPACITY, (
-                f"pool {pool.id} of cluster {pool.cluster} has {pool.free_gpus} of {pool.total_gpus} GPUs "
-                f"free, room for {replicas_that_fit(pool.free, each)} replicas; {asked}"
-            )
+            return Reason.CLUSTER_STATE, f"{where}: the cluster is {pool.state} and takes no new endpoints"
+        room = replicas_that_fit(pool.free, each, gpus_per_node=pool.gpus_per_node)
+        if room < replicas:
+            scattered = f", room for {room} x {each}" if pool.free_gpus >= replicas * each else ""
+            return Reason.CAPACITY, f"{where}: {needs}, {pool.free_gpus} free{scattered}"
         return None
 
-    def _configuration(self, order: Order, fit: _Fit) -> Configuration:
-        candidate, sizing = fit.candidate, fit.sizing
-        pool, profile = candidate.pool, order.profile
-        cost = pool.price_per_gpu_hour * candidate.gpus_per_replica * sizing.replicas
-        price = cost * order.slo.price_factor
-        tokens = Decimal(str(profile.requests_per_second)) * profile.output_tokens * 3600
-        return Configuration(
-            pool=pool.id,
-            cluster=pool.cluster,
-            region=pool.region,
-            gpu=pool.gpu.name,
-            runtime=runtime_for(order, pool) or "",
-            precision=candidate.precision,
-            tp=candidate.tp,
-            pp=candidate.pp,
-            replicas=sizing.replicas,
-            replicas_floor=sizing.replicas_floor,
-            replicas_ceiling=sizing.replicas_ceiling,
-            max_batch_size=sizing.max_batch_size,
-            ttft_ms=sizing.ttft_ms,
-            itl_ms=sizing.itl_ms,
-            tokens_per_s=sizing.tokens_per_s,
-            utilisation=sizing.utilisation,
-            performance_source=self.performance.confidence(fit.shape).source,
-            memory=sizing.memory,
-            price_per_gpu_hour=pool.price_per_gpu_hour,
-            cost_per_hour=cost,
-            price_per_hour=price,
-            price_per_million_tokens=(price * 1_000_000 / tokens).quantize(_COST_PLACES) if tokens else None,
-            nodes=nodes_for(pool.free, candidate.gpus_per_replica, sizing.replicas) or (),
-            declared=pool.declared,
-        )
+    def _quota_fault(self, pool: Pool, want: int) -> str | None:
+        quota, gpu = self.quota, pool.gpu.name
+        if quota.endpoint_limit is not None and quota.endpoints_used >= quota.endpoint_limit:
+            return f"the quota allows {quota.endpoint_limit} endpoints and {quota.endpoints_used} exist"
+        if quota.gpu_limit is not None and quota.gpus_used + want > quota.gpu_limit:
+            return f"the quota allows {quota.gpu_limit} GPUs, {quota.gpus_used} are used and {want} more are needed"
+        limit, used = quota.type_limits.get(gpu), quota.types_used.get(gpu, 0)
+        if limit is not None and used + want > limit:
+            return f"the quota allows {limit} {gpu}, {used} are used and {want} more are needed"
+        return None
 
     def alternatives(self, order: Order, classes: Sequence[SloTargets]) -> tuple[Alternative, ...]:
         """Give what could be had at once with one demand relaxed; nothing is relaxed without being asked."""
-        found: list[Alternative] = []
-        if order.residency != "global":
-            found += self._elsewhere(order)
-        if order.certifications:
-            free = dataclasses.replace(order, certifications=frozenset())
-            found += self._relaxed(Relaxation.CERTIFICATIONS, "none", "without certifications", free)
-        if order.quantization is not None:
-            any_precision = dataclasses.replace(order, quantization=None)
-            found += self._relaxed(Relaxation.QUANTIZATION, "any", "in any precision", any_precision)
-        for slo in sorted(classes, key=lambda slo: slo.name):
-            if slo.name != order.slo.name:
-                other = dataclasses.replace(order, slo=slo)
-                found += self._relaxed(Relaxation.SLO_CLASS, slo.name, f"as class {slo.name}", other)
+        found = self._elsewhere(order) if order.residency != "global" else []
+        for relaxation, value, words, relaxed in _relaxed(order, classes):
+            fit = self.cheapest(relaxed)
+            if fit is not None:
+                found.append(self._alternative(relaxation, value, words, relaxed, fit))
         return tuple(found)
-
-    def _relaxed(self, relaxation: Relaxation, value: str, words: str, order: Order) -> list[Alternative]:
-        cheapest = self._cheapest(order, self.pools)
-        if cheapest is None:
-            return []
-        chosen = self._configuration(order, cheapest)
-        return [
-            Alternative(
-                relaxation=relaxation,
-                value=value,
-                message=f"{words}: {_placed_message(chosen)}",
-                configuration=chosen,
-            )
-        ]
 
     def _elsewhere(self, order: Order) -> list[Alternative]:
         """Give the cheapest answer in each of the cheapest regions that residency now bars."""
@@ -320,73 +262,94 @@ class _Search:
         for pool in self.pools:
             if residency_allows(f"region:{pool.region}", pool.region, ()):
                 regions.setdefault(pool.region, []).append(pool)
-        cheapest = (self._cheapest(anywhere, pools) for pools in regions.values())
-        fits = sorted((fit for fit in cheapest if fit is not None), key=lambda fit: fit.rank(anywhere))
-        found = [self._configuration(anywhere, fit) for fit in fits[:ALTERNATIVES_EACH]]
+        cheapest = (self.cheapest(anywhere, pools) for pools in regions.values())
+        found = sorted((fit for fit in cheapest if fit is not None), key=lambda fit: fit.rank(anywhere))
         return [
-            Alternative(
-                relaxation=Relaxation.RESIDENCY,
-                value=f"region:{configuration.region}",
-                message=f"in region {configuration.region}: {_placed_message(configuration)}",
-                configuration=configuration,
+            self._alternative(
+                Relaxation.RESIDENCY,
+                f"region:{fit.pool.region}",
+                f"in region {fit.pool.region}",
+                anywhere,
+                fit,
             )
-            for configuration in found
+            for fit in found[:ALTERNATIVES_EACH]
         ]
 
-
-def _candidates(order: Order, pool: Pool) -> Iterator[_Candidate]:
-    precisions = order.model.precisions if order.quantization is None else (order.quantization,)
-    for precision in sorted(precisions):
-        for tp in TENSOR_PARALLEL:
-            yield _Candidate(pool=pool, precision=precision, tp=tp)
-
-
-def _shape_key(order: Order, candidate: _Candidate) -> tuple[str, GpuSpec, Precision, int]:
-    return order.slo.name, candidate.pool.gpu, candidate.precision, candidate.tp
+    def _alternative(
+        self, relaxation: Relaxation, value: str, words: str, order: Order, fit: Fit
+    ) -> Alternative:
+        answer = configuration(order, fit, self.performance)
+        message = f"{words}: {answers.placed_message(answer)}"
+        return Alternative(relaxation=relaxation, value=value, message=message, configuration=answer)
 
 
-def _dearer(other: _Fit, chosen: _Fit, price_factor: Decimal) -> Refusal:
-    candidate, difference = other.candidate, (other.cost - chosen.cost) * price_factor
-    extra = (
-        f"costs {price_text(difference)} more per hour" if difference else "costs the same with no fewer GPUs"
+def _shapes(order: Order, kind: Kind, precision: Precision) -> Iterator[Shape]:
+    groups = sorted({*TENSOR_PARALLEL, order.pins.tp or 1})
+    stages = sorted({*PIPELINE_PARALLEL, order.pins.pp or 1})
+    for pp, tp in itertools.product(stages, groups):
+        yield Shape(
+            architecture=order.model.architecture,
+            gpu=kind.gpu,
+            precision=precision,
+            tp=tp,
+            pp=pp,
+            engine=ENGINES.get(kind.runtime, "trtllm"),
+        )
+
+
+def _dominated(order: Order, kind: Kind, shape: Shape) -> tuple[Reason, str] | None:
+    """Refuse pipeline stages where a tensor-parallel group of no more GPUs holds the model."""
+    if shape.pp == 1 or order.pins.pp is not None:
+        return None
+    for tp in TENSOR_PARALLEL:
+        if tp > shape.gpus or shape_fault(order, kind, tp=tp, pp=1) is not None:
+            continue
+        alone = memory_for(
+            shape.architecture, shape.gpu, shape.precision, tp=tp,
+            context_tokens=order.context_tokens, cached_tokens=order.context_tokens,
+        )  # fmt: skip
+        if fits(alone):
+            return Reason.DOMINATED, f"TP {tp} holds the model too, and stages one after the other are slower"
+    return None
+
+
+def _relaxed(order: Order, classes: Sequence[SloTargets]) -> Iterator[tuple[Relaxation, str, str, Order]]:
+    """Give the orders with one demand less: what is given up, its new value, in words, and the order."""
+    if order.certifications:
+        free = dataclasses.replace(order, certifications=frozenset())
+        yield Relaxation.CERTIFICATIONS, "none", "without certifications", free
+    for name, value in order.pins.set().items():
+        words = f"without keeping to {name.replace('_', ' ')} {value}"
+        yield Relaxation.PIN, name, words, _without_pin(order, name)
+    for precision, quality in sorted(order.model.quality.items()):
+        if quality.needs_approval and precision not in order.approved:
+            accepted = dataclasses.replace(order, approved=order.approved | {precision})
+            yield Relaxation.QUALITY, precision.value, f"with {precision} accepted", accepted
+    for slo in sorted(classes, key=lambda slo: slo.name):
+        if slo.name != order.slo.name:
+            yield Relaxation.SLO_CLASS, slo.name, f"as class {slo.name}", dataclasses.replace(order, slo=slo)
+
+
+def _without_pin(order: Order, name: str) -> Order:
+    return dataclasses.replace(order, pins=dataclasses.replace(order.pins, **{name: None}))
+
+
+def _refusal(
+    pools: Sequence[Pool],
+    fault: tuple[Reason, str],
+    *,
+    precision: Precision | None = None,
+    shape: Shape | None = None,
+    memory: MemoryBreakdown | None = None,
+) -> Refusal:
+    return Refusal(
+        gpu=pools[0].gpu.name,
+        pools=tuple(pool.id for pool in pools),
+        clusters=tuple(dict.fromkeys(pool.cluster for pool in pools)),
+        reason=fault[0],
+        message=fault[1],
+        precision=shape.precision if shape else precision,
+        tp=shape.tp if shape else None,
+        pp=shape.pp if shape else None,
+        memory=memory,
     )
-    return candidate.refusal(
-        Reason.DEARER,
-        f"feasible on {candidate.pool.gpu.name} in cluster {candidate.pool.cluster}, {candidate.precision}, "
-        f"TP {candidate.tp}, {other.sizing.replicas} replicas, but {extra}",
-        other.sizing.memory,
-        difference,
-    )
-
-
-def _status_without_choice(refusals: Sequence[Refusal]) -> PlanStatus:
-    reasons = {refusal.reason for refusal in refusals}
-    if reasons & {Reason.CAPACITY, Reason.CLUSTER_STATE}:
-        return PlanStatus.NO_CAPACITY
-    if Reason.QUOTA in reasons:
-        return PlanStatus.OVER_QUOTA
-    return PlanStatus.IMPOSSIBLE
-
-
-def _placed_message(chosen: Configuration) -> str:
-    return (
-        f"{chosen.replicas} x {chosen.gpus_per_replica} {chosen.gpu} in {chosen.precision} on cluster "
-        f"{chosen.cluster} ({chosen.region}) for {price_text(chosen.price_per_hour)} per hour"
-    )
-
-
-def _unplaced_message(status: PlanStatus, order: Order, refusals: Sequence[Refusal]) -> str:
-    """Say in one sentence what stands in the way, by the candidates that came furthest."""
-    if not refusals:
-        return "no cluster has GPUs"
-    if status is PlanStatus.OVER_QUOTA:
-        quota = next(refusal for refusal in refusals if refusal.reason is Reason.QUOTA)
-        return f"over quota: {quota.message}"
-    stages = list(Reason)
-    furthest = max((refusal.reason for refusal in refusals), key=stages.index)
-    causes = dict.fromkeys(refusal.message for refusal in refusals if refusal.reason is furthest)
-    told = "; ".join(list(causes)[:CAUSES_TOLD])
-    more = f"; and {len(causes) - CAUSES_TOLD} more" if len(causes) > CAUSES_TOLD else ""
-    if status is PlanStatus.NO_CAPACITY:
-        return f"no capacity now: {told}{more}"
-    return f"no cluster can serve {order.model.name} as {order.slo.name}: {told}{more}"

@@ -9,32 +9,42 @@ from typing import Final
 
 from clusters.planning.performance.memory import fits, memory_for
 from clusters.planning.performance.model import PerformanceModel, Shape
+from clusters.planning.performance.queueing import Latencies, Queue
 from clusters.planning.plans import MemoryBreakdown, Reason
 from clusters.planning.problem import Order
 
 #: Largest batch the planner asks an engine for.
 BATCH_LIMIT: Final = 256
 
-#: Share of a class's target that an expected mean may take: some room for the p95 and the model's error,
-#: less than the roofline's error at its worst.
+#: Share of a class's target that an expected p95 may take: some room for the model's error.
 LATENCY_MARGIN: Final = 0.8
 
-#: Share of a replica's throughput that the mean load may take, where someone waits and where nobody does.
-UTILISATION_CAP: Final = 0.7
-UTILISATION_CAP_UNBOUND: Final = 0.9
+#: Share of a replica's capacity within the targets that the mean load may take.
+UTILISATION_CAP: Final = 0.8
+
+#: Share of the throughput at full batches that is ever counted on: queues grow without end towards 1.
+SATURATION: Final = 0.95
+
+#: Rates that are looked at for the largest within the targets.
+RATE_STEPS: Final = 64
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Sizing:
-    """How one shape carries one order, wherever its GPUs stand."""
+    """How one shape carries one order, wherever its GPUs stand.
+
+    ``for_load`` replicas carry the mean load, ``for_peak`` more the busiest minute, ``spare`` stand by.
+    """
 
     memory: MemoryBreakdown
     max_batch_size: int
+    for_load: int
+    for_peak: int
+    spare: int
     replicas: int
     replicas_floor: int
     replicas_ceiling: int
-    ttft_ms: float
-    itl_ms: float
+    expected: Latencies
     tokens_per_s: float
     utilisation: float
 
@@ -48,85 +58,157 @@ class Unfit:
     memory: MemoryBreakdown | None = None
 
 
-def utilisation_cap(order: Order) -> float:
-    """Share of the throughput within the targets that the order's mean load may take."""
-    return UTILISATION_CAP if order.slo.is_latency_bound else UTILISATION_CAP_UNBOUND
-
-
 def size(order: Order, shape: Shape, performance: PerformanceModel) -> Sizing | Unfit:
     """Size replicas of ``shape`` for ``order``, or say what forbids it."""
-    profile, slo = order.profile, order.slo
+    return _Sizer(order, shape, performance).run()
 
-    def memory_of(batch: int) -> MemoryBreakdown:
+
+class _Sizer:
+    def __init__(self, order: Order, shape: Shape, performance: PerformanceModel) -> None:
+        self.order, self.shape, self.performance = order, shape, performance
+        slo = order.slo
+        self.itl_limit = math.inf if slo.itl_p95_ms is None else slo.itl_p95_ms * LATENCY_MARGIN
+        self.ttft_limit = math.inf if slo.ttft_p95_ms is None else slo.ttft_p95_ms * LATENCY_MARGIN
+
+    def run(self) -> Sizing | Unfit:
+        alone = self._memory(1)
+        if not fits(alone):
+            return Unfit(
+                reason=Reason.MEMORY,
+                message=_memory_message(alone, self.order.context_tokens),
+                memory=alone,
+            )
+        if self._itl(1) > self.itl_limit:
+            return self._too_slow(Reason.ITL, "time between tokens", self._itl(1), alone)
+        batch = self._largest_batch()
+        full_rate = 1000 * batch / self._itl(batch) / self.order.profile.output_tokens
+        queue = Queue(
+            self.performance, self.shape, self.order.profile,
+            batch_limit=batch, step_tokens=self.order.tuning.max_num_tokens,
+        )  # fmt: skip
+        quiet = queue.under(full_rate * SATURATION / RATE_STEPS**2, burstiness=1.0)
+        if quiet.itl_p95_ms > self.itl_limit:
+            return self._too_slow(Reason.ITL, "time between tokens", quiet.itl_p95_ms, alone)
+        if quiet.ttft_p95_ms > self.ttft_limit:
+            return self._too_slow(Reason.TTFT, "time to first token", quiet.ttft_p95_ms, alone)
+        return self._replicas(queue, batch, self._largest_rate(queue, full_rate), alone)
+
+    def _replicas(self, queue: Queue, batch: int, capacity: float, alone: MemoryBreakdown) -> Sizing | Unfit:
+        """Count the replicas, each of which carries ``capacity`` requests per second within the targets."""
+        order, rate = self.order, self.order.profile.requests_per_second
+        for_load = max(1, math.ceil(rate / (UTILISATION_CAP * capacity)))
+        most = order.replicas_ceiling
+        if most is not None and for_load > most:
+            return Unfit(
+                reason=Reason.REPLICAS,
+                message=f"{rate:g} requests/s need {for_load} replicas of {capacity:.3g} requests/s each at "
+                f"{UTILISATION_CAP:.0%}; the order allows {most}",
+                memory=alone,
+            )
+        for_peak = self._for_peak(queue, capacity, for_load)
+        wanted = for_load + for_peak + order.slo.spare_replicas
+        replicas = wanted if most is None else min(wanted, most)
+        if order.replicas_floor is not None:
+            # A floor of none says that nothing need run while nobody asks.
+            replicas = max(order.replicas_floor, replicas if rate or order.replicas_floor else 0)
+        floor = order.replicas_floor
+        if floor is None:
+            floor = min(for_load + order.slo.spare_replicas, replicas)
+        share = rate / max(1, replicas)
+        return Sizing(
+            memory=self._memory(batch),
+            max_batch_size=batch,
+            for_load=min(for_load, replicas),
+            for_peak=max(0, min(for_peak, replicas - for_load)),
+            spare=max(0, replicas - for_load - for_peak),
+            replicas=replicas,
+            replicas_floor=floor,
+            replicas_ceiling=max(1, replicas) if most is None else most,
+            # Fewer replicas than busy minutes need are the order's own wish: its times are those of the others.
+            expected=queue.under(
+                rate,
+                replicas=max(1, replicas),
+                burstiness=order.profile.burstiness if replicas >= for_load + for_peak else 1.0,
+            ),
+            tokens_per_s=capacity * order.profile.output_tokens * replicas,
+            utilisation=share / capacity,
+        )
+
+    def _for_peak(self, queue: Queue, capacity: float, for_load: int) -> int:
+        """Count the replicas beyond ``for_load`` with which busy minutes keep the targets too.
+
+        Those are the minutes that the queueing model draws by itself and, as busy ones come in a row, the
+        busiest as a steady load.
+        """
+        profile = self.order.profile
+        if profile.burstiness == 1 or not self.order.slo.is_latency_bound:
+            return 0
+        rate = profile.requests_per_second
+        least = max(for_load, math.ceil(rate * profile.burstiness / capacity))
+
+        def keeps(replicas: int) -> bool:
+            return self._keeps(queue.under(rate, replicas=replicas))
+
+        return _smallest(least, 2 * least + 1, keeps) - for_load
+
+    def _largest_batch(self) -> int:
+        cap = min(each for each in (BATCH_LIMIT, self.order.tuning.max_batch_size) if each is not None)
+        if self.order.pins.max_batch_size is not None:
+            cap = min(cap, self.order.pins.max_batch_size)
+        return _largest(cap, lambda batch: self._itl(batch) <= self.itl_limit and fits(self._memory(batch)))
+
+    def _largest_rate(self, queue: Queue, full_rate: float) -> float:
+        """Find the largest steady rate of one replica at which the p95s keep the targets."""
+
+        def rate(step: int) -> float:
+            # Closer together where rates are low: there a step would be a large part of them.
+            return full_rate * SATURATION * (step / RATE_STEPS) ** 2
+
+        def keeps(step: int) -> bool:
+            return self._keeps(queue.under(rate(step), burstiness=1.0))
+
+        return rate(RATE_STEPS if keeps(RATE_STEPS) else _largest(RATE_STEPS - 1, keeps))
+
+    def _keeps(self, expected: Latencies) -> bool:
+        return (
+            expected.stable
+            and expected.ttft_p95_ms <= self.ttft_limit
+            and expected.itl_p95_ms <= self.itl_limit
+        )
+
+    def _itl(self, batch: int) -> float:
+        profile = self.order.profile
+        return self.performance.itl_ms(
+            self.shape,
+            concurrency=float(batch),
+            input_tokens=profile.fresh_tokens,
+            output_tokens=float(profile.output_tokens),
+        )
+
+    def _memory(self, batch: int) -> MemoryBreakdown:
+        order = self.order
         return memory_for(
-            shape.architecture, shape.gpu, shape.precision, tp=shape.tp, context_tokens=order.context_tokens,
-            cached_tokens=max(order.context_tokens, batch * profile.tokens_per_request),
+            self.shape.architecture, self.shape.gpu, self.shape.precision, tp=self.shape.tp, pp=self.shape.pp,
+            context_tokens=order.context_tokens,
+            cached_tokens=max(order.context_tokens, batch * order.profile.tokens_per_request),
+            requests=batch,
         )  # fmt: skip
 
-    def itl_of(batch: int) -> float:
-        return performance.itl_ms(
-            shape, concurrency=batch, input_tokens=profile.input_tokens, output_tokens=profile.output_tokens
-        )
-
-    alone = memory_of(1)
-    if not fits(alone):
-        return Unfit(reason=Reason.MEMORY, message=_memory_message(alone, order.context_tokens), memory=alone)
-
-    itl_limit = math.inf if slo.itl_p95_ms is None else slo.itl_p95_ms * LATENCY_MARGIN
-    if itl_of(1) > itl_limit:
+    def _too_slow(self, reason: Reason, what: str, time_ms: float, memory: MemoryBreakdown) -> Unfit:
+        slo = self.order.slo
+        target = slo.itl_p95_ms if reason is Reason.ITL else slo.ttft_p95_ms
+        assert target is not None
         return Unfit(
-            reason=Reason.ITL,
-            message=f"expects {itl_of(1):.1f} ms between tokens even alone; class {slo.name} allows "
-            f"{slo.itl_p95_ms:g} ms, of which {itl_limit:g} ms are planned with",
-            memory=alone,
+            reason=reason,
+            message=f"{what} {_figure(time_ms)} ms even with nothing else to do > {target * LATENCY_MARGIN:g} ms, "
+            f"{LATENCY_MARGIN:.0%} of the {target:g} ms of class {slo.name}",
+            memory=memory,
         )
-    batch = _largest(BATCH_LIMIT, lambda size: fits(memory_of(size)) and itl_of(size) <= itl_limit)
-    per_replica = 1000 * batch / itl_of(batch)
-    offered = profile.output_tokens_per_s
-    cap = utilisation_cap(order)
-    needed = math.ceil(offered / (cap * per_replica))
-    floor = max(1, needed) if order.replicas_floor is None else order.replicas_floor
-    if order.replicas_floor is None and order.replicas_ceiling is not None:
-        floor = min(floor, order.replicas_ceiling)
-    if order.replicas_ceiling is not None and needed > order.replicas_ceiling:
-        return Unfit(
-            reason=Reason.REPLICAS,
-            message=f"the load of {offered:g} output tokens/s needs {needed} replicas of {per_replica:.0f} "
-            f"tokens/s at {cap:.0%} utilisation; the order allows {order.replicas_ceiling}",
-            memory=alone,
-        )
-    replicas = max(floor, needed)
-    peak = math.ceil(offered * profile.burstiness / (cap * per_replica))
-    ceiling = max(1, replicas, peak) if order.replicas_ceiling is None else order.replicas_ceiling
-
-    share = offered / max(1, replicas)
-    running = min(batch, 1 + _largest(BATCH_LIMIT, lambda size: 1000 * size / itl_of(size) < share, least=0))
-    itl = itl_of(running)
-    utilisation = share / per_replica
-    ttft = _ttft_ms(performance.first_token_ms(shape, input_tokens=profile.input_tokens), itl, utilisation)
-    if slo.ttft_p95_ms is not None and ttft > slo.ttft_p95_ms * LATENCY_MARGIN:
-        return Unfit(
-            reason=Reason.TTFT,
-            message=f"expects the first token after {ttft:.0f} ms; class {slo.name} allows "
-            f"{slo.ttft_p95_ms:g} ms, of which {slo.ttft_p95_ms * LATENCY_MARGIN:g} ms are planned with",
-            memory=alone,
-        )
-    return Sizing(
-        memory=memory_of(batch),
-        max_batch_size=batch,
-        replicas=replicas,
-        replicas_floor=floor,
-        replicas_ceiling=ceiling,
-        ttft_ms=ttft,
-        itl_ms=itl,
-        tokens_per_s=per_replica * replicas,
-        utilisation=utilisation,
-    )
 
 
-def _largest(limit: int, holds: Callable[[int], bool], *, least: int = 1) -> int:
-    """Largest size up to ``limit`` for which ``holds``; it holds for ``least`` and up to some size."""
-    low, high = least, limit
+def _largest(limit: int, holds: Callable[[int], bool]) -> int:
+    """Largest number up to ``limit`` for which ``holds``; it holds for 1 and up to some number."""
+    low, high = 1, limit
     while low < high:
         middle = (low + high + 1) // 2
         if holds(middle):
@@ -136,10 +218,20 @@ def _largest(limit: int, holds: Callable[[int], bool], *, least: int = 1) -> int
     return low
 
 
-def _ttft_ms(first_token_ms: float, itl_ms: float, utilisation: float) -> float:
-    """Mean time to first token: the step under way, the wait of an M/D/1 queue, and the prompt itself."""
-    wait = first_token_ms * utilisation / (2 * (1 - utilisation))
-    return itl_ms + wait + first_token_ms
+def _smallest(least: int, limit: int, holds: Callable[[int], bool]) -> int:
+    """Smallest number from ``least`` on for which ``holds``, ``limit`` where it is taken to hold."""
+    low, high = least, limit
+    while low < high:
+        middle = (low + high) // 2
+        if holds(middle):
+            high = middle
+        else:
+            low = middle + 1
+    return low
+
+
+def _figure(time_ms: float) -> str:
+    return f"{time_ms:.0f}" if time_ms >= 100 else f"{time_ms:.3g}"
 
 
 def _memory_message(memory: MemoryBreakdown, context_tokens: int) -> str:

@@ -13,6 +13,7 @@ from clusters.planning.problem import (
     LoadProfile,
     ModelSpec,
     Order,
+    Pins,
     Pool,
     PoolState,
     Precision,
@@ -174,7 +175,7 @@ def orders(draw: st.DrawFn) -> Order:
         certifications=draw(st.sampled_from([frozenset(), frozenset({"iso27001"})])),
         replicas_floor=floor,
         replicas_ceiling=draw(st.sampled_from([None, None, 3, 10])),
-        quantization=draw(st.sampled_from([None, None, *model.precisions])),
+        pins=Pins(precision=draw(st.sampled_from([None, None, *model.precisions]))),
     )
 
 

@@ -132,7 +132,9 @@ def test_parts_of_gpus_serve_alone():
     assert not faults(order(), [there], answer)
     assert answer.configuration is not None
     assert answer.configuration.tp == 1
-    assert {refusal.reason for refusal in answer.refusals if refusal.tp > 1} == {Reason.NODE_SIZE}
+    assert {refusal.reason for refusal in answer.refusals if (refusal.tp or 1) * (refusal.pp or 1) > 1} == {
+        Reason.NODE_SIZE
+    }
 
 
 @pytest.mark.parametrize(

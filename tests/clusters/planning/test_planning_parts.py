@@ -143,11 +143,24 @@ def test_nodes_are_found_exactly_when_the_replicas_fit(free: list[int], gpus: in
     assert (nodes is not None) == (replicas <= replicas_that_fit(free, gpus))
     if nodes is not None:
         assert len(nodes) == replicas
-        assert all(nodes.count(node) * gpus <= free[node] for node in nodes)
+        assert all(nodes.count(node) * gpus <= free[node[0]] for node in nodes)
 
 
 def test_fullest_node_that_fits_is_used_first() -> None:
-    assert nodes_for((8, 2, 4), 2, 3) == (1, 2, 2)
+    assert nodes_for((8, 2, 4), 2, 3) == ((1,), (2,), (2,))
+
+
+def test_replicas_are_spread_over_failure_domains_first() -> None:
+    assert nodes_for((8, 8, 8), 2, 3, spread=True) == ((0,), (1,), (2,))
+    racks = ("a", "a", "b")
+    assert nodes_for((8, 8, 8), 2, 3, domains=racks, spread=True) == ((0,), (2,), (0,))
+    assert nodes_for((8, 1, 1), 2, 3, spread=True) == ((0,), (0,), (0,))
+
+
+def test_a_replica_larger_than_a_node_takes_whole_ones() -> None:
+    assert nodes_for((8, 7, 8, 8, 8), 16, 2, gpus_per_node=8) == ((0, 2), (3, 4))
+    assert nodes_for((8, 7, 8, 8), 16, 2, gpus_per_node=8) is None
+    assert replicas_that_fit((8, 7, 8, 8), 16, gpus_per_node=8) == 1
 
 
 class FakeStdin:

