@@ -12,7 +12,8 @@ from tenants.models import User
 log = logging.getLogger("berth.operator")
 
 
-def audit(user: User, action: str, **facts: Any) -> None:
-    """Write who did what into the operators' log, once it is committed."""
+def audit(user: User | None, action: str, **facts: Any) -> None:
+    """Write who did what into the operators' log, once it is committed; None is a rule that operators set."""
+    who = user.email if user else "by rule"
     told = " ".join(f"{name}={value!r}" for name, value in facts.items())
-    transaction.on_commit(lambda: log.info("operator=%s action=%s %s", user.email, action, told))
+    transaction.on_commit(lambda: log.info("operator=%s action=%s %s", who, action, told))

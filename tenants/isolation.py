@@ -21,12 +21,18 @@ EXEMPT = {
     "clusters.CatalogModel": "the catalog is the same for all tenants",
     "clusters.SloClass": "the classes are the same for all tenants",
     "clusters.Gateway": "the platform's estate",
+    "clusters.AdvicePolicy": "the operators' rules for the advisor",
+    "clusters.AdviceRun": "re-plans of the whole fleet; its own policy shows them in the platform's scope only",
+    "clusters.AdviceMove": "moves that operators decide on; its own policy shows them in the platform's scope only",
 }
 
 TENANT_RULE = """(
     tenant_id = (SELECT nullif(current_setting('berth.tenant', true), '')::uuid)
     OR (SELECT current_setting('berth.platform', true)) = 'on'
 )"""
+
+#: For rows that are of no one tenant and that no tenant may see.
+PLATFORM_RULE = "((SELECT current_setting('berth.platform', true)) = 'on')"
 
 
 def isolate(table: str, rule: str = TENANT_RULE, write_rule: str | None = None) -> RunSQL:

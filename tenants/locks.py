@@ -14,6 +14,7 @@ class Lock(enum.IntEnum):
 
     USAGE_ROLLUPS = 7001
     USAGE_PARTITIONS = 7002
+    ADVICE_RUNS = 7003
 
 
 @contextlib.contextmanager

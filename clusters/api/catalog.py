@@ -5,10 +5,18 @@ from __future__ import annotations
 import django_filters
 from django.db.models import Q, QuerySet
 from drf_spectacular.utils import extend_schema
+from rest_framework.response import Response
 
-from clusters.api.serializers import CatalogModelSerializer, RegionSerializer, SloClassSerializer
+from clusters.api.serializers import (
+    CatalogModelSerializer,
+    ProfilesSerializer,
+    RegionSerializer,
+    SloClassSerializer,
+)
 from clusters.models import CatalogModel, Region, SloClass
-from tenants.api.base import ReadOnlyTenantViewSet
+from clusters.planning.profiles import NAMED
+from tenants.api.base import ReadOnlyTenantViewSet, TenantScoped
+from tenants.api.filters import refuse_unknown_parameters
 
 
 class CatalogFilter(django_filters.FilterSet):
@@ -62,3 +70,14 @@ class RegionViewSet(ReadOnlyTenantViewSet):
     serializer_class = RegionSerializer
     lookup_field = lookup_url_kwarg = "code"
     page_ordering = "code"
+
+
+@extend_schema(tags=["catalog"])
+class ProfileView(TenantScoped):
+    """Named profiles of load."""
+
+    @extend_schema(responses=ProfilesSerializer, operation_id="profiles_list")
+    def get(self, request) -> Response:
+        """Named profiles of load, by which an order may be given. A model shortens what it cannot take."""
+        refuse_unknown_parameters(request, [])
+        return Response(ProfilesSerializer({"results": NAMED.values()}).data)

@@ -8,19 +8,18 @@ from drf_spectacular.utils import extend_schema
 from rest_framework import status
 from rest_framework.response import Response
 
+from clusters.api.order_serializers import EndpointChange, EndpointOrder, PlanRequest
+from clusters.api.plan_serializers import PlanSerializer
 from clusters.api.serializers import (
-    EndpointChange,
     EndpointDetailSerializer,
-    EndpointOrder,
     EndpointSerializer,
     EventSerializer,
     LogQuery,
     LogSerializer,
-    PlanRequest,
-    PlanSerializer,
     RevisionDetailSerializer,
 )
 from clusters.endpoints import selectors, services
+from clusters.endpoints.waiting import capacity_for
 from clusters.models import Endpoint, EndpointState
 from tenants.api.base import IF_MATCH, ReadOnlyTenantViewSet
 from tenants.api.filters import PAGING, refuse_unknown_parameters
@@ -79,6 +78,7 @@ class EndpointViewSet(ReadOnlyTenantViewSet):
             **plan.to_document(),
             "currency": Tenant.objects.get(id=self.caller.tenant_id).currency,
             "quota": selectors.quota_effect(plan),
+            "capacity": capacity_for(plan, slo_class=order["terms"].slo_class),
         }
         return self.shown(PlanSerializer, answer)
 

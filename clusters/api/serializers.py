@@ -1,4 +1,4 @@
-"""Endpoints and what they are ordered from, as JSON: what is shown, and what may be sent."""
+"""Endpoints and what they are ordered from, as JSON."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ from typing import Any
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
+from clusters.api.capacity_serializers import CapacitySerializer
+from clusters.api.plan_serializers import PRECISIONS
 from clusters.endpoints import selectors
-from clusters.endpoints.planning import OrderTerms
 from clusters.endpoints.states import NEXT_ACTION
+from clusters.endpoints.waiting import capacity_of
 from clusters.models import (
     CatalogModel,
     Condition,
@@ -21,29 +23,40 @@ from clusters.models import (
     Revision,
     SloClass,
 )
-from clusters.planning.plans import PlanStatus
-from tenants.api.fields import ReferenceField, StrictSerializer
-from tenants.models import Project
+from tenants.api.fields import StrictSerializer
 
-MOST_TOKENS = 10_000_000
 #: What a revision shows of its plan's configuration.
 EXPECTED = (
-    "ttft_ms", "itl_ms", "tokens_per_s", "price_per_gpu_hour", "price_per_hour", "price_per_million_tokens",
+    "ttft_ms", "ttft_p95_ms", "itl_ms", "itl_p95_ms", "answer_ms", "tokens_per_s", "price_per_gpu_hour",
+    "price_per_hour", "price_per_million_tokens",
 )  # fmt: skip
 
 
+class PrecisionNoteSerializer(serializers.Serializer):
+    """What is known of a model's answers in a precision that a job makes of its checkpoint."""
+
+    note = serializers.CharField()
+    needs_approval = serializers.BooleanField(
+        default=False, help_text="An order gets it only if its approved_precisions name it."
+    )
+
+
 class CatalogModelSerializer(serializers.ModelSerializer):
-    """A model that may be ordered."""
+    """A model that may be ordered. The first of its precisions is its own."""
 
     parameters = serializers.IntegerField(source="architecture.parameters")
     active_parameters = serializers.IntegerField(source="architecture.active_parameters")
     derived_from = serializers.SlugRelatedField(slug_field="name", read_only=True, allow_null=True)
+    precision_notes = serializers.DictField(
+        child=PrecisionNoteSerializer(),
+        help_text="By precision. One that is made without a note is not offered.",
+    )
 
     class Meta:
         model = CatalogModel
         fields = [
             "id", "name", "title", "description", "licence", "allowed_zones", "runtimes", "precisions",
-            "parameters", "active_parameters", "context_tokens", "derived_from",
+            "precision_notes", "parameters", "active_parameters", "context_tokens", "derived_from",
         ]  # fmt: skip
 
 
@@ -54,7 +67,7 @@ class SloClassSerializer(serializers.ModelSerializer):
         model = SloClass
         fields = [
             "id", "name", "title", "description", "ttft_p95_ms", "itl_p95_ms", "availability", "priority",
-            "price_factor", "first_token_timeout_s", "between_tokens_timeout_s", "total_timeout_s",
+            "price_factor", "spare_replicas", "first_token_timeout_s", "between_tokens_timeout_s", "total_timeout_s",
             "attempts",
         ]  # fmt: skip
 
@@ -65,78 +78,6 @@ class RegionSerializer(serializers.ModelSerializer):
     class Meta:
         model = Region
         fields = ["code", "name", "country", "zones", "certifications"]
-
-
-class PlanRequest(StrictSerializer):
-    """Model, SLO class, residency and expected load. ``residency`` is global, zone:EU or region:eu-de-1."""
-
-    name = serializers.CharField(max_length=63, required=False, help_text="Not looked at in a plan.")
-    project = ReferenceField(
-        find=lambda: Project.objects.all(), by="slug", what="project", required=False, help_text="Its slug."
-    )
-    model = ReferenceField(find=lambda: CatalogModel.objects.filter(published=True), by="name", what="model")
-    slo_class = ReferenceField(find=lambda: SloClass.objects.all(), by="name", what="SLO class")
-    residency = serializers.CharField(max_length=60, default="global")
-    certifications = serializers.ListField(
-        child=serializers.CharField(max_length=40), max_length=20, default=list, help_text="All must be held."
-    )
-    requests_per_second = serializers.FloatField(min_value=0, max_value=1e6, default=1.0)
-    input_tokens = serializers.IntegerField(min_value=1, max_value=MOST_TOKENS, default=500)
-    output_tokens = serializers.IntegerField(min_value=1, max_value=MOST_TOKENS, default=200)
-    context_tokens = serializers.IntegerField(
-        min_value=1,
-        max_value=MOST_TOKENS,
-        allow_null=True,
-        default=None,
-        help_text="Null: all of the model's.",
-    )
-    replicas = serializers.IntegerField(
-        min_value=1, max_value=64, allow_null=True, default=None, help_text="Null: as many as the load needs."
-    )
-
-    def validate(self, values: dict[str, Any]) -> dict[str, Any]:
-        asked = dict(values)
-        order = {name: asked.pop(name) for name in ("name", "project") if name in asked}
-        certifications = tuple(dict.fromkeys(asked.pop("certifications")))
-        return {**order, "terms": OrderTerms(**asked, certifications=certifications)}
-
-
-class EndpointOrder(PlanRequest):
-    """An order: what to run, for whom, under which name."""
-
-    name = serializers.CharField(max_length=63, help_text="The model name that clients of the endpoint send.")
-    project = ReferenceField(
-        find=lambda: Project.objects.all(), by="slug", what="project", help_text="Its slug."
-    )
-
-
-class EndpointChange(StrictSerializer):
-    replicas = serializers.IntegerField(min_value=1, max_value=64)
-
-
-class QuotaEffectSerializer(serializers.Serializer):
-    resource = serializers.CharField()
-    limit = serializers.IntegerField()
-    used = serializers.IntegerField(help_text="What would be held once the plan is carried out.")
-
-
-class PlanSerializer(serializers.Serializer):
-    """The answer to an order before anything is spent, with a reason for every candidate not chosen."""
-
-    status = serializers.ChoiceField(choices=[each.value for each in PlanStatus])
-    message = serializers.CharField()
-    currency = serializers.CharField()
-    configuration = serializers.DictField(
-        allow_null=True, help_text="Cluster, GPUs, parallelism, replicas, expected speed, prices per hour."
-    )
-    refusals = serializers.ListField(child=serializers.DictField(), help_text="One by one, with reason.")
-    headlines = serializers.ListField(
-        child=serializers.DictField(), help_text="Of each pool not chosen, the candidate that came furthest."
-    )
-    alternatives = serializers.ListField(
-        child=serializers.DictField(), help_text="What could be had at once by giving up one demand."
-    )
-    quota = QuotaEffectSerializer(many=True)
 
 
 class ConditionSerializer(serializers.ModelSerializer):
@@ -194,6 +135,40 @@ class RevisionDetailSerializer(RevisionSerializer):
         fields = [*RevisionSerializer.Meta.fields, "plan"]
 
 
+class ProfileSerializer(serializers.Serializer):
+    """A shape of load. The rate is everybody's own."""
+
+    name = serializers.CharField()
+    title = serializers.CharField()
+    description = serializers.CharField()
+    burstiness = serializers.FloatField(help_text="The busiest minute's rate over the mean.")
+    input_tokens = serializers.IntegerField(source="input.mean", help_text="In the mean.")
+    input_cv = serializers.FloatField(source="input.cv", help_text="Standard deviation over mean.")
+    output_tokens = serializers.IntegerField(source="output.mean", help_text="In the mean.")
+    output_cv = serializers.FloatField(source="output.cv")
+    prefix_share = serializers.FloatField(help_text="Share of the input that other requests began with, too.")
+    context_tokens = serializers.IntegerField(help_text="Suggested cap of a request with its answer.")
+    output_limit = serializers.IntegerField(
+        source="max_output_tokens", help_text="Suggested cap of an answer."
+    )
+    source = serializers.CharField(help_text="Where its numbers come from.")
+
+
+class ProfilesSerializer(serializers.Serializer):
+    results = ProfileSerializer(many=True)
+
+
+class PinsSerializer(serializers.Serializer):
+    """What the order leaves no choice in; what is not named, Berth chose."""
+
+    gpu = serializers.CharField(required=False)
+    cluster = serializers.CharField(required=False)
+    precision = serializers.ChoiceField(choices=PRECISIONS, required=False)
+    tp = serializers.IntegerField(required=False)
+    pp = serializers.IntegerField(required=False)
+    max_batch_size = serializers.IntegerField(required=False)
+
+
 class EndpointSerializer(serializers.ModelSerializer):
     """An endpoint in a list."""
 
@@ -204,14 +179,16 @@ class EndpointSerializer(serializers.ModelSerializer):
     reason = serializers.CharField(source="state_reason")
     since = serializers.DateTimeField(source="state_since")
     next_action = serializers.SerializerMethodField()
+    pins = PinsSerializer()
     revision = serializers.SerializerMethodField()
 
     class Meta:
         model = Endpoint
         fields = [
             "id", "name", "project", "project_id", "model", "model_id", "slo_class", "slo_class_id",
-            "residency", "certifications", "requests_per_second", "input_tokens", "output_tokens",
-            "context_tokens", "replicas", "wanted", "generation", "observed_generation",
+            "residency", "certifications", "near", "profile", "requests_per_second", "burstiness", "input_tokens",
+            "input_cv", "output_tokens", "output_cv", "prefix_share", "context_tokens", "output_limit", "pins",
+            "approved_precisions", "replicas", "wanted", "generation", "observed_generation",
             "state", "reason", "since", "next_action", "revision", "created_at", "ready_at", "deleted_at",
         ]  # fmt: skip
 
@@ -238,13 +215,19 @@ class EndpointDetailSerializer(EndpointSerializer):
     conditions = ConditionSerializer(many=True)
     observed_replicas = ReplicaSerializer(many=True, source="present")
     urls = serializers.SerializerMethodField()
+    capacity = serializers.SerializerMethodField(help_text="While it waits for free GPUs, else null.")
 
     class Meta(EndpointSerializer.Meta):
-        fields = [*EndpointSerializer.Meta.fields, "conditions", "observed_replicas", "urls"]
+        fields = [*EndpointSerializer.Meta.fields, "conditions", "observed_replicas", "urls", "capacity"]
 
     @extend_schema_field(CallableAtSerializer(many=True))
     def get_urls(self, endpoint: Endpoint) -> list[dict[str, Any]]:
         return CallableAtSerializer(selectors.endpoint_urls(endpoint), many=True).data
+
+    @extend_schema_field(CapacitySerializer(allow_null=True))
+    def get_capacity(self, endpoint: Endpoint) -> dict[str, Any] | None:
+        answer = capacity_of(endpoint)
+        return CapacitySerializer(answer).data if answer else None
 
 
 class EventSerializer(serializers.ModelSerializer):

@@ -2,10 +2,12 @@
 
 from django.urls import path, register_converter
 
-from clusters.api.catalog import CatalogModelViewSet, RegionViewSet, SloClassViewSet
+from clusters.api.advice import AdvicePolicyViewSet, AdviceRunViewSet
+from clusters.api.catalog import CatalogModelViewSet, ProfileView, RegionViewSet, SloClassViewSet
 from clusters.api.clusters import ClusterViewSet
 from clusters.api.endpoints import EndpointViewSet
 from clusters.api.engines import ImageViewSet, TuningViewSet
+from clusters.api.loads import LoadViewSet
 from clusters.api.revisions import MoveViewSet, RevisionViewSet
 from clusters.api.secrets import ModelSecretViewSet
 
@@ -37,6 +39,7 @@ urlpatterns = [
     path("slo-classes/<name:name>", SloClassViewSet.as_view(READ_ONE)),
     path("regions", RegionViewSet.as_view(READ_LIST)),
     path("regions/<name:code>", RegionViewSet.as_view(READ_ONE)),
+    path("profiles", ProfileView.as_view()),
     path("endpoints", EndpointViewSet.as_view({"get": "list", "post": "create"})),
     path("endpoints:plan", EndpointViewSet.as_view({"post": "plan"})),
     path(
@@ -48,6 +51,10 @@ urlpatterns = [
     path("endpoints/<uuid:id>/events", EndpointViewSet.as_view({"get": "events"})),
     path("endpoints/<uuid:id>/revisions", EndpointViewSet.as_view({"get": "revisions"})),
     path("endpoints/<uuid:id>/logs", EndpointViewSet.as_view({"get": "logs"})),
+    path("endpoints/<uuid:id>/load", LoadViewSet.as_view({"get": "load"})),
+    path("endpoints/<uuid:id>:replan", LoadViewSet.as_view({"post": "replan"})),
+    path("endpoints/<uuid:id>:keep-order", LoadViewSet.as_view({"post": "keep_order"})),
+    path("endpoints/<uuid:id>:what-if", LoadViewSet.as_view({"post": "what_if"})),
     path("endpoints/<uuid:id>:move", MoveViewSet.as_view({"post": "move"})),
     path(
         "endpoints/<uuid:id>/revisions/<int:number>/configuration",
@@ -73,4 +80,9 @@ urlpatterns = [
         "engine-settings/<name:slo_class>",
         TuningViewSet.as_view({"get": "retrieve", "patch": "partial_update"}),
     ),
+    path("advice-runs", AdviceRunViewSet.as_view({"get": "list", "post": "create"})),
+    path("advice-runs/<uuid:id>", AdviceRunViewSet.as_view(READ_ONE)),
+    path("advice-runs/<uuid:id>:apply", AdviceRunViewSet.as_view({"post": "apply"})),
+    path("advice-runs/<uuid:id>:dismiss", AdviceRunViewSet.as_view({"post": "dismiss"})),
+    path("advice-policy", AdvicePolicyViewSet.as_view({"get": "retrieve", "patch": "partial_update"})),
 ]

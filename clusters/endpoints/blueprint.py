@@ -10,16 +10,13 @@ from cryptography.exceptions import InvalidTag
 
 from clusters.inventory.catalog import weights_of, weights_secrets
 from clusters.inventory.images import image_of
-from clusters.inventory.tuning import tuning_of
 from clusters.models import Cluster, Endpoint, NodePool, Revision
 from clusters.planning.plans import Configuration
-from clusters.planning.problem import Precision
-from clusters.specs import DeploymentSpec, Owner, Placement, Scaling, Tuning, WeightsKind
+from clusters.specs import DeploymentSpec, Owner, Placement, Scaling, WeightsKind
 from tenants.services import quota_limits
 
 #: A move or a restore runs beside what it replaces, for as long as that takes.
 ROOM_FOR_CHANGE = 2
-CACHED_IN_FP8 = {Precision.FP8, Precision.NVFP4}
 NEEDS_NO_SECRET = {WeightsKind.BUILT_IN, WeightsKind.PVC}
 
 
@@ -31,8 +28,6 @@ def spec_for(
     *, endpoint: Endpoint, chosen: Configuration, pool: NodePool, name: str, revision_id: uuid.UUID
 ) -> DeploymentSpec:
     """Write down how ``chosen`` is to be run in ``pool`` under ``name``, with today's images and settings."""
-    tuning = tuning_of(endpoint.slo_class)
-    context = endpoint.context_tokens or endpoint.model.context_tokens
     return DeploymentSpec(
         name=name,
         labels=_labels(endpoint, revision_id),
@@ -41,9 +36,9 @@ def spec_for(
         replicas=chosen.replicas,
         gpu_type=chosen.gpu,
         gpus_per_replica=chosen.gpus_per_replica,
-        context_tokens=context,
-        max_output_tokens=context - 1,
-        max_batch_size=min(chosen.max_batch_size, tuning.max_batch_size or chosen.max_batch_size),
+        context_tokens=endpoint.context_cap,
+        max_output_tokens=endpoint.answer_cap,
+        max_batch_size=chosen.max_batch_size,
         owner=Owner(
             tenant=endpoint.tenant.slug,
             project=endpoint.project.slug,
@@ -53,7 +48,7 @@ def spec_for(
         precision=chosen.precision,
         tensor_parallel=chosen.tp,
         pipeline_parallel=chosen.pp,
-        tuning=_with_planned_cache(tuning, chosen.precision),
+        tuning=chosen.tuning,
         weights=weights_of(endpoint.model, precision=chosen.precision),
         image=image_of(chosen.runtime),
         placement=Placement(
@@ -114,13 +109,6 @@ def spec_of(endpoint: Endpoint, revision: Revision, *, gpu_quota: int | None) ->
         ) from error
 
 
-def _with_planned_cache(tuning: Tuning, precision: str) -> Tuning:
-    # The planner counts one byte for a cached number where weights are that small.
-    if precision in CACHED_IN_FP8 and tuning.kv_cache_dtype == "auto":
-        return dataclasses.replace(tuning, kv_cache_dtype="fp8")
-    return tuning
-
-
 def gpu_quota() -> int | None:
     """Give how many GPUs a namespace of the open tenant may hold at most, None for no bound."""
     limit = quota_limits().get("gpus")
@@ -131,10 +119,10 @@ def _scaling(revision: Revision) -> Scaling | None:
     """Give the room that the cluster's own autoscaler has, None where Berth decides how many replicas run."""
     if revision.cluster.autoscaler == Cluster.Autoscaler.NONE:
         return None
-    most = revision.plan["configuration"]["replicas_ceiling"]
-    if most <= revision.replicas:
+    least = min(revision.replicas, max(1, revision.plan["configuration"]["replicas_floor"]))
+    if least == revision.replicas:
         return None
-    return Scaling(least=revision.replicas, most=most, in_flight_per_replica=revision.max_batch_size)
+    return Scaling(least=least, most=revision.replicas, in_flight_per_replica=revision.max_batch_size)
 
 
 def _labels(endpoint: Endpoint, revision_id: uuid.UUID) -> dict[str, str]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Sequence
 from typing import Any
 
 from django.db.models import QuerySet
@@ -11,6 +13,7 @@ from clusters.endpoints.blueprint import spec_again, spec_for
 from clusters.endpoints.conditions import set_condition
 from clusters.endpoints.history import record
 from clusters.endpoints.names import deployment_name
+from clusters.endpoints.waiting import wait_begin, wait_end, wait_for
 from clusters.inventory.capacity import PoolCapacity, capacities
 from clusters.models import Cluster, Condition, Endpoint, NodePool, Reservation, Revision
 from clusters.planning.placement.nodes import nodes_for
@@ -26,6 +29,7 @@ def settle(endpoint: Endpoint, plan: Plan, found: list[PoolCapacity]) -> Revisio
     if plan.status != PlanStatus.PLACED or plan.configuration is None:
         reason = "NoCapacity" if plan.status == PlanStatus.NO_CAPACITY else "NotPlaceable"
         set_condition(endpoint, Condition.Type.PLACED, Condition.Status.FALSE, reason, plan.message)
+        wait_begin(endpoint, plan)
         return None
     chosen = plan.configuration
     pool = next(capacity.pool for capacity in found if str(capacity.pool) == chosen.pool)
@@ -42,7 +46,7 @@ def settle(endpoint: Endpoint, plan: Plan, found: list[PoolCapacity]) -> Revisio
         plan=plan.to_document(),
     )
     price = f"{chosen.price_per_hour:.2f} {endpoint.tenant.currency} per hour"
-    _reserve(endpoint, revision, list(chosen.nodes), f"at {price}")
+    _reserve(endpoint, revision, chosen.nodes, f"at {price}")
     return revision
 
 
@@ -59,10 +63,13 @@ def settle_again(endpoint: Endpoint, earlier: Revision) -> Revision | None:
         active = pool.pool.cluster.state == Cluster.State.ACTIVE
         why = "has too few free GPUs" if active else f"is {pool.pool.cluster.state}"
         if active:
-            nodes = nodes_for(pool.free_per_node, earlier.gpus_per_replica, replicas)
+            nodes = nodes_for(
+                pool.free_per_node, earlier.gpus_per_replica, replicas, gpus_per_node=pool.pool.gpus_per_node
+            )
     if pool is None or nodes is None:
         message = f"Revision {earlier.number} is to run again in {earlier.pool}, which {why}."
         set_condition(endpoint, Condition.Type.PLACED, Condition.Status.FALSE, "NoCapacity", message)
+        wait_for(endpoint, [str(earlier.pool)])
         return None
     number, revision_id = _next_number(endpoint), new_id()
     name = deployment_name(endpoint.tenant.slug, endpoint.name, endpoint.id, number)
@@ -79,7 +86,7 @@ def settle_again(endpoint: Endpoint, earlier: Revision) -> Revision | None:
         plan=earlier.plan,
         restored_from=earlier.number,
     )
-    _reserve(endpoint, revision, list(nodes), f"as revision {earlier.number} was")
+    _reserve(endpoint, revision, nodes, f"as revision {earlier.number} was")
     return revision
 
 
@@ -112,6 +119,7 @@ def begin_change(endpoint: Endpoint) -> None:
 def retire_all(endpoint: Endpoint) -> None:
     """Want none of the endpoint's revisions any more; what was never applied gives its GPUs back at once."""
     _retire(endpoint, Revision.objects.filter(endpoint=endpoint, retired_at=None))
+    wait_end(endpoint)
 
 
 def _retire(endpoint: Endpoint, revisions: QuerySet[Revision]) -> None:
@@ -132,7 +140,7 @@ def resize(endpoint: Endpoint, revision: Revision, replicas: int) -> None:
         Conflict: the pool has not enough free GPUs.
     """
     reservation = Reservation.objects.select_for_update().get(revision=revision)
-    more = replicas - len(reservation.nodes)
+    more = replicas - reservation.replicas
     if more > 0:  # fewer are given back by the reconciler, once the cluster shows them released
         if revision.cluster.state != Cluster.State.ACTIVE:
             raise Conflict(
@@ -140,14 +148,19 @@ def resize(endpoint: Endpoint, revision: Revision, replicas: int) -> None:
             )
         _keep_quota(endpoint, more * reservation.gpus_per_replica)
         pool = capacities(lock=True, pool_ids=[revision.pool_id])[0]
-        added = nodes_for(pool.free_per_node, reservation.gpus_per_replica, more)
+        added = nodes_for(
+            pool.free_per_node,
+            reservation.gpus_per_replica,
+            more,
+            gpus_per_node=pool.pool.gpus_per_node,
+        )
         if added is None:
             raise Conflict(
                 f"{revision.pool} has {pool.free} free GPUs; {more} more replicas need "
                 f"{more * reservation.gpus_per_replica}. Ask for fewer, or the operators for capacity.",
                 free_gpus=pool.free,
             )
-        reservation.nodes = [*reservation.nodes, *added]
+        reservation.nodes = [*reservation.nodes, *itertools.chain.from_iterable(added)]
         reservation.save(update_fields=["nodes"])
     revision.replicas = replicas
     revision.save(update_fields=["replicas"])
@@ -192,16 +205,18 @@ def _revision(endpoint: Endpoint, spec: DeploymentSpec, pool: NodePool, **values
     )
 
 
-def _reserve(endpoint: Endpoint, revision: Revision, nodes: list[int], terms: str) -> None:
+def _reserve(endpoint: Endpoint, revision: Revision, nodes: Sequence[Sequence[int]], terms: str) -> None:
     Reservation.objects.create(
         tenant_id=endpoint.tenant_id,
         endpoint=endpoint,
         revision=revision,
         pool=revision.pool,
-        nodes=nodes,
+        nodes=list(itertools.chain.from_iterable(nodes)),
+        span=len(nodes[0]) if nodes else 1,
         gpus_per_replica=revision.gpus_per_replica,
     )
     gpus = f"{revision.replicas} x {revision.gpus_per_replica} {revision.gpu_type}"
     where = f"{gpus} in {revision.pool} ({revision.cluster.region})"
     set_condition(endpoint, Condition.Type.PLACED, Condition.Status.TRUE, "Reserved", f"Holds {where}.")
+    wait_end(endpoint, str(revision.pool))
     record(endpoint, "placed", f"Revision {revision.number}: {where} {terms}.")

@@ -180,9 +180,9 @@ def endpoint_logs(endpoint: Endpoint, *, replica_id: str = "", lines: int = 100)
 def quota_use() -> list[QuotaUse]:
     """Give the open tenant's quotas with what it holds of each, by resource."""
     used: Counter[str] = Counter(endpoints=Endpoint.objects.live().count())
-    for reservation in Reservation.objects.held().select_related("pool__gpu_type"):
-        used["gpus"] += reservation.gpus
-        used[f"gpus:{reservation.pool.gpu_type.name}"] += reservation.gpus
+    for gpu_type, gpus in Reservation.objects.held().gpus_by_type().items():
+        used["gpus"] += gpus
+        used[f"gpus:{gpu_type}"] += gpus
     return [
         QuotaUse(resource=resource, limit=limit, used=used[resource])
         for resource, limit in sorted(quota_limits().items())

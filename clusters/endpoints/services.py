@@ -13,12 +13,13 @@ from clusters.endpoints import placement
 from clusters.endpoints.blueprint import SpecUnusable, kept_spec
 from clusters.endpoints.history import record
 from clusters.endpoints.planning import Market, OrderTerms
+from clusters.endpoints.waiting import gives_way
 from clusters.endpoints.wake import wake
-from clusters.errors import Impossible
+from clusters.endpoints.wishes import bump, for_update, refusals, refuse_hopeless, tenant_for_update
 from clusters.models import Cluster, Endpoint, Reservation, Revision, Wanted
 from clusters.planning.plans import Plan, PlanStatus
 from tenants import scope
-from tenants.errors import Conflict, Invalid, OverQuota, Stale
+from tenants.errors import Conflict, Invalid, OverQuota
 from tenants.models import Project, Tenant, User
 from tenants.services import clean
 
@@ -40,28 +41,20 @@ def endpoint_order(
 ) -> Endpoint:
     """Accept an order: plan it, reserve its GPUs and wake the reconciler.
 
-    Where only capacity is wanting the order is accepted and waits for it.
+    Where only capacity is wanting, or others wait for it already, the order is accepted and waits.
 
     Raises:
         Invalid: a value is wrong, or the name is taken.
         Impossible: no cluster can ever satisfy it; ``extra`` holds the refusals.
         OverQuota: a quota of the tenant does not allow it.
     """
-    tenant = _tenant_for_update()
+    tenant = tenant_for_update()
     endpoint = Endpoint(
         tenant=tenant,
         project=project,
         name=name,
-        model=terms.model,
-        slo_class=terms.slo_class,
-        residency=terms.residency,
-        certifications=list(terms.certifications),
-        requests_per_second=terms.requests_per_second,
-        input_tokens=terms.input_tokens,
-        output_tokens=terms.output_tokens,
-        context_tokens=terms.context_tokens,
-        replicas=terms.replicas,
         created_by=created_by,
+        **terms.to_fields(),
     )
     if not terms.model.published:
         raise Invalid(
@@ -71,7 +64,7 @@ def endpoint_order(
     clean(endpoint)
     market = Market.read(tenant=tenant, lock=True)
     plan = market.plan(terms)
-    _refuse_hopeless(plan)
+    refuse_hopeless(plan)
     endpoint.save()
     label_write(
         endpoint_id=endpoint.id,
@@ -81,7 +74,8 @@ def endpoint_order(
         slo_class=terms.slo_class.name,
     )
     record(endpoint, "ordered", f"Ordered {terms.model.name} in class {terms.slo_class.name}.", actor=actor)
-    placement.settle(endpoint, plan, market.capacities)
+    if not gives_way(endpoint, plan):
+        placement.settle(endpoint, plan, market.capacities)
     wake(endpoint)
     return endpoint
 
@@ -102,7 +96,7 @@ def endpoint_scale(
             f"Replicas must be 1 to {MOST_REPLICAS}; to hold none, pause the endpoint.",
             errors={"replicas": [f"Choose 1 to {MOST_REPLICAS}."]},
         )
-    endpoint = _for_update(endpoint, if_generation)
+    endpoint = for_update(endpoint, if_generation)
     before = endpoint.replicas
     revision = placement.current_revision(endpoint)
     if revision is not None:
@@ -112,7 +106,7 @@ def endpoint_scale(
     if replicas == before and endpoint.replicas == replicas:
         return endpoint
     endpoint.replicas = replicas
-    _bump(endpoint, "replicas")
+    bump(endpoint, "replicas")
     record(endpoint, "scaled", f"Replicas {before or 'by load'} -> {replicas}.", actor=actor)
     return endpoint
 
@@ -120,11 +114,11 @@ def endpoint_scale(
 @transaction.atomic
 def endpoint_pause(*, endpoint: Endpoint, actor: str, if_generation: int | None = None) -> Endpoint:
     """Stop its engines and release its GPUs, keeping the order. Pausing again changes nothing."""
-    endpoint = _for_update(endpoint, if_generation)
+    endpoint = for_update(endpoint, if_generation)
     if endpoint.wanted != Wanted.PAUSED:
         endpoint.wanted, endpoint.restoring = Wanted.PAUSED, None
         placement.retire_all(endpoint)
-        _bump(endpoint, "wanted", "restoring")
+        bump(endpoint, "wanted", "restoring")
         record(endpoint, "paused", "Pause asked for.", actor=actor)
     return endpoint
 
@@ -136,21 +130,22 @@ def endpoint_resume(*, endpoint: Endpoint, actor: str, if_generation: int | None
     Raises:
         Impossible, OverQuota: as for an order.
     """
-    endpoint = _for_update(endpoint, if_generation)
+    endpoint = for_update(endpoint, if_generation)
     if endpoint.wanted == Wanted.RUNNING:
         return endpoint
     endpoint.wanted = Wanted.RUNNING
     if Reservation.objects.held().filter(endpoint=endpoint).exists():
         # Its engines are still being stopped: the reconciler plans it once they let go of their GPUs.
-        _bump(endpoint, "wanted")
+        bump(endpoint, "wanted")
         record(endpoint, "resumed", "Resume asked for; it waits for its GPUs to be released.", actor=actor)
         return endpoint
     market = Market.read(tenant=endpoint.tenant, besides=endpoint, lock=True)
     plan = market.plan(OrderTerms.of(endpoint))
-    _refuse_hopeless(plan)
-    _bump(endpoint, "wanted")
+    refuse_hopeless(plan)
+    bump(endpoint, "wanted")
     record(endpoint, "resumed", "Resume asked for.", actor=actor)
-    placement.settle(endpoint, plan, market.capacities)
+    if not gives_way(endpoint, plan):
+        placement.settle(endpoint, plan, market.capacities)
     return endpoint
 
 
@@ -166,14 +161,14 @@ def endpoint_move(
     Raises:
         Conflict: the cluster cannot take it now; ``extra`` holds the refusals.
     """
-    endpoint = _for_update(endpoint, if_generation)
+    endpoint = for_update(endpoint, if_generation)
     if cluster is not None:
         # One change at a time: to move back to where it still serves is to give the change up.
         placement.cancel_change(endpoint)
     current = placement.current_revision(endpoint)
     endpoint.cluster, endpoint.restoring = cluster, None
     if cluster is None or endpoint.wanted != Wanted.RUNNING or (current and current.cluster == cluster):
-        _bump(endpoint, "cluster", "restoring")
+        bump(endpoint, "cluster", "restoring")
         where = f"Cluster {cluster.name} chosen for it." if cluster else "Berth chooses its cluster again."
         record(endpoint, "cluster", where, actor=actor)
         return endpoint
@@ -181,9 +176,9 @@ def endpoint_move(
     plan = market.plan(OrderTerms.of(endpoint))
     if plan.status != PlanStatus.PLACED:
         raise Conflict(
-            f"Cluster {cluster.name} cannot take {endpoint.name}: {plan.message}", refusals=_refusals(plan)
+            f"Cluster {cluster.name} cannot take {endpoint.name}: {plan.message}", refusals=refusals(plan)
         )
-    _bump(endpoint, "cluster", "restoring")
+    bump(endpoint, "cluster", "restoring")
     record(endpoint, "move", f"Move to cluster {cluster.name} asked for.", actor=actor)
     placement.settle(endpoint, plan, market.capacities)
     placement.begin_change(endpoint)
@@ -208,7 +203,7 @@ def endpoint_restore(
         Conflict: the endpoint is paused; or its configuration may not run where it was, or has no room there.
         OverQuota: the tenant may not hold that many GPUs.
     """
-    endpoint = _for_update(endpoint, if_generation)
+    endpoint = for_update(endpoint, if_generation)
     if endpoint.wanted != Wanted.RUNNING:
         raise Conflict(f"{endpoint.name} is paused; resume it first.")
     current = placement.current_revision(endpoint)
@@ -227,7 +222,7 @@ def endpoint_restore(
     if placement.cancel_change(endpoint):
         current = placement.current_revision(endpoint)
         if current is not None and earlier.id == current.id:
-            _bump(endpoint)
+            bump(endpoint)
             record(endpoint, "restore", f"Back to revision {number}, which still served.", actor=actor)
             return endpoint
     _check_restorable(endpoint, earlier, current.replicas if current else earlier.replicas)
@@ -242,7 +237,7 @@ def endpoint_restore(
         )
     else:
         placement.begin_change(endpoint)
-    _bump(endpoint, "restoring")
+    bump(endpoint, "restoring")
     record(endpoint, "restore", f"Configuration of revision {number} asked for again.", actor=actor)
     return endpoint
 
@@ -250,11 +245,11 @@ def endpoint_restore(
 @transaction.atomic
 def endpoint_delete(*, endpoint: Endpoint, actor: str, if_generation: int | None = None) -> Endpoint:
     """Ask for the endpoint's end; it is gone when its cluster shows nothing of it. Repeating is safe."""
-    endpoint = _for_update(endpoint, if_generation, deleting_too=True)
+    endpoint = for_update(endpoint, if_generation, deleting_too=True)
     if endpoint.wanted != Wanted.DELETED:
         endpoint.wanted = Wanted.DELETED
         placement.retire_all(endpoint)
-        _bump(endpoint, "wanted")
+        bump(endpoint, "wanted")
         record(endpoint, "deletion", "Deletion asked for.", actor=actor)
     return endpoint
 
@@ -281,51 +276,3 @@ def _check_restorable(endpoint: Endpoint, earlier: Revision, replicas: int) -> N
             limit=limit,
             used=market.quota.gpus_used,
         )
-
-
-def _refusals(plan: Plan) -> list[dict]:
-    return [
-        {
-            "pool": refusal.pool,
-            "cluster": refusal.cluster,
-            "reason": refusal.reason,
-            "message": refusal.message,
-        }
-        for refusal in plan.headlines()
-    ]
-
-
-def _refuse_hopeless(plan: Plan) -> None:
-    refusals = _refusals(plan)
-    if plan.status == PlanStatus.IMPOSSIBLE:
-        raise Impossible(plan.message, refusals=refusals, alternatives=plan.to_document()["alternatives"])
-    if plan.status == PlanStatus.OVER_QUOTA:
-        raise OverQuota(plan.message, refusals=refusals)
-
-
-def _tenant_for_update() -> Tenant:
-    # Orders of one tenant go one after the other, so that two cannot pass the same quota.
-    return Tenant.objects.select_for_update(no_key=True).get(id=scope.current_tenant_id())
-
-
-def _for_update(endpoint: Endpoint, if_generation: int | None, *, deleting_too: bool = False) -> Endpoint:
-    _tenant_for_update()
-    # Its row alone: joined rows (class, model, tenant) are shared with everybody else.
-    locked = (
-        Endpoint.objects.select_related("tenant", "model", "slo_class", "project")
-        .select_for_update(of=("self",))
-        .get(id=endpoint.id)
-    )
-    if locked.wanted == Wanted.DELETED and not deleting_too:
-        raise Conflict(
-            f"The endpoint {locked.name} {'is gone' if locked.deleted_at else 'is being deleted'}."
-        )
-    if if_generation not in (None, locked.generation):
-        raise Stale(f"The endpoint {locked.name} is at generation {locked.generation} now; read it again.")
-    return locked
-
-
-def _bump(endpoint: Endpoint, *fields: str) -> None:
-    endpoint.generation += 1
-    endpoint.save(update_fields=["generation", *fields])
-    wake(endpoint)

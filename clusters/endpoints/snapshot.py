@@ -106,7 +106,6 @@ def _endpoint(
     routes: dict[str, list[contract.Replica]] = defaultdict(list)
     for replica in replicas:
         routes[str(replica.revision_id)].append(_replica(replica))
-    context = endpoint.context_tokens or endpoint.model.context_tokens
     # A route is there as soon as an engine answers; "ready" waits for a gateway to confirm the route.
     state = EndpointState.READY if routes and endpoint.wanted == Wanted.RUNNING else endpoint.state
     return contract.Endpoint(
@@ -118,9 +117,9 @@ def _endpoint(
         model=endpoint.model.name,
         slo_class=slo.name,
         residency=endpoint.residency,
-        context_tokens=context,
-        max_output_tokens=context - 1,
-        default_max_tokens=min(DEFAULT_MAX_TOKENS, context - 1),
+        context_tokens=endpoint.context_cap,
+        max_output_tokens=endpoint.answer_cap,
+        default_max_tokens=min(DEFAULT_MAX_TOKENS, endpoint.answer_cap),
         chat_template=endpoint.model.chat_template,
         state=str(state),
         routes=tuple(

@@ -9,12 +9,15 @@ from celery import Task, shared_task
 from django.utils import timezone
 
 from clusters.endpoints import wake
+from clusters.endpoints.advisor.policy import advice_keep
+from clusters.endpoints.advisor.runs import ADVISE, advice_run_execute
 from clusters.endpoints.gateways import reconcile_gateway
+from clusters.endpoints.load.observing import load_observe
 from clusters.endpoints.reconcile import reconcile_endpoint
 from clusters.endpoints.resync import resync_cluster
 from clusters.endpoints.watch import remove_leaks
 from clusters.inventory import gateways, renewing
-from clusters.models import Cluster, Endpoint, Gateway
+from clusters.models import Cluster, Endpoint, Gateway, Wanted
 from tenants import scope
 from tenants.locks import claimed
 
@@ -23,6 +26,7 @@ log = logging.getLogger(__name__)
 MOST_PER_SWEEP = 500
 SWEEP_S = 1.0  # how often beat runs the sweep; what may wait that long needs no task of its own
 LEASE_S = 5.0
+LOADS_AT_A_TIME = 100  # a look takes milliseconds, a re-plan some tenths of a second
 
 
 @shared_task(name=wake.RECONCILE)
@@ -114,6 +118,54 @@ def look_at_gateways() -> int:
     for gateway_id in settled:
         gateways.enqueue(str(gateway_id))
     return len(settled)
+
+
+@shared_task
+def sweep_loads() -> int:
+    """Enqueue a look at the load of every endpoint that serves, some at a time; return how many those are."""
+    with claimed("sweep:loads") as mine:
+        if not mine:
+            return 0
+        with scope.platform("find endpoints whose load is to be looked at"):
+            serving = Endpoint.objects.live().filter(wanted=Wanted.RUNNING, ready_at__isnull=False)
+            found = [
+                [str(tenant_id), str(endpoint_id)]
+                for tenant_id, endpoint_id in serving.order_by("id").values_list("tenant_id", "id")
+            ]
+    for first in range(0, len(found), LOADS_AT_A_TIME):
+        observe_loads.delay(found[first : first + LOADS_AT_A_TIME])
+    return len(found)
+
+
+@shared_task
+def observe_loads(endpoints: list[list[str]]) -> int:
+    """Look at the load of these endpoints, given with their tenants; return of how many there was news."""
+    news = 0
+    for tenant_id, endpoint_id in endpoints:
+        try:
+            news += _observe_load(tenant_id, endpoint_id)
+        except Exception:
+            log.exception("the load of endpoint %s cannot be judged", endpoint_id)
+    return news
+
+
+def _observe_load(tenant_id: str, endpoint_id: str) -> bool:
+    with claimed(f"load:{endpoint_id}") as mine, scope.tenant(tenant_id):
+        rows = Endpoint.objects.live().select_related("tenant", "project", "model", "slo_class", "cluster")
+        endpoint = rows.filter(id=endpoint_id).first() if mine else None
+        return endpoint is not None and load_observe(endpoint=endpoint)
+
+
+@shared_task(name=ADVISE)
+def advise(run_id: str) -> None:
+    """Plan the fleet anew for a run that was asked for."""
+    advice_run_execute(run_id)
+
+
+@shared_task
+def keep_advice() -> int:
+    """Carry the advisor's moves on, and do what its policy allows; return how many moves changed."""
+    return advice_keep()
 
 
 @shared_task

@@ -50,11 +50,11 @@ def capacities(*, lock: bool = False, pool_ids: Iterable | None = None) -> list[
         list(rows.select_for_update(no_key=True).values_list("id"))
     pools = list(rows.select_related("cluster__region", "gpu_type"))
     with scope.platform("GPUs held in pools, whoever holds them"):
-        held = list(Reservation.objects.held().values_list("pool_id", "nodes", "gpus_per_replica"))
+        held = list(Reservation.objects.held().values_list("pool_id", "nodes", "gpus_per_replica", "span"))
     by_pool: dict = defaultdict(Counter)
-    for pool_id, nodes, gpus in held:
+    for pool_id, nodes, gpus, span in held:
         for node in nodes:
-            by_pool[pool_id][node] += gpus
+            by_pool[pool_id][node] += gpus // span
     members: dict = {pool.id: [] for pool in pools if pool.discovered}
     if members:
         there = Q(pool__in=members)

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from django.db import transaction
 
-from clusters.inventory.weights import check_secrets, check_weights, opened, sealed
+from clusters.inventory.weights import check_notes, check_secrets, check_weights, opened, sealed
 from clusters.models import CatalogModel, ModelSecret, Region, SloClass
 from clusters.planning import problem
 from clusters.planning.architecture import Architecture, ArchitectureError
@@ -39,6 +39,9 @@ OPTIONAL_ARCHITECTURE: Final = tuple(
     field.name for field in dataclasses.fields(Architecture) if field.default is not dataclasses.MISSING
 )
 
+#: Replicas that a class may keep beyond what the load needs.
+MOST_SPARE: Final = 16
+
 
 @transaction.atomic
 def model_add(
@@ -61,8 +64,12 @@ def model_add(
     weights_size_gib: float = 0.0,
     weights_zones: list[str] | None = None,
     weights_quantize: Mapping[str, str] | None = None,
+    precision_notes: Mapping[str, Any] | None = None,
 ) -> CatalogModel:
-    """Add a model to the catalog. The ``weights_`` values are those of :func:`model_weights_set`.
+    """Add a model to the catalog. The ``weights_`` values and notes are those of :func:`model_weights_set`.
+
+    The first of ``precisions`` is the checkpoint's own. ``architecture`` has all numbers of
+    :data:`ARCHITECTURE` and may have those of :data:`OPTIONAL_ARCHITECTURE`.
 
     Raises:
         Invalid: the name is taken, the planner could not work with its numbers, or its weights' address
@@ -87,9 +94,10 @@ def model_add(
         weights_size_gib=weights_size_gib,
         weights_zones=weights_zones or [],
         weights_quantize=dict(weights_quantize or {}),
+        precision_notes=dict(precision_notes or {}),
     )
     _check_numbers(model)
-    check_weights(model)
+    _check_offer(model)
     clean(model)
     model.save()
     return model
@@ -110,13 +118,15 @@ def model_change(
     weights_size_gib: float | None = None,
     weights_zones: list[str] | None = None,
     weights_quantize: Mapping[str, str] | None = None,
+    precision_notes: Mapping[str, Any] | None = None,
 ) -> CatalogModel:
     """Change what is given of how a model is offered; endpoints that were ordered go on.
 
     Its numbers never change: what was planned with them would no longer hold. Add another model instead.
 
     Raises:
-        Invalid: the weights' address does not fit their kind, or another value is malformed.
+        Invalid: the weights' address does not fit their kind, a note is of no precision on offer, or another
+            value is malformed.
     """
     wishes = {
         "title": title,
@@ -130,8 +140,9 @@ def model_change(
         "weights_size_gib": weights_size_gib,
         "weights_zones": weights_zones,
         "weights_quantize": weights_quantize and dict(weights_quantize),
+        "precision_notes": precision_notes and dict(precision_notes),
     }
-    return _change(model, wishes, check=check_weights)
+    return _change(model, wishes, check=_check_offer)
 
 
 def model_weights_set(
@@ -143,14 +154,18 @@ def model_weights_set(
     size_gib: float = 0.0,
     zones: list[str] | None = None,
     quantize: Mapping[str, str] | None = None,
+    notes: Mapping[str, Any] | None = None,
 ) -> CatalogModel:
     """Say where a model's weights come from; engines that run keep what they were started with.
 
     ``zones`` are the regions or zones where ``uri`` stands, empty when nobody knows. ``quantize`` gives, for a
-    precision, what a job makes of the checkpoint before it is served.
+    precision, what a job makes of the checkpoint before it is served. ``notes`` give, for such a precision, what
+    is known of its answers (``note``) and whether an order must accept it (``needs_approval``): without a note
+    it is not offered. None leaves the notes as they are.
 
     Raises:
-        Invalid: the address does not fit the kind, or a zone or quantization is unknown.
+        Invalid: the address does not fit the kind, or a zone or quantization is unknown, or a note is of no
+            precision on offer.
     """
     return model_change(
         model=model,
@@ -160,6 +175,7 @@ def model_weights_set(
         weights_size_gib=size_gib,
         weights_zones=zones or [],
         weights_quantize=quantize or {},
+        precision_notes=notes,
     )
 
 
@@ -288,12 +304,26 @@ def _change(row: Any, wishes: Mapping[str, Any], check: Callable[[Any], None] | 
     return row
 
 
+def _check_offer(model: CatalogModel) -> None:
+    check_weights(model)
+    check_notes(model)
+
+
 def _check_numbers(model: CatalogModel) -> None:
     missing = [name for name in ARCHITECTURE if not isinstance(model.architecture.get(name), int)]
     if missing:
         raise Invalid(
             f"The planner needs whole numbers for: {', '.join(missing)}.",
             errors={name: ["Give a whole number."] for name in missing},
+        )
+    strange = sorted(set(model.architecture) - set(ARCHITECTURE) - set(OPTIONAL_ARCHITECTURE))
+    strange += [
+        name for name in OPTIONAL_ARCHITECTURE if not isinstance(model.architecture.get(name, 0), int)
+    ]
+    if strange:
+        raise Invalid(
+            f"The planner knows no such numbers: {', '.join(strange)}.",
+            errors={name: ["Give a whole number that the planner knows."] for name in strange},
         )
     unknown = [name for name in model.runtimes if name not in RUNTIMES]
     if unknown or not model.runtimes:
@@ -344,6 +374,8 @@ def _check_promises(slo_class: SloClass) -> None:
         errors["price_factor"] = ["The factor on prices must be above 0."]
     if slo_class.priority < 1:
         errors["priority"] = ["1 is the first."]
+    if not 0 <= slo_class.spare_replicas <= MOST_SPARE:
+        errors["spare_replicas"] = [f"0 to {MOST_SPARE} replicas can stand by."]
     if slo_class.attempts < 1:
         errors["attempts"] = ["At least one attempt."]
     for name in ("connect_timeout_s", "first_token_timeout_s", "between_tokens_timeout_s", "total_timeout_s"):

@@ -23,6 +23,7 @@ _IMAGE: Final = re.compile(r"[a-z0-9][a-z0-9.-]*(:[0-9]{1,5})?(/[a-z0-9._-]+)+@s
 _VARIABLE: Final = re.compile(r"[A-Z_][A-Z0-9_]{0,127}")
 _MOST_SECRETS: Final = 32
 _LONGEST_SECRET: Final = 16 * 1024
+_LONGEST_NOTE: Final = 1000
 
 _EXAMPLES: Final = {
     WeightsKind.BUILT_IN: "nothing: the runtime ships them",
@@ -31,6 +32,11 @@ _EXAMPLES: Final = {
     WeightsKind.HUGGING_FACE: "https://host/organisation/model",
     WeightsKind.OCI_IMAGE: "registry/repository@sha256:…, with the digest",
 }
+
+
+class _Note(msgspec.Struct, forbid_unknown_fields=True):
+    note: str
+    needs_approval: bool = False
 
 
 def check_weights(model: CatalogModel) -> None:
@@ -69,6 +75,39 @@ def check_weights(model: CatalogModel) -> None:
         ]
     if errors:
         raise Invalid(next(iter(errors.values()))[0], errors=errors)
+
+
+def check_notes(model: CatalogModel) -> None:
+    """Check what is noted of a model's precisions.
+
+    Raises:
+        Invalid: a note is of no precision on offer, is empty or too long, or is no note at all.
+    """
+    faults = []
+    for precision, told in model.precision_notes.items():
+        if precision not in model.precisions:
+            faults.append(
+                f"{model.name} is not offered in {precision}, only in {', '.join(model.precisions)}."
+            )
+            continue
+        try:
+            noted = msgspec.convert(told, _Note)
+        except msgspec.ValidationError as error:
+            faults.append(f"{precision}: {error}.")
+            continue
+        if not noted.note.strip() or len(noted.note) > _LONGEST_NOTE:
+            faults.append(f"{precision}: write a note of 1 to {_LONGEST_NOTE} characters, or none at all.")
+    if faults:
+        raise Invalid(faults[0], errors={"precision_notes": faults})
+
+
+def without_note(model: CatalogModel) -> list[str]:
+    """Give the precisions that a job makes and nobody noted anything of: orders are refused in them."""
+    return [
+        name
+        for name in model.precisions
+        if name in model.weights_quantize and name not in model.precision_notes
+    ]
 
 
 def check_secrets(values: Mapping[str, Any]) -> None:

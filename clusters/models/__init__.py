@@ -1,14 +1,21 @@
+from clusters.models.advice import AdviceMove, AdvicePolicy, AdviceRun
 from clusters.models.catalog import CatalogModel, ModelSecret
 from clusters.models.clusters import Cluster, GpuType, Node, NodePool, Region
 from clusters.models.conditions import Condition, EndpointEvent
 from clusters.models.endpoints import Endpoint, EndpointState, Wanted
 from clusters.models.engines import ClassTuning, EngineImage
 from clusters.models.gateways import Gateway
+from clusters.models.load import LoadObservation
 from clusters.models.replicas import Replica, Reservation
 from clusters.models.revisions import RenderedConfiguration, Revision
 from clusters.models.slo import SloClass
+from clusters.models.waiting import CapacityWait
 
 __all__ = [
+    "AdviceMove",
+    "AdvicePolicy",
+    "AdviceRun",
+    "CapacityWait",
     "CatalogModel",
     "ClassTuning",
     "Cluster",
@@ -19,6 +26,7 @@ __all__ = [
     "EngineImage",
     "Gateway",
     "GpuType",
+    "LoadObservation",
     "ModelSecret",
     "Node",
     "NodePool",

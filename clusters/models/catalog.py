@@ -19,7 +19,9 @@ class CatalogModel(Identified):
 
     Keys of ``architecture``: parameters, active_parameters, layers, hidden, heads, kv_heads, head_size,
     vocabulary (all whole numbers). The weights come from ``weights_uri``, which stands in ``weights_zones``:
-    zones or regions, empty when nobody said. ``weights_secret`` is the platform's, sealed for this row.
+    zones or regions, empty when nobody said. ``precision_notes`` has, for each precision that a job makes, its
+    ``note`` and ``needs_approval``; a precision without a note is not offered.
+    ``weights_secret`` is the platform's, sealed for this row.
     """
 
     class WeightsKind(models.TextChoices):
@@ -53,6 +55,11 @@ class CatalogModel(Identified):
     weights_quantize = models.JSONField(
         default=dict, blank=True, help_text="Precision to the quantization a job makes for it, fp8 or nvfp4."
     )
+    precision_notes = models.JSONField(
+        default=dict, blank=True,
+        help_text="Of precisions that are made from the checkpoint: what is known of their answers, and whether "
+        "an order must accept it.",
+    )  # fmt: skip
     weights_secret = models.BinaryField(null=True, editable=False)
 
     class Meta:

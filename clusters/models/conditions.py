@@ -18,6 +18,7 @@ class Condition(TenantOwned):
         ROUTED = "Routed"
         REACHABLE = "Reachable"
         IN_SYNC = "InSync"
+        LOAD_DRIFT = "LoadDrift"
 
     class Status(models.TextChoices):
         TRUE = "true"
@@ -37,6 +38,13 @@ class Condition(TenantOwned):
         constraints = [
             models.UniqueConstraint(fields=["tenant", "endpoint", "type"], name="one_condition_per_type"),
         ]
+
+    @property
+    def good(self) -> bool | None:
+        """Whether that is as it should be, None where it is unknown. A load that drifts is told by "true"."""
+        if self.status == self.Status.UNKNOWN:
+            return None
+        return (self.status == self.Status.TRUE) != (self.type == self.Type.LOAD_DRIFT)
 
 
 class EndpointEvent(TenantOwned):

@@ -74,7 +74,36 @@ class Endpoint(TenantOwned):
     )
     input_tokens = models.PositiveIntegerField(default=500, validators=[MinValueValidator(1)])
     output_tokens = models.PositiveIntegerField(default=200, validators=[MinValueValidator(1)])
-    context_tokens = models.PositiveIntegerField(null=True, blank=True)
+    burstiness = models.FloatField(
+        default=1, validators=[MinValueValidator(1.0), MaxValueValidator(1e4)],
+        help_text="The busiest minute's rate over the mean.",
+    )  # fmt: skip
+    input_cv = models.FloatField(default=1, validators=[MinValueValidator(0.0), MaxValueValidator(10.0)])
+    output_cv = models.FloatField(default=1, validators=[MinValueValidator(0.0), MaxValueValidator(10.0)])
+    prefix_share = models.FloatField(default=0, validators=[MinValueValidator(0.0), MaxValueValidator(0.99)])
+    profile = models.CharField(
+        max_length=40, blank=True, help_text="The named profile it was ordered with. Empty: given by numbers."
+    )
+    context_tokens = models.PositiveIntegerField(
+        null=True,
+        blank=True,
+        help_text="Most tokens of a request with its answer. Empty: all of the model's.",
+    )
+    output_limit = models.PositiveIntegerField(
+        null=True, blank=True, validators=[MinValueValidator(1)],
+        help_text="Most tokens of an answer. Empty: what the context leaves.",
+    )  # fmt: skip
+    near = models.CharField(
+        max_length=60, blank=True, help_text="Region or zone that is preferred where it costs little more."
+    )
+    pins = models.JSONField(
+        default=dict, blank=True,
+        help_text="What Berth may not choose: gpu, cluster, precision, tp, pp, max_batch_size.",
+    )  # fmt: skip
+    approved_precisions = ArrayField(
+        models.CharField(max_length=16), default=list, blank=True,
+        help_text="Those whose quality note was accepted with the order.",
+    )  # fmt: skip
     replicas = models.PositiveSmallIntegerField(
         null=True, blank=True, validators=[MinValueValidator(1), MaxValueValidator(64)],
         help_text="Empty: as many as the expected load needs.",
@@ -122,3 +151,13 @@ class Endpoint(TenantOwned):
 
     def __str__(self) -> str:
         return self.name
+
+    @property
+    def context_cap(self) -> int:
+        """Most tokens of a request with its answer."""
+        return self.context_tokens or self.model.context_tokens
+
+    @property
+    def answer_cap(self) -> int:
+        """Most tokens of an answer."""
+        return max(1, min(self.output_limit or self.context_cap, self.context_cap - 1))

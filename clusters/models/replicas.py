@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 from django.contrib.postgres.fields import ArrayField
 from django.db import models
 from django.db.models import Q
@@ -60,11 +62,19 @@ class ReservationQuerySet(TenantQuerySet):
         """Count their GPUs."""
         return sum(reservation.gpus for reservation in self)
 
+    def gpus_by_type(self) -> Counter[str]:
+        """Count their GPUs by type."""
+        counted: Counter[str] = Counter()
+        for reservation in self.select_related("pool__gpu_type"):
+            counted[reservation.pool.gpu_type.name] += reservation.gpus
+        return counted
+
 
 class Reservation(TenantOwned):
     """GPUs of a pool set aside for a revision, from placing until the cluster shows them released.
 
-    ``nodes`` gives, per replica, the index of the pool's node whose GPUs it counts on.
+    ``nodes`` gives, per replica, the index of the pool's node whose GPUs it counts on; where a replica spans
+    nodes, the ``span`` of them one after the other.
     """
 
     endpoint = models.ForeignKey(Endpoint, on_delete=models.PROTECT, related_name="reservations")
@@ -72,6 +82,7 @@ class Reservation(TenantOwned):
     pool = models.ForeignKey(NodePool, on_delete=models.PROTECT, related_name="reservations")
     nodes = ArrayField(models.PositiveIntegerField(), default=list)
     gpus_per_replica = models.PositiveSmallIntegerField()
+    span = models.PositiveSmallIntegerField(default=1, help_text="Nodes that one replica takes.")
     released_at = models.DateTimeField(null=True, blank=True)
 
     objects = TenantManager.of(ReservationQuerySet)
@@ -84,4 +95,8 @@ class Reservation(TenantOwned):
 
     @property
     def gpus(self) -> int:
-        return len(self.nodes) * self.gpus_per_replica
+        return self.replicas * self.gpus_per_replica
+
+    @property
+    def replicas(self) -> int:
+        return len(self.nodes) // self.span

@@ -20,6 +20,9 @@ class SloClass(Identified):
     availability = models.DecimalField(max_digits=6, decimal_places=5, help_text="0.999 means 99.9 %.")
     priority = models.PositiveSmallIntegerField(help_text="1 is served first.")
     price_factor = models.DecimalField(max_digits=6, decimal_places=3, default=Decimal(1))
+    spare_replicas = models.PositiveSmallIntegerField(
+        default=0, help_text="Replicas beyond what the load needs, so that a lost one is not missed."
+    )
     connect_timeout_s = models.FloatField(default=2)
     first_token_timeout_s = models.FloatField(default=30)
     between_tokens_timeout_s = models.FloatField(default=15)

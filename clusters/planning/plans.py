@@ -104,7 +104,7 @@ class Configuration:
     """One deployable answer.
 
     ``replicas`` are what capacity, quota and cost are judged on; ``replicas_floor`` of them are what the mean
-    load needs with its spare ones, ``replicas_ceiling`` what the busiest minute needs. Expected times are those
+    load needs with its spare ones, ``replicas_ceiling`` the most that may run. Expected times are those
     at the declared mean load, each replica getting its share; ``answer_ms`` is a whole mean answer.
     ``tokens_per_s`` is the output that ``replicas`` can give within the targets, ``utilisation`` what of it the
     mean load takes. ``itl_error`` and ``ttft_error`` say how far those times may be off, as fractions, in 9 of
@@ -161,7 +161,7 @@ class Configuration:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Refusal:
-    """Why one candidate was not chosen, in each of ``pools``.
+    """Why one candidate was not chosen, in each of ``pools``; ``clusters`` has the cluster of each.
 
     ``precision``, ``tp`` and ``pp`` are None where every shape is refused. ``dearer_by_per_hour``, in price, is
     set for feasible ones only.
@@ -270,10 +270,15 @@ class Plan:
                     best[pool] = refusal
         if self.configuration is not None:
             best.pop(self.configuration.pool, None)
-        shared: dict[int, tuple[Refusal, list[str]]] = {}
+        shared: dict[int, tuple[Refusal, dict[str, str]]] = {}
         for pool in sorted(best):
-            shared.setdefault(id(best[pool]), (best[pool], []))[1].append(pool)
-        return tuple(dataclasses.replace(refusal, pools=tuple(pools)) for refusal, pools in shared.values())
+            refusal = best[pool]
+            cluster = refusal.clusters[refusal.pools.index(pool)]
+            shared.setdefault(id(refusal), (refusal, {}))[1][pool] = cluster
+        return tuple(
+            dataclasses.replace(refusal, pools=tuple(held), clusters=tuple(held.values()))
+            for refusal, held in shared.values()
+        )
 
     def to_document(self) -> dict[str, Any]:
         """Give the plan as JSON-ready builtins, with its headlines; money as decimal strings."""

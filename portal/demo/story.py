@@ -139,7 +139,7 @@ def _tell_plan(told: Told, order: Mapping[str, Any], plan: Mapping[str, Any]) ->
         f"{chosen['replicas']} x {chosen['tp'] * chosen['pp']} {chosen['gpu']} in {chosen['pool']}, "
         f"{chosen['region']}; {chosen['precision']}; {_short(chosen['price_per_hour'])} {plan['currency']} per hour"
     )
-    told.refusals = [f"{refusal['pool']}: {refusal['message']}" for refusal in plan["headlines"]]
+    told.refusals = [f"{', '.join(refusal['pools'])}: {refusal['message']}" for refusal in plan["headlines"]]
 
 
 def _find_or_order(client: httpx.Client, order: Mapping[str, Any]) -> dict[str, Any]:

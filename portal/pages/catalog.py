@@ -12,8 +12,8 @@ from clusters.models import CatalogModel, Endpoint, ModelSecret, SloClass
 from clusters.planning.plans import Plan, PlanStatus, Reason
 from portal.pages.base import TenantPage
 from portal.pages.order_form import smallest_terms
-from portal.pages.quotes import class_targets, sentence, token_prices
-from portal.templatetags.berth import count, short
+from portal.pages.quotes import class_targets, token_prices
+from portal.templatetags.berth import count, sentence, short
 
 
 class Catalog(TenantPage):
@@ -73,6 +73,11 @@ class Model(TenantPage):
         context = {
             "model": model,
             "facts": _facts(model),
+            "notes": [
+                {"precision": name, **told}
+                for name, told in model.precision_notes.items()
+                if name in model.precisions
+            ],
             "offers": offers,
             "possible": any(offer["possible"] for offer in offers),
             "endpoints": [

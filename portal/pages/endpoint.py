@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from typing import Any, ClassVar, Final
 
-import msgspec
 from django.conf import settings
 from django.http import Http404, HttpRequest, HttpResponse
 
-from clusters.endpoints.planning import OrderTerms
 from clusters.endpoints.selectors import endpoint_detail, endpoint_history, endpoint_urls
 from clusters.endpoints.states import NEXT_ACTION
-from clusters.models import Condition, Endpoint, Revision, Wanted
-from clusters.planning.plans import Plan
+from clusters.models import Condition, Endpoint, Wanted
 from portal.pages.base import Live, TenantPage
+from portal.pages.capacity import endpoint_capacity
 from portal.pages.endpoints import every_s, revision_price
-from portal.pages.quotes import show_plan
+from portal.pages.load_shown import load_alert
+from portal.pages.orders_shown import limit_facts, load_facts
+from portal.pages.quotes import running_plan
 from portal.templatetags.berth import residency
 from tenants.roles import Action
 
@@ -86,6 +86,8 @@ class EndpointPage(TenantPage):
             ("endpoint-playground", "Playground", True),
             ("endpoint-logs", "Logs", True),
             ("endpoint-cost", "Cost", self.may(Action.VIEW_COST)),
+            ("endpoint-load", "Load", True),
+            ("endpoint-what-if", "What if", True),
             ("endpoint-revisions", "Revisions", True),
         ]
         return context | {
@@ -114,6 +116,7 @@ class OverviewPage(EndpointPage):
             "tenant/endpoint/status.html",
             {
                 "next_action": NEXT_ACTION.get(endpoint.state, ""),
+                "capacity": endpoint_capacity(endpoint),
                 "conditions": [
                     {"condition": each, "tone": _condition_tone(each)} for each in endpoint.conditions.all()
                 ],
@@ -144,10 +147,11 @@ class Overview(OverviewPage):
         names = {"base_url": self.base_url, "name": endpoint.name}
         context = {
             "status": self.status(),
+            "load_alert": load_alert(endpoint, self.tenant.currency, self.link("endpoint-load")),
             "facts": self._facts(),
             "revision": revision,
             "hourly": hourly,
-            "plan": plan_shown(revision, endpoint, self.tenant.currency) if revision else None,
+            **(running_plan(revision, endpoint) if revision else {}),
             "curl": CURL.format(**names),
             "openai": OPENAI.format(**names),
             "keys_url": self.url("key-new", project=endpoint.project.slug),
@@ -163,11 +167,8 @@ class Overview(OverviewPage):
             {"label": "Service class", "value": endpoint.slo_class.title},
             {"label": "Residency", "value": residency(endpoint.residency)},
             {"label": "Certifications", "value": ", ".join(endpoint.certifications) or "none demanded"},
-            {
-                "label": "Expected load",
-                "value": f"{endpoint.requests_per_second:g} per second, {endpoint.input_tokens} tokens in, "
-                f"{endpoint.output_tokens} out",
-            },
+            *load_facts(endpoint),
+            *limit_facts(endpoint),
             {
                 "label": "Project",
                 "value": endpoint.project.name,
@@ -187,12 +188,7 @@ class Status(OverviewPage):
         return self.live_answer(self.status())
 
 
-def plan_shown(revision: Revision, endpoint: Endpoint, currency: str) -> dict[str, Any]:
-    """Give the plan that a revision came of, as the quote panel takes it."""
-    plan = msgspec.convert(revision.plan, Plan)
-    return show_plan(plan, currency=currency, terms=OrderTerms.of(endpoint)) | {"headline": "Planned price"}
-
-
 def _condition_tone(condition: Condition) -> str:
-    tones = {Condition.Status.TRUE: "ok", Condition.Status.FALSE: "danger"}
-    return tones.get(Condition.Status(condition.status), "info")
+    if condition.type == Condition.Type.LOAD_DRIFT and not condition.good:
+        return "warn"
+    return {True: "ok", False: "danger", None: "info"}[condition.good]

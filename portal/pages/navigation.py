@@ -62,6 +62,7 @@ CONSOLE = (
             Item("Clusters", "clusters", "clusters", also=("cluster", "region", "pool")),
             Item("Gateways", "gateways", "region", also=("gateway",)),
             Item("Endpoints", "endpoints", "endpoints", also=("endpoint",)),
+            Item("Advisor", "advisor", "switch", also=("advisor",)),
         ),
     ),
     Group(
@@ -70,6 +71,7 @@ CONSOLE = (
             Item("Catalog", "catalog", "catalog", also=("model",)),
             Item("SLO classes", "slo-classes", "slo", also=("slo",)),
             Item("Prices", "prices", "price", also=("price",)),
+            Item("What if", "what-if", "search"),
         ),
     ),
     Group(

@@ -3,29 +3,28 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import urlencode
 
-from django.http import HttpRequest, HttpResponse, QueryDict
+from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 
 from billing.prices import price_book
 from clusters.endpoints.planning import Market, OrderTerms
 from clusters.endpoints.selectors import quota_use
 from clusters.endpoints.services import endpoint_order
-from clusters.planning.plans import Alternative, Relaxation
 from portal.pages.base import TenantPage, put_on_form
-from portal.pages.order_form import Offered, OrderForm, starting_values
+from portal.pages.order_form import Offered, OrderForm
+from portal.pages.order_profile import follow_profile, profile_tiles, starting_values
 from portal.pages.places import residency_tiles
 from portal.pages.quotes import class_targets, show_plan, token_prices
 from portal.templatetags.berth import decimals
 from tenants.errors import BerthError, Invalid
 from tenants.roles import Action
 
-_FIELDS_OF_LINKS = (
-    "model", "project", "slo_class", "residency", "certifications", "requests_per_second", "input_tokens",
-    "output_tokens", "context_tokens", "replicas", "name",
-)  # fmt: skip
+#: Fields that only say what the form showed: links to it do without.
+_OF_THE_FORM = frozenset({"suggested"})
 
 
 class OrderPage(TenantPage):
@@ -45,6 +44,7 @@ class OrderPage(TenantPage):
         return {
             "form": form,
             "quote": quote,
+            "profile_tiles": profile_tiles(form.data.get("profile", "")),
             "class_tiles": _class_tiles(form),
             "residency_tiles": tiles,
             "places_seen": hashlib.blake2s(faults.encode(), digest_size=8).hexdigest(),
@@ -72,21 +72,14 @@ class OrderPage(TenantPage):
                 currency=currency,
             ),
             quotas=quota_use(),
-            url_of=lambda option: self._link(form.data, option),
+            link=lambda changes: self._link(form, changes),
         )
         return shown | {"compact": True}  # the button to order stays in sight below it
 
-    def _link(self, data: QueryDict, option: Alternative) -> str:
-        """Give the path of the form with everything as it is but the demand that the alternative gives up."""
-        changed: dict[str, list[str]] = {
-            Relaxation.RESIDENCY: {"residency": [option.value]},
-            Relaxation.SLO_CLASS: {"slo_class": [option.value]},
-            Relaxation.CERTIFICATIONS: {"certifications": []},
-        }.get(option.relaxation, {})
-        if not changed:
-            return ""
-        values = {name: data.getlist(name) for name in _FIELDS_OF_LINKS} | changed
-        kept = {name: each for name, each in values.items() if any(each)}
+    def _link(self, form: OrderForm, changes: Mapping[str, Sequence[str]]) -> str:
+        """Give the path of the form with everything as it is but what ``changes`` names."""
+        values = {name: form.data.getlist(name) for name in form.fields if name not in _OF_THE_FORM}
+        kept = {name: each for name, each in (values | dict(changes)).items() if any(each)}
         return f"{self.url('order')}?{urlencode(kept, doseq=True)}"
 
 
@@ -102,9 +95,16 @@ class Order(OrderPage):
         return self._show(form)
 
     def post(self, request: HttpRequest, slug: str) -> HttpResponse:
-        form = OrderForm(request.POST, offered=Offered.read())
-        if request.POST.get("intent") == "quote" or not form.is_valid():
-            return self._show(form, status=200 if request.POST.get("intent") == "quote" else 422)
+        offered = Offered.read()
+        values, filled = follow_profile(request.POST, offered.models)
+        form = OrderForm(values, offered=offered)
+        if request.POST.get("intent") == "quote":
+            return self._show(form)
+        if not form.is_valid():
+            return self._show(form, status=422)
+        if filled:
+            unseen = "The numbers are those of the chosen profile now. Look at the price, then order."
+            return self._show(form, error=Invalid(unseen), status=422)
         terms = form.terms()
         project = form.offered.projects[form.cleaned_data["project"]]
         try:
@@ -135,16 +135,28 @@ class Quote(OrderPage):
     """The live quote, for htmx: the panel, and those parts of the form that changed with it."""
 
     def post(self, request: HttpRequest, slug: str) -> HttpResponse:
-        form = OrderForm(request.POST, offered=Offered.read())
+        offered = Offered.read()
+        values, filled = follow_profile(request.POST, offered.models)
+        form = OrderForm(values, offered=offered)
         parts = self.parts(form)
         # The form stays as it is under the typist's hands, but for choices that have opened or closed
         # and a name nobody has touched.
         untouched = request.POST.get("name", "") == request.POST.get("suggested", "")
         if untouched and parts["suggested"] != request.POST.get("suggested"):
-            values = request.POST.copy()
+            values = form.data.copy()
             values["name"] = values["suggested"] = parts["suggested"]
             parts["renamed"] = OrderForm(values, offered=form.offered)
-        parts["places_changed"] = parts["places_seen"] != request.POST.get("places_seen")
+        seen = {
+            name: request.POST.get(name, "") for name in ("places_seen", "profile", "model_seen", "caps_seen")
+        }
+        parts["places_changed"] = parts["places_seen"] != seen["places_seen"]
+        parts["filled"] = filled
+        parts["profile_left"] = form.data["profile"] != seen["profile"]
+        parts["model_changed"] = form.data["model_seen"] != seen["model_seen"]
+        parts["caps_changed"] = form.caps_seen != seen["caps_seen"]
+        parts["outside"] = any(
+            parts[name] for name in ("filled", "profile_left", "model_changed", "caps_changed")
+        )
         return self.render("tenant/order/quote.html", parts)
 
 

@@ -10,80 +10,90 @@ from django import forms
 from django.http import QueryDict
 
 from clusters.endpoints.planning import OrderTerms
+from clusters.endpoints.profiles import USUAL_PROFILE, caps_for, completed, named_profile
 from clusters.endpoints.services import MOST_REPLICAS
-from clusters.models import CatalogModel, Cluster, Endpoint, Region, SloClass
-from tenants.models import Project
+from clusters.models import CatalogModel, Endpoint, SloClass
+from clusters.planning.problem import Pins, Precision
+from clusters.planning.search.sizing import BATCH_LIMIT
+from portal.pages.offered import Offered
+from portal.pages.order_profile import MOST_SPREAD, MOST_TOKENS, TYPED, numbers_of
+from portal.templatetags.berth import count
 
-MOST_TOKENS: Final = 10_000_000
+MOST_PARALLEL: Final = 64
 LONGEST_NAME: Final = 63
-USUAL_INPUT: Final = 500
-USUAL_OUTPUT: Final = 200
 
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Offered:
-    """What an order may choose from, read once."""
-
-    models: dict[str, CatalogModel]
-    projects: dict[str, Project]
-    classes: dict[str, SloClass]
-    regions: list[Region]
-    clusters: list[Cluster]
-
-    @classmethod
-    def read(cls) -> Offered:
-        """Read what the open tenant may choose from."""
-        return cls(
-            models={model.name: model for model in CatalogModel.objects.filter(published=True)},
-            projects={project.slug: project for project in Project.objects.order_by("created_at")},
-            classes={slo_class.name: slo_class for slo_class in SloClass.objects.all()},
-            regions=list(Region.objects.all()),
-            clusters=list(Cluster.objects.present().select_related("region")),
-        )
-
-    @property
-    def certifications(self) -> list[str]:
-        return sorted({each for region in self.regions for each in region.certifications})
+#: Fields that say what Berth may not choose, by the names of the planner.
+PINS: Final = tuple(field.name for field in dataclasses.fields(Pins))
 
 
 class OrderForm(forms.Form):
-    """An order as typed. Model, class and project are named as in the API."""
+    """An order as typed. Model, class, project and pins are named as in the API."""
 
     model = forms.ChoiceField()
     project = forms.ChoiceField(help_text="The cost centre that pays.")
     slo_class = forms.ChoiceField(label="Service class")
+    approved_precisions = forms.MultipleChoiceField(
+        choices=[(each.value, each.value) for each in Precision], required=False
+    )
     residency = forms.CharField(max_length=60)
+    near = forms.ChoiceField(
+        required=False, label="Rather near", help_text="Preferred where it costs little more."
+    )
     certifications = forms.MultipleChoiceField(
         required=False,
         widget=forms.CheckboxSelectMultiple,
         label="Certifications the place must hold",
     )
+    profile = forms.CharField(max_length=40, required=False)
     requests_per_second = forms.FloatField(
-        min_value=0, max_value=1e6, label="Requests per second", help_text="The mean over a busy hour."
+        min_value=0, max_value=1e6, label="Requests", help_text="The mean over a busy hour."
+    )
+    burstiness = forms.FloatField(
+        min_value=1, max_value=1e4, label="Busiest minute", help_text="Its rate over the mean; 1 is steady."
     )
     input_tokens = forms.IntegerField(
-        min_value=1,
-        max_value=MOST_TOKENS,
-        label="Input tokens",
+        min_value=1, max_value=MOST_TOKENS, label="Input tokens",
         help_text="Of a usual request; 750 words are about 1,000 tokens.",
-    )
+    )  # fmt: skip
+    input_cv = forms.FloatField(
+        min_value=0, max_value=MOST_SPREAD, label="Spread of the input",
+        help_text="Standard deviation over mean. 0: always the same, 1: from short to long.",
+    )  # fmt: skip
     output_tokens = forms.IntegerField(
         min_value=1, max_value=MOST_TOKENS, label="Output tokens", help_text="Of a usual answer."
     )
+    output_cv = forms.FloatField(
+        min_value=0, max_value=MOST_SPREAD, label="Spread of the output", help_text="As of the input."
+    )
+    prefix_share = forms.FloatField(
+        min_value=0, max_value=99, label="Shared prefix",
+        help_text="How much of the input other requests began with, too: a system prompt, a document.",
+    )  # fmt: skip
     context_tokens = forms.IntegerField(
-        min_value=1,
-        max_value=MOST_TOKENS,
-        required=False,
-        label="Longest context",
-        help_text="Empty: all that the model can take. Less needs less memory.",
+        min_value=1, max_value=MOST_TOKENS, required=False, label="Longest request with its answer"
     )
+    output_limit = forms.IntegerField(
+        min_value=1, max_value=MOST_TOKENS, required=False, label="Longest answer"
+    )
+    gpu = forms.ChoiceField(required=False, label="GPU type")
+    cluster = forms.ChoiceField(required=False)
+    precision = forms.ChoiceField(required=False, label="Precision of the weights")
+    tp = forms.IntegerField(
+        min_value=1, max_value=MOST_PARALLEL, required=False, label="Tensor parallelism",
+        help_text="GPUs that share every layer.",
+    )  # fmt: skip
+    pp = forms.IntegerField(
+        min_value=1, max_value=MOST_PARALLEL, required=False, label="Pipeline stages",
+        help_text="One after the other.",
+    )  # fmt: skip
+    max_batch_size = forms.IntegerField(
+        min_value=1, max_value=BATCH_LIMIT, required=False, label="Batch limit",
+        help_text="Requests at once in one replica, at most.",
+    )  # fmt: skip
     replicas = forms.IntegerField(
-        min_value=1,
-        max_value=MOST_REPLICAS,
-        required=False,
-        label="Replicas",
-        help_text="Empty: as many as the load needs.",
-    )
+        min_value=1, max_value=MOST_REPLICAS, required=False, label="Replicas",
+        help_text="Empty: as many as load, bursts and the class need.",
+    )  # fmt: skip
     name = forms.CharField(
         max_length=LONGEST_NAME,
         required=False,
@@ -97,17 +107,58 @@ class OrderForm(forms.Form):
     def __init__(self, data: QueryDict, *, offered: Offered) -> None:
         super().__init__(data)
         self.offered = offered
-        self.fields["model"].choices = [(name, model.title) for name, model in offered.models.items()]
-        self.fields["project"].choices = [(slug, project.name) for slug, project in offered.projects.items()]
-        self.fields["slo_class"].choices = [(name, each.title) for name, each in offered.classes.items()]
-        self.fields["certifications"].choices = [(name, name) for name in offered.certifications]
-        for name in ("model", "slo_class"):
+        model = self.chosen_model
+        free = [("", "Berth chooses")]
+        precisions = model.precisions if model else [each.value for each in Precision]
+        for name, choices in (
+            ("model", [(name, model.title) for name, model in offered.models.items()]),
+            ("project", [(slug, project.name) for slug, project in offered.projects.items()]),
+            ("slo_class", [(name, each.title) for name, each in offered.classes.items()]),
+            ("certifications", [(name, name) for name in offered.certifications]),
+            ("near", [("", "No preference"), *offered.places]),
+            ("gpu", [*free, *((name, name) for name in offered.gpus)]),
+            ("cluster", [*free, *((each.name, each.name) for each in offered.clusters)]),
+            ("precision", [*free, *((name, name) for name in precisions)]),
+        ):
+            self.fields[name].choices = choices
+        for name in ("model", "slo_class", "near", "gpu", "cluster", "precision"):
             self.fields[name].error_messages["invalid_choice"] = "%(value)s is not offered; choose another."
+        context, answer = self.proposed_caps()
+        self.fields["context_tokens"].help_text = _proposal(context, "Less needs less memory.")
+        self.fields["output_limit"].help_text = _proposal(answer, "")
 
     @property
     def chosen_model(self) -> CatalogModel | None:
         """The model that was chosen, None if it is not offered."""
         return self.offered.models.get(self.data.get("model", ""))
+
+    @property
+    def caps_seen(self) -> str:
+        """What the form proposes as caps, as one word that a later request is compared with."""
+        return "/".join(str(each) for each in self.proposed_caps())
+
+    def proposed_caps(self) -> tuple[int | None, int | None]:
+        """Give the caps that hold where none are typed; None while what was typed proposes none."""
+        model, numbers = self.chosen_model, numbers_of(self.data)
+        if model is None or numbers is None:
+            return None, None
+        return caps_for(model, numbers, named_profile(self.data.get("profile", "")))
+
+    def quality_notes(self) -> list[dict[str, Any]]:
+        """Give the precisions of the chosen model that must be accepted, with what there is to accept."""
+        model, accepted = self.chosen_model, self.data.getlist("approved_precisions")
+        if model is None:
+            return []
+        return [
+            {"precision": name, "note": told["note"], "checked": name in accepted}
+            for name, told in model.precision_notes.items()
+            if name in model.precisions and told.get("needs_approval")
+        ]
+
+    @property
+    def is_expert(self) -> bool:
+        """Whether something of the expert's part was typed or is wrong."""
+        return any(self.data.get(name) or name in self.errors for name in (*PINS, "replicas"))
 
     def suggest_name(self) -> str:
         """Give a free name made of model and class."""
@@ -121,60 +172,49 @@ class OrderForm(forms.Form):
         numbered = (stem if number == 1 else f"{stem}-{number}" for number in range(1, len(taken) + 2))
         return next(name for name in numbered if name not in taken)
 
+    def clean_profile(self) -> str:
+        name = self.cleaned_data["profile"]
+        if name and named_profile(name) is None:
+            raise forms.ValidationError("There is no such profile; choose another.")
+        return name
+
     def terms(self) -> OrderTerms | None:
         """Give the terms of the order, whatever its name and project; None if what was typed makes none."""
         self.full_clean()
         if set(self.errors) - {"name", "project"}:
             return None
         chosen = self.cleaned_data
+        model = self.offered.models[chosen["model"]]
+        caps = {name: chosen[name] for name in ("context_tokens", "output_limit") if chosen[name]}
+        order = {
+            "residency": chosen["residency"],
+            "certifications": tuple(chosen["certifications"]),
+            "near": chosen["near"],
+            "profile": chosen["profile"],
+            "requests_per_second": chosen["requests_per_second"],
+            **{name: chosen[name] for name in TYPED},
+            "prefix_share": chosen["prefix_share"] / 100,
+            "pins": {name: chosen[name] for name in PINS if chosen[name]},
+            "approved_precisions": tuple(
+                name for name in chosen["approved_precisions"] if name in model.precisions
+            ),
+            "replicas": chosen["replicas"],
+            **caps,
+        }
         return OrderTerms(
-            model=self.offered.models[chosen["model"]],
-            slo_class=self.offered.classes[chosen["slo_class"]],
-            residency=chosen["residency"],
-            certifications=tuple(chosen["certifications"]),
-            requests_per_second=chosen["requests_per_second"],
-            input_tokens=chosen["input_tokens"],
-            output_tokens=chosen["output_tokens"],
-            context_tokens=chosen["context_tokens"],
-            replicas=chosen["replicas"],
+            model=model, slo_class=self.offered.classes[chosen["slo_class"]], **completed(order, model)
         )
 
 
+def _proposal(tokens: int | None, more: str) -> str:
+    return (
+        f"Empty: {count(tokens)} tokens. {more}".strip()
+        if tokens
+        else f"Empty: by the profile. {more}".strip()
+    )
+
+
 def smallest_terms(model: CatalogModel, slo_class: SloClass) -> OrderTerms:
-    """Give the terms of one replica for a small load, anywhere: what "from" prices are quoted for."""
-    input_tokens, output_tokens = usual_lengths(model)
-    return OrderTerms(
-        model=model,
-        slo_class=slo_class,
-        requests_per_second=0.1,
-        input_tokens=input_tokens,
-        output_tokens=output_tokens,
-        replicas=1,
-    )
-
-
-def usual_lengths(model: CatalogModel) -> tuple[int, int]:
-    """Give usual lengths of requests and answers that fit into the model's context."""
-    return max(1, min(USUAL_INPUT, model.context_tokens // 2)), max(
-        1, min(USUAL_OUTPUT, model.context_tokens // 4)
-    )
-
-
-def starting_values(offered: Offered, given: QueryDict) -> QueryDict:
-    """Give the values of a fresh form: defaults, overridden by what a link to the form gives."""
-    values = given.copy()
-    model = offered.models.get(given.get("model", "")) or next(iter(offered.models.values()), None)
-    input_tokens, output_tokens = usual_lengths(model) if model else (USUAL_INPUT, USUAL_OUTPUT)
-    slo_class = "standard" if "standard" in offered.classes else next(iter(offered.classes), "")
-    defaults: dict[str, Any] = {
-        "model": model.name if model else "",
-        "project": next(iter(offered.projects), ""),
-        "slo_class": slo_class,
-        "residency": "global",
-        "requests_per_second": "1",
-        "input_tokens": str(input_tokens),
-        "output_tokens": str(output_tokens),
-    }
-    for name, value in defaults.items():
-        values.setdefault(name, value)
-    return values
+    """Give the terms of a small load of a usual shape, anywhere: what "from" prices are quoted for."""
+    order = {"profile": USUAL_PROFILE, "requests_per_second": 0.1}
+    return OrderTerms(model=model, slo_class=slo_class, **completed(order, model))

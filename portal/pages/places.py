@@ -9,13 +9,14 @@ from clusters.endpoints.planning import Market, OrderTerms
 from clusters.models import Cluster
 from clusters.planning.plans import Plan, Reason
 from clusters.planning.residency import residency_allows
-from portal.pages.order_form import Offered
+from portal.pages.offered import Offered
+from portal.templatetags.berth import sentence
 
 #: Reasons that no waiting and no larger quota takes away.
 _LASTING: Final = frozenset(
     {
-        Reason.MODEL_ZONE, Reason.RUNTIME, Reason.PRECISION, Reason.NODE_SIZE, Reason.MEMORY, Reason.ITL,
-        Reason.TTFT, Reason.REPLICAS, Reason.POOL_SIZE,
+        Reason.MODEL_ZONE, Reason.PINNED, Reason.RUNTIME, Reason.PRECISION, Reason.QUALITY, Reason.NODE_SIZE,
+        Reason.DOMINATED, Reason.MEMORY, Reason.ITL, Reason.TTFT, Reason.REPLICAS, Reason.POOL_SIZE,
     }
 )  # fmt: skip
 
@@ -64,7 +65,7 @@ def _choices(offered: Offered) -> list[tuple[str, str, str]]:
 
 def _faults(offered: Offered, terms: OrderTerms, market: Market) -> dict[str, str]:
     anywhere = market.plan(dataclasses.replace(terms, residency="global", certifications=()))
-    barred = _barred(anywhere)
+    barred = _barred(anywhere, {pool.id: pool.cluster for pool in market.pools})
     demanded = set(terms.certifications)
     faults: dict[str, str] = {}
     for value, _, _ in _choices(offered):
@@ -88,13 +89,17 @@ def _fault(there: list[Cluster], demanded: set[str], barred: dict[str, str]) -> 
     return ""
 
 
-def _barred(plan: Plan) -> dict[str, str]:
-    """Give for each cluster that can never run it the reason of its pool that came furthest."""
+def _barred(plan: Plan, clusters: dict[str, str]) -> dict[str, str]:
+    """Give for each cluster that can never run it the reason of its pool that came furthest.
+
+    ``clusters`` gives the cluster of each pool.
+    """
     lasting: dict[str, str] = {}
     able = {plan.configuration.cluster} if plan.configuration else set()
     for refusal in plan.headlines():
-        if refusal.reason in _LASTING:
-            lasting[refusal.cluster] = refusal.message
-        else:
-            able.add(refusal.cluster)
+        for cluster in (clusters[pool] for pool in refusal.pools):
+            if refusal.reason in _LASTING:
+                lasting[cluster] = sentence(refusal.message)
+            else:
+                able.add(cluster)
     return {cluster: message for cluster, message in lasting.items() if cluster not in able}

@@ -22,7 +22,7 @@ class Playground(EndpointPage):
 
     def get(self, request: HttpRequest, slug: str, id: str) -> HttpResponse:
         gateway_url = self.base_url.removesuffix("/v1")
-        limit = self.endpoint.context_tokens or self.endpoint.model.context_tokens
+        limit = self.endpoint.context_cap
         context = {
             "gateway_url": gateway_url,
             "key_url": self.link("endpoint-playground-key"),

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from decimal import Decimal
+from collections.abc import Sequence
 from typing import Any, Final
 
+import msgspec
 from django.utils import timezone
 
 from billing.prices import PriceBook
 from billing.rating.prices import MissingPrice
 from clusters.endpoints.planning import OrderTerms
 from clusters.endpoints.selectors import QuotaUse
-from clusters.models import SloClass
-from clusters.planning.plans import Alternative, Configuration, MemoryBreakdown, Plan, PlanStatus, Reason
-from portal.templatetags.berth import decimals, gib, money, ms, percent, short
+from clusters.models import CatalogModel, Endpoint, Revision, SloClass
+from clusters.planning.plans import Configuration, Plan, PlanStatus, Reason
+from portal.pages.quote_choices import Link, choices
+from portal.pages.quote_engine import engine_settings, memory, techniques, times
+from portal.pages.refusals import refusal_rows
+from portal.templatetags.berth import count, decimals, gib, money, ms, percent, sentence, short
 
 HOURS_OF_30_DAYS: Final = 720
 
@@ -40,28 +43,17 @@ def show_plan(
     terms: OrderTerms,
     tokens: Sequence[dict[str, Any]] = (),
     quotas: Sequence[QuotaUse] = (),
-    url_of: Callable[[Alternative], str] = lambda alternative: "",
+    link: Link | None = None,
 ) -> dict[str, Any]:
     """Give a plan as ``components/quote.html`` takes it.
 
-    ``quotas`` are what the tenant holds without this plan; ``url_of`` leads to the form filled with an
-    alternative, empty where there is none.
+    ``quotas`` are what the tenant holds without this plan; ``link`` leads to the form with other choices made.
     """
     chosen = plan.configuration
     shown: dict[str, Any] = {
         "headline": "Price",
-        "refusals": [
-            {"candidate": f"{each.pool}: {each.reason.replace('_', ' ')}", "reason": each.message}
-            for each in plan.headlines()
-        ],
-        "alternatives": [
-            {
-                "label": option.message.split(":", 1)[0].capitalize(),
-                "price": f"{money(option.configuration.price_per_hour, currency)} per hour",
-                "url": url_of(option),
-            }
-            for option in plan.alternatives
-        ],
+        "refusals": refusal_rows(plan.headlines()),
+        **choices(plan, terms, currency, link),
     }
     if chosen is None:
         tone, title, advice = _PROBLEMS[plan.status]
@@ -72,11 +64,45 @@ def show_plan(
         "price_unit": f"{currency} per hour",
         "note": f"About {money(chosen.price_per_hour * HOURS_OF_30_DAYS, currency)} in 30 days. "
         "Charged by the second while GPUs are held.",
-        "figures": _figures(chosen, terms, currency),
-        "facts": [*_facts(chosen), *tokens],
-        "effects": [*_quota_effects(chosen, quotas), _memory_effect(chosen.memory)],
+        "lines": _price_lines(chosen, currency),
+        "quality": _quality(chosen, terms.model),
+        "times": times(chosen, terms.slo_class),
+        "facts": _facts(chosen, terms),
+        "numbers": [*_numbers(chosen, currency), *tokens],
+        "memory": memory(chosen.memory),
+        "effects": _quota_effects(chosen, quotas),
+        "techniques": techniques(chosen),
+        "settings": engine_settings(chosen.tuning),
         "reasons": _reasons(plan, chosen, terms, currency),
     }
+
+
+def kept_plan(revision: Revision) -> Plan | None:
+    """Read the plan that a revision came of; None where another version of Berth wrote it."""
+    try:
+        return msgspec.convert(revision.plan, Plan)
+    except msgspec.ValidationError:
+        return None
+
+
+def show_kept(revision: Revision, *, currency: str, terms: OrderTerms) -> dict[str, Any]:
+    """Give the plan that a revision came of as ``components/quote.html`` takes it."""
+    plan = kept_plan(revision)
+    if plan is not None:
+        return show_plan(plan, currency=currency, terms=terms) | {"headline": "Planned price"}
+    price = (revision.plan.get("configuration") or {}).get("price_per_hour")
+    return {
+        "headline": "Planned price",
+        "price": money(price),
+        "price_unit": f"{currency} per hour",
+        "note": "Another version of Berth planned it; its reasons are in the REST API as they were written.",
+    }
+
+
+def running_plan(revision: Revision, endpoint: Endpoint) -> dict[str, Any]:
+    """Give the plan of what runs for an endpoint's page: ``plan``, and apart from it its ``techniques``."""
+    shown = show_kept(revision, currency=endpoint.tenant.currency, terms=OrderTerms.of(endpoint))
+    return {"techniques": shown.pop("techniques", []), "plan": shown}
 
 
 def class_targets(slo_class: SloClass) -> str:
@@ -107,41 +133,67 @@ def token_prices(book: PriceBook, *, model: str, slo_class: str, currency: str) 
     return found
 
 
-def _figures(chosen: Configuration, terms: OrderTerms, currency: str) -> list[dict[str, str]]:
-    slo_class = terms.slo_class
-    per_hour = Decimal(str(terms.requests_per_second)) * terms.output_tokens * 3600
-    by_token = money(chosen.price_per_hour * 1_000_000 / per_hour) if per_hour else ""
-    figures = [
-        {"label": "First token", "value": ms(chosen.ttft_ms), "unit": _target(slo_class.ttft_p95_ms)},
-        {"label": "Between tokens", "value": ms(chosen.itl_ms), "unit": _target(slo_class.itl_p95_ms)},
-        {"label": "Output at most", "value": short(chosen.tokens_per_s), "unit": "tokens/s"},
-    ]
-    if by_token:
-        figures.append(
-            {"label": "Million output tokens", "value": by_token, "unit": f"{currency} at this load"}
+def _price_lines(chosen: Configuration, currency: str) -> list[dict[str, str]]:
+    headroom = chosen.headroom
+    beyond = [
+        text
+        for count_of, text in (
+            (headroom.for_peak, f"{headroom.for_peak} for the busiest minute"),
+            (headroom.spare, f"{headroom.spare} spare"),
         )
-    return figures
+        if count_of
+    ]
+    return [
+        {
+            "label": f"{_replicas(headroom.for_load)} for the mean load",
+            "price": money(chosen.price_per_hour - headroom.price_per_hour, currency),
+        },
+        {
+            "label": f"Headroom: {', '.join(beyond) or 'none, bursts wait and a lost replica is missed'}",
+            "price": money(headroom.price_per_hour, currency),
+        },
+    ]
 
 
-def _target(target_ms: int | None) -> str:
-    return "no target" if target_ms is None else f"of {ms(target_ms)}"
+def _quality(chosen: Configuration, model: CatalogModel) -> dict[str, str] | None:
+    """Give what is to be known of a precision that is not the checkpoint's own."""
+    if chosen.precision not in model.weights_quantize:
+        return None
+    note = model.precision_notes.get(chosen.precision, {}).get("note", "")
+    return {"title": f"{chosen.precision} is made of the checkpoint", "text": note}
 
 
-def _facts(chosen: Configuration) -> list[dict[str, Any]]:
-    replicas = str(chosen.replicas)
-    if chosen.replicas_ceiling > chosen.replicas:
-        replicas += f", up to {chosen.replicas_ceiling} in the busiest minute"
+def _replicas(number: int) -> str:
+    return f"{number} replica{'' if number == 1 else 's'}"
+
+
+def _facts(chosen: Configuration, terms: OrderTerms) -> list[dict[str, Any]]:
+    limit = terms.context_tokens or terms.model.context_tokens
+    answer = "" if terms.output_limit is None else f", answers {count(terms.output_limit)}"
     return [
         {"label": "Runs in", "value": f"{chosen.cluster}, {chosen.region}"},
         {
             "label": "GPUs",
-            "value": f"{chosen.gpus} x {chosen.gpu}" + (" (declared)" if chosen.declared else ""),
+            "value": f"{chosen.gpus} x {chosen.gpu}, {chosen.gpus_per_replica} for a replica"
+            + (" (declared)" if chosen.declared else ""),
         },
-        {"label": "Replicas", "value": f"{replicas}, {chosen.gpus_per_replica} GPU each"},
         {"label": "Precision", "value": chosen.precision.value},
+        {"label": "Context", "value": f"{count(limit)} tokens{answer}"},
+    ]
+
+
+def _numbers(chosen: Configuration, currency: str) -> list[dict[str, Any]]:
+    by_token = chosen.price_per_million_tokens
+    return [
+        {"label": "Output at most", "value": f"{short(chosen.tokens_per_s)} tokens/s"},
+        *(
+            [{"label": "At this load", "value": f"{money(by_token, currency)} per million output tokens"}]
+            if by_token is not None
+            else []
+        ),
         {"label": "Parallelism", "value": f"tensor {chosen.tp} x pipeline {chosen.pp}"},
-        {"label": "Batch", "value": f"up to {chosen.max_batch_size} requests at once"},
         {"label": "Runtime", "value": chosen.runtime},
+        {"label": "KV cache", "value": f"{gib(chosen.memory.kv_available_gib)} of each GPU for it"},
     ]
 
 
@@ -161,45 +213,36 @@ def _quota_effects(chosen: Configuration, quotas: Sequence[QuotaUse]) -> list[di
     ]
 
 
-def _memory_effect(memory: MemoryBreakdown) -> dict[str, Any]:
-    return {
-        "label": "Memory of each GPU",
-        "value": round(memory.needed_gib * 1024),
-        "limit": max(1, round(memory.available_gib * 1024)),
-        "text": f"{gib(memory.needed_gib)} of {gib(memory.available_gib)}",
-        "tone": "none",
-    }
-
-
 def _reasons(plan: Plan, chosen: Configuration, terms: OrderTerms, currency: str) -> list[str]:
-    memory = chosen.memory
     reasons = [
-        f"Weights take {gib(memory.weights_gib)}, the cache {gib(memory.kv_gib)}, activations "
-        f"{gib(memory.activations_gib)} and the framework {gib(memory.framework_gib)} of each GPU.",
         f"{chosen.replicas} x {chosen.gpus_per_replica} GPU carry {decimals(terms.requests_per_second)} requests "
         f"per second at {_share(chosen.utilisation)} of what they could.",
     ]
-    dearer = sorted(
+    others = [
         each.dearer_by_per_hour
         for each in plan.refusals
         if each.reason == Reason.DEARER and each.dearer_by_per_hour is not None
-    )
-    if dearer:
+    ]
+    dearer = [difference for difference in others if difference >= 0]
+    if len(dearer) < len(others):
         reasons.append(
-            f"The cheapest of {len(dearer) + 1} that fit; "
-            f"the next costs {money(dearer[0], currency)} more per hour."
+            f"{len(others) - len(dearer)} of {len(others) + 1} that fit are cheaper, but not near {terms.near}."
         )
+    elif dearer:
+        more = min(dearer)
+        after = f"the next costs {money(more, currency)} more per hour" if more else "another costs the same"
+        reasons.append(f"The cheapest of {len(dearer) + 1} that fit; {after}.")
     else:
         reasons.append("The only one that fits.")
-    reasons.append(f"Speed is estimated by the model {chosen.performance_source!r}, at the load given.")
+    reasons.append(times(chosen, terms.slo_class)["source"])
+    if chosen.weights_cached and not _ships_weights(terms):
+        reasons.append("Its weights lie there already.")
     return reasons
+
+
+def _ships_weights(terms: OrderTerms) -> bool:
+    return terms.model.weights_kind == CatalogModel.WeightsKind.BUILT_IN
 
 
 def _share(part: float) -> str:
     return percent(part, 0) if part >= 0.01 else "less than 1 %"
-
-
-def sentence(text: str) -> str:
-    """Write a message of the planner as a sentence."""
-    text = text[:1].upper() + text[1:]
-    return text if text.endswith((".", "!", "?")) else f"{text}."

@@ -8,8 +8,11 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 
 from clusters.endpoints import services
+from clusters.endpoints.planning import OrderTerms
 from clusters.endpoints.selectors import endpoint_revisions
-from portal.pages.endpoint import EndpointPage, plan_shown
+from portal.pages.endpoint import EndpointPage
+from portal.pages.quotes import kept_plan, show_kept
+from portal.pages.refusals import refusal_rows
 from portal.pages.revisions_shown import (
     configuration_context,
     find_revision,
@@ -30,7 +33,9 @@ class Revisions(EndpointPage):
         revisions = [
             {
                 "revision": revision,
-                "plan": plan_shown(revision, self.endpoint, self.tenant.currency),
+                "plan": show_kept(
+                    revision, currency=self.tenant.currency, terms=OrderTerms.of(self.endpoint)
+                ),
                 "state": revision_state(revision),
                 "restorable": may_be_restored(self.endpoint, revision),
             }
@@ -47,6 +52,8 @@ class RevisionConfiguration(EndpointPage):
     def get(self, request: HttpRequest, slug: str, id: str, number: int) -> HttpResponse:
         revision = find_revision(self.endpoint, number)
         context = configuration_context(self.endpoint, revision, request.GET.get("against", ""))
+        plan = kept_plan(revision)
+        context["candidates"] = refusal_rows(plan.refusals) if plan else []
         context["breadcrumbs"] = [*self.crumbs(), {"label": f"Revision {number}"}]
         return self.render("tenant/endpoint/revision.html", context)
 

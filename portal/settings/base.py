@@ -184,7 +184,10 @@ SPECTACULAR_SETTINGS = {
         "TenantState": "tenants.models.tenants.Tenant.State",
         "StatementState": "billing.models.statements.Statement.State",
         "EndpointState": "clusters.models.endpoints.EndpointState",
+        "AdviceRunState": "clusters.models.advice.AdviceRun.State",
+        "AdviceMoveState": "clusters.models.advice.AdviceMove.State",
         "KeyState": ["active", "expired", "revoked"],
+        "Precision": ["bf16", "fp8", "int4", "nvfp4"],
     },
 }
 
@@ -219,7 +222,18 @@ CELERY_BEAT_SCHEDULE = {
         "schedule": 600.0,
         "options": {"expires": 600},
     },
+    "advice-keep": {
+        "task": "clusters.endpoints.tasks.keep_advice",
+        "schedule": 5.0,
+        "options": {"expires": 5},
+    },
     "endpoints-leaks": {"task": "clusters.endpoints.tasks.sweep_leaks", "schedule": 60.0},
+    # Loads are judged by whole hours: oftener finds nothing new.
+    "endpoints-loads": {
+        "task": "clusters.endpoints.tasks.sweep_loads",
+        "schedule": 3600.0,
+        "options": {"expires": 3600},
+    },
     "endpoints-resync": {"task": "clusters.endpoints.tasks.sweep_resync", "schedule": 600.0},
     "metering-partitions": {"task": "billing.metering.tasks.keep_partitions", "schedule": 3600.0},
     "metering-rollups": {

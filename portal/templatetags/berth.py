@@ -111,6 +111,14 @@ def duration(length: dt.timedelta | float | None) -> str:
 
 
 @register.filter
+def sentence(text: str) -> str:
+    """Write a message as a sentence: ``no capacity`` gives ``No capacity.``"""
+    text = str(text)
+    text = text[:1].upper() + text[1:]
+    return text if text.endswith((".", "!", "?")) or not text else f"{text}."
+
+
+@register.filter
 def residency(demand: str) -> str:
     """Write a residency demand: ``zone:EU`` gives ``Zone EU``."""
     kind, _, place = str(demand).partition(":")

@@ -57,6 +57,9 @@ def test_a_model_shows_what_it_is(owner):
     assert model["licence"] == "Llama 3.1 Community License"
     assert model["derived_from"] is None
     assert "chat_template" not in model
+    assert model["precisions"] == ["bf16", "fp8"]
+    assert model["precision_notes"]["fp8"]["note"]
+    assert model["precision_notes"]["fp8"]["needs_approval"] is False
 
 
 @pytest.mark.parametrize(
@@ -86,7 +89,9 @@ def test_a_class_shows_its_targets(owner):
     interactive = owner.get(f"{API}/slo-classes/interactive").json()
     assert (interactive["ttft_p95_ms"], interactive["itl_p95_ms"]) == (500, 40)
     assert interactive["availability"] == "0.99900"
-    assert owner.get(f"{API}/slo-classes/batch").json()["ttft_p95_ms"] is None
+    assert interactive["spare_replicas"] == 1
+    batch = owner.get(f"{API}/slo-classes/batch").json()
+    assert (batch["ttft_p95_ms"], batch["spare_replicas"]) == (None, 0)
 
 
 def test_a_region_shows_what_orders_are_compared_with_and_no_more(owner):

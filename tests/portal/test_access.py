@@ -19,7 +19,8 @@ SCREENS = {
 }  # fmt: skip
 OF_ENDPOINTS = {
     "endpoint": 200, "endpoint-revisions": 200, "endpoint-playground": 200, "endpoint-logs": 200,
-    "endpoint-log": 200, "endpoint-cost": 403, "endpoint-scale": 403, "endpoint-delete": 403,
+    "endpoint-log": 200, "endpoint-load": 200, "endpoint-replan": 403, "endpoint-what-if": 200,
+    "endpoint-cost": 403, "endpoint-scale": 403, "endpoint-delete": 403,
 }  # fmt: skip
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
-from clusters.models import Endpoint, EndpointState, Wanted
+from clusters.models import Endpoint, EndpointState, Revision, Wanted
 from tenants import scope
 from tenants.models import ApiKey
 
@@ -77,6 +78,10 @@ def test_the_overview_says_how_to_call_it_and_why_it_runs_there(world):
     text = world.browser("viewer").get(f"/t/nord/endpoints/{endpoint.id}").content.decode()
     assert "http://127.0.0.1:8100/v1/chat/completions" in text
     assert "from openai import OpenAI" in text
+    for told in ("Techniques", "Chunked prefill", "In-flight batching", "Speculative decoding", "Headroom"):
+        assert told in text
+    for told in ("own numbers", "none, Berth chooses", "tokens with its answer", "Memory of each GPU"):
+        assert told in text
     assert "What was ruled out" in text
     assert "Ordered berth-docs-ngram" in text
     assert "Pause" not in text
@@ -140,6 +145,22 @@ def test_revisions_keep_the_whole_plan(world):
     text = world.browser("viewer").get(f"/t/nord/endpoints/{endpoint.id}/revisions").content.decode()
     assert "Revision 1" in text
     assert "Planned price" in text
+    page = world.browser("viewer").get(f"/t/nord/endpoints/{endpoint.id}/revisions/1")
+    with scope.tenant(world.tenant.id):
+        refusals = Revision.objects.get(endpoint=endpoint).plan["refusals"]
+    assert len(page.context["candidates"]) == len(refusals)
+    assert f"All {len(refusals)} candidates" in page.content.decode()
+
+
+def test_a_plan_that_another_version_wrote_is_shown_by_its_price(world, monkeypatch):
+    endpoint = world.order("chat")
+    monkeypatch.setattr("portal.pages.quotes.Plan", msgspec.defstruct("Plan", [("wanting", int)]))
+    for path in ("", "/revisions", "/revisions/1"):
+        page = world.browser("viewer").get(f"/t/nord/endpoints/{endpoint.id}{path}")
+        assert page.status_code == 200
+    overview = world.browser("viewer").get(f"/t/nord/endpoints/{endpoint.id}").content.decode()
+    assert "Another version of Berth planned it" in overview
+    assert "0.45" in overview
 
 
 def test_logs_say_when_there_are_none(world):

@@ -48,7 +48,12 @@ def test_a_tenant_orders_calls_and_sees_the_cost(visitor):
     visitor.open(f"{tenant}/order?model=berth-docs-ngram")
     page.get_by_label("Interactive").check()
     page.get_by_label("EU", exact=False).first.check()
-    expect(page.locator("#quote")).to_contain_text("0.5625")  # 0.45 for an L4, times 1.25 for the class
+    page.locator("[name=profile][value=batch]").check()
+    expect(page.get_by_label("Input tokens")).to_have_value("824")
+    page.get_by_label("Input tokens").fill("100")
+    expect(page.get_by_label("My own numbers")).to_be_checked()
+    # 0.45 for each of two L4, the class keeps a spare one, times 1.25 for the class
+    expect(page.locator("#quote")).to_contain_text("1.125")
     page.get_by_label("Name").fill(name)
     visitor.look("order")
     page.wait_for_load_state("networkidle")  # a quote that leaving breaks off is told on the console
@@ -109,6 +114,8 @@ def test_an_operator_walks_the_console(visitor):
         ("/console/clusters", "clusters"),
         ("/console/clusters/frankfurt-a", "cluster"),
         ("/console/endpoints", "endpoints"),
+        ("/console/advisor", "advisor"),
+        ("/console/advisor/policy", "advisor-policy"),
         ("/console/catalog", "catalog"),
         ("/console/slo-classes", "slo-classes"),
         ("/console/prices", "prices"),

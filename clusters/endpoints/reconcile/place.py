@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from clusters.endpoints import placement
+from clusters.endpoints import placement, waiting
 from clusters.endpoints.planning import Market, OrderTerms
 from clusters.endpoints.reconcile.work import Work
 from clusters.models import Cluster, Endpoint, Revision, Wanted
@@ -13,7 +13,7 @@ TRY_AGAIN_S = 3.0
 
 
 def place(work: Work) -> None:
-    """Plan against what is free now and reserve it; wait where nothing is free."""
+    """Plan against what is free now and reserve it; wait where nothing is free, or somebody comes first."""
     if not work.running_wanted or work.current is not None:
         return
     if any(each.cluster.state != Cluster.State.UNREACHABLE for each in work.leftovers):
@@ -39,6 +39,8 @@ def place(work: Work) -> None:
 def _anew(endpoint: Endpoint, tenant: Tenant) -> Revision | None:
     market = Market.read(tenant=tenant, besides=endpoint, lock=True)
     plan = market.plan(OrderTerms.of(endpoint))
+    if waiting.gives_way(endpoint, plan):
+        return None
     return placement.settle(endpoint, plan, market.capacities)
 
 

@@ -88,7 +88,10 @@ def keep_reservation(revision: Revision, replicas: Sequence[ReplicaStatus]) -> N
     wanted = Revision.objects.values_list("replicas", flat=True).get(id=revision.id)
     holding = [status for status in replicas if status.holds_gpus]
     needed = max(wanted, len(holding))
-    nodes = _on_real_nodes(revision, reservation.nodes, holding)[:needed]
+    if reservation.span > 1:  # a cluster shows the node of a group's leader only
+        nodes = reservation.nodes[: needed * reservation.span]
+    else:
+        nodes = _on_real_nodes(revision, reservation.nodes, holding)[:needed]
     if nodes != reservation.nodes:
         reservation.nodes = nodes
         reservation.save(update_fields=["nodes"])

@@ -141,7 +141,7 @@ def techniques(order: Order, fit: Fit, tuning: Tuning) -> tuple[Technique, ...]:
             name="Weights",
             setting=shape.precision.value,
             why="the checkpoint's own precision" if native
-            else f"made from the checkpoint: {order.model.quality[shape.precision].note}",
+            else order.model.quality[shape.precision].note,
         ),
         Technique(
             name="KV cache",
@@ -169,8 +169,7 @@ def techniques(order: Order, fit: Fit, tuning: Tuning) -> tuple[Technique, ...]:
         Technique(
             name="Prefix reuse",
             setting="on" if tuning.kv_block_reuse else "off",
-            why=f"{profile.prefix_share:.0%} of the prompts are expected to be cached" if tuning.kv_block_reuse
-            else "off in the settings of the class",
+            why=_reuse(profile.prefix_share) if tuning.kv_block_reuse else "off in the settings of the class",
         ),
         Technique(
             name="Speculative decoding",
@@ -179,6 +178,11 @@ def techniques(order: Order, fit: Fit, tuning: Tuning) -> tuple[Technique, ...]:
         ),
     ]  # fmt: skip
     return tuple(found)
+
+
+def _reuse(share: float) -> str:
+    expected = f", {share:.0%} of the input as expected" if share else ""
+    return f"what prompts begin with alike is read once{expected}"
 
 
 def parallelism(shape: Shape) -> str:

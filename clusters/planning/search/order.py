@@ -345,7 +345,7 @@ def _refusal(
     return Refusal(
         gpu=pools[0].gpu.name,
         pools=tuple(pool.id for pool in pools),
-        clusters=tuple(dict.fromkeys(pool.cluster for pool in pools)),
+        clusters=tuple(pool.cluster for pool in pools),
         reason=fault[0],
         message=fault[1],
         precision=shape.precision if shape else precision,

@@ -29,6 +29,7 @@ CLASSES = [
         "availability": Decimal("0.999"),
         "priority": 1,
         "price_factor": Decimal("1.25"),
+        "spare_replicas": 1,
         "first_token_timeout_s": 20,
         "attempts": 3,
     },
@@ -77,6 +78,13 @@ SERVED_BY_TENSORRT_LLM = {
     "weights_kind": CatalogModel.WeightsKind.HUGGING_FACE,
     "weights_revision": "main",
     "weights_quantize": {"fp8": "fp8"},
+    "precision_notes": {
+        "fp8": {
+            "note": "Made from the bf16 checkpoint by post-training quantization. Berth has not measured its answers; "
+            "compare them on your own evaluation before you rely on them.",
+            "needs_approval": False,
+        },
+    },
 }
 
 # Architecture numbers from the models' published configurations.

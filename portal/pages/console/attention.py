@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
+from decimal import Decimal
 
 from django.urls import reverse
 
 from clusters.inventory.images import unpinned
 from clusters.inventory.selectors import is_silent, unpriced_pools
-from clusters.models import Cluster, Endpoint, EndpointState, Gateway, Node
+from clusters.models import AdviceRun, Cluster, Endpoint, EndpointState, Gateway, Node
+from portal.templatetags.berth import money
 
 #: So many endpoints of one state are named; the others are counted.
 MOST_NAMED = 5
@@ -38,7 +40,7 @@ class Matter:
 
 
 def matters(now: dt.datetime, *, currency: str) -> list[Matter]:
-    """Find what needs attention: clusters away, silent gateways, endpoints in trouble, pools without a price.
+    """Find what needs attention: clusters away, silent gateways, endpoints in trouble, moves worth deciding on.
 
     To be called in the platform's scope.
     """
@@ -50,6 +52,7 @@ def matters(now: dt.datetime, *, currency: str) -> list[Matter]:
         *_endpoints(),
         *_images(),
         *_prices(now, currency),
+        *_advice(),
     ]
 
 
@@ -201,4 +204,21 @@ def _prices(now: dt.datetime, currency: str) -> list[Matter]:
             url=f"{reverse('console:price-add')}?kind=gpu_hour&gpu_type={pool.gpu_type.name}",
         )
         for pool in unpriced_pools(currency=currency, now=now)
+    ]
+
+
+def _advice() -> list[Matter]:
+    run = AdviceRun.objects.filter(state=AdviceRun.State.FINISHED).first()
+    proposed = run.moves.open().count() if run else 0
+    if run is None or not proposed:
+        return []
+    savings = [money(each["saving"], each["currency"]) for each in run.totals if Decimal(each["saving"])]
+    return [
+        Matter(
+            tone="info",
+            title=f"The advisor proposes {proposed} move{'' if proposed == 1 else 's'}",
+            text=f"All that it found saves {' and '.join(savings)} per hour." if savings else "",
+            url=reverse("console:advisor"),
+            since=run.finished_at,
+        )
     ]

@@ -16,6 +16,7 @@ from billing.models import Price
 from billing.prices import price_book
 from billing.rating.prices import MissingPrice
 from clusters.inventory import catalog
+from clusters.inventory.weights import without_note
 from clusters.models import CatalogModel, SloClass
 from clusters.planning.problem import Precision
 from portal.pages.base import ConsolePage
@@ -35,6 +36,23 @@ _NUMBERS = {
     "head_size": "Head size",
     "vocabulary": "Vocabulary",
 }
+
+#: Labels of the numbers that only some models have, with what each is.
+_FURTHER = {
+    "mlp_size": ("MLP size", "Width of a dense layer's MLP: intermediate_size."),
+    "experts": ("Experts", "In each layer that has them."),
+    "experts_active": ("Experts per token", "Of those, how many a token takes."),
+    "expert_size": ("Expert size", "Width of one expert: moe_intermediate_size."),
+    "shared_experts": ("Shared experts", "That every token takes besides."),
+    "dense_layers": ("Dense layers", "The first ones, which have no experts."),
+    "latent_size": ("Latent size", "Of latent attention: kv_lora_rank and qk_rope_head_dim together."),
+    "window_tokens": ("Window (tokens)", "How far back layers with a window look."),
+    "window_layers": ("Layers with a window", ""),
+    "linear_layers": ("Linear layers", "Whose state does not grow with the context."),
+    "linear_state": ("Linear state", "Numbers that such a layer keeps for a request."),
+    "sparse_tokens": ("Sparse tokens", "That sparse attention reads of the context at most."),
+}
+_TIED = "tied_embeddings"
 
 
 class ModelForm(ConsoleForm):
@@ -62,7 +80,9 @@ class NewModelForm(ModelForm):
     precisions = forms.MultipleChoiceField(
         choices=[(name.value, name.value) for name in Precision],
         widget=forms.CheckboxSelectMultiple,
-        initial=["bf16", "fp8"],
+        initial=["bf16"],
+        help_text="The first is the checkpoint's own. Of others a job makes, note what is known of their answers "
+        "on the page of its weights: without a note they are refused.",
     )
     chat_template = forms.CharField(
         widget=forms.Textarea(attrs={"rows": 4, "class": "mono"}),
@@ -86,6 +106,9 @@ class NewModelForm(ModelForm):
     kv_heads = forms.IntegerField(min_value=1, max_value=10_000, label=_NUMBERS["kv_heads"])
     head_size = forms.IntegerField(min_value=1, max_value=10_000, label=_NUMBERS["head_size"])
     vocabulary = forms.IntegerField(min_value=1, max_value=10**7, label=_NUMBERS["vocabulary"])
+    tied_embeddings = forms.BooleanField(
+        required=False, label="One table for input and output", help_text="tie_word_embeddings is true."
+    )
 
     groups = (
         ("What tenants see", "", ("name", "title", "description", "licence", "context_tokens")),
@@ -93,7 +116,24 @@ class NewModelForm(ModelForm):
         ("How it runs", "", ("runtimes", "precisions", "chat_template")),
         ("Architecture", "The planner sizes memory and speed by these; they are in the model's config.json.",
          tuple(_NUMBERS)),
+        ("Further numbers", "Of models that have them: experts, windows, latent or linear attention. Estimates of "
+         "memory and speed are better with them.", (*_FURTHER, _TIED)),
     )  # fmt: skip
+    folded = ("Further numbers",)
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        for name, (label, help_text) in _FURTHER.items():
+            self.fields[name] = forms.IntegerField(
+                min_value=0, max_value=10**9, required=False, label=label, help_text=help_text
+            )
+
+    def numbers(self) -> dict[str, int]:
+        """Give the architecture's numbers, and take them out of ``cleaned_data``; those not given are left out."""
+        values = self.cleaned_data
+        further = {name: int(values.pop(name) or 0) for name in (*_FURTHER, _TIED)}
+        required = {name: values.pop(name) for name in _NUMBERS}
+        return required | {name: number for name, number in further.items() if number}
 
 
 class Catalog(ConsolePage):
@@ -119,14 +159,17 @@ class ModelDetail(ConsolePage):
                 {"label": "Context", "value": f"{model.context_tokens:,} tokens"},
                 {"label": "Allowed zones", "value": ", ".join(model.allowed_zones) or "anywhere"},
                 {"label": "Runtimes", "value": ", ".join(model.runtimes)},
-                {"label": "Precisions", "value": ", ".join(model.precisions)},
+                {"label": "Precisions", "value": f"{', '.join(model.precisions)} (the first is its own)"},
                 {"label": "Variant of", "value": str(model.derived_from) if model.derived_from else "none"},
             ],
-            "numbers": [
-                {"label": label, "value": f"{model.architecture.get(key, 0):,}"}
-                for key, label in _NUMBERS.items()
-            ],
+            "numbers": _numbers(model),
             "weights": _weights(model),
+            "notes": [
+                {"precision": name, **model.precision_notes.get(name, {})}
+                for name in model.precisions
+                if name in model.weights_quantize or name in model.precision_notes
+            ],
+            "without_note": ", ".join(without_note(model)),
             "secret_set": model.weights_secret is not None,
             "needs_secret": model.weights_kind != CatalogModel.WeightsKind.BUILT_IN,
             "prices": _prices(model),
@@ -147,9 +190,8 @@ class ModelAdd(FormPage):
         return [catalog_crumb()]
 
     def save(self, form: NewModelForm) -> HttpResponse:
-        values = dict(form.cleaned_data)
-        numbers = {key: values.pop(key) for key in _NUMBERS}
-        model = catalog.model_add(architecture=numbers, **values)
+        numbers = form.numbers()
+        model = catalog.model_add(architecture=numbers, **form.cleaned_data)
         audit(self.request.user, "model.add", model=model.name, published=model.published, **numbers)
         self.say(f"{model.title} is in the catalog.")
         return redirect("console:model", model.name)
@@ -198,6 +240,18 @@ def find_model(name: str) -> CatalogModel:
 def catalog_crumb() -> dict[str, str]:
     """Give the catalog's place in the breadcrumbs."""
     return {"label": "Catalog", "url": reverse("console:catalog")}
+
+
+def _numbers(model: CatalogModel) -> list[dict[str, Any]]:
+    labels = _NUMBERS | {name: label for name, (label, _) in _FURTHER.items()}
+    found = [
+        {"label": label, "value": f"{model.architecture[name]:,}"}
+        for name, label in labels.items()
+        if name in model.architecture
+    ]
+    if model.architecture.get(_TIED):
+        found.append({"label": "Embeddings", "value": "one table for input and output"})
+    return found
 
 
 def _weights(model: CatalogModel) -> list[dict[str, Any]]:

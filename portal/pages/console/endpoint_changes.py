@@ -64,7 +64,9 @@ class EndpointMove(FormPage):
             with scope.tenant(endpoint.tenant_id):
                 services.endpoint_move(endpoint=endpoint, cluster=cluster, actor=self.actor)
         except Conflict as error:
-            refused = [f"{each['pool']}: {each['message']}" for each in error.extra.get("refusals", [])]
+            refused = [
+                f"{', '.join(each['pools'])}: {each['message']}" for each in error.extra.get("refusals", [])
+            ]
             raise Invalid(error.message, errors={"cluster": [error.message, *refused]}) from error
         where = cluster.name if cluster else "wherever Berth chooses"
         audit(self.request.user, "endpoint.move", endpoint=str(endpoint.id), cluster=cluster and cluster.name)

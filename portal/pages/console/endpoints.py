@@ -15,8 +15,10 @@ from clusters.endpoints import selectors
 from clusters.endpoints.states import NEXT_ACTION
 from clusters.models import Cluster, Endpoint, EndpointState, Revision, SloClass, Wanted
 from portal.pages.base import ConsolePage
+from portal.pages.capacity import endpoint_capacity
+from portal.pages.orders_shown import limit_facts, load_facts
+from portal.pages.quotes import running_plan
 from portal.pages.revisions_shown import may_be_restored, revision_state
-from portal.templatetags.berth import money, ms
 from tenants.errors import BerthError, NotFound
 from tenants.models import Tenant
 
@@ -89,8 +91,10 @@ class EndpointDetail(ConsolePage):
             "next_action": NEXT_ACTION.get(endpoint.state, ""),
             "tone": TONES.get(EndpointState(endpoint.state), "info"),
             "facts": _facts(endpoint),
+            "capacity": endpoint_capacity(endpoint),
             "revision": revision,
-            "plan": _plan(revision, endpoint.tenant.currency) if revision else None,
+            "deployment": _deployment(revision) if revision else [],
+            **(running_plan(revision, endpoint) if revision else {}),
             "revisions": [
                 {
                     "revision": each,
@@ -174,52 +178,32 @@ def _facts(endpoint: Endpoint) -> list[dict[str, Any]]:
         {"label": "Residency", "value": endpoint.residency, "code": True},
         {"label": "Certifications", "value": ", ".join(endpoint.certifications) or "none asked for"},
         {"label": "Cluster", "value": endpoint.cluster.name if endpoint.cluster else "Berth chooses"},
-        {"label": "Requests", "value": f"{endpoint.requests_per_second:g} per second"},
-        {
-            "label": "Mean request",
-            "value": f"{endpoint.input_tokens} tokens in, {endpoint.output_tokens} out",
-        },
+        *load_facts(endpoint),
+        *limit_facts(endpoint),
         {"label": "Replicas", "value": replicas},
         {"label": "Wanted", "value": endpoint.get_wanted_display()},
         {"label": "Generation", "value": f"{endpoint.generation}, acted on {endpoint.observed_generation}"},
     ]
 
 
-def _plan(revision: Revision, currency: str) -> dict[str, Any]:
-    chosen = revision.plan.get("configuration") or {}
-    return {
-        "message": revision.plan.get("message", ""),
-        "facts": [
-            {
-                "label": "Cluster",
-                "value": f"{revision.pool} ({revision.cluster.region.code})",
-                "url": reverse("console:cluster", args=[revision.cluster.name]),
-            },
-            {
-                "label": "GPUs",
-                "value": f"{revision.replicas} x {revision.gpus_per_replica} {revision.gpu_type}",
-            },
-            {
-                "label": "Shape",
-                "value": f"{revision.precision}, tensor {revision.tensor_parallel}, "
-                f"pipeline {revision.pipeline_parallel}, batches of {revision.max_batch_size}",
-            },
-            {"label": "Runtime", "value": revision.runtime, "code": True},
-            {"label": "Deployment", "value": revision.deployment, "code": True},
-            *_expected(chosen, currency),
-        ],
-        "refusals": revision.plan.get("refusals", []),
-    }
-
-
-def _expected(chosen: dict[str, Any], currency: str) -> list[dict[str, Any]]:
-    if not chosen:
-        return []
+def _deployment(revision: Revision) -> list[dict[str, Any]]:
     return [
-        {"label": "Expected TTFT", "value": ms(chosen["ttft_ms"])},
-        {"label": "Expected ITL", "value": ms(chosen["itl_ms"])},
-        {"label": "Output", "value": f"{chosen['tokens_per_s']:,.0f} tokens per second"},
-        {"label": "Price", "value": f"{money(chosen['price_per_hour'], currency)} per hour"},
+        {
+            "label": "Cluster",
+            "value": f"{revision.pool} ({revision.cluster.region.code})",
+            "url": reverse("console:cluster", args=[revision.cluster.name]),
+        },
+        {
+            "label": "GPUs",
+            "value": f"{revision.replicas} x {revision.gpus_per_replica} {revision.gpu_type}",
+        },
+        {
+            "label": "Shape",
+            "value": f"{revision.precision}, tensor {revision.tensor_parallel}, "
+            f"pipeline {revision.pipeline_parallel}, batches of {revision.max_batch_size}",
+        },
+        {"label": "Runtime", "value": revision.runtime, "code": True},
+        {"label": "Deployment", "value": revision.deployment, "code": True},
     ]
 
 

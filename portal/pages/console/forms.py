@@ -23,6 +23,8 @@ class ConsoleForm(forms.Form):
     groups: ClassVar[tuple[tuple[str, str, tuple[str, ...]], ...]] = ()
     #: Legends of groups whose fields take the whole width.
     wide: ClassVar[tuple[str, ...]] = ()
+    #: Legends of groups that are folded up until one of their fields is wrong.
+    folded: ClassVar[tuple[str, ...]] = ()
     required_css_class = "required"
 
     def sections(self) -> Iterator[dict[str, Any]]:
@@ -33,6 +35,8 @@ class ConsoleForm(forms.Form):
                 "help": help_text,
                 "fields": [self[name] for name in names],
                 "wide": legend in self.wide,
+                "folded": legend in self.folded and not any(name in self.errors for name in names),
+                "foldable": legend in self.folded,
             }
 
 

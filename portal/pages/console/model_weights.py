@@ -10,7 +10,7 @@ from django.shortcuts import redirect
 from django.urls import reverse
 
 from clusters.inventory import catalog
-from clusters.inventory.weights import QUANTIZATIONS
+from clusters.inventory.weights import QUANTIZATIONS, without_note
 from clusters.models import CatalogModel
 from portal.pages.base import ConsolePage
 from portal.pages.console.catalog import catalog_crumb, find_model
@@ -53,8 +53,34 @@ class WeightsForm(ConsoleForm):
                 required=False,
                 label=f"Checkpoint for {precision}",
             )
+            self.fields[f"note_{precision}"] = forms.CharField(
+                max_length=1000,
+                required=False,
+                widget=forms.Textarea(attrs={"rows": 2}),
+                label=f"Quality in {precision}",
+                help_text="What is known of its answers beside those of the checkpoint; tenants read it.",
+            )
+            self.fields[f"approval_{precision}"] = forms.BooleanField(
+                required=False, label=f"An order must accept it before it is given {precision}"
+            )
 
-    wide = ("Address",)
+    wide = ("Address", "Quantization")
+
+    def clean(self) -> dict[str, Any]:
+        values = super().clean()
+        for precision in self.precisions:
+            if values.get(f"approval_{precision}") and not values.get(f"note_{precision}"):
+                self.add_error(f"note_{precision}", "Write what an order has to accept.")
+        return values
+
+    def notes(self) -> dict[str, dict[str, Any]]:
+        """Give what is noted of each precision, and take it out of ``cleaned_data``."""
+        values = self.cleaned_data
+        found = {
+            name: {"note": values.pop(f"note_{name}"), "needs_approval": values.pop(f"approval_{name}")}
+            for name in self.precisions
+        }
+        return {name: told for name, told in found.items() if told["note"]}
 
     @property
     def groups(self) -> tuple:
@@ -62,8 +88,13 @@ class WeightsForm(ConsoleForm):
             ("Address", "", ("kind", "uri", "revision", "size_gib", "zones")),
             (
                 "Quantization",
-                "What a job makes of the checkpoint before it is served, for each precision on offer.",
-                tuple(f"quantize_{precision}" for precision in self.precisions),
+                "What a job makes of the checkpoint before it is served, for each precision on offer. What a job "
+                "makes is offered with a note of its quality, and not at all without one.",
+                tuple(
+                    f"{part}_{precision}"
+                    for precision in self.precisions
+                    for part in ("quantize", "note", "approval")
+                ),
             ),
         )
 
@@ -94,13 +125,19 @@ class ModelWeights(FormPage):
             name: getattr(model, f"weights_{name}")
             for name in ("kind", "uri", "revision", "size_gib", "zones")
         }
-        return values | {f"quantize_{name}": method for name, method in model.weights_quantize.items()}
+        values |= {f"quantize_{name}": method for name, method in model.weights_quantize.items()}
+        for name, told in model.precision_notes.items():
+            values |= {f"note_{name}": told["note"], f"approval_{name}": told.get("needs_approval", False)}
+        return values
 
     def save(self, form: WeightsForm) -> HttpResponse:
-        values = dict(form.cleaned_data)
+        notes, values = form.notes(), form.cleaned_data
         quantize = {name: values.pop(f"quantize_{name}") for name in form.precisions}
         model = catalog.model_weights_set(
-            model=self.model, quantize={name: method for name, method in quantize.items() if method}, **values
+            model=self.model,
+            quantize={name: method for name, method in quantize.items() if method},
+            notes=notes,
+            **values,
         )
         audit(
             self.request.user,
@@ -108,9 +145,15 @@ class ModelWeights(FormPage):
             model=model.name,
             kind=model.weights_kind,
             uri=model.weights_uri,
+            notes=notes,
         )
-        self.say(f"The weights of {model.title} are fetched from there from now on.")
+        self.say(f"The weights of {model.title} are fetched from there from now on.{_silent(model)}")
         return redirect("console:model", model.name)
+
+
+def _silent(model: CatalogModel) -> str:
+    missing = without_note(model)
+    return f" Orders in {', '.join(missing)} are refused until its quality is noted." if missing else ""
 
 
 class PlatformSecretForm(VariablesForm, ConsoleForm):

@@ -18,7 +18,7 @@ from tenants.audit import audit
 from tenants.errors import NotFound
 
 TARGETS = ("ttft_p95_ms", "itl_p95_ms", "availability")
-POLICIES = ("priority", "price_factor", "attempts")
+POLICIES = ("priority", "price_factor", "spare_replicas", "attempts")
 TIMEOUTS = ("connect_timeout_s", "first_token_timeout_s", "between_tokens_timeout_s", "total_timeout_s")
 
 
@@ -38,6 +38,10 @@ class SloClassForm(ConsoleForm):
     price_factor = forms.DecimalField(
         max_digits=6, decimal_places=3, initial=1, help_text="On the price of the GPUs it holds."
     )
+    spare_replicas = forms.IntegerField(
+        min_value=0, max_value=catalog.MOST_SPARE, initial=0, label="Spare replicas",
+        help_text="Beyond what the load needs, so that a lost one is not missed. Orders pay for them.",
+    )  # fmt: skip
     attempts = forms.IntegerField(
         min_value=1, max_value=10, initial=2, help_text="Replicas tried for one request."
     )
@@ -53,7 +57,7 @@ class SloClassForm(ConsoleForm):
     groups = (
         ("What tenants see", "", ("title", "description")),
         ("Targets", "Plans from now on keep to them; endpoints that run are not moved.", TARGETS),
-        ("Policy", "", POLICIES),
+        ("Policy", "Plans from now on count spare replicas and the price factor.", POLICIES),
         ("Timeouts", "Gateways follow them at once.", TIMEOUTS),
     )
 

@@ -3,6 +3,8 @@
 from django.urls import path
 
 from portal.pages.console import (
+    advisor,
+    advisor_policy,
     catalog,
     cluster,
     cluster_forms,
@@ -20,6 +22,7 @@ from portal.pages.console import (
     prices,
     slo_classes,
     tenants,
+    what_if,
 )
 
 app_name = "console"
@@ -65,6 +68,13 @@ urlpatterns = [
         endpoint_changes.EndpointRestore.as_view(),
         name="endpoint-restore",
     ),
+    path("advisor", advisor.Advisor.as_view(), name="advisor"),
+    path("advisor/run", advisor.AdvisorRun.as_view(), name="advisor-run"),
+    path("advisor/state", advisor.AdvisorState.as_view(), name="advisor-state"),
+    path("advisor/policy", advisor_policy.AdvisorPolicy.as_view(), name="advisor-policy"),
+    path("advisor/<uuid:id>", advisor.Advisor.as_view(), name="advisor-result"),
+    path("advisor/<uuid:id>/decide", advisor.AdvisorDecide.as_view(), name="advisor-decide"),
+    path("what-if", what_if.WhatIf.as_view(), name="what-if"),
     path("catalog", catalog.Catalog.as_view(), name="catalog"),
     path("catalog/add", catalog.ModelAdd.as_view(), name="model-add"),
     path("catalog/<str:name>", catalog.ModelDetail.as_view(), name="model"),

@@ -168,7 +168,7 @@ def test_an_order_over_the_quota_is_refused(order):
 def test_a_residency_that_no_cluster_satisfies_names_the_demand_and_every_cluster(order):
     with pytest.raises(Impossible) as refused:
         order(residency="zone:CH")
-    clusters = {refusal["cluster"] for refusal in refused.value.extra["refusals"]}
+    clusters = {name for refusal in refused.value.extra["refusals"] for name in refusal["clusters"]}
     assert clusters == {"de-a", "fi-a", "us-a"}
     assert all(refusal["reason"] == "residency" for refusal in refused.value.extra["refusals"])
     assert "zone:CH" in refused.value.message

@@ -62,7 +62,8 @@ def test_many_endpoints_come_in_pages(console, endpoint, other, monkeypatch):
 
 def test_one_endpoint_is_shown_with_its_plan_and_history(console, endpoint):
     page = console.get(reverse("console:endpoint", args=[endpoint.id])).text
-    texts = ("Ordered berth-docs-ngram", "by ann@example.org", "Placed: true", "zone:EU", "Plan, revision 1")
+    texts = ("Ordered berth-docs-ngram", "by ann@example.org", "Placed: true", "zone:EU", "Plan, revision 1",
+             "Techniques", "Chunked prefill", "Headroom", "own numbers", "What was ruled out")  # fmt: skip
     for text in texts:
         assert text in page
 

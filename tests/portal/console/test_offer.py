@@ -24,7 +24,8 @@ MODEL = {
 }  # fmt: skip
 SLO = {
     "title": "Nightly", "description": "Until the morning.", "ttft_p95_ms": "", "itl_p95_ms": "",
-    "availability": "0.98", "priority": "9", "price_factor": "0.4", "attempts": "2", "connect_timeout_s": "2",
+    "availability": "0.98", "priority": "9", "price_factor": "0.4", "spare_replicas": "0", "attempts": "2",
+    "connect_timeout_s": "2",
     "first_token_timeout_s": "600", "between_tokens_timeout_s": "60", "total_timeout_s": "3600",
 }  # fmt: skip
 PRICE = {
@@ -47,6 +48,59 @@ def test_a_model_is_added_with_the_numbers_the_planner_needs(console, estate, ac
         assert endpoint_quote(terms=estate.terms(model=model.name)).message
 
 
+def test_further_numbers_are_kept_where_a_model_has_them(console, estate):
+    mixture = {
+        "experts": "64",
+        "experts_active": "8",
+        "expert_size": "1408",
+        "mlp_size": "",
+        "tied_embeddings": "on",
+    }
+    console.post(reverse("console:model-add"), MODEL | mixture)
+    numbers = CatalogModel.objects.get(name=MODEL["name"]).architecture
+    assert (numbers["experts"], numbers["experts_active"], numbers["tied_embeddings"]) == (64, 8, 1)
+    assert "mlp_size" not in numbers
+    page = console.get(reverse("console:model", args=[MODEL["name"]])).text
+    assert "Experts per token" in page
+    assert "one table for input and output" in page
+
+
+WEIGHTS = {
+    "kind": "hugging-face", "uri": "https://huggingface.co/meta-llama/Llama-3.1-8B-Instruct", "revision": "abc",
+    "size_gib": "15", "zones": "", "quantize_bf16": "", "quantize_fp8": "fp8",
+}  # fmt: skip
+
+
+def test_what_a_job_makes_is_noted_or_not_offered(console, estate):
+    path = reverse("console:model-weights", args=["llama-3.1-8b-instruct"])
+    assert (
+        "Orders in fp8 are refused until its quality is noted."
+        in console.post(path, WEIGHTS, follow=True).text
+    )
+    page = console.get(reverse("console:model", args=["llama-3.1-8b-instruct"])).text
+    assert "Not offered in fp8" in page
+    noted = {"note_fp8": "Two points worse at arithmetic.", "approval_fp8": "on"}
+    answer = console.post(path, WEIGHTS | noted, follow=True)
+    assert "refused until" not in answer.text
+    assert "Not offered in fp8" not in answer.text
+    assert "Orders must accept it" in answer.text
+    model = CatalogModel.objects.get(name="llama-3.1-8b-instruct")
+    assert model.precision_notes == {
+        "fp8": {"note": "Two points worse at arithmetic.", "needs_approval": True}
+    }
+    form = console.get(path).context["form"]
+    assert form["note_fp8"].value() == "Two points worse at arithmetic."
+    assert form["approval_fp8"].value() is True
+
+
+def test_approval_needs_something_to_approve_and_notes_are_not_endless(console, estate):
+    path = reverse("console:model-weights", args=["llama-3.1-8b-instruct"])
+    answer = console.post(path, WEIGHTS | {"approval_fp8": "on"})
+    assert answer.status_code == 422
+    assert "Write what an order has to accept." in answer.context["form"].errors["note_fp8"][0]
+    assert console.post(path, WEIGHTS | {"note_fp8": "x" * 1001}).status_code == 422
+
+
 @pytest.mark.parametrize(
     ("changes", "field"),
     [
@@ -56,6 +110,9 @@ def test_a_model_is_added_with_the_numbers_the_planner_needs(console, estate, ac
         ({"layers": "0"}, "layers"),
         ({"vocabulary": "many"}, "vocabulary"),
         ({"precisions": []}, "precisions"),
+        ({"experts": "-1"}, "experts"),
+        ({"experts": "8", "experts_active": "9"}, "experts_active"),
+        ({"window_layers": "29", "window_tokens": "4096"}, "window_layers"),
     ],
 )
 def test_a_wrong_model_is_refused_beside_the_field_and_input_kept(console, estate, changes, field):
@@ -93,8 +150,9 @@ def test_an_slo_class_is_added_and_listed_without_targets(console, estate):
 
 def test_targets_change_and_can_be_given_up(console, estate):
     path = reverse("console:slo-edit", args=["interactive"])
-    assert console.post(path, {**SLO, "ttft_p95_ms": "450"}).status_code == 302
+    assert console.post(path, {**SLO, "ttft_p95_ms": "450", "spare_replicas": "2"}).status_code == 302
     interactive = SloClass.objects.get(name="interactive")
+    assert interactive.spare_replicas == 2
     assert (interactive.ttft_p95_ms, interactive.itl_p95_ms) == (450, None)
     assert interactive.availability == Decimal("0.98")
 
@@ -104,6 +162,9 @@ def test_targets_change_and_can_be_given_up(console, estate):
     [
         ({"availability": "1.5"}, "availability"),
         ({"price_factor": "0"}, "price_factor"),
+        ({"spare_replicas": "-1"}, "spare_replicas"),
+        ({"spare_replicas": "99"}, "spare_replicas"),
+        ({"spare_replicas": ""}, "spare_replicas"),
         ({"first_token_timeout_s": "3601", "total_timeout_s": "10"}, "first_token_timeout_s"),
         ({"total_timeout_s": "10"}, "first_token_timeout_s"),
     ],

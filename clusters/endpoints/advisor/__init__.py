@@ -1,0 +1,1 @@
+"""The whole fleet planned anew: moves worth making, and making them."""

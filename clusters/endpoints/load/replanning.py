@@ -1,0 +1,198 @@
+"""Planning an endpoint anew while it runs: what would come of it, and doing it."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+from collections.abc import Sequence
+from decimal import Decimal
+from typing import Any
+
+from django.db import transaction
+
+from clusters.endpoints import placement
+from clusters.endpoints.blueprint import SpecUnusable, kept_spec
+from clusters.endpoints.history import record
+from clusters.endpoints.load.measured import as_ordered, figure, measured_terms
+from clusters.endpoints.planning import Market, OrderTerms
+from clusters.endpoints.pricing import held_price
+from clusters.endpoints.wishes import bump, for_update, refusals
+from clusters.models import Endpoint, Reservation, Revision, Wanted
+from clusters.planning import problem
+from clusters.planning.plans import Configuration, Plan, PlanStatus
+from tenants.errors import Conflict, Invalid
+from tenants.services import clean
+
+#: What is ordered anew rather than planned anew: gateways, labels and prices go by it.
+FIXED = ("model", "slo_class", "residency", "certifications", "cluster")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Replan:
+    """What planning an endpoint anew comes to. ``current`` is what runs now, None while nothing does.
+
+    ``in_place``: only the number of replicas changes, and the engines that run stay.
+    """
+
+    terms: OrderTerms
+    plan: Plan
+    market: Market
+    current: Revision | None
+    in_place: bool
+
+    @property
+    def deploys(self) -> bool:
+        """Whether anything else would run than what runs now."""
+        chosen = self.plan.configuration
+        if chosen is None or self.current is None:
+            return chosen is not None
+        return not self.in_place or chosen.replicas != self.current.replicas
+
+    @property
+    def price_now(self) -> Decimal:
+        """What the GPUs that it holds now cost per hour."""
+        return held_price(self.current, self.market.pools) if self.current else Decimal(0)
+
+    @property
+    def price_after(self) -> Decimal | None:
+        """What it would cost per hour, None where it cannot be placed so."""
+        return self.plan.configuration.price_per_hour if self.plan.configuration else None
+
+
+def replan_find(*, endpoint: Endpoint, terms: OrderTerms, market: Market) -> Replan:
+    """Plan a running endpoint by ``terms``, changing nothing. ``market`` is read besides it.
+
+    The GPUs that it holds count as free where its engines could stay; another configuration has to find room
+    beside them, as both run until the new one serves.
+
+    Raises:
+        Invalid: the terms contradict each other.
+    """
+    current = placement.current_revision(endpoint)
+    if current is not None:
+        own = dataclasses.replace(market, pools=released(market.pools, current))
+        plan = own.plan(terms)
+        if plan.configuration is not None and _runs_so(current, plan.configuration, terms):
+            return Replan(terms=terms, plan=plan, market=market, current=current, in_place=True)
+    return Replan(terms=terms, plan=market.plan(terms), market=market, current=current, in_place=False)
+
+
+@transaction.atomic
+def endpoint_replan(
+    *, endpoint: Endpoint, actor: str, terms: OrderTerms | None = None, if_generation: int | None = None
+) -> Endpoint:
+    """Take ``terms`` over into the order, by default the load that was measured, and run what they need.
+
+    Where only the number of replicas differs, engines are added or drained; otherwise a new revision is placed
+    beside what runs, which serves until the new engines do. A paused or waiting endpoint is planned by the new
+    terms when its time comes.
+
+    Raises:
+        Invalid: the terms contradict each other, or change what is ordered anew.
+        Conflict: nothing would change; nothing was measured; there is no room; ``extra`` holds the refusals.
+        OverQuota: the tenant may not hold that many GPUs.
+    """
+    endpoint = for_update(endpoint, if_generation)
+    before = OrderTerms.of(endpoint)
+    if terms is None:
+        terms = measured_terms(endpoint)
+    _refuse_other_order(before, terms)
+    for name, value in terms.to_fields().items():
+        setattr(endpoint, name, value)
+    clean(endpoint)
+    serving = endpoint.wanted == Wanted.RUNNING and placement.current_revision(endpoint) is not None
+    if not serving and terms == before:
+        raise Conflict(f"Nothing would change: {endpoint.name} is ordered so.")
+    if serving:
+        _carry_out(endpoint, before, terms)
+    endpoint.restoring = None
+    bump(endpoint, "restoring", *terms.to_fields())
+    record(endpoint, "replanned", f"Planned anew. {order_changes(before, terms)}", actor=actor)
+    as_ordered(endpoint)
+    return endpoint
+
+
+def order_changes(before: OrderTerms, after: OrderTerms) -> str:
+    """Say what of an order changes, in one sentence."""
+    changes = [
+        f"{name.replace('_', ' ')} {_shown(old)} -> {_shown(new)}"
+        for name in before.to_fields()
+        if (old := getattr(before, name)) != (new := getattr(after, name))
+    ]
+    return f"Changed: {', '.join(changes)}." if changes else "The order stays as it was."
+
+
+def _carry_out(endpoint: Endpoint, before: OrderTerms, terms: OrderTerms) -> None:
+    market = Market.read(tenant=endpoint.tenant, besides=endpoint, lock=True)
+    found = replan_find(endpoint=endpoint, terms=terms, market=market)
+    if not found.deploys and terms == before and found.plan.status == PlanStatus.PLACED:
+        raise Conflict(f"Nothing would change: {endpoint.name} runs as it would be planned now.")
+    if not found.in_place and placement.cancel_change(endpoint):
+        # One change at a time: what was on its way is given up for this.
+        found = replan_find(endpoint=endpoint, terms=terms, market=market)
+    chosen = found.plan.configuration
+    if chosen is None or found.current is None:
+        raise Conflict(
+            f"{endpoint.name} cannot be run so now: {found.plan.message}", refusals=refusals(found.plan)
+        )
+    if not found.in_place:
+        placement.settle(endpoint, found.plan, found.market.capacities)
+        placement.begin_change(endpoint)
+    elif chosen.replicas != found.current.replicas:
+        placement.resize(endpoint, found.current, chosen.replicas)
+
+
+def _refuse_other_order(before: OrderTerms, terms: OrderTerms) -> None:
+    changed = [name for name in FIXED if getattr(before, name) != getattr(terms, name)]
+    if changed:
+        raise Invalid(
+            f"{changed[0].replace('_', ' ').capitalize()} cannot be changed by planning anew; order another "
+            "endpoint for that.",
+            errors={name: ["Cannot be changed by planning anew."] for name in changed},
+        )
+
+
+def _runs_so(current: Revision, chosen: Configuration, terms: OrderTerms) -> bool:
+    """Say whether ``current`` is run as ``chosen`` says, but for the number of replicas."""
+    same = (
+        str(current.pool), current.runtime, current.precision, current.tensor_parallel,
+        current.pipeline_parallel, current.max_batch_size, current.context_tokens,
+    ) == (
+        chosen.pool, chosen.runtime, chosen.precision, chosen.tp,
+        chosen.pp, chosen.max_batch_size, terms.context_tokens or terms.model.context_tokens,
+    )  # fmt: skip
+    if not same:
+        return False
+    try:
+        return kept_spec(current).tuning == chosen.tuning
+    except SpecUnusable:
+        return False
+
+
+def released(pools: Sequence[problem.Pool], current: Revision | None) -> list[problem.Pool]:
+    """Give the pools as they would be had ``current`` let go of its GPUs."""
+    held = Reservation.objects.held().filter(revision=current).first() if current else None
+    if held is None or current is None:
+        return list(pools)
+    per_node = Counter(dict.fromkeys(held.nodes, 0))
+    for node in held.nodes:
+        per_node[node] += held.gpus_per_replica // held.span
+    return [
+        dataclasses.replace(
+            pool,
+            free=tuple(min(pool.gpus_per_node, free + per_node[node]) for node, free in enumerate(pool.free)),
+        )
+        if pool.id == str(current.pool)
+        else pool
+        for pool in pools
+    ]
+
+
+def _shown(value: Any) -> str:
+    if value is None or value == "":
+        return "none"
+    if isinstance(value, float):
+        return figure(value)
+    if isinstance(value, list | tuple | dict):
+        return str(value) if value else "none"
+    return str(value)

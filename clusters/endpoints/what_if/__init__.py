@@ -1,0 +1,1 @@
+"""What something else would cost and keep, on the hours that really were."""
