@@ -96,7 +96,8 @@ def kind_of(model: Architecture) -> str:
 
 def model_key(model: Architecture) -> str:
     """Name an architecture by its numbers: models that differ in their weights alone are as fast."""
-    return f"{model.layers}x{model.hidden_size}x{model.heads}x{model.experts}"
+    experts = model.experts or int(model.is_mixture)  # their number may be unknown
+    return f"{model.layers}x{model.hidden_size}x{model.heads}x{experts}"
 
 
 def levels_of(shape: Shape) -> dict[str, str]:

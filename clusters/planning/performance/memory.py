@@ -148,14 +148,17 @@ def memory_for(
     attention_parallel: int = 1,
     requests: int | None = None,
     cache_bytes: float | None = None,
+    step_tokens: int = STEP_TOKENS,
+    cache_share: float = CACHE_SHARE,
 ) -> MemoryBreakdown:
     """Lay ``cached_tokens`` of KV cache, of ``requests`` together, beside everything else on each GPU.
 
-    There are ``pp`` stages of ``tp`` x ``attention_parallel`` GPUs. It fits when ``kv_gib`` is at most
+    There are ``pp`` stages of ``tp`` x ``attention_parallel`` GPUs. An engine's step takes ``step_tokens`` at
+    most, and its cache ``cache_share`` of what is left after loading. It fits when ``kv_gib`` is at most
     ``kv_available_gib``.
     """
     weights = weight_bytes(model, precision, tp=tp, pp=pp, attention_parallel=attention_parallel) / GIB
-    step = min(STEP_TOKENS, context_tokens)
+    step = min(step_tokens, context_tokens)
     activations = step * model.hidden_size * 2 * ACTIVATION_VECTORS / GIB
     fixed = weights + activations + gpu.reserved_gib
     groups = attention_parallel
@@ -178,7 +181,7 @@ def memory_for(
         framework_gib=gpu.reserved_gib,
         needed_gib=fixed + cache,
         available_gib=gpu.memory_gib,
-        kv_available_gib=max(0.0, (gpu.memory_gib - fixed) * CACHE_SHARE),
+        kv_available_gib=max(0.0, (gpu.memory_gib - fixed) * cache_share),
     )
 
 

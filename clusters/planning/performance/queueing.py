@@ -463,7 +463,8 @@ def _and_perhaps(values: Floats, weights: Floats, chance: float, mean: float) ->
 
 def _p95(values: Floats, weights: Floats) -> float:
     """The 95th percentile, smoothed over the points beside it."""
-    return float(_quantiles(values, weights, _AROUND_P95).mean())
+    around = _quantiles(values, weights, _AROUND_P95)
+    return float(around.sum()) / len(around)
 
 
 def _quantiles(values: Floats, weights: Floats, ranks: Floats) -> Floats:

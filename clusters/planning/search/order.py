@@ -33,7 +33,7 @@ from clusters.planning.residency import residency_allows
 from clusters.planning.rules import Kind, kind_of, pool_fault, precision_fault, shape_fault
 from clusters.planning.search import answers
 from clusters.planning.search.fits import Fit, configuration, parallelism
-from clusters.planning.search.sizing import Sizing, Unfit, size
+from clusters.planning.search.sizing import Known, Sizing, Unfit, size
 
 #: Tensor-parallel degrees that are tried, each within one node.
 TENSOR_PARALLEL: Final = (1, 2, 4, 8)
@@ -112,6 +112,7 @@ class Search:
         self.performance = performance
         # Orders of one search differ in class, context, places, certifications and pins, never in their load.
         self._sizings: dict[tuple[str, int, int | None, Shape], Sizing | Unfit] = {}
+        self._known: Known = {}
         self._parallel: dict[tuple[Kind, Precision, int | None, int | None], tuple[Shape, ...]] = {}
 
     def run(self, order: Order) -> tuple[list[Fit], list[Refusal]]:
@@ -211,7 +212,7 @@ class Search:
         """Size the shape for the order, or say what forbids it, wherever its GPUs stand."""
         key = order.slo.name, order.context_tokens, order.pins.max_batch_size, shape
         if key not in self._sizings:
-            self._sizings[key] = size(order, shape, self.performance)
+            self._sizings[key] = size(order, shape, self.performance, self._known)
         return self._sizings[key]
 
     def _room_fault(self, pool: Pool, shape: Shape, sizing: Sizing) -> tuple[Reason, str] | None:

@@ -58,9 +58,30 @@ class Unfit:
     memory: MemoryBreakdown | None = None
 
 
-def size(order: Order, shape: Shape, performance: PerformanceModel) -> Sizing | Unfit:
-    """Size replicas of ``shape`` for ``order``, or say what forbids it."""
-    return _Sizer(order, shape, performance).run()
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Carried:
+    """What one replica with a batch limit carries within a class's targets, wherever and however long its context.
+
+    ``capacity`` is in requests per second, 0 where ``quiet``, the latencies under next to no load, miss the targets.
+    """
+
+    queue: Queue
+    quiet: Latencies
+    capacity: float
+    for_load: int = 0
+    for_peak: int = 0
+
+
+#: What is known of the load of one search, by class, shape and batch limit.
+Known = dict[tuple[str, Shape, int], Carried]
+
+
+def size(order: Order, shape: Shape, performance: PerformanceModel, known: Known) -> Sizing | Unfit:
+    """Size replicas of ``shape`` for ``order``, or say what forbids it.
+
+    ``known`` is filled, and used for orders of the same load.
+    """
+    return _Sizer(order, shape, performance).run(known)
 
 
 class _Sizer:
@@ -70,7 +91,7 @@ class _Sizer:
         self.itl_limit = math.inf if slo.itl_p95_ms is None else slo.itl_p95_ms * LATENCY_MARGIN
         self.ttft_limit = math.inf if slo.ttft_p95_ms is None else slo.ttft_p95_ms * LATENCY_MARGIN
 
-    def run(self) -> Sizing | Unfit:
+    def run(self, known: Known) -> Sizing | Unfit:
         alone = self._memory(1)
         if not fits(alone):
             return Unfit(
@@ -81,22 +102,39 @@ class _Sizer:
         if self._itl(1) > self.itl_limit:
             return self._too_slow(Reason.ITL, "time between tokens", self._itl(1), alone)
         batch = self._largest_batch()
-        full_rate = 1000 * batch / self._itl(batch) / self.order.profile.output_tokens
+        key = self.order.slo.name, self.shape, batch
+        if key not in known:
+            known[key] = self._carried(batch)
+        carried = known[key]
+        if carried.quiet.itl_p95_ms > self.itl_limit:
+            return self._too_slow(Reason.ITL, "time between tokens", carried.quiet.itl_p95_ms, alone)
+        if carried.quiet.ttft_p95_ms > self.ttft_limit:
+            return self._too_slow(Reason.TTFT, "time to first token", carried.quiet.ttft_p95_ms, alone)
+        return self._replicas(batch, carried, alone)
+
+    def _carried(self, batch: int) -> Carried:
+        profile = self.order.profile
+        full_rate = 1000 * batch / self._itl(batch) / profile.output_tokens
         queue = Queue(
-            self.performance, self.shape, self.order.profile,
+            self.performance, self.shape, profile,
             batch_limit=batch, step_tokens=self.order.tuning.max_num_tokens,
         )  # fmt: skip
         quiet = queue.under(full_rate * SATURATION / RATE_STEPS**2, burstiness=1.0)
-        if quiet.itl_p95_ms > self.itl_limit:
-            return self._too_slow(Reason.ITL, "time between tokens", quiet.itl_p95_ms, alone)
-        if quiet.ttft_p95_ms > self.ttft_limit:
-            return self._too_slow(Reason.TTFT, "time to first token", quiet.ttft_p95_ms, alone)
-        return self._replicas(queue, batch, self._largest_rate(queue, full_rate), alone)
+        if not self._keeps(quiet):
+            return Carried(queue=queue, quiet=quiet, capacity=0.0)
+        capacity = self._largest_rate(queue, full_rate)
+        for_load = max(1, math.ceil(profile.requests_per_second / (UTILISATION_CAP * capacity)))
+        return Carried(
+            queue=queue,
+            quiet=quiet,
+            capacity=capacity,
+            for_load=for_load,
+            for_peak=self._for_peak(queue, capacity, for_load),
+        )
 
-    def _replicas(self, queue: Queue, batch: int, capacity: float, alone: MemoryBreakdown) -> Sizing | Unfit:
-        """Count the replicas, each of which carries ``capacity`` requests per second within the targets."""
+    def _replicas(self, batch: int, carried: Carried, alone: MemoryBreakdown) -> Sizing | Unfit:
         order, rate = self.order, self.order.profile.requests_per_second
-        for_load = max(1, math.ceil(rate / (UTILISATION_CAP * capacity)))
+        for_load, for_peak, capacity = carried.for_load, carried.for_peak, carried.capacity
         most = order.replicas_ceiling
         if most is not None and for_load > most:
             return Unfit(
@@ -105,7 +143,6 @@ class _Sizer:
                 f"{UTILISATION_CAP:.0%}; the order allows {most}",
                 memory=alone,
             )
-        for_peak = self._for_peak(queue, capacity, for_load)
         wanted = for_load + for_peak + order.slo.spare_replicas
         replicas = wanted if most is None else min(wanted, most)
         if order.replicas_floor is not None:
@@ -114,7 +151,6 @@ class _Sizer:
         floor = order.replicas_floor
         if floor is None:
             floor = min(for_load + order.slo.spare_replicas, replicas)
-        share = rate / max(1, replicas)
         return Sizing(
             memory=self._memory(batch),
             max_batch_size=batch,
@@ -125,13 +161,13 @@ class _Sizer:
             replicas_floor=floor,
             replicas_ceiling=max(1, replicas) if most is None else most,
             # Fewer replicas than busy minutes need are the order's own wish: its times are those of the others.
-            expected=queue.under(
+            expected=carried.queue.under(
                 rate,
                 replicas=max(1, replicas),
                 burstiness=order.profile.burstiness if replicas >= for_load + for_peak else 1.0,
             ),
             tokens_per_s=capacity * order.profile.output_tokens * replicas,
-            utilisation=share / capacity,
+            utilisation=rate / max(1, replicas) / capacity,
         )
 
     def _for_peak(self, queue: Queue, capacity: float, for_load: int) -> int:
@@ -149,7 +185,9 @@ class _Sizer:
         def keeps(replicas: int) -> bool:
             return self._keeps(queue.under(rate, replicas=replicas))
 
-        return _smallest(least, 2 * least + 1, keeps) - for_load
+        if keeps(least):
+            return least - for_load
+        return _smallest(least + 1, 2 * least + 1, keeps) - for_load
 
     def _largest_batch(self) -> int:
         cap = min(each for each in (BATCH_LIMIT, self.order.tuning.max_batch_size) if each is not None)
@@ -192,6 +230,8 @@ class _Sizer:
             context_tokens=order.context_tokens,
             cached_tokens=max(order.context_tokens, batch * order.profile.tokens_per_request),
             requests=batch,
+            step_tokens=order.tuning.max_num_tokens,
+            cache_share=order.tuning.kv_cache_fraction,
         )  # fmt: skip
 
     def _too_slow(self, reason: Reason, what: str, time_ms: float, memory: MemoryBreakdown) -> Unfit:

@@ -215,6 +215,16 @@ def test_the_class_settings_bound_the_plan_and_are_part_of_it() -> None:
     assert all(each.setting and each.why for each in chosen.techniques)
 
 
+def test_a_smaller_share_for_the_cache_leaves_room_for_fewer_requests() -> None:
+    patient = order(slo=BATCH, context_tokens=131_072, pins=Pins(precision=Precision.BF16, tp=1))
+    usual = placed(patient, pool())
+    less = placed(dataclasses.replace(patient, tuning=Tuning(kv_cache_fraction=0.5)), pool())
+    assert less.memory.kv_available_gib == pytest.approx(usual.memory.kv_available_gib * 5 / 9)
+    assert less.tuning.kv_cache_fraction == 0.5
+    refused = plan(dataclasses.replace(patient, tuning=Tuning(kv_cache_fraction=0.2)), [pool()])
+    assert {one.reason for one in refused.refusals if one.tp == 1} >= {Reason.MEMORY}
+
+
 def test_an_answer_longer_than_the_context_is_refused() -> None:
     with pytest.raises(ProblemError) as caught:
         order(output_limit=10_000, context_tokens=8192)
