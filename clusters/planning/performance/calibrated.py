@@ -207,9 +207,11 @@ class Calibrated:
         self._replicas: dict[Shape, Replica] = {}
 
     def knows(self, shape: Shape) -> bool:
-        """Say whether the engine was among the measured ones."""
-        launch = self.calibration.constants[kind_of(shape.architecture)]["launch"]
-        return shape.engine in launch.by["engine"]
+        """Say whether the engine was among the measured ones, be it with models of the other kind."""
+        return any(
+            shape.engine in constants["launch"].by["engine"]
+            for constants in self.calibration.constants.values()
+        )
 
     def on(self, shape: Shape) -> Replica:
         """Give the formula of one shape, which answers within microseconds."""
@@ -258,13 +260,15 @@ class Calibrated:
         calibration, kind = self.calibration, kind_of(shape.architecture)
         _, model, *_, exact = offset_path(shape)
         gpu = levels_of(shape)["gpu"]
-        measured_on = calibration.constants[kind]["launch"].by["gpu"]
-        if exact in calibration.itl_offsets:
+        launch = calibration.constants[kind]["launch"]
+        if shape.engine not in launch.by["engine"]:
+            case = "new_both"
+        elif exact in calibration.itl_offsets:
             case = "known"
         elif model in calibration.itl_offsets:
             case = "new_gpu"
         else:
-            case = "new_model" if gpu in measured_on else "new_both"
+            case = "new_model" if gpu in launch.by["gpu"] else "new_both"
         wider = self.widening(bandwidth_gbs=shape.gpu.bandwidth_gbs, intra_node_gbs=shape.gpu.intra_node_gbs)
         return Confidence(
             source="calibrated",

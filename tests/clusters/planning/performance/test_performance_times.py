@@ -198,10 +198,13 @@ def test_sources_and_bands_by_what_is_known() -> None:
         confidence(measured, load=700),
         confidence(dataclasses.replace(measured, gpu=gpu_catalog()["a100_sxm"])),
         confidence(shape_of("Qwen3-32B", "h100_sxm", "fp8", tp=4, engine="vllm")),
+        confidence(
+            shape_of("Qwen3-32B", "h200_sxm", "fp8", tp=4, engine="sglang")
+        ),  # seen with mixtures alone
         confidence(shape_of("Qwen3-32B", "l40s", "fp8", tp=4, engine="vllm")),
         confidence(dataclasses.replace(measured, engine="llama.cpp")),
     ]
-    assert [source for source, _ in answers] == ["measured", *["calibrated"] * 4, "roofline"]
+    assert [source for source, _ in answers] == ["measured", *["calibrated"] * 5, "roofline"]
     bands = [band for _, band in answers]
     assert bands == sorted(bands)
     assert model.confidence(measured).source == "measured"
