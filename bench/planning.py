@@ -1,4 +1,4 @@
-"""One order planned over 20 clusters with 8 GPU types each."""
+"""The planner: one order over 20 clusters with 8 GPU types, fleets, what to buy, and how right estimates are."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import time
 from decimal import Decimal
 from typing import Final
 
+from bench.tools import composition, estimates, fleet, queueing
 from bench.tools.figures import Figures, quantiles
 from clusters.planning.architecture import Architecture
 from clusters.planning.gpus import gpu_catalog
@@ -60,16 +61,31 @@ ORDER: Final = Order(
 
 
 def measure() -> Figures:
-    """Plan an order that finds its place, one that finds all GPUs taken, and one that no GPU can serve.
+    """Measure one order, the speed model against measurements, queueing against simulation, fleets, purchases."""
+    return {
+        **_one_order(),
+        **estimates.measure(),
+        **queueing.measure(),
+        **fleet.measure(),
+        **composition.measure(),
+    }
+
+
+def _one_order() -> Figures:
+    """Plan an order that finds its place, a bursty one that may run anywhere, one that finds all GPUs taken, and one
+    that no GPU can serve.
 
     The last two also search for alternatives in other regions and classes.
     """
     pools = _pools()
     taken = [dataclasses.replace(pool, free=(0,) * NODES) for pool in pools]
+    bursty = dataclasses.replace(ORDER.profile, burstiness=1.5, requests_per_second=40)
+    anywhere = dataclasses.replace(ORDER, residency="global", profile=bursty)
     strict = dataclasses.replace(CLASSES[0], ttft_p95_ms=0.5)
     return {
         "pools": len(pools),
         **_timed("placed", ORDER, pools, PlanStatus.PLACED),
+        **_timed("anywhere", anywhere, pools, PlanStatus.PLACED),
         **_timed("no_capacity", ORDER, taken, PlanStatus.NO_CAPACITY),
         **_timed("impossible", dataclasses.replace(ORDER, slo=strict), pools, PlanStatus.IMPOSSIBLE),
     }
