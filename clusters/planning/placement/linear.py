@@ -61,30 +61,24 @@ class GrowingProgram:
         self._solver.setOptionValue("solver", "simplex")
         none = np.zeros(0, np.int32)
         self._solver.addRows(len(lower), lower, upper, 0, np.zeros(len(lower), np.int32), none, np.zeros(0))
-        self._columns = 0
-        self._rows = len(lower)
         self.values = np.zeros(0)
         self.duals = np.zeros(len(lower))
         self.objective = np.inf
-        self.iterations = 0
 
     def add_columns(self, cost: Floats, upper: Floats, entries: Entries) -> None:
         """Add columns; ``entries`` has their coefficients in the rows."""
         starts, rows, values = entries.packed(len(cost))
         self._solver.addCols(len(cost), cost, np.zeros(len(cost)), upper, len(rows), starts, rows, values)
-        self._columns += len(cost)
 
     def add_rows(self, lower: Floats, upper: Floats, entries: Entries) -> None:
         """Add rows; ``entries`` has their coefficients in the columns."""
         starts, columns, values = entries.packed(len(lower))
         self._solver.addRows(len(lower), lower, upper, len(columns), starts, columns, values)
-        self._rows += len(lower)
 
     def drop_columns(self, columns: Integers) -> None:
         """Drop columns; solve again before reading values."""
         if len(columns):
             self._solver.deleteCols(len(columns), columns.astype(np.int32))
-            self._columns -= len(columns)
 
     def set_bounds(self, columns: Integers, lower: Floats, upper: Floats) -> None:
         """Change the bounds of columns."""

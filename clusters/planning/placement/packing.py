@@ -2,40 +2,28 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from clusters.planning.placement.fleet import FleetOption, FleetPool
 
 Replicas = tuple[tuple[int, ...], ...]
 
 
-@dataclasses.dataclass(frozen=True)
-class Load:
-    """What one endpoint asks of a pool; ``key`` tells it from others."""
-
-    key: int
-    option: FleetOption
-    spread: int = 1
-
-
 class Nodes:
-    """A pool's nodes being filled."""
+    """A pool's nodes being filled.
+
+    Replicas that come in the order of their GPUs, those over several nodes first, are packed whenever they can be
+    if each size divides the next.
+    """
 
     def __init__(self, pool: FleetPool) -> None:
         self._pool = pool
         self._left = list(pool.free)
-        self._whole = [free == pool.gpus_per_node for free in pool.free]
-        # Nodes by what is left on them: a replica takes from the fullest that has room.
+        # Nodes by what is left on them: a replica goes to the node that it leaves fullest.
         self._by_left: list[set[int]] = [set() for _ in range(pool.gpus_per_node + 1)]
         for node, free in enumerate(self._left):
             self._by_left[free].add(node)
-
-    @property
-    def left(self) -> Sequence[int]:
-        """Free GPUs of each node."""
-        return self._left
 
     def fits(self, gpus: int) -> int:
         """Count the replicas of this size that would fit."""
@@ -114,23 +102,3 @@ class Nodes:
                 self._set(node, self._left[node] - gpus)
                 taken.append((node,))
         return taken
-
-
-def pack(pool: FleetPool, loads: Iterable[Load]) -> tuple[Nodes, dict[int, Replicas], list[Load]]:
-    """Pack endpoints into a pool; give its nodes, each endpoint's replicas and the endpoints that did not fit.
-
-    Replicas over several nodes go first, then those of most GPUs: where each size divides the next this packs
-    whatever can be packed. Endpoints that must be spread go before others of their size.
-    """
-    nodes = Nodes(pool)
-    placed: dict[int, Replicas] = {}
-    failed: list[Load] = []
-    for load in sorted(
-        loads, key=lambda load: (-load.option.gpus, -load.spread, -load.option.replicas, load.key)
-    ):
-        replicas = nodes.take(load.option, load.spread)
-        if replicas is None:
-            failed.append(load)
-        else:
-            placed[load.key] = replicas
-    return nodes, placed, failed

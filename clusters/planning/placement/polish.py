@@ -26,10 +26,8 @@ TOLERANCE: Final = 1e-9
 MOST_COLUMNS: Final = 40_000
 CORE_COLUMNS: Final = 25_000
 PART_COLUMNS: Final = 6_000
-#: Columns of a group in programs over the best columns, with the part of the time that each may take.
-CORES: Final = ((6, 0.4), (15, 1.0))
-#: Columns of a group in a program over a part.
-OF_GROUP: Final = 15
+#: Columns of a group in a program over the best columns or over a part.
+OF_GROUP: Final = 12
 #: Seconds of a program over a part, and programs in a row without gain that are enough.
 PART_S: Final = 3.0
 FRUITLESS: Final = 6
@@ -77,23 +75,22 @@ def polish(search: Search, relaxation: Relaxation, clock: Clock) -> None:
 
 
 def _core(search: Search, relaxation: Relaxation, clock: Clock) -> bool:
-    """Solve over the best columns of each group, first few and then more; say whether they were few enough."""
+    """Solve over the best columns of each group; say whether they were few enough."""
     columns = search.draft.columns
-    for of_group, share in CORES:
-        best = columns.smallest(relaxation.best.columns, of_group)
-        if len(best) > CORE_COLUMNS:
-            return False
-        if search.gap > ENOUGH and clock.left_s:
-            outcome = improved(
-                search.draft,
-                np.ones(len(columns.count), np.bool_),
-                np.union1d(best, np.flatnonzero(search.draft.used)),
-                limit_s=clock.left_s * share,
-                gap=ENOUGH / 2,
-                cuts=tuple(relaxation.master.cuts),
-                unplaced_weight=relaxation.master.unplaced_weight,
-            )
-            search.offer(outcome.draft)
+    best = columns.smallest(relaxation.best.columns, OF_GROUP)
+    if len(best) > CORE_COLUMNS:
+        return False
+    if search.gap > ENOUGH and clock.left_s:
+        outcome = improved(
+            search.draft,
+            np.ones(len(columns.count), np.bool_),
+            np.union1d(best, np.flatnonzero(search.draft.used)),
+            limit_s=clock.left_s,
+            gap=ENOUGH / 2,
+            cuts=tuple(relaxation.master.cuts),
+            unplaced_weight=relaxation.master.unplaced_weight,
+        )
+        search.offer(outcome.draft)
     return True
 
 
