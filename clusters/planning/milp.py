@@ -1,7 +1,7 @@
 """Linear and mixed-integer programs, solved by HiGHS in one thread.
 
-``placement.linear`` is the other module that imports highspy, for programs that grow. ortools bundles another HiGHS, and
-the two cannot live in one process.
+``placement.linear`` is the other module that imports highspy, for programs that grow. ortools bundles another HiGHS,
+and the two cannot live in one process.
 """
 
 from __future__ import annotations
