@@ -13,12 +13,14 @@ from portal.templatetags.berth import count, decimals, percent
 def load_facts(endpoint: Endpoint) -> list[dict[str, Any]]:
     """Give the load that an endpoint was ordered for, as facts."""
     profile = named_profile(endpoint.profile)
+    bursts = "steady"
+    if endpoint.burstiness > 1:
+        bursts = f"{decimals(endpoint.burstiness)} times that in the busiest minute"
     return [
         {"label": "Profile", "value": profile.title if profile else endpoint.profile or "own numbers"},
         {
             "label": "Expected load",
-            "value": f"{endpoint.requests_per_second:g} per second, "
-            f"{decimals(endpoint.burstiness)} times that in the busiest minute",
+            "value": f"{endpoint.requests_per_second:g} per second, {bursts}",
         },
         {
             "label": "Usual request",
