@@ -191,25 +191,18 @@ class Queue:
         if replicas < 1:
             raise ValueError("replicas are at least 1")
         engine = self._engine
-        bursts = self._burstiness if burstiness is None else burstiness
         mean = rate / replicas / 1000
-        busy = busy_rate(rate, bursts) / replicas / 1000
-        utilisation = mean * engine.busy_ms
-        if utilisation >= 1:
+        if mean * engine.busy_ms >= 1:
             return Latencies(
                 stable=False,
-                utilisation=utilisation,
+                utilisation=mean * engine.busy_ms,
                 in_flight=float(engine.batch_limit),
                 ttft_mean_ms=math.inf,
                 ttft_p95_ms=math.inf,
                 itl_mean_ms=engine.full_itl_ms,
                 itl_p95_ms=engine.last_ms + engine.most_read_ms,
             )
-        least = max(mean, LEAST / engine.busy_ms)
-        settled = min(busy, SETTLES / engine.busy_ms)
-        usual = _Loaded(engine, least)
-        rush = usual if settled <= least else _Loaded(engine, settled)
-        chance, left_over = _left_over(utilisation, rate_spread(rate, bursts))
+        least, usual, rush, chance, left_over = self._minutes(rate, replicas, burstiness)
         weight = BUSY_WEIGHT + (1 - BUSY_WEIGHT) * chance
 
         def over_minutes(usually: float, busily: float) -> float:
@@ -217,13 +210,43 @@ class Queue:
 
         return Latencies(
             stable=True,
-            utilisation=utilisation,
+            utilisation=mean * engine.busy_ms,
             in_flight=over_minutes(usual.in_flight, rush.in_flight) * mean / least,
             ttft_mean_ms=over_minutes(usual.ttft_mean_ms(), rush.ttft_mean_ms()) + left_over,
             ttft_p95_ms=rush.ttft_p95_ms(chance, left_over),
             itl_mean_ms=over_minutes(usual.itl_ms, rush.itl_ms),
             itl_p95_ms=rush.itl_p95_ms(),
         )
+
+    def keeps(
+        self,
+        rate: float,
+        *,
+        ttft_p95_ms: float,
+        itl_p95_ms: float,
+        replicas: int = 1,
+        burstiness: float | None = None,
+    ) -> bool:
+        """Say whether :meth:`under` gives p95s within limits, infinite for none, working out no more than that."""
+        if rate / replicas / 1000 * self._engine.busy_ms >= 1:
+            return False
+        *_, rush, chance, left_over = self._minutes(rate, replicas, burstiness)
+        if itl_p95_ms < math.inf and rush.itl_p95_ms() > itl_p95_ms:
+            return False
+        return ttft_p95_ms == math.inf or rush.ttft_p95_ms(chance, left_over) <= ttft_p95_ms
+
+    def _minutes(
+        self, rate: float, replicas: int, burstiness: float | None
+    ) -> tuple[float, _Loaded, _Loaded, float, float]:
+        """Give the rate of a usual minute, that minute, a busy one, the chance of work left over and its wait."""
+        engine = self._engine
+        bursts = self._burstiness if burstiness is None else burstiness
+        mean, busy = rate / replicas / 1000, busy_rate(rate, bursts) / replicas / 1000
+        least = max(mean, LEAST / engine.busy_ms)
+        settled = min(busy, SETTLES / engine.busy_ms)
+        usual = _Loaded(engine, least)
+        rush = usual if settled <= least else _Loaded(engine, settled)
+        return least, usual, rush, *_left_over(mean * engine.busy_ms, rate_spread(rate, bursts))
 
 
 def _left_over(utilisation: float, spread: float) -> tuple[float, float]:

@@ -62,12 +62,13 @@ class Unfit:
 class Carried:
     """What one replica with a batch limit carries within a class's targets, wherever and however long its context.
 
-    ``capacity`` is in requests per second, 0 where ``quiet``, the latencies under next to no load, miss the targets.
+    ``capacity`` is in requests per second, 0 where even ``quiet``, the latencies under next to no load, miss the
+    targets.
     """
 
     queue: Queue
-    quiet: Latencies
     capacity: float
+    quiet: Latencies | None = None
     for_load: int = 0
     for_peak: int = 0
 
@@ -106,11 +107,12 @@ class _Sizer:
         if key not in known:
             known[key] = self._carried(batch)
         carried = known[key]
-        if carried.quiet.itl_p95_ms > self.itl_limit:
-            return self._too_slow(Reason.ITL, "time between tokens", carried.quiet.itl_p95_ms, alone)
-        if carried.quiet.ttft_p95_ms > self.ttft_limit:
-            return self._too_slow(Reason.TTFT, "time to first token", carried.quiet.ttft_p95_ms, alone)
-        return self._replicas(batch, carried, alone)
+        quiet = carried.quiet
+        if quiet is None:
+            return self._replicas(batch, carried, alone)
+        if quiet.itl_p95_ms > self.itl_limit:
+            return self._too_slow(Reason.ITL, "time between tokens", quiet.itl_p95_ms, alone)
+        return self._too_slow(Reason.TTFT, "time to first token", quiet.ttft_p95_ms, alone)
 
     def _carried(self, batch: int) -> Carried:
         profile = self.order.profile
@@ -119,14 +121,12 @@ class _Sizer:
             self.performance, self.shape, profile,
             batch_limit=batch, step_tokens=self.order.tuning.max_num_tokens,
         )  # fmt: skip
-        quiet = queue.under(full_rate * SATURATION / RATE_STEPS**2, burstiness=1.0)
-        if not self._keeps(quiet):
-            return Carried(queue=queue, quiet=quiet, capacity=0.0)
-        capacity = self._largest_rate(queue, full_rate)
+        capacity, quiet = self._largest_rate(queue, full_rate)
+        if quiet is not None:
+            return Carried(queue=queue, capacity=capacity, quiet=quiet)
         for_load = max(1, math.ceil(profile.requests_per_second / (UTILISATION_CAP * capacity)))
         return Carried(
             queue=queue,
-            quiet=quiet,
             capacity=capacity,
             for_load=for_load,
             for_peak=self._for_peak(queue, capacity, for_load),
@@ -183,7 +183,7 @@ class _Sizer:
         least = max(for_load, math.ceil(rate * profile.burstiness / capacity))
 
         def keeps(replicas: int) -> bool:
-            return self._keeps(queue.under(rate, replicas=replicas))
+            return self._keeps(queue, rate, replicas=replicas)
 
         if keeps(least):
             return least - for_load
@@ -195,23 +195,32 @@ class _Sizer:
             cap = min(cap, self.order.pins.max_batch_size)
         return _largest(cap, lambda batch: self._itl(batch) <= self.itl_limit and fits(self._memory(batch)))
 
-    def _largest_rate(self, queue: Queue, full_rate: float) -> float:
-        """Find the largest steady rate of one replica at which the p95s keep the targets."""
+    def _largest_rate(self, queue: Queue, full_rate: float) -> tuple[float, Latencies | None]:
+        """Find the largest steady rate of one replica at which the p95s keep the targets.
+
+        Where none does, it is 0 and the latencies at the smallest come with it.
+        """
 
         def rate(step: int) -> float:
             # Closer together where rates are low: there a step would be a large part of them.
             return full_rate * SATURATION * (step / RATE_STEPS) ** 2
 
         def keeps(step: int) -> bool:
-            return self._keeps(queue.under(rate(step), burstiness=1.0))
+            return self._keeps(queue, rate(step), burstiness=1.0)
 
-        return rate(RATE_STEPS if keeps(RATE_STEPS) else _largest(RATE_STEPS - 1, keeps))
+        if not keeps(1):
+            return 0.0, queue.under(rate(1), burstiness=1.0)
+        return rate(_largest(RATE_STEPS, keeps)), None
 
-    def _keeps(self, expected: Latencies) -> bool:
-        return (
-            expected.stable
-            and expected.ttft_p95_ms <= self.ttft_limit
-            and expected.itl_p95_ms <= self.itl_limit
+    def _keeps(
+        self, queue: Queue, rate: float, *, replicas: int = 1, burstiness: float | None = None
+    ) -> bool:
+        return queue.keeps(
+            rate,
+            replicas=replicas,
+            burstiness=burstiness,
+            ttft_p95_ms=self.ttft_limit,
+            itl_p95_ms=self.itl_limit,
         )
 
     def _itl(self, batch: int) -> float:
