@@ -14,7 +14,7 @@ import statistics
 from collections.abc import Mapping
 from typing import Final
 
-from clusters.planning.performance.queueing import BUSIEST_OF_60
+from clusters.planning.performance.bursts import BUSIEST_OF_60
 from clusters.planning.problem import LoadProfile, ProblemError
 
 #: Outside the order: so many times more, or less, than was declared; so much more or less of prompts shared.

@@ -19,8 +19,9 @@ from typing import Final
 
 import numpy as np
 
+from clusters.planning.performance.bursts import rate_spread
 from clusters.planning.performance.model import PerformanceModel, Shape
-from clusters.planning.performance.queueing import Latencies, rate_spread
+from clusters.planning.performance.queueing import Latencies
 from clusters.planning.problem import LoadProfile
 
 Floats = np.ndarray[tuple[int, ...], np.dtype[np.float64]]

@@ -7,7 +7,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from clusters.planning.performance.queueing import rate_spread
+from clusters.planning.performance.bursts import rate_spread
 from clusters.planning.problem import LoadProfile, ProblemError
 from clusters.planning.profiles import (
     NAMED,

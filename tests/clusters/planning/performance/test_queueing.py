@@ -7,7 +7,8 @@ import math
 
 import pytest
 
-from clusters.planning.performance.queueing import Latencies, busy_rate, latencies, rate_spread
+from clusters.planning.performance.bursts import busy_rate, rate_spread
+from clusters.planning.performance.queueing import Latencies, latencies
 from clusters.planning.performance.roofline import Roofline
 from clusters.planning.problem import LoadProfile
 from tests.clusters.planning.performance.loads import CHAT, SHAPES, SMALL, Plain, at_load
