@@ -50,7 +50,8 @@ def caps_for(model: CatalogModel, shape: Mapping[str, Any], profile: NamedProfil
         answer = max(profile.max_output_tokens, shape["output_tokens"])
         context = max(profile.context_tokens, shape["input_tokens"] + shape["output_tokens"])
     limit = min(_power_of_two(context, LEAST_CONTEXT), model.context_tokens)
-    return limit, min(_power_of_two(answer, LEAST_ANSWER), limit)
+    # An answer leaves room for at least one token of its question.
+    return limit, max(1, min(_power_of_two(answer, LEAST_ANSWER), limit - 1))
 
 
 def completed(given: Mapping[str, Any], model: CatalogModel) -> dict[str, Any]:
@@ -64,7 +65,8 @@ def completed(given: Mapping[str, Any], model: CatalogModel) -> dict[str, Any]:
     usual = {"input_tokens": 500, "output_tokens": 200, "input_cv": 1.0, "output_cv": 1.0}
     context, answer = caps_for(model, usual | order, profile)
     order.setdefault("context_tokens", context)
-    order.setdefault("output_limit", min(answer, order["context_tokens"] or model.context_tokens))
+    room = (order["context_tokens"] or model.context_tokens) - 1
+    order.setdefault("output_limit", max(1, min(answer, room)))
     return order
 
 
