@@ -126,6 +126,6 @@ async def test_many_leave_at_random_moments(bench: Bench) -> None:
     assert set(requests) == {"completed", "cancelled"}
     assert requests["completed"] >= 10
     assert totals["completed"]["output_tokens"] == 20 * requests["completed"]
-    assert totals["cancelled"]["output_tokens"] <= sum(
-        call.sent for call in bench.triton.calls if not call.finished
-    )
+    # An engine may have said all before its client's leaving is seen: such a request is a cancelled one.
+    counted = totals["completed"]["output_tokens"] + totals["cancelled"]["output_tokens"]
+    assert counted <= sum(call.sent for call in bench.triton.calls)
