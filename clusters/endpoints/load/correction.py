@@ -11,8 +11,9 @@ from billing.usage import LoadPoint
 from clusters.endpoints.blueprint import SpecUnusable
 from clusters.endpoints.load.drifting import HOUR
 from clusters.endpoints.load.learning import hour_load
-from clusters.endpoints.load.running import USUAL, Running
+from clusters.endpoints.load.running import Running
 from clusters.models import Endpoint, LoadObservation, Revision
+from clusters.planning.performance.best import default_model
 from clusters.planning.performance.correction import (
     Corrected,
     Correction,
@@ -40,7 +41,7 @@ def corrected_by(observation: LoadObservation) -> PerformanceModel | None:
     if not kept:
         return None
     return Corrected(
-        model=USUAL, correction=Correction(itl=Factor(**kept["itl"]), ttft=Factor(**kept["ttft"]))
+        model=default_model(), correction=Correction(itl=Factor(**kept["itl"]), ttft=Factor(**kept["ttft"]))
     )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Final
 
 from clusters.endpoints.blueprint import kept_spec
 from clusters.inventory.catalog import architecture_of
@@ -14,10 +13,6 @@ from clusters.planning.performance.model import PerformanceModel, Shape
 from clusters.planning.performance.queueing import Latencies, latencies
 from clusters.planning.plans import Configuration
 from clusters.planning.problem import LoadProfile, Precision
-from clusters.planning.search.order import ENGINES
-
-#: What the planner predicts with where nothing else is said.
-USUAL: Final[PerformanceModel] = default_model()
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -33,7 +28,7 @@ class Running:
     def of_plan(cls, chosen: Configuration, model: CatalogModel) -> Running:
         """Give what a plan would run."""
         return cls(
-            shape=_shape(model, chosen.gpu, chosen.precision, chosen.tp, chosen.pp, chosen.runtime),
+            shape=_shape(model, chosen.gpu, chosen.precision, chosen.tp, chosen.pp),
             replicas=chosen.replicas,
             max_batch_size=chosen.max_batch_size,
             step_tokens=chosen.tuning.max_num_tokens,
@@ -53,7 +48,6 @@ class Running:
                 Precision(revision.precision),
                 revision.tensor_parallel,
                 revision.pipeline_parallel,
-                revision.runtime,
             ),
             replicas=revision.replicas,
             max_batch_size=revision.max_batch_size,
@@ -63,7 +57,7 @@ class Running:
     def under(self, load: LoadProfile, performance: PerformanceModel | None = None) -> Latencies:
         """Predict what requests of a load find."""
         return latencies(
-            performance or USUAL,
+            performance or default_model(),
             self.shape,
             load,
             replicas=max(1, self.replicas),
@@ -81,12 +75,11 @@ def keeps_targets(expected: Latencies, slo_class: SloClass) -> bool:
     return expected.stable and all(target is None or time <= target for time, target in pairs)
 
 
-def _shape(model: CatalogModel, gpu: str, precision: Precision, tp: int, pp: int, runtime: str) -> Shape:
+def _shape(model: CatalogModel, gpu: str, precision: Precision, tp: int, pp: int) -> Shape:
     return Shape(
         architecture=architecture_of(model),
         gpu=gpu_catalog()[gpu],
         precision=precision,
         tp=tp,
         pp=pp,
-        engine=ENGINES.get(runtime, "trtllm"),
     )

@@ -206,7 +206,6 @@ class _Book:
         self.inputs: list[int] = trace.input_tokens.tolist()
         self.outputs: list[int] = trace.output_tokens.tolist()
         self.fresh: list[int] = (trace.input_tokens - trace.cached_tokens).tolist()
-        self.arrived: list[float] = trace.arrivals_ms.tolist()
         self.admitted = [0.0] * len(trace)
         self.first = [0.0] * len(trace)
         self.finished = [0.0] * len(trace)

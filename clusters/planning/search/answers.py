@@ -132,7 +132,7 @@ def _point(order: Order, fit: Fit, speed: float, *, chosen: bool) -> FrontPoint:
         tp=shape.tp,
         pp=shape.pp,
         replicas=fit.sizing.replicas,
-        price_per_hour=_price(order, fit),
+        price_per_hour=fit.price(order),
         ttft_p95_ms=expected.ttft_p95_ms,
         itl_p95_ms=expected.itl_p95_ms,
         answer_ms=speed,
@@ -142,7 +142,7 @@ def _point(order: Order, fit: Fit, speed: float, *, chosen: bool) -> FrontPoint:
 
 def pin_cost(name: str, value: str, order: Order, chosen: Fit, without: Fit | None) -> PinCost:
     """Say what one pin costs beside the cheapest fit without it."""
-    price, free = _price(order, chosen), _price(order, without or chosen)
+    price, free = chosen.price(order), (without or chosen).price(order)
     return PinCost(pin=name, value=value, price_per_hour=free, saves_per_hour=max(Decimal(0), price - free))
 
 
@@ -158,11 +158,11 @@ def next_context(order: Order, chosen: Fit, cheapest: Callable[[Order], Fit | No
     fit = cheapest(larger)
     if fit is None:
         return None
-    price = _price(larger, fit)
+    price = fit.price(larger)
     return ContextStep(
         context_tokens=size,
         price_per_hour=price,
-        extra_per_hour=max(Decimal(0), price - _price(order, chosen)),
+        extra_per_hour=max(Decimal(0), price - chosen.price(order)),
     )
 
 
@@ -191,7 +191,3 @@ def disaggregated(order: Order, chosen: Fit, performance: PerformanceModel) -> D
         message=f"{prefill} replicas for prompts and {decode} for answers would do; no runtime of Berth can be "
         "deployed so yet",
     )
-
-
-def _price(order: Order, fit: Fit) -> Decimal:
-    return fit.pool.price_per_gpu_hour * fit.shape.gpus * fit.sizing.replicas * order.slo.price_factor

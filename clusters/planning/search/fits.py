@@ -36,6 +36,10 @@ class Fit:
         """What fits are compared by: GPUs times price per hour, at no replicas that of one."""
         return self.pool.price_per_gpu_hour * self.shape.gpus * max(1, self.sizing.replicas)
 
+    def price(self, order: Order) -> Decimal:
+        """What is charged per hour: of no replicas nothing."""
+        return self.pool.price_per_gpu_hour * self.shape.gpus * self.sizing.replicas * order.slo.price_factor
+
     def worth(self, order: Order) -> Decimal:
         """The cost as it is compared: dearer where the order would rather be near another place."""
         return self.cost if _is_near(order, self.pool) else self.cost * (1 + NEAR_WORTH)
@@ -66,7 +70,7 @@ def configuration(order: Order, fit: Fit, performance: PerformanceModel) -> Conf
     pool, shape, sizing, profile = fit.pool, fit.shape, fit.sizing, order.profile
     each = pool.price_per_gpu_hour * shape.gpus
     cost = each * sizing.replicas
-    price = cost * order.slo.price_factor
+    price = fit.price(order)
     tokens = Decimal(str(profile.requests_per_second)) * profile.output_tokens * 3600
     confidence = performance.confidence(shape)
     expected = sizing.expected

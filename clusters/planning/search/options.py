@@ -10,8 +10,8 @@ from clusters.planning.performance.best import default_model
 from clusters.planning.performance.model import PerformanceModel, Shape
 from clusters.planning.placement.nodes import replicas_that_fit
 from clusters.planning.problem import Order, Pool, PoolState, Precision, QuotaState
-from clusters.planning.rules import Kind, kind_of, pool_fault
-from clusters.planning.search.order import Search
+from clusters.planning.rules import Kind
+from clusters.planning.search.order import Search, by_kind
 from clusters.planning.search.sizing import Unfit
 
 
@@ -52,10 +52,7 @@ def options(
         quota=QuotaState(),
         performance=performance or default_model(),
     )
-    kinds: dict[Kind, list[Pool]] = {}
-    for pool in search.pools:
-        if pool.state is PoolState.ACTIVE and pool_fault(order, pool) is None:
-            kinds.setdefault(kind_of(order, pool), []).append(pool)
+    kinds = by_kind(order, (pool for pool in search.pools if pool.state is PoolState.ACTIVE))
     return tuple(option for kind, held in kinds.items() for option in _of_kind(search, order, kind, held))
 
 

@@ -44,9 +44,6 @@ PIPELINE_PARALLEL: Final = (1, 2, 4)
 #: Alternatives that each relaxed demand may contribute, the cheapest clusters first.
 ALTERNATIVES_EACH: Final = 3
 
-#: How engines of each runtime are known to the performance model.
-ENGINES: Final = {"triton-python": "trtllm", "triton-llmapi": "trtllm", "trtllm-serve": "trtllm"}
-
 
 def plan(
     order: Order,
@@ -136,20 +133,19 @@ class Search:
 
     def cheapest(self, order: Order, pools: Iterable[Pool] | None = None) -> Fit | None:
         """Give the fit that ``run`` would put first among ``pools``, without judging what cannot be it."""
-        candidates = sorted(
-            (
-                (pool.price_per_gpu_hour * shape.gpus, number, pool, kind, shape)
-                for number, (pool, kind) in enumerate(self._open_pools(order, pools))
-                for shape in self.shapes(order, kind)
-            ),
-            key=lambda candidate: candidate[:2],
-        )
+        there = self.pools if pools is None else pools
+        usable = (pool for pool in there if pool.state is PoolState.ACTIVE and any(pool.free))
+        candidates = [
+            (pool.price_per_gpu_hour * shape.gpus, pool, kind, shape)
+            for kind, alike in by_kind(order, usable).items()
+            for shape in self.shapes(order, kind)
+            if self.shape_fault(order, kind, shape) is None
+            for pool in alike
+        ]
         best: Fit | None = None
-        for cost, _, pool, kind, shape in candidates:
+        for cost, pool, kind, shape in sorted(candidates, key=lambda candidate: candidate[0]):
             if best is not None and cost > best.worth(order):
                 break
-            if self.shape_fault(order, kind, shape) is not None:
-                continue
             sizing = self.sizing(order, shape)
             if isinstance(sizing, Unfit) or self._room_fault(pool, shape, sizing) is not None:
                 continue
@@ -157,11 +153,6 @@ class Search:
             if best is None or fit.rank(order) < best.rank(order):
                 best = fit
         return best
-
-    def _open_pools(self, order: Order, pools: Iterable[Pool] | None) -> Iterator[tuple[Pool, Kind]]:
-        for pool in self.pools if pools is None else pools:
-            if pool.state is PoolState.ACTIVE and any(pool.free) and pool_fault(order, pool) is None:
-                yield pool, kind_of(order, pool)
 
     def shapes(self, order: Order, kind: Kind) -> Iterator[Shape]:
         """Give the shapes that the order and the kind's GPUs allow the precision of."""
@@ -284,6 +275,15 @@ class Search:
         return Alternative(relaxation=relaxation, value=value, message=message, configuration=answer)
 
 
+def by_kind(order: Order, pools: Iterable[Pool]) -> dict[Kind, list[Pool]]:
+    """Give those of ``pools`` that nothing bars from the order, by kind."""
+    kinds: dict[Kind, list[Pool]] = {}
+    for pool in pools:
+        if pool_fault(order, pool) is None:
+            kinds.setdefault(kind_of(order, pool), []).append(pool)
+    return kinds
+
+
 def _shapes(order: Order, kind: Kind, precision: Precision) -> Iterator[Shape]:
     groups = sorted({*TENSOR_PARALLEL, order.pins.tp or 1})
     stages = sorted({*PIPELINE_PARALLEL, order.pins.pp or 1})
@@ -294,7 +294,6 @@ def _shapes(order: Order, kind: Kind, precision: Precision) -> Iterator[Shape]:
             precision=precision,
             tp=tp,
             pp=pp,
-            engine=ENGINES.get(kind.runtime, "trtllm"),
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import dataclasses
 import math
 from collections.abc import Callable
@@ -257,26 +258,12 @@ class _Sizer:
 
 def _largest(limit: int, holds: Callable[[int], bool]) -> int:
     """Largest number up to ``limit`` for which ``holds``; it holds for 1 and up to some number."""
-    low, high = 1, limit
-    while low < high:
-        middle = (low + high + 1) // 2
-        if holds(middle):
-            low = middle
-        else:
-            high = middle - 1
-    return low
+    return 1 + bisect.bisect_left(range(2, limit + 1), True, key=lambda number: not holds(number))
 
 
 def _smallest(least: int, limit: int, holds: Callable[[int], bool]) -> int:
     """Smallest number from ``least`` on for which ``holds``, ``limit`` where it is taken to hold."""
-    low, high = least, limit
-    while low < high:
-        middle = (low + high) // 2
-        if holds(middle):
-            high = middle
-        else:
-            low = middle + 1
-    return low
+    return least + bisect.bisect_left(range(least, limit), True, key=holds)
 
 
 def _figure(time_ms: float) -> str:
