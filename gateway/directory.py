@@ -9,7 +9,7 @@ from types import MappingProxyType
 import msgspec
 
 from gateway import errors, keys
-from gateway.contract import SCHEMA, Endpoint, Key, Snapshot
+from gateway.contract import SCHEMA, Endpoint, Key, SloClass, Snapshot
 
 
 class BadSnapshot(Exception):
@@ -21,12 +21,13 @@ _NONE: Mapping[str, Endpoint] = MappingProxyType({})
 
 
 class Directory:
-    """Keys by digest; endpoints by tenant, project and name."""
+    """Keys by digest; endpoints by tenant, project and name; classes by name."""
 
     def __init__(self, snapshot: Snapshot, *, peppers: Mapping[int, bytes]) -> None:
         self.snapshot = snapshot
         self.allowed_origins = frozenset(snapshot.allowed_origins)
         self._peppers = peppers
+        self._classes = {slo_class.name: slo_class for slo_class in snapshot.classes}
         self._keys: keys.KeyIndex = {(key.pepper_id, key.digest): key for key in snapshot.keys}
         self._endpoints: dict[tuple[str, str], dict[str, Endpoint]] = {}
         for endpoint in snapshot.endpoints:
@@ -56,6 +57,12 @@ class Directory:
             raise errors.model_not_found(name)
         return endpoint
 
+    def slo_class(self, endpoint: Endpoint, asked: str = "") -> SloClass:
+        """Give the class of a request: ``endpoint``'s, or ``asked`` where that is known and no higher."""
+        own = self._classes[endpoint.slo_class]
+        other = self._classes.get(asked, own)
+        return other if other.priority > own.priority else own
+
 
 def read_snapshot(content: bytes, *, gateway: str, region: str) -> Snapshot:
     """Decode and check a snapshot meant for this gateway.
@@ -77,6 +84,7 @@ def read_snapshot(content: bytes, *, gateway: str, region: str) -> Snapshot:
     if not snapshot.version:
         raise BadSnapshot("it has no version")
     _check_names(snapshot)
+    _check_classes(snapshot)
     _check_times(snapshot)
     return snapshot
 
@@ -90,6 +98,15 @@ def _check_names(snapshot: Snapshot) -> None:
         seen.add(name)
         if any(route.weight < 0 for route in endpoint.routes):
             raise BadSnapshot(f"endpoint {endpoint.endpoint_id} has a route of negative weight")
+
+
+def _check_classes(snapshot: Snapshot) -> None:
+    known = {slo_class.name for slo_class in snapshot.classes}
+    for endpoint in snapshot.endpoints:
+        if endpoint.slo_class not in known:
+            raise BadSnapshot(
+                f"endpoint {endpoint.endpoint_id} is of the class {endpoint.slo_class!r}, which it does not have"
+            )
 
 
 def _check_times(snapshot: Snapshot) -> None:

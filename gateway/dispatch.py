@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import logging
 import random
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Final
 
 from gateway import errors, routing
+from gateway.admission import Admission
 from gateway.contract import Endpoint, EngineProtocol
+from gateway.demand import Demand
 from gateway.engines.base import (
     ContextLengthExceeded,
     Engine,
@@ -29,15 +31,21 @@ class Dispatcher:
     """Chooses replicas and remembers how they did."""
 
     def __init__(
-        self, engines: Mapping[EngineProtocol, Engine], *, book: ReplicaBook, rng: random.Random
+        self,
+        engines: Mapping[EngineProtocol, Engine],
+        *,
+        book: ReplicaBook,
+        admission: Admission,
+        rng: random.Random,
     ) -> None:
         self._engines = engines
         self._book = book
+        self._admission = admission
         self._rng = rng
 
-    def exchange(self, endpoint: Endpoint, *, request_id: str) -> Exchange:
-        """Prepare one request to ``endpoint``. The caller closes it, however it ends."""
-        return Exchange(self._engines, self._book, self._rng, endpoint, request_id)
+    def exchange(self, demand: Demand, *, request_id: str) -> Exchange:
+        """Prepare one request. The caller closes it, however it ends."""
+        return Exchange(self._engines, self._book, self._admission, self._rng, demand, request_id)
 
 
 class Exchange:
@@ -47,14 +55,18 @@ class Exchange:
         self,
         engines: Mapping[EngineProtocol, Engine],
         book: ReplicaBook,
+        admission: Admission,
         rng: random.Random,
-        endpoint: Endpoint,
+        demand: Demand,
         request_id: str,
     ) -> None:
         self._engines = engines
         self._book = book
+        self._admission = admission
         self._rng = rng
-        self._endpoint = endpoint
+        self._demand = demand
+        self._endpoint = demand.endpoint
+        self._timeouts = demand.slo_class.timeouts
         self._request_id = request_id
         self._stream: EngineStream | None = None
         self._open = False
@@ -70,15 +82,17 @@ class Exchange:
         endpoint = self._endpoint
         failed: set[str] = set()
         failure: EngineError | None = None
-        for _ in range(max(1, endpoint.timeouts.attempts)):
-            target = self._choose(failed)
-            if target is None:
+        for _ in range(max(1, self._timeouts.attempts)):
+            self.close()
+            if self._choose(failed) is None:
                 raise _not_ready(endpoint)
-            self._aim(target)
+            await self._admission.enter(self._demand, lambda: self._seat(failed))
+            target = self.target
+            assert target is not None
             engine = self._engines[target.replica.protocol]
             try:
                 self._stream = await engine.generate(
-                    replica=target.replica, request=request, timeouts=endpoint.timeouts
+                    replica=target.replica, request=request, timeouts=self._timeouts
                 )
             except ContextLengthExceeded as error:
                 raise errors.invalid(
@@ -111,23 +125,36 @@ class Exchange:
         if self._open and self.target is not None:
             self._open = False
             self._book.end(self.target.replica.replica_id)
+            self._admission.left(self._demand, self.target.replica)
 
-    def _choose(self, failed: set[str]) -> routing.Target | None:
+    def _choose(self, failed: set[str], full: Collection[str] = ()) -> routing.Target | None:
         tripped = self._book.tripped()
         # A replica that failed is better than none: it may be the only one, and just back.
-        for excluded in ({*failed, *tripped}, failed, ()):
+        for avoided in ({*failed, *tripped}, failed, set[str]()):
+            excluded = {*avoided, *full}
             target = routing.choose(
                 self._endpoint, excluded=excluded, outstanding=self._book.outstanding, rng=self._rng
             )
-            if target is not None or not excluded:
+            if target is not None:
                 return target
         return None
 
-    def _aim(self, target: routing.Target) -> None:
-        self.close()
+    def _seat(self, failed: set[str]) -> bool:
+        """Take a place at the best replica that has room."""
+        outstanding = self._book.outstanding
+        full = {
+            replica.replica_id
+            for route in self._endpoint.routes
+            for replica in route.replicas
+            if not self._admission.has_room(replica, outstanding.get(replica.replica_id, 0))
+        }
+        target = self._choose(failed, full)
+        if target is None:
+            return False
         self.target = target
         self._open = True
         self._book.begin(target.replica.replica_id)
+        return True
 
 
 def explain(error: EngineError) -> errors.ApiError:

@@ -72,6 +72,15 @@ def unsupported(param: str, explanation: str) -> ApiError:
     return invalid(explanation, param=param, code="unsupported_parameter")
 
 
+def context_too_long(*, prompt_tokens: int, max_tokens: int, context_tokens: int) -> ApiError:
+    """The prompt and the tokens asked for do not fit (400)."""
+    return invalid(
+        f"The prompt has {prompt_tokens} tokens and {max_tokens} were asked for, together more than the"
+        f" {context_tokens} that this request may have.",
+        code="context_length_exceeded",
+    )
+
+
 def unauthenticated(message: str, *, code: str) -> ApiError:
     """No usable key (401)."""
     return ApiError(status=401, message=message, type="authentication_error", code=code)

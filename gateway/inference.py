@@ -9,17 +9,17 @@ import logging
 from collections.abc import Callable, Mapping
 from typing import Final, NamedTuple
 
-import msgspec
 from aiohttp import web
 
-from gateway import chat_template, errors, keys
-from gateway.contract import Endpoint, Key, Outcome
+from gateway import errors, keys
+from gateway.contract import Key, Outcome
 from gateway.directory import Directory
-from gateway.dispatch import Dispatcher, Exchange, explain
-from gateway.engines.base import EngineError, EngineRequest, EngineStream
+from gateway.dispatch import explain
+from gateway.engines.base import EngineError, EngineStream
 from gateway.metering.meter import Meter
 from gateway.metering.records import UsageRecord
 from gateway.metrics import Metrics
+from gateway.passage import Desk, Passage
 from gateway.replies import Reply
 from gateway.requests import Call
 from gateway.ticket import Ticket
@@ -49,14 +49,14 @@ class Inference:
         self,
         *,
         directory: Callable[[], Directory | None],
-        dispatcher: Dispatcher,
+        desk: Desk,
         meter: Meter,
         metrics: Metrics,
         region: str,
         body_limit_bytes: int,
     ) -> None:
         self._directory = directory
-        self._dispatcher = dispatcher
+        self._desk = desk
         self._meter = meter
         self._metrics = metrics
         self._region = region
@@ -116,17 +116,25 @@ class Inference:
     ) -> web.StreamResponse:
         keys.require_current(key, now=dt.datetime.now(dt.UTC))
         call = arrival.read(await self._body(arrival.request))
-        endpoint = ticket.endpoint = directory.endpoint(key, call.model)
-        exchange = self._dispatcher.exchange(endpoint, request_id=arrival.request_id)
-        answer = _Answer(arrival, call, endpoint, exchange, ticket)
-        in_flight = self._metrics.endpoint_in_flight(endpoint.endpoint_id)
+        passage = Passage(
+            self._desk,
+            directory=directory,
+            key=key,
+            call=call,
+            headers=arrival.request.headers,
+            ticket=ticket,
+            request_id=arrival.request_id,
+        )
+        answer = _Answer(arrival, call, passage, ticket)
+        total_s = passage.slo_class.timeouts.total_s
+        in_flight = self._metrics.endpoint_in_flight(passage.endpoint.endpoint_id)
         in_flight.inc()
         try:
-            async with asyncio.timeout(endpoint.timeouts.total_s):
+            async with asyncio.timeout(total_s):
                 return await answer.run()
         except TimeoutError as error:
             late = errors.engine_failed(
-                f"The request took longer than the {endpoint.timeouts.total_s:g} s this endpoint allows.",
+                f"The request took longer than the {total_s:g} s this endpoint allows.",
                 status=504,
                 code="request_timeout",
             )
@@ -143,7 +151,7 @@ class Inference:
             return await answer.break_off(errors.internal(), error)
         finally:
             in_flight.dec()
-            exchange.close()
+            passage.close()
 
     async def _body(self, request: web.Request) -> bytes:
         if (request.content_length or 0) > self._body_limit_bytes:
@@ -164,32 +172,22 @@ class Inference:
 class _Answer:
     """One admitted request, until its last byte."""
 
-    def __init__(
-        self,
-        arrival: Arrival,
-        call: Call,
-        endpoint: Endpoint,
-        exchange: Exchange,
-        ticket: Ticket,
-    ) -> None:
+    def __init__(self, arrival: Arrival, call: Call, passage: Passage, ticket: Ticket) -> None:
         self._arrival = arrival
         self._call = call
-        self._endpoint = endpoint
-        self._exchange = exchange
+        self._passage = passage
         self._ticket = ticket
         self._response: web.StreamResponse | None = None
 
     async def run(self) -> web.StreamResponse:
-        try:
-            stream = await self._exchange.start(self._engine_request())
-        finally:
-            self._ticket.target = self._exchange.target
+        stream = await self._passage.begin()
         try:
             if self._call.stream:
                 return await self._pass_on(stream)
             return await self._collect(stream)
         except EngineError as error:
-            self._exchange.blame(error)
+            assert self._passage.exchange is not None
+            self._passage.exchange.blame(error)
             return await self.break_off(explain(error), error)
 
     async def break_off(self, refusal: errors.ApiError, cause: BaseException) -> web.StreamResponse:
@@ -198,10 +196,9 @@ class _Answer:
         Raises:
             ApiError: ``refusal``, if no byte went out yet.
         """
-        self._ticket.target = self._exchange.target
         if self._response is None:
             raise refusal from cause
-        self._exchange.close()
+        self._passage.close()
         self._ticket.close_quietly(Outcome.FAILED, status=refusal.status)
         # The client may have stopped reading, which is why this may not wait for it.
         with contextlib.suppress(ConnectionError, TimeoutError):
@@ -210,21 +207,12 @@ class _Answer:
         self._response.force_close()
         return self._response
 
-    def _engine_request(self) -> EngineRequest:
-        call, endpoint = self._call, self._endpoint
-        max_tokens = call.output_limit(endpoint)
-        prompt = call.prompt
-        if prompt is None:
-            assert call.messages is not None
-            prompt = chat_template.render(endpoint, call.messages)
-        return msgspec.structs.replace(call.sampling, prompt=prompt, max_tokens=max_tokens)
-
     def _reply(self) -> Reply:
-        assert self._exchange.target is not None
+        assert self._ticket.target is not None
         return Reply(
             chat=self._call.messages is not None,
-            model=self._endpoint.name,
-            fingerprint=self._exchange.target.revision_id,
+            model=self._passage.endpoint.name,
+            fingerprint=self._ticket.target.revision_id,
             request_id=self._arrival.request_id,
             usage=self._call.include_usage,
         )
@@ -243,13 +231,14 @@ class _Answer:
             usage=self._ticket.usage,
         )
         self._ticket.close(Outcome.COMPLETED)
-        return web.Response(body=body, content_type="application/json")
+        return web.Response(body=body, content_type="application/json", headers=self._permit_headers())
 
     async def _pass_on(self, stream: EngineStream) -> web.StreamResponse:
         reply = self._reply()
         finish_reason: str | None = None
         pieces = [reply.opening()]
-        response = web.StreamResponse(headers={**_STREAM_HEADERS, **self._arrival.headers})
+        headers = {**_STREAM_HEADERS, **self._arrival.headers, **self._permit_headers()}
+        response = web.StreamResponse(headers=headers)
         async for deltas in stream:
             self._ticket.count(deltas)
             for delta in deltas:
@@ -270,10 +259,12 @@ class _Answer:
         await response.write_eof(b"".join(pieces) + end)
         return response
 
+    def _permit_headers(self) -> dict[str, str]:
+        return {name: value for permit in self._ticket.permits for name, value in permit.headers.items()}
+
     def _inferred_reason(self) -> str:
         """Say why an engine that gives no reason ended."""
-        limit = self._call.output_limit(self._endpoint)
-        return "length" if self._ticket.usage.output_tokens >= limit else "stop"
+        return "length" if self._ticket.usage.output_tokens >= self._passage.max_tokens else "stop"
 
 
 def no_snapshot() -> errors.ApiError:

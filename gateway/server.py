@@ -14,6 +14,7 @@ import aiohttp
 import msgspec
 from aiohttp import web
 
+from gateway.admission import Admission
 from gateway.config import Config
 from gateway.contract import EngineProtocol
 from gateway.directory import Directory
@@ -27,9 +28,11 @@ from gateway.inference import Inference
 from gateway.metering.meter import Meter
 from gateway.metering.shipper import Shipper, ShippingFailed
 from gateway.metrics import Metrics
+from gateway.passage import Desk
 from gateway.replicas import ReplicaBook
 from gateway.reports import Reporter
 from gateway.snapshots import SnapshotKeeper
+from gateway.tokens import TokenCounter
 
 _log = logging.getLogger(__name__)
 _LAST_SHIPPING_S: Final = 5.0
@@ -68,13 +71,18 @@ class GatewayServer:
         control_session = await self._resources.enter_async_context(_control_session(config.token))
         self._inference = Inference(
             directory=lambda: self._keeper.directory,
-            dispatcher=Dispatcher(
-                {
-                    EngineProtocol.TRITON_GENERATE: TritonGenerate(triton),
-                    EngineProtocol.OPENAI_HTTP: openai_http.OpenAiHttp(openai),
-                },
-                book=self._book,
-                rng=random.Random(),  # noqa: S311
+            desk=Desk(
+                dispatcher=Dispatcher(
+                    {
+                        EngineProtocol.TRITON_GENERATE: TritonGenerate(triton),
+                        EngineProtocol.OPENAI_HTTP: openai_http.OpenAiHttp(openai),
+                    },
+                    book=self._book,
+                    admission=Admission(),
+                    rng=random.Random(),  # noqa: S311
+                ),
+                gates=(),
+                counter=TokenCounter(),
             ),
             meter=self._meter,
             metrics=self._metrics,

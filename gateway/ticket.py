@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 
 from gateway.contract import Endpoint, Key, Outcome
 from gateway.engines.base import Delta
+from gateway.gates import Permit
 from gateway.metering.records import UsageRecord
 from gateway.replies import Usage
 from gateway.routing import Target
@@ -22,6 +23,9 @@ class Ticket:
         self, *, request_id: str, key: Key, region: str, write: Callable[[UsageRecord], None]
     ) -> None:
         self.endpoint: Endpoint | None = None
+        self.slo_class = ""
+        self.route_id: str | None = None
+        self.permits: list[Permit] = []
         self.target: Target | None = None
         self.usage = Usage()
         self._request_id = request_id
@@ -58,7 +62,15 @@ class Ticket:
         if self._closed:
             return
         self._closed = True
-        self._write(self._record(outcome, status))
+        charges: dict[str, str] = {}
+        for permit in reversed(self.permits):
+            charges |= permit.settle(self.usage)
+        self._write(self._record(outcome, status, charges))
+
+    def withdraw(self) -> None:
+        """Give back what gates let in: the request goes to another endpoint."""
+        while self.permits:
+            self.permits.pop().withdraw()
 
     def close_quietly(self, outcome: Outcome, *, status: int) -> None:
         """Write the record of a request that is failing anyway; a log that cannot be written is logged."""
@@ -67,7 +79,7 @@ class Ticket:
         except OSError:
             _log.exception("request %s: its usage record could not be written", self._request_id)
 
-    def _record(self, outcome: Outcome, status: int) -> UsageRecord:
+    def _record(self, outcome: Outcome, status: int, charges: dict[str, str]) -> UsageRecord:
         endpoint, target, key, usage = self.endpoint, self.target, self._key, self.usage
         first = self._first_token
         return UsageRecord(
@@ -81,7 +93,7 @@ class Ticket:
             region=target.replica.region if target else self._region,
             endpoint_id=endpoint.endpoint_id if endpoint else "",
             model=endpoint.model if endpoint else "",
-            slo_class=endpoint.slo_class if endpoint else "",
+            slo_class=self.slo_class,
             revision_id=target.revision_id if target else None,
             input_tokens=usage.input_tokens,
             output_tokens=usage.output_tokens,
@@ -89,6 +101,8 @@ class Ticket:
             ttft_ms=None if first is None else round((first - self._started) * 1000, 3),
             itl_ms=self._itl_ms(),
             duration_ms=round((time.perf_counter() - self._started) * 1000, 3),
+            route_id=self.route_id,
+            charges=charges,
         )
 
     def _itl_ms(self) -> float | None:

@@ -13,7 +13,7 @@ from django.utils import timezone
 
 from billing.prices import price_book
 from billing.rating.prices import MissingPrice, PriceBook
-from clusters.models import Cluster, Endpoint, EndpointState, Gateway, Replica, Wanted
+from clusters.models import Cluster, Endpoint, EndpointState, Gateway, Replica, SloClass, Wanted
 from clusters.planning.residency import residency_allows
 from gateway import contract
 from tenants import scope
@@ -62,6 +62,7 @@ def build_snapshot(gateway: Gateway) -> contract.Snapshot:
                 _endpoint(endpoint, by_endpoint[endpoint.id], books[endpoint.tenant.currency], now)
                 for endpoint in endpoints
             ),
+            classes=tuple(map(_class, SloClass.objects.order_by("priority", "name"))),
             allowed_origins=tuple(filter(None, [settings.PORTAL_PUBLIC_URL])),
         )
 
@@ -99,10 +100,25 @@ def _key(key: ApiKey) -> contract.Key:
     )
 
 
+def _class(slo: SloClass) -> contract.SloClass:
+    return contract.SloClass(
+        name=slo.name,
+        priority=slo.priority,
+        ttft_ms=slo.ttft_p95_ms,
+        itl_ms=slo.itl_p95_ms,
+        timeouts=contract.Timeouts(
+            connect_s=slo.connect_timeout_s,
+            first_token_s=slo.first_token_timeout_s,
+            between_tokens_s=slo.between_tokens_timeout_s,
+            total_s=slo.total_timeout_s,
+            attempts=slo.attempts,
+        ),
+    )
+
+
 def _endpoint(
     endpoint: Endpoint, replicas: Iterable[Replica], book: PriceBook, now: dt.datetime
 ) -> contract.Endpoint:
-    slo = endpoint.slo_class
     routes: dict[str, list[contract.Replica]] = defaultdict(list)
     for replica in replicas:
         routes[str(replica.revision_id)].append(_replica(replica))
@@ -115,7 +131,7 @@ def _endpoint(
         name=endpoint.name,
         created_at=endpoint.created_at,
         model=endpoint.model.name,
-        slo_class=slo.name,
+        slo_class=endpoint.slo_class.name,
         residency=endpoint.residency,
         context_tokens=endpoint.context_cap,
         max_output_tokens=endpoint.answer_cap,
@@ -125,13 +141,6 @@ def _endpoint(
         routes=tuple(
             contract.Route(revision_id=revision, weight=100, replicas=tuple(members))
             for revision, members in sorted(routes.items())
-        ),
-        timeouts=contract.Timeouts(
-            connect_s=slo.connect_timeout_s,
-            first_token_s=slo.first_token_timeout_s,
-            between_tokens_s=slo.between_tokens_timeout_s,
-            total_s=slo.total_timeout_s,
-            attempts=slo.attempts,
         ),
         prices=_prices(endpoint, book, now),
     )

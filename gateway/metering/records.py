@@ -18,7 +18,8 @@ class UsageRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     """What one request of a known key used. ``ended_at`` is seconds since the epoch, UTC.
 
     ``endpoint_id`` and what follows from it are empty for a request that named none it may call.
-    ``ttft_ms`` is None if no token came, ``itl_ms`` if not enough came to tell the time between them.
+    ``ttft_ms`` is None if no token came, ``itl_ms`` if not enough came to tell the time between them. ``charges``
+    says what was settled of which budget's window, in the budget's smallest unit as a decimal string.
     """
 
     request_id: str
@@ -39,6 +40,8 @@ class UsageRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     ttft_ms: float | None = None
     itl_ms: float | None = None
     duration_ms: float = 0.0
+    route_id: str | None = None
+    charges: dict[str, str] = {}
 
 
 class Totals(msgspec.Struct):
@@ -71,7 +74,7 @@ class _Group(msgspec.Struct):
 def count_segments(
     records: Iterable[UsageRecord], *, gateway: str, first_sequence: int
 ) -> tuple[UsageSegment, ...]:
-    """Count records into one segment per tenant, UTC minute, key, endpoint, revision, region and outcome."""
+    """Count records into one segment per tenant, UTC minute, key, endpoint, revision, region, outcome and route."""
     groups: dict[tuple[object, ...], _Group] = {}
     for record in records:
         identity = (
@@ -83,6 +86,7 @@ def count_segments(
             record.revision_id,
             record.region,
             record.outcome,
+            record.route_id,
         )
         group = groups.get(identity)
         if group is None:
@@ -137,6 +141,7 @@ def _segment(group: _Group, *, gateway: str, sequence: int) -> UsageSegment:
         output_tokens_squared=group.output_squared,
         ttft_ms=_without_empty_end(group.ttft),
         itl_ms=_without_empty_end(group.itl),
+        route_id=first.route_id,
     )
 
 

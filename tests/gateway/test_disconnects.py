@@ -8,6 +8,7 @@ import time
 
 import pytest
 
+from gateway.contract import Timeouts
 from tests.fakes.triton import Behaviour
 from tests.gateway.conftest import Bench, eventually
 
@@ -93,8 +94,7 @@ async def test_leaving_while_sending_the_body(bench: Bench) -> None:
 
 
 async def test_a_client_that_stops_reading_is_cut_off_by_the_total_timeout(bench: Bench) -> None:
-    timeouts = bench.world.endpoint("").timeouts
-    bench.publish(timeouts=type(timeouts)(total_s=3.0), max_output_tokens=60_000, context_tokens=60_000)
+    bench.publish(timeouts=Timeouts(total_s=3.0), max_output_tokens=60_000, context_tokens=60_000)
     await bench.settled()
     bench.triton.behaviour = Behaviour(tokens=60_000, burst=True)
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
+from typing import Any
 
 import msgspec
 
 from gateway import keys
-from gateway.contract import Endpoint, EngineProtocol, Key, Replica, Route, Snapshot, Timeouts
+from gateway.contract import Endpoint, EngineProtocol, Key, Replica, Route, SloClass, Snapshot, Timeouts
 
 PEPPER = bytes.fromhex("5a" * 32)
 CREATED = dt.datetime(2026, 1, 2, 3, 4, 5, tzinfo=dt.UTC)
@@ -29,6 +30,7 @@ OTHER_PROJECT_KEY = make_key("b")
 OTHER_TENANT_KEY = make_key("c")
 EXPIRED_KEY = make_key("d")
 UNKNOWN_KEY = make_key("e")
+TIMEOUTS = Timeouts(connect_s=1.0, first_token_s=5.0, between_tokens_s=5.0, total_s=20.0, attempts=2)
 
 
 def key(text: str, key_id: str, *, tenant: str = "t1", project: str = "p1", **more: object) -> Key:
@@ -67,6 +69,7 @@ class World:
         key(EXPIRED_KEY, "k4", expires_at=CREATED),
     )
     allowed_origins: tuple[str, ...] = ("https://portal.example",)
+    more: dict[str, Any] = dataclasses.field(default_factory=dict)  # of the snapshot
 
     def endpoint(self, url: str, **changes: object) -> Endpoint:
         """Make the endpoint that key k1 may call."""
@@ -85,14 +88,20 @@ class World:
             chat_template=TEMPLATE,
             state="ready",
             routes=(Route(revision_id="rev1", weight=100, replicas=(replica(url),)),),
-            timeouts=Timeouts(
-                connect_s=1.0, first_token_s=5.0, between_tokens_s=5.0, total_s=20.0, attempts=2
-            ),
         )
         return msgspec.structs.replace(endpoint, **changes)
 
-    def snapshot(self, url: str, **changes: object) -> Snapshot:
-        """Make the snapshot, with ``changes`` to the endpoint."""
+    def classes(self, timeouts: Timeouts = TIMEOUTS, **changes: Any) -> tuple[SloClass, ...]:
+        """Make the classes, with ``changes`` to interactive."""
+        interactive = SloClass(name="interactive", priority=1, timeouts=timeouts)
+        return (
+            msgspec.structs.replace(interactive, **changes),
+            SloClass(name="standard", priority=2, timeouts=timeouts),
+            SloClass(name="batch", priority=3, timeouts=timeouts),
+        )
+
+    def snapshot(self, url: str, *, timeouts: Timeouts = TIMEOUTS, **changes: object) -> Snapshot:
+        """Make the snapshot, with ``changes`` to the endpoint and ``timeouts`` of its class."""
         mine = self.endpoint(url, **changes)
         theirs = self.endpoint(url, endpoint_id="e2", tenant_id="t2", project_id="p9", name="theirs")
         return Snapshot.build(
@@ -101,4 +110,5 @@ class World:
             keys=self.keys,
             endpoints=(mine, theirs),
             allowed_origins=self.allowed_origins,
+            **{"classes": self.classes(timeouts), **self.more},
         )

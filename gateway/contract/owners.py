@@ -1,0 +1,69 @@
+"""Who calls: keys, projects and tenants, and what each of them may use."""
+
+from __future__ import annotations
+
+import datetime as dt
+import enum
+
+from gateway.contract.base import Message
+
+
+class Owner(enum.StrEnum):
+    """Whose a limit or a budget is."""
+
+    KEY = "key"
+    PROJECT = "project"
+    TENANT = "tenant"
+    ENDPOINT = "endpoint"  # rate limits only
+
+
+class RateLimits(Message, frozen=True):
+    """Requests and tokens (input and output) a minute over all gateways; None: no limit."""
+
+    requests_per_minute: int | None = None
+    tokens_per_minute: int | None = None
+
+
+class Key(Message, frozen=True):
+    """An inference key. ``digest`` is HMAC-SHA256 (hex) of the whole key under pepper ``pepper_id``.
+
+    Peppers reach both sides by environment, never by this contract. ``slo_class`` is the class of its requests
+    where that is lower than the endpoint's, empty for the endpoint's; ``context_tokens`` caps a request with its
+    answer.
+    """
+
+    key_id: str
+    pepper_id: int
+    digest: str
+    tenant_id: str
+    project_id: str
+    name: str
+    expires_at: dt.datetime | None = None
+    rates: RateLimits = RateLimits()
+    slo_class: str = ""
+    context_tokens: int | None = None
+
+
+class Project(Message, frozen=True):
+    """A project whose keys may call. ``name`` is what refusals call it."""
+
+    project_id: str
+    tenant_id: str
+    name: str
+    rates: RateLimits = RateLimits()
+
+
+class Tenant(Message, frozen=True):
+    """A tenant whose keys may call, and what it chose.
+
+    ``refuse_after_s`` is how long a gateway that hears nothing of the control plane goes on serving it, None for
+    ever; ``files_days`` how long files and batches are kept; ``share`` its weight beside other tenants on shared
+    endpoints.
+    """
+
+    tenant_id: str
+    name: str
+    rates: RateLimits = RateLimits()
+    refuse_after_s: float | None = None
+    files_days: int = 7
+    share: float = 1.0

@@ -1,0 +1,34 @@
+"""What a request passes between its door and an engine: gates that let it in, and settle when it has ended."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Protocol
+
+from gateway.demand import Demand
+from gateway.replies import Usage
+
+
+class Permit(Protocol):
+    """One request that a gate let in. Exactly one of the two methods is called, once."""
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """What the client is told with the answer."""
+
+    def settle(self, usage: Usage) -> Mapping[str, str]:
+        """Put what was used in the place of what was held; gives the ``charges`` of the usage record."""
+
+    def withdraw(self) -> None:
+        """Undo it, as if the request had never come: another endpoint is tried."""
+
+
+class Gate(Protocol):
+    """Lets requests in or refuses them."""
+
+    async def enter(self, demand: Demand) -> Permit:
+        """Let one request in.
+
+        Raises:
+            ApiError: it is refused (429 and others), nothing is held.
+        """
