@@ -15,6 +15,7 @@ import msgspec
 from aiohttp import web
 
 from gateway.admission import Admission
+from gateway.budgets import BudgetGate, LeaseBook, Lessee
 from gateway.config import Config
 from gateway.contract import EngineProtocol
 from gateway.directory import Directory
@@ -50,6 +51,7 @@ class GatewayServer:
         self._lock = FolderLock(config.folder)
         self._meter = Meter(config.folder, gateway=config.name)
         self._book = ReplicaBook()
+        self._leases = LeaseBook(self._meter.charges())
         self._metrics = Metrics()
         self._keeper = SnapshotKeeper(
             path=config.folder / "snapshot.json",
@@ -69,6 +71,17 @@ class GatewayServer:
         self._resources.callback(triton.close)
         self._resources.callback(openai.close)
         control_session = await self._resources.enter_async_context(_control_session(config.token))
+        self._lessee = Lessee(
+            self._leases,
+            identity=self._meter.identity,
+            session=control_session,
+            control_plane_url=config.control_plane_url,
+        )
+        budgets = BudgetGate(
+            self._leases,
+            is_away=lambda: self._lessee.is_away,
+            refused=lambda code: self._metrics.budget_refusals(code).inc(),
+        )
         self._inference = Inference(
             directory=lambda: self._keeper.directory,
             desk=Desk(
@@ -81,7 +94,7 @@ class GatewayServer:
                     admission=Admission(),
                     rng=random.Random(),  # noqa: S311
                 ),
-                gates=(),
+                gates=(budgets,),
                 counter=TokenCounter(),
             ),
             meter=self._meter,
@@ -106,6 +119,7 @@ class GatewayServer:
         await self._listen()
         self._run(self._meter.run(window_s=config.segment_window_s, on_cut=self._shipper.wake))
         self._run(self._shipper.run())
+        self._run(self._lessee.run())
         self._run(self._keeper.run(session=control_session, control_plane_url=config.control_plane_url))
         reporter = Reporter(
             directory=lambda: self._keeper.directory,
@@ -140,6 +154,7 @@ class GatewayServer:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._meter.close()
+        await self._lessee.close()
         try:
             async with asyncio.timeout(_LAST_SHIPPING_S):
                 await self._shipper.ship()
@@ -186,6 +201,7 @@ class GatewayServer:
         )
 
     def _replicas_changed(self, directory: Directory) -> None:
+        self._leases.keep(directory.snapshot)
         self._book.keep(
             {
                 replica.replica_id

@@ -11,6 +11,7 @@ from django.conf import settings
 from django.db.models import QuerySet
 from django.utils import timezone
 
+from billing.budgets.selectors import contract_budgets
 from billing.prices import price_book
 from billing.rating.prices import MissingPrice, PriceBook
 from clusters.models import Cluster, Endpoint, EndpointState, Gateway, Replica, SloClass, Wanted
@@ -63,6 +64,7 @@ def build_snapshot(gateway: Gateway) -> contract.Snapshot:
                 for endpoint in endpoints
             ),
             classes=tuple(map(_class, SloClass.objects.order_by("priority", "name"))),
+            budgets=contract_budgets({endpoint.tenant_id for endpoint in endpoints}),
             allowed_origins=tuple(filter(None, [settings.PORTAL_PUBLIC_URL])),
         )
 
