@@ -15,6 +15,7 @@ from billing.models import Budget, BudgetWindow
 from gateway import contract
 from tenants import scope, services
 from tenants.models import KeyScope, Role, Tenant
+from tenants.models.people import PlatformRole
 from tests.api.conftest import client_of
 from tests.api.contract import API, EditContract, assert_problem
 from tests.factories import default_project, make_user
