@@ -58,6 +58,7 @@ class Passage:
         self.endpoint = directory.endpoint(key, call.model)
         self.slo_class: SloClass = directory.slo_class(self.endpoint, self._asked_class)
         self.exchange: Exchange | None = None
+        self.max_tokens = 0  # of the answer, at most
         ticket.endpoint = self.endpoint
         ticket.slo_class = self.slo_class.name
 
@@ -86,11 +87,6 @@ class Passage:
         if self.exchange is not None:
             self.exchange.close()
 
-    @property
-    def max_tokens(self) -> int:
-        """Most tokens of the answer."""
-        return self._call.output_limit(self.endpoint)
-
     def _prompt(self, endpoint: Endpoint) -> str:
         if self._call.prompt is not None:
             return self._call.prompt
@@ -99,9 +95,10 @@ class Passage:
 
     async def _demand(self, endpoint: Endpoint, prompt: str) -> Demand:
         count = await self._desk.counter.count(endpoint, prompt)
-        max_tokens = self._call.output_limit(endpoint)
         caps = [endpoint.context_tokens, self._key.context_tokens, self.slo_class.context_tokens]
         cap = min(cap for cap in caps if cap is not None)
+        max_tokens = self._call.output_limit(endpoint, room=cap - count.tokens)
+        self.max_tokens = max_tokens
         if count.exact and count.tokens + max_tokens > cap:
             raise errors.context_too_long(
                 prompt_tokens=count.tokens, max_tokens=max_tokens, context_tokens=cap

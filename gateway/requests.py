@@ -139,15 +139,18 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
     messages: tuple[ChatMessage, ...] | None = None
     prompt: str | None = None
 
-    def output_limit(self, endpoint: Endpoint) -> int:
-        """Give the tokens that may be generated.
+    def output_limit(self, endpoint: Endpoint, *, room: int = 0) -> int:
+        """Give the tokens that may be generated: where the client named no number, the endpoint's output cap.
+
+        That is cut to ``room``, what the context surely leaves beside the prompt, but not below the endpoint's
+        default: where the prompt's tokens are not counted exactly, more may fit than is sure.
 
         Raises:
             ApiError: more were asked for than ``endpoint`` allows (400).
         """
         allowed = min(endpoint.max_output_tokens, endpoint.context_tokens)
         if self.max_tokens is None:
-            return min(endpoint.default_max_tokens, allowed)
+            return max(min(endpoint.default_max_tokens, allowed), min(allowed, room))
         if self.max_tokens > allowed:
             raise errors.invalid(
                 f"{self.max_tokens_field} is {self.max_tokens} but endpoint {endpoint.name} allows at most"

@@ -19,7 +19,10 @@ from aiohttp import web
 
 @dataclasses.dataclass
 class Behaviour:
-    """How one call is answered. ``*_after`` count tokens sent before the thing happens; None is never."""
+    """How one call is answered. ``*_after`` count tokens sent before the thing happens; None is never.
+
+    Nothing is sent before the file ``gate`` exists, if one is named.
+    """
 
     tokens: int = 5
     delay_s: float = 0.0
@@ -34,6 +37,7 @@ class Behaviour:
     counts: bool = True
     finish_reason: str | None = "from-tokens"
     burst: bool = False
+    gate: str = ""
 
 
 @dataclasses.dataclass
@@ -91,6 +95,8 @@ class FakeTriton:
                 )
             return web.Response(status=behaviour.status, text=body, content_type="application/json")
         await asyncio.sleep(behaviour.first_delay_s)
+        while behaviour.gate and not Path(behaviour.gate).exists():
+            await asyncio.sleep(0.02)
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream; charset=utf-8"})
         if behaviour.hang_after == 0:
             await asyncio.sleep(3_600)

@@ -58,7 +58,7 @@ async def test_a_chat_is_rendered_here_and_completed_there(bench: Bench, serve: 
     assert call.payload == {
         "model": "llama",
         "prompt": "<user> hello there\n<assistant>",
-        "max_tokens": 16,
+        "max_tokens": 31,
         "stream": True,
         "stream_options": {"include_usage": True, "continuous_usage_stats": True},
         "temperature": 0.5, "top_p": 0.9, "seed": 2**64 - 1, "stop": ["END"],
