@@ -125,6 +125,7 @@ class Inference:
             ticket=ticket,
             request_id=arrival.request_id,
         )
+        await passage.resolve()
         answer = _Answer(arrival, call, passage, ticket)
         total_s = passage.slo_class.timeouts.total_s
         in_flight = self._metrics.endpoint_in_flight(passage.endpoint.endpoint_id)
@@ -211,7 +212,7 @@ class _Answer:
         assert self._ticket.target is not None
         return Reply(
             chat=self._call.messages is not None,
-            model=self._passage.endpoint.name,
+            model=self._call.model,
             fingerprint=self._ticket.target.revision_id,
             request_id=self._arrival.request_id,
             usage=self._call.include_usage,
@@ -260,7 +261,10 @@ class _Answer:
         return response
 
     def _permit_headers(self) -> dict[str, str]:
-        return {name: value for permit in self._ticket.permits for name, value in permit.headers.items()}
+        headers = dict(self._passage.headers)
+        for permit in self._ticket.permits:
+            headers |= permit.headers
+        return headers
 
     def _inferred_reason(self) -> str:
         """Say why an engine that gives no reason ended."""

@@ -46,6 +46,31 @@ class Metrics:
             registry=self._registry,
         )  # fmt: skip
         self.endpoint_in_flight = lru_cache(maxsize=4096)(in_flight.labels)
+        for_endpoint = ("endpoint",)
+        retries = Counter(
+            "berth_gateway_retries", "Further attempts of requests.", for_endpoint, registry=self._registry
+        )
+        self.retries = lru_cache(maxsize=4096)(retries.labels)
+        retries_refused = Counter(
+            "berth_gateway_retries_refused", "Attempts that the retry budget did not allow.", for_endpoint,
+            registry=self._registry,
+        )  # fmt: skip
+        self.retries_refused = lru_cache(maxsize=4096)(retries_refused.labels)
+        moved = Counter(
+            "berth_gateway_moved", "Requests that left their full revision or replica rather than be refused.",
+            for_endpoint, registry=self._registry,
+        )  # fmt: skip
+        self.moved = lru_cache(maxsize=4096)(moved.labels)
+        fallbacks = Counter(
+            "berth_gateway_fallbacks", "Requests that another endpoint answered.", ("endpoint", "fallback"),
+            registry=self._registry,
+        )  # fmt: skip
+        self.fallbacks = lru_cache(maxsize=4096)(fallbacks.labels)
+        shortened = Counter(
+            "berth_gateway_shortened", "Requests let in with a shorter context for want of room.", for_endpoint,
+            registry=self._registry,
+        )  # fmt: skip
+        self.shortened = lru_cache(maxsize=4096)(shortened.labels)
         self.unauthenticated = Counter(
             "berth_gateway_unauthenticated", "Requests without a known key.", registry=self._registry
         )

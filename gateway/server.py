@@ -33,6 +33,7 @@ from gateway.replicas import ReplicaBook
 from gateway.reports import Reporter
 from gateway.snapshots import SnapshotKeeper
 from gateway.tokens import TokenCounter
+from gateway.waking import Waking
 
 _log = logging.getLogger(__name__)
 _LAST_SHIPPING_S: Final = 5.0
@@ -58,6 +59,7 @@ class GatewayServer:
             peppers=config.peppers,
             on_change=self._replicas_changed,
         )
+        self._waking = Waking(directory=lambda: self._keeper.directory)
         self._tasks: list[asyncio.Task[None]] = []
         self._resources = contextlib.AsyncExitStack()
         self.url = ""
@@ -69,20 +71,24 @@ class GatewayServer:
         self._resources.callback(triton.close)
         self._resources.callback(openai.close)
         control_session = await self._resources.enter_async_context(_control_session(config.token))
+        self._dispatcher = Dispatcher(
+            {
+                EngineProtocol.TRITON_GENERATE: TritonGenerate(triton),
+                EngineProtocol.OPENAI_HTTP: openai_http.OpenAiHttp(openai),
+            },
+            book=self._book,
+            admission=Admission(),
+            metrics=self._metrics,
+            rng=random.Random(),  # noqa: S311
+        )
         self._inference = Inference(
             directory=lambda: self._keeper.directory,
             desk=Desk(
-                dispatcher=Dispatcher(
-                    {
-                        EngineProtocol.TRITON_GENERATE: TritonGenerate(triton),
-                        EngineProtocol.OPENAI_HTTP: openai_http.OpenAiHttp(openai),
-                    },
-                    book=self._book,
-                    admission=Admission(),
-                    rng=random.Random(),  # noqa: S311
-                ),
+                dispatcher=self._dispatcher,
                 gates=(),
                 counter=TokenCounter(),
+                waking=self._waking,
+                metrics=self._metrics,
             ),
             meter=self._meter,
             metrics=self._metrics,
@@ -115,6 +121,7 @@ class GatewayServer:
             interval_s=config.report_s,
         )
         self._run(reporter.run())
+        self._run(self._waking.run(session=control_session, control_plane_url=config.control_plane_url))
 
     def routes(self) -> list[web.RouteDef]:
         """Give every door of a started gateway."""
@@ -127,6 +134,7 @@ class GatewayServer:
         requests here learns of it late.
         """
         self._doors.draining = True
+        self._waking.stop()
         await asyncio.sleep(self._config.notice_s)
         await self._site.stop()
         deadline = asyncio.get_running_loop().time() + self._config.drain_s
@@ -184,6 +192,16 @@ class GatewayServer:
             "Seconds since the control plane last answered; NaN if it never did.",
             lambda: age if (age := self._keeper.contact_age_s()) is not None else float("nan"),
         )
+        self._metrics.watch(
+            "circuits_opened",
+            "Times that a replica was left alone because it failed again and again, since the start.",
+            lambda: self._book.opened,
+        )
+        self._metrics.watch(
+            "replicas_ejected",
+            "Times that a replica was ejected because it did worse than its peers, since the start.",
+            lambda: self._book.ejected,
+        )
 
     def _replicas_changed(self, directory: Directory) -> None:
         self._book.keep(
@@ -194,6 +212,8 @@ class GatewayServer:
                 for replica in route.replicas
             }
         )
+        self._dispatcher.keep({endpoint.endpoint_id for endpoint in directory.snapshot.endpoints})
+        self._waking.changed()
 
     def _run(self, coroutine: Coroutine[Any, Any, None]) -> None:
         self._tasks.append(asyncio.create_task(coroutine))

@@ -23,7 +23,7 @@ class Admission:
             ApiError: there is none and will be none in time.
         """
         if not seat():
-            raise errors.engine_failed("Every replica is busy.", status=503, code="endpoint_overloaded")
+            raise errors.Overloaded("Every replica is busy.")
 
     def left(self, demand: Demand, replica: Replica) -> None:
         """Note that a request gave its place at ``replica`` up, so that the next one may have it."""

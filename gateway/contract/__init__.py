@@ -23,10 +23,13 @@ from gateway.contract.owners import Key, Owner, Project, RateLimits, Tenant
 from gateway.contract.reports import (
     MOST_REPORTED_BYTES,
     MOST_REPORTS,
+    MOST_WAKES,
     REPLICAS_PATH,
     REPORTED_METRICS,
+    WAKES_PATH,
     ReplicaReport,
     ReplicaReports,
+    Wakes,
 )
 from gateway.contract.serving import (
     Elsewhere,
@@ -60,11 +63,13 @@ __all__ = [
     "LEASES_PATH",
     "MOST_REPORTED_BYTES",
     "MOST_REPORTS",
+    "MOST_WAKES",
     "REPLICAS_PATH",
     "REPORTED_METRICS",
     "SCHEMA",
     "SNAPSHOT_PATH",
     "USAGE_PATH",
+    "WAKES_PATH",
     "Budget",
     "BudgetPeriod",
     "BudgetUnit",
@@ -97,5 +102,6 @@ __all__ = [
     "UsageBatch",
     "UsageReceipt",
     "UsageSegment",
+    "Wakes",
     "budget_window",
 ]

@@ -25,6 +25,7 @@ from gateway.engines.base import (
     EngineError,
     EngineRequest,
     EngineUnreachable,
+    answered_error,
 )
 from gateway.engines.events import Address, EventStream, open_stream
 from gateway.engines.http import HttpPool, HttpResponse
@@ -172,6 +173,7 @@ def _refusal(body: bytes, status: int) -> EngineError:
 def _failure(chunk: _Chunk, *, status: int) -> EngineError:
     message = chunk.error.get("message") if isinstance(chunk.error, dict) else chunk.error
     # The engine's text may quote the prompt, so that none of it is passed on.
-    if _TOO_LONG.search(str(message or chunk.message or "")):
+    text = str(message or chunk.message or "")
+    if _TOO_LONG.search(text):
         return ContextLengthExceeded("")
-    return EngineAnsweredError(f"it answered an error, status {status}", status=status)
+    return answered_error(status, text)

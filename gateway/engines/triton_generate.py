@@ -22,6 +22,7 @@ from gateway.engines.base import (
     EngineError,
     EngineRequest,
     EngineUnreachable,
+    answered_error,
 )
 from gateway.engines.events import Address, EventStream, open_stream
 from gateway.engines.http import HttpPool, HttpResponse
@@ -163,4 +164,4 @@ def _failure(message: Any, *, status: int) -> EngineError:
     _, found, explanation = str(message).partition(_CONTEXT)
     if found:
         return ContextLengthExceeded(explanation.strip()[:_MESSAGE_LIMIT])
-    return EngineAnsweredError(f"it answered an error, status {status}", status=status)
+    return answered_error(status, str(message))
