@@ -13,6 +13,7 @@ from gateway import errors, routing
 from gateway.admission import Admission
 from gateway.contract import Endpoint, EngineProtocol, Replica
 from gateway.demand import Demand
+from gateway.directory import Directory
 from gateway.engines.base import (
     ContextLengthExceeded,
     Engine,
@@ -51,6 +52,7 @@ class Dispatcher:
         self.rng = rng
         self.clock = clock
         self.prefixes = routing.PrefixIndex(clock=clock)
+        self._directory: Directory | None = None
         self._retries: dict[str, routing.RetryBudget] = {}
 
     def exchange(
@@ -59,10 +61,14 @@ class Dispatcher:
         *,
         request_id: str,
         options: Sequence[routing.Option],
+        residency: str | None,
         deadline: float,
     ) -> Exchange:
-        """Prepare one request to one of ``options``, over by ``deadline``. The caller closes it, however it ends."""
-        return Exchange(self, demand, request_id, options, deadline)
+        """Prepare one request to one of ``options``, over by ``deadline``. The caller closes it, however it ends.
+
+        ``residency`` is what its replicas satisfy besides that of their endpoint, None for nothing.
+        """
+        return Exchange(self, demand, request_id, options, residency, deadline)
 
     def retries(self, endpoint_id: str) -> routing.RetryBudget:
         """Give the retry budget of an endpoint."""
@@ -71,10 +77,16 @@ class Dispatcher:
             budget = self._retries[endpoint_id] = routing.RetryBudget()
         return budget
 
-    def keep(self, endpoint_ids: set[str]) -> None:
-        """Forget the endpoints that are not in ``endpoint_ids``: they are gone."""
-        for endpoint_id in self._retries.keys() - endpoint_ids:
-            del self._retries[endpoint_id]
+    def newest(self, endpoint: Endpoint) -> Endpoint:
+        """Give ``endpoint`` as the snapshot in use has it: replicas may come and go while a request waits."""
+        return (self._directory and self._directory.by_id(endpoint.endpoint_id)) or endpoint
+
+    def use(self, directory: Directory) -> None:
+        """Take up a new snapshot."""
+        self._directory = directory
+        for endpoint_id in list(self._retries):
+            if directory.by_id(endpoint_id) is None:
+                del self._retries[endpoint_id]
 
 
 class Exchange:
@@ -86,6 +98,7 @@ class Exchange:
         demand: Demand,
         request_id: str,
         options: Sequence[routing.Option],
+        residency: str | None,
         deadline: float,
     ) -> None:
         self._dispatcher = dispatcher
@@ -94,9 +107,12 @@ class Exchange:
         self._demand = demand
         self._timeouts = demand.slo_class.timeouts
         self._request_id = request_id
+        self._endpoint = demand.endpoint
+        self._residency = residency
         self._options = options
+        self._single = _single(options)
+        self._checked: Sequence[routing.Option] | None = None  # what was healthy a moment ago
         self._deadline = deadline
-        self._single = len(options) == 1 and len(options[0].replicas) == 1
         self._session = routing.salted(demand.session, demand.key.tenant_id)
         self._cuts: list[int] | None = None
         self._revision_id: str | None = None
@@ -118,7 +134,8 @@ class Exchange:
         for attempts in range(max(1, self._timeouts.attempts)):
             if failure is not None and not await self._may_retry(budget, attempts, failure):
                 break
-            if not self._healthy():
+            self._checked = self._healthy()
+            if not self._checked:
                 if failure is None:
                     raise _left_alone(self._demand.endpoint)
                 break
@@ -200,7 +217,7 @@ class Exchange:
 
     def _seat(self) -> bool:
         """Take a place where this request is to go, if there is one."""
-        options = self._healthy()
+        options, self._checked = self._checked or self._healthy(), None
         if not options:
             return False
         option = options[0]
@@ -253,6 +270,11 @@ class Exchange:
     def _healthy(self) -> Sequence[routing.Option]:
         """Give what may be asked now: replicas that neither failed this request nor others, or else what is left."""
         book, failed = self._book, self._failed
+        newest = self._dispatcher.newest(self._endpoint)
+        if newest is not self._endpoint:
+            self._endpoint = newest
+            self._options = routing.options(newest, residency=self._residency)
+            self._single = _single(self._options)
         if self._single:
             return self._options if book.passable(self._options[0].replicas[0].replica_id) else ()
         peers = [replica.replica_id for option in self._options for replica in option.replicas]
@@ -268,6 +290,10 @@ class Exchange:
             )
             or routing.narrowed(self._options, lambda it: book.passable(it.replica_id))
         )
+
+
+def _single(options: Sequence[routing.Option]) -> bool:
+    return len(options) == 1 and len(options[0].replicas) == 1
 
 
 def _answered_4xx(error: EngineError) -> bool:
@@ -293,7 +319,11 @@ def explain(error: EngineError) -> errors.ApiError:
         )
     if isinstance(error, EngineOverloaded):
         return errors.Overloaded(
-            "The engine is overloaded.", type="server_error", code="engine_overloaded", retry_after_s=1
+            "The engine is overloaded.",
+            status=503,
+            type="server_error",
+            code="engine_overloaded",
+            retry_after_s=1,
         )
     return errors.engine_failed("The engine failed to answer this request.")
 

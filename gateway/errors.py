@@ -67,18 +67,18 @@ class Unserved(ApiError):
 
 
 class Overloaded(Unserved):
-    """The endpoint has no room for the request (503, unless said otherwise)."""
+    """The endpoint has no room for a request now (429, unless said otherwise)."""
 
     def __init__(
         self,
         message: str,
         *,
-        status: int = 503,
-        type: str = "service_unavailable",
-        code: str = "endpoint_overloaded",
-        retry_after_s: int = 1,
+        retry_after_s: int,
+        status: int = 429,
+        type: str = "rate_limit_error",
+        code: str = "overloaded",
     ) -> None:
-        super().__init__(message=message, status=status, type=type, code=code, retry_after_s=retry_after_s)
+        super().__init__(status=status, message=message, type=type, code=code, retry_after_s=retry_after_s)
 
 
 def invalid(message: str, *, param: str | None = None, code: str | None = None) -> ApiError:

@@ -155,11 +155,13 @@ class Passage:
         slo_class: SloClass,
         options: Sequence[routing.Option],
         *,
+        residency: str | None = None,
         max_tokens: int | None = None,
     ) -> EngineStream | errors.Unserved:
         """Ask one endpoint; gives the refusal if another might serve the request, which no gate ever says.
 
-        ``max_tokens`` takes the place of what the client's request may have.
+        ``residency`` is that of the endpoint that it stands in for; ``max_tokens`` takes the place of what the
+        client's request may have.
 
         Raises:
             ApiError: it is refused for good.
@@ -173,6 +175,7 @@ class Passage:
             demand,
             request_id=self._request_id,
             options=options,
+            residency=residency,
             deadline=self._began + self.slo_class.timeouts.total_s,
         )
         self.max_tokens = demand.max_tokens
@@ -216,7 +219,8 @@ class Passage:
         if max_tokens < 1:
             raise errors.Overloaded(
                 f"Endpoint {self.endpoint.name} has little room and takes prompts with their answers up to"
-                f" {cap_tokens} tokens now; this prompt is longer. Send it again later, or a shorter one."
+                f" {cap_tokens} tokens now; this prompt is longer. Send it again later, or a shorter one.",
+                retry_after_s=refusal.retry_after_s or 1,
             )
         if max_tokens == self.max_tokens:
             raise refusal
@@ -243,7 +247,7 @@ class Passage:
             self._ticket.withdraw()
             self._ticket.endpoint, self._ticket.slo_class = fallback, slo_class.name
             try:
-                answer = await self._ask(fallback, slo_class, options)
+                answer = await self._ask(fallback, slo_class, options, residency=origin.residency)
             except errors.ApiError:
                 # Its context may be too small, or its price more than a budget has left.
                 continue

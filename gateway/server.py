@@ -212,7 +212,7 @@ class GatewayServer:
                 for replica in route.replicas
             }
         )
-        self._dispatcher.keep({endpoint.endpoint_id for endpoint in directory.snapshot.endpoints})
+        self._dispatcher.use(directory)
         self._waking.changed()
 
     def _run(self, coroutine: Coroutine[Any, Any, None]) -> None:

@@ -23,7 +23,7 @@ class Admission:
             ApiError: there is none and will be none in time.
         """
         if not seat():
-            raise errors.Overloaded("Every replica is busy.")
+            raise errors.Overloaded("Every replica is busy.", retry_after_s=1)
 
     def left(self, demand: Demand, replica: Replica) -> None:
         """Note that a request gave its place at ``replica`` up, so that the next one may have it."""

@@ -62,13 +62,14 @@ class PrefixIndex:
         self._rotate()
         young, old = self._young, self._old
         found: dict[str, float] = {}
-        for i in range(len(hashes) - 1, -1, -1):
-            cut = hashes[i]
-            for replica_id in young.get(cut, ()) + old.get(cut, ()):
-                if replica_id in replica_ids and replica_id not in found:
-                    found[replica_id] = PLACES[i] / length
-            if len(found) == len(replica_ids):
+        for place, cut in zip(PLACES, hashes, strict=False):
+            known, before = young.get(cut), old.get(cut)
+            if known is None and before is None:
+                # Whoever saw more of it saw this as well.
                 break
+            for replica_id in (*(known or ()), *(before or ())):
+                if replica_id in replica_ids:
+                    found[replica_id] = place / length
         return found
 
     def remember(self, hashes: Sequence[int], replica_id: str) -> None:

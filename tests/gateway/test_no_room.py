@@ -272,7 +272,7 @@ async def test_a_prompt_beyond_the_shorter_context_is_refused_with_the_reason(be
 
         answer = await engines.ask("a prompt of more than five tokens")
 
-        assert (answer.status, answer.code) == (503, "endpoint_overloaded")
+        assert (answer.status, answer.code) == (429, "overloaded")
         assert "up to 5 tokens" in answer.message
         assert engines.calls()["a"] == 1
 
