@@ -17,6 +17,7 @@ class BadSnapshot(Exception):
 
 
 _decoder = msgspec.json.Decoder(Snapshot)
+_NONE: Mapping[str, Endpoint] = MappingProxyType({})
 _NO_ROUTES: Mapping[str, NamedRoute] = MappingProxyType({})
 
 
@@ -31,13 +32,13 @@ class Directory:
         self._keys: keys.KeyIndex = {(key.pepper_id, key.digest): key for key in snapshot.keys}
         self._by_id: dict[str, Endpoint] = {}
         self._shared: dict[str, Endpoint] = {}
-        own: dict[tuple[str, str], dict[str, Endpoint]] = {}
+        self._endpoints: dict[tuple[str, str], dict[str, Endpoint]] = {}
         for endpoint in snapshot.endpoints:
             self._by_id[endpoint.endpoint_id] = endpoint
-            own.setdefault((endpoint.tenant_id, endpoint.project_id), {})[endpoint.name] = endpoint
+            owner = (endpoint.tenant_id, endpoint.project_id)
+            self._endpoints.setdefault(owner, {})[endpoint.name] = endpoint
             if endpoint.shared:
                 self._shared[endpoint.name] = endpoint
-        self._endpoints = {owner: {**self._shared, **endpoints} for owner, endpoints in own.items()}
         self._routes: dict[tuple[str, str], dict[str, NamedRoute]] = {}
         for route in snapshot.named_routes:
             self._routes.setdefault((route.tenant_id, route.project_id), {})[route.name] = route
@@ -52,7 +53,7 @@ class Directory:
 
     def endpoints(self, key: Key) -> Mapping[str, Endpoint]:
         """Give what ``key`` may call, by name: the endpoints of its own tenant and project, then shared ones."""
-        return self._endpoints.get((key.tenant_id, key.project_id), self._shared)
+        return {**self._shared, **self._endpoints.get((key.tenant_id, key.project_id), _NONE)}
 
     def endpoint(self, key: Key, name: str) -> Endpoint:
         """Find one endpoint that ``key`` may call.
@@ -60,7 +61,8 @@ class Directory:
         Raises:
             ApiError: there is none, or it is another's (404).
         """
-        endpoint = self.endpoints(key).get(name)
+        own = self._endpoints.get((key.tenant_id, key.project_id), _NONE)
+        endpoint = own.get(name) or self._shared.get(name)
         if endpoint is None:
             raise errors.model_not_found(name)
         return endpoint

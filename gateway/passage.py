@@ -42,8 +42,8 @@ class Desk(NamedTuple):
 class Passage:
     """``endpoint``, ``slo_class`` and ``exchange`` are those in use; ``headers`` tell the client of them.
 
-    Call :meth:`resolve` before anything else, and close it, however it ends. ``slo_class`` names a class that takes
-    the place of the key's, empty for none.
+    Those of a named route are known once it is resolved. Close it, however it ends. ``slo_class`` names a class that
+    takes the place of the key's, empty for none.
     """
 
     def __init__(
@@ -82,7 +82,7 @@ class Passage:
             self._use(candidates.main_target(directory, key, self._route))
 
     async def resolve(self) -> None:
-        """Find the endpoint of a named route.
+        """Find the endpoint of a named route. May be repeated.
 
         Raises:
             ApiError: no rule takes the request (400), or nothing here may serve it (503).
@@ -101,6 +101,7 @@ class Passage:
             session=self._session,
             rng=self._desk.dispatcher.rng,
         )
+        self._route = None
         self._use(endpoint)
         self.headers[ENDPOINT_HEADER] = endpoint.name
 
@@ -110,6 +111,7 @@ class Passage:
         Raises:
             ApiError: refused, or failed before the first byte.
         """
+        await self.resolve()
         options = routing.options(self.endpoint) or await self._woken()
         answer = await self._ask(self.endpoint, self.slo_class, options)
         if not isinstance(answer, errors.Unserved):
