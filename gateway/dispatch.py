@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 import random
+import time
 from collections.abc import Collection, Mapping
 from typing import Final
 
 from gateway import errors, routing
 from gateway.admission import Admission
-from gateway.contract import Endpoint, EngineProtocol
+from gateway.contract import Endpoint, EngineProtocol, Key, SloClass
 from gateway.demand import Demand
 from gateway.engines.base import (
     ContextLengthExceeded,
@@ -42,6 +43,14 @@ class Dispatcher:
         self._book = book
         self._admission = admission
         self._rng = rng
+
+    def check(self, endpoint: Endpoint, slo_class: SloClass, key: Key) -> None:
+        """Turn a request away before anything is done for it, if it would find no room in time.
+
+        Raises:
+            Overloaded: it would be refused at once.
+        """
+        self._admission.check(endpoint, slo_class, key)
 
     def exchange(self, demand: Demand, *, request_id: str) -> Exchange:
         """Prepare one request. The caller closes it, however it ends."""
@@ -90,6 +99,7 @@ class Exchange:
             target = self.target
             assert target is not None
             engine = self._engines[target.replica.protocol]
+            asked = time.perf_counter()
             try:
                 self._stream = await engine.generate(
                     replica=target.replica, request=request, timeouts=self._timeouts
@@ -105,6 +115,8 @@ class Exchange:
                 self.blame(error)
             else:
                 self._book.answered(target.replica.replica_id)
+                ttft_ms = (time.perf_counter() - asked) * 1000
+                self._admission.observed(self._demand, target.replica, ttft_ms=ttft_ms)
                 return self._stream
         assert failure is not None
         raise explain(failure) from failure
@@ -113,6 +125,8 @@ class Exchange:
         """Note that the replica in use failed, and avoid it for a while if it seems broken."""
         assert self.target is not None
         replica_id = self.target.replica.replica_id
+        if _says_overload(error):
+            self._admission.overloaded(self.target.replica)
         _log.warning("request %s: replica %s failed: %s", self._request_id, replica_id, error)
         if not (isinstance(error, EngineAnsweredError) and 400 <= error.status < 500):
             self._book.failed(replica_id)
@@ -142,6 +156,8 @@ class Exchange:
     def _seat(self, failed: set[str]) -> bool:
         """Take a place at the best replica that has room."""
         outstanding = self._book.outstanding
+        # It may have waited while replicas came and went.
+        self._endpoint = self._admission.newest(self._endpoint)
         full = {
             replica.replica_id
             for route in self._endpoint.routes
@@ -155,6 +171,12 @@ class Exchange:
         self._open = True
         self._book.begin(target.replica.replica_id)
         return True
+
+
+def _says_overload(error: EngineError) -> bool:
+    return isinstance(error, EngineTimedOut) or (
+        isinstance(error, EngineAnsweredError) and error.status in (429, 503)
+    )
 
 
 def explain(error: EngineError) -> errors.ApiError:

@@ -62,6 +62,19 @@ class ApiError(Exception):
         )
 
 
+class Overloaded(ApiError):
+    """An endpoint has no room for a request now; another endpoint may have some (429)."""
+
+    def __init__(self, message: str, *, retry_after_s: int) -> None:
+        super().__init__(
+            status=429,
+            message=message,
+            type="rate_limit_error",
+            code="overloaded",
+            retry_after_s=retry_after_s,
+        )
+
+
 def invalid(message: str, *, param: str | None = None, code: str | None = None) -> ApiError:
     """The request itself is wrong (400)."""
     return ApiError(status=400, message=message, type="invalid_request_error", param=param, code=code)

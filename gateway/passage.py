@@ -67,6 +67,7 @@ class Passage:
         Raises:
             ApiError: refused, or failed before the first byte.
         """
+        self._desk.dispatcher.check(self.endpoint, self.slo_class, self._key)
         prompt = self._prompt(self.endpoint)
         demand = await self._demand(self.endpoint, prompt)
         for gate in self._desk.gates:

@@ -14,7 +14,7 @@ import aiohttp
 import msgspec
 from aiohttp import web
 
-from gateway.admission import Admission
+from gateway.admission import Admission, AdmissionFigures
 from gateway.config import Config
 from gateway.contract import EngineProtocol
 from gateway.directory import Directory
@@ -50,6 +50,7 @@ class GatewayServer:
         self._lock = FolderLock(config.folder)
         self._meter = Meter(config.folder, gateway=config.name)
         self._book = ReplicaBook()
+        self._admission = Admission(self._book.outstanding, most_waiting=config.most_waiting)
         self._metrics = Metrics()
         self._keeper = SnapshotKeeper(
             path=config.folder / "snapshot.json",
@@ -78,7 +79,7 @@ class GatewayServer:
                         EngineProtocol.OPENAI_HTTP: openai_http.OpenAiHttp(openai),
                     },
                     book=self._book,
-                    admission=Admission(),
+                    admission=self._admission,
                     rng=random.Random(),  # noqa: S311
                 ),
                 gates=(),
@@ -113,6 +114,7 @@ class GatewayServer:
             session=control_session,
             control_plane_url=config.control_plane_url,
             interval_s=config.report_s,
+            on_read=self._admission.read,
         )
         self._run(reporter.run())
 
@@ -174,6 +176,7 @@ class GatewayServer:
         _log.info("gateway %s of region %s answers at %s", config.name, config.region, self.url)
 
     def _watch(self) -> None:
+        self._metrics.add(AdmissionFigures(self._admission.state))
         self._metrics.watch(
             "spool_segments",
             "Usage segments not yet acknowledged.",
@@ -194,6 +197,7 @@ class GatewayServer:
                 for replica in route.replicas
             }
         )
+        self._admission.use(directory)
 
     def _run(self, coroutine: Coroutine[Any, Any, None]) -> None:
         self._tasks.append(asyncio.create_task(coroutine))
