@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final
 
 import msgspec
@@ -20,6 +21,8 @@ from gateway.demand import Demand
 from gateway.directory import Directory
 
 MOST_WAITING: Final = 4096
+#: A request may be bound to a revision or to a replica: others behind it may use room that it cannot.
+_LOOKED_AT: Final = 64
 #: Room may also appear as time passes, when a replica that failed is tried again.
 _LOOK_AGAIN_S: Final = 0.1
 
@@ -100,7 +103,7 @@ class Admission:
             Overloaded: it would be refused at once.
         """
         queue = self._queues.get(endpoint.endpoint_id)
-        if queue is None or not queue.waiting:
+        if queue is None or not queue.waiting or self._any_room(_replicas(endpoint)):
             return
         share = self._shares.get(key.tenant_id, 1.0)
         reason = queue.refusal(slo_class, key.tenant_id, share, self._clock())
@@ -115,15 +118,14 @@ class Admission:
         Raises:
             Overloaded: there is none and will be none in time.
         """
-        queue = self._queues.get(demand.endpoint.endpoint_id)
-        if (queue is None or not queue.waiting) and seat():
-            return
-        await self._wait(queue or self._queue(demand.endpoint), demand, seat)
+        # Whoever waits was asked first, whenever room appeared, so that what is there now is of no use to them.
+        if not seat():
+            await self._wait(self._queue(demand.endpoint), demand, seat)
 
     def left(self, demand: Demand, replica: Replica) -> None:
         """Note that a request gave its place at ``replica`` up, so that the next one may have it."""
         if self._waiting:
-            self._admit(self._served_by.get(replica.replica_id) or (demand.endpoint.endpoint_id,))
+            self._admit_to(demand, replica)
 
     def observed(self, demand: Demand, replica: Replica, *, ttft_ms: float) -> None:
         """Note how long ``replica`` took for a first token, from asking it."""
@@ -135,7 +137,7 @@ class Admission:
             now=self._clock(),
         )
         if grew and self._waiting:
-            self._admit(self._served_by.get(replica.replica_id) or (demand.endpoint.endpoint_id,))
+            self._admit_to(demand, replica)
 
     def overloaded(self, replica: Replica) -> None:
         """Note that ``replica`` refused a request for want of room, or kept it waiting too long."""
@@ -152,7 +154,10 @@ class Admission:
     def changed(self) -> None:
         """Let in whoever finds room, which may have appeared anywhere."""
         if self._waiting:
-            self._admit([endpoint_id for endpoint_id, queue in self._queues.items() if queue.waiting])
+            for endpoint_id, queue in self._queues.items():
+                endpoint = self._endpoints.get(endpoint_id)
+                if queue.waiting and endpoint is not None:
+                    self._admit(endpoint, queue, tuple(_replicas(endpoint)))
 
     def state(self) -> Mapping[str, QueueState]:
         """Describe every endpoint of the snapshot in use, by id."""
@@ -200,34 +205,43 @@ class Admission:
         if refusal is not None:
             raise refusal
 
-    def _admit(self, endpoint_ids: Iterable[str]) -> None:
-        for endpoint_id in endpoint_ids:
+    def _admit_to(self, demand: Demand, replica: Replica) -> None:
+        for endpoint_id in self._served_by.get(replica.replica_id, (demand.endpoint.endpoint_id,)):
             queue = self._queues.get(endpoint_id)
             if queue is not None and queue.waiting:
-                self._admit_from(endpoint_id, queue)
+                self._admit(self._endpoints.get(endpoint_id, demand.endpoint), queue, (replica,))
 
-    def _admit_from(self, endpoint_id: str, queue: EndpointQueue) -> None:
+    def _admit(self, endpoint: Endpoint, queue: EndpointQueue, replicas: Sequence[Replica]) -> None:
+        """Let in who waits, as long as one of ``replicas`` has room."""
         measured = queue.measured
-        while queue.waiting:
-            waiter = queue.first()
-            self._waiting -= 1
+        while queue.waiting and self._any_room(replicas) and self._admit_one(queue):
+            pass
+        if queue.measured and not measured:
+            for shed in queue.trim(self._clock()):
+                self._waiting -= 1
+                self._turn_away(endpoint, shed)
+
+    def _admit_one(self, queue: EndpointQueue) -> bool:
+        for waiter in itertools.islice(queue.candidates(), _LOOKED_AT):
             if waiter.verdict.done():  # its client has just left
                 queue.remove(waiter)
-                continue
+                self._waiting -= 1
+                return True
             failure: Exception | None = None
             try:
                 if not waiter.seat():
-                    self._waiting += 1
-                    break
+                    continue
             except Exception as error:  # noqa: BLE001 - it belongs to the one that waits, not to whoever left
                 failure = error
             waiter.verdict.set_result(failure)
-            queue.take(self._clock())
-        if queue.measured and not measured:
-            endpoint = self._endpoints.get(endpoint_id)
-            for shed in queue.trim(self._clock()) if endpoint is not None else ():
-                self._waiting -= 1
-                self._turn_away(endpoint, shed)
+            queue.take(waiter, self._clock())
+            self._waiting -= 1
+            return True
+        return False
+
+    def _any_room(self, replicas: Iterable[Replica]) -> bool:
+        outstanding = self._outstanding
+        return any(self.has_room(replica, outstanding.get(replica.replica_id, 0)) for replica in replicas)
 
     def _expire(self, endpoint: Endpoint, queue: EndpointQueue, waiter: Waiter) -> None:
         if waiter.waiting:

@@ -8,7 +8,9 @@ share. While two tenants both wait, what they were given by their shares differs
 from __future__ import annotations
 
 import heapq
+import itertools
 from collections import OrderedDict
+from collections.abc import Iterator
 from typing import Final
 
 from gateway.admission.waiter import Waiter
@@ -19,13 +21,13 @@ _CLEARLY: Final = 1.5
 class _Lane:
     """One tenant's requests, in the order in which they came."""
 
-    __slots__ = ("listed", "share", "start", "waiters")
+    __slots__ = ("listing", "share", "start", "waiters")
 
     def __init__(self) -> None:
         self.waiters: OrderedDict[Waiter, None] = OrderedDict()
         self.share = 1.0
         self.start = 0.0  # virtual time at which its first request starts
-        self.listed = False
+        self.listing = 0  # which of the order's entries is its own, 0 for none
 
 
 class Band:
@@ -52,26 +54,37 @@ class Band:
         lane.share = waiter.share
         lane.waiters[waiter] = None
         self._length += 1
-        if not lane.listed:
+        if not lane.listing:
             lane.start = max(lane.start, self._virtual)
             self._list(lane)
 
     def first(self) -> Waiter:
         """Give the one that goes next. There must be one."""
-        return next(iter(self._first_lane().waiters))
+        while not self._holds(entry := self._order[0]):
+            heapq.heappop(self._order)
+            if entry[1] == entry[2].listing:
+                entry[2].listing = 0
+        return next(iter(entry[2].waiters))
 
-    def take(self) -> Waiter:
-        """Remove and give the one that goes next. There must be one."""
-        lane = self._first_lane()
-        waiter, _ = lane.waiters.popitem(last=False)
-        heapq.heappop(self._order)
-        lane.listed = False
-        self._length -= 1
-        self._virtual = lane.start
+    def candidates(self) -> Iterator[Waiter]:
+        """Give all, the one that goes next first, and then of each tenant in turn."""
+        if not self._length:
+            return
+        first = self.first()
+        yield first
+        lanes = [entry[2].waiters for entry in sorted(filter(self._holds, self._order))]
+        for row in itertools.zip_longest(*lanes):
+            yield from (waiter for waiter in row if waiter is not None and waiter is not first)
+
+    def take(self, waiter: Waiter) -> None:
+        """Remove one of those that wait because it goes now; its tenant's next one starts the later for it."""
+        self.remove(waiter)
+        lane = self._lanes[waiter.tenant_id]
+        self._virtual = max(self._virtual, lane.start)
         lane.start += max(waiter.tokens, 1) / lane.share
+        lane.listing = 0
         if lane.waiters:
             self._list(lane)
-        return waiter
 
     def remove(self, waiter: Waiter) -> None:
         """Let ``waiter`` wait no longer; its tenant pays nothing for it."""
@@ -102,12 +115,11 @@ class Band:
         return min(heads, key=lambda waiter: waiter.arrived)
 
     def _list(self, lane: _Lane) -> None:
-        lane.listed = True
         self._listings += 1
-        heapq.heappush(self._order, (lane.start, self._listings, lane))
+        lane.listing = self._listings
+        heapq.heappush(self._order, (lane.start, lane.listing, lane))
 
-    def _first_lane(self) -> _Lane:
-        while not (lane := self._order[0][2]).waiters:
-            heapq.heappop(self._order)
-            lane.listed = False
-        return lane
+    @staticmethod
+    def _holds(entry: tuple[float, int, _Lane]) -> bool:
+        """Say whether an entry of the order is its lane's own, and somebody waits there."""
+        return entry[1] == entry[2].listing and bool(entry[2].waiters)

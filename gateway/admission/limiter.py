@@ -2,7 +2,8 @@
 
 Additive increase while all is well, multiplicative decrease otherwise, as TCP does (Chiu and Jain, 1989); what
 counts as well is taken from Netflix's concurrency-limits (https://github.com/Netflix/concurrency-limits): the
-latency beside the one of a lightly loaded replica, and growth only while the limit is used.
+latency beside the one of a lightly loaded replica, and growth only while the limit is used. After a fall it grows
+with every good answer up to half of where it fell from, as TCP's slow start does.
 """
 
 from __future__ import annotations
@@ -42,6 +43,9 @@ class Limiter:
         self._limit = float(self._start)
         self._base_ms: float | None = None
         self._step = 1.0
+        self._fast_to = 0.0
+        self._ceiling = float("inf")
+        self._well = True  # since the last cut
         self._hold_s = _FIRST_HOLD_S
         self._held_until = float("-inf")
         self._cut_at = float("-inf")
@@ -71,7 +75,16 @@ class Limiter:
         self._sum_ms += ttft_ms
         self._in_flight += in_flight
         self._peak = max(self._peak, in_flight)
-        self._late += ttft_ms > self._latest_ms(target_ms)
+        latest_ms = self._latest_ms(target_ms)
+        self._judged |= latest_ms is not None
+        late = latest_ms is not None and ttft_ms > latest_ms
+        self._late += late
+        if not late:
+            self._well = True
+            if self._limit < self._fast_to and now >= self._held_until and in_flight >= self.limit:
+                self._limit += 1
+                self._grown = True
+                return True
         elapsed = now - self._since
         enough = min(_WINDOW_SAMPLES, max(self.limit, _SLOW_WINDOW_SAMPLES))
         over = (elapsed >= _WINDOW_S and self._samples >= enough) or (
@@ -88,10 +101,10 @@ class Limiter:
         if now - self._cut_at >= _ROUND_S:
             self._cut(min(self._limit, max(in_flight - 1.0, self._limit / 2)) * _CUT, now)
 
-    def _latest_ms(self, target_ms: float | None) -> float:
+    def _latest_ms(self, target_ms: float | None) -> float | None:
         base_ms = self._base_ms
         if target_ms is None:
-            return float("inf") if base_ms is None else max(base_ms * _OVER_BASE, _LEAST_LATE_MS)
+            return None if base_ms is None else max(base_ms * _OVER_BASE, _LEAST_LATE_MS)
         return target_ms if base_ms is None else max(target_ms, base_ms * _OVER_BASE_WITH_TARGET)
 
     def _close(self, now: float) -> bool:
@@ -101,7 +114,7 @@ class Limiter:
             if self._base_ms is None:
                 self._base_ms = mean_ms
             self._base_ms += _BASE_WEIGHT * (mean_ms - self._base_ms)
-        late = self._late > 1 + _LATE_SHARE * self._samples
+        late, judged = self._late > 1 + _LATE_SHARE * self._samples, self._judged
         used = self._peak >= self.limit - self.limit // 10
         self._begin(now)
         if late:
@@ -109,22 +122,29 @@ class Limiter:
             if mean_in_flight > self._light:
                 self._cut(max(self._limit * _CUT, self._light), now)
             return False
-        if not used or now < self._held_until or self._limit >= self._most:
+        # What nothing can be held against may have what was planned for it.
+        most = float(self._most if judged else self._start)
+        if not used or now < self._held_until or self._limit >= most:
             return False
         before = self.limit
-        self._limit = min(self._limit + self._step, float(self._most))
-        beyond_plan = self._planned is not None and self._limit >= self._start
-        self._step = 1.0 if beyond_plan else min(self._step * 2, max(1.0, self._limit / 2))
+        # Fast as far as it was well before, one by one from there.
+        known = min(self._ceiling, self._start if self._planned else self._most)
+        self._limit = min(self._limit + self._step, max(known, self._limit + 1), most)
+        self._step = min(self._step * 2, max(1.0, self._limit / 2)) if self._limit < known else 1.0
         self._grown = True
         return self.limit > before
 
     @property
     def _light(self) -> float:
-        """A quarter of the plan: what is seen there is how fast the replica can be."""
-        return max(1.0, self._start / 4)
+        """How many in flight show how fast the replica can be: a quarter of the plan, or what it starts with."""
+        return max(1.0, self._planned / 4) if self._planned else float(self._start)
 
     def _cut(self, limit: float, now: float) -> None:
         # It grew into this: it waits longer before it tries again. Else all is as before, and it may try soon.
+        if self._well:
+            self._ceiling = self._limit
+            self._fast_to = self._limit / 2
+            self._well = False
         self._hold_s = min(self._hold_s * 2, _LONGEST_HOLD_S) if self._grown else _FIRST_HOLD_S
         self._limit = max(1.0, min(limit, self._limit))
         self._held_until = now + self._hold_s
@@ -136,6 +156,7 @@ class Limiter:
         self._since = now
         self._samples = 0
         self._late = 0
+        self._judged = False
         self._sum_ms = 0.0
         self._in_flight = 0
         self._peak = 0

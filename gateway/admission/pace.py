@@ -40,6 +40,10 @@ class Pace:
         """Count no time until the next :meth:`begin`."""
         self._last = None
 
+    def forget(self) -> None:
+        """Start anew."""
+        self._mean_s, self._count, self._last = 0.0, 0, None
+
     def event(self, now: float, together: int = 1) -> None:
         """Note one event. The first after a pause only begins."""
         last, self._last = self._last, now

@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 import math
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Final, NamedTuple
 
 from gateway.admission.band import Band
@@ -99,30 +99,35 @@ class EndpointQueue:
         self._served.begin(now)
         return shed
 
-    def first(self) -> Waiter:
-        """Give the one that goes next. There must be one."""
-        return self._next_band().first()
-
-    def take(self, now: float) -> Waiter:
-        """Remove and give the one that goes next, to be admitted. There must be one."""
+    def candidates(self) -> Iterator[Waiter]:
+        """Give those that may go next, the one whose turn it is first; where it finds no room, another one may."""
+        if not self._bands:
+            return
         chosen = self._next_band()
+        yield from chosen.candidates()
+        for band in list(self._bands):
+            if band is not chosen:
+                yield from band.candidates()
+
+    def take(self, waiter: Waiter, now: float) -> None:
+        """Remove one of those that wait, to be admitted."""
         lower = self._bands[1:]
         floors = sum(band.floor for band in lower)
         scale = min(1.0, (1 - _LEAST_OF_HIGHER) / floors) if floors else 1.0
         for band in lower:
             band.credit += band.floor * scale
-        if chosen is not self._bands[0]:
-            chosen.credit -= 1
-        waiter = chosen.take()
+        band = self._own_band(waiter)
+        if band is not self._bands[0] and band.credit >= _OWED:
+            band.credit -= 1
+        band.take(waiter)
         self._served.event(now, self._places())
-        self._forget(waiter, chosen)
+        self._forget(waiter, band)
         level = self._level(waiter.slo_class.priority)
         level.caution = min(level.caution + _TRUST_GAINED, 1.0)
-        return waiter
 
     def remove(self, waiter: Waiter) -> None:
         """Let ``waiter`` wait no longer."""
-        band = next(band for band in self._bands if band.priority == waiter.slo_class.priority)
+        band = self._own_band(waiter)
         band.remove(waiter)
         self._forget(waiter, band)
 
@@ -228,6 +233,9 @@ class EndpointQueue:
             self._bands.sort(key=lambda band: band.priority)
         return band
 
+    def _own_band(self, waiter: Waiter) -> Band:
+        return next(band for band in self._bands if band.priority == waiter.slo_class.priority)
+
     def _next_band(self) -> Band:
         owed = max(self._bands[1:], key=lambda band: band.credit, default=None)
         return owed if owed is not None and owed.credit >= _OWED else self._bands[0]
@@ -244,4 +252,4 @@ class EndpointQueue:
         if not self._bands:
             self._served.pause()
             for level in self._levels.values():
-                level.arrivals.pause()
+                level.arrivals.forget()
