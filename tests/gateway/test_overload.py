@@ -14,15 +14,16 @@ import openai
 import pytest
 from aiohttp import web
 
-from gateway.contract import Route, SloClass
+from gateway.contract import Route, SloClass, Timeouts
 from tests.fakes.triton import Behaviour, FakeTriton
 from tests.gateway.conftest import Bench, eventually
-from tests.gateway.world import KEY, TIMEOUTS, key, make_key, replica
+from tests.gateway.world import KEY, key, make_key, replica
 
 BATCH_KEY = make_key("f")
 PATH = "/v1/completions"
-INTERACTIVE = SloClass(name="interactive", priority=1, queue_s=15.0, timeouts=TIMEOUTS)
-BATCH = SloClass(name="batch", priority=3, queue_s=15.0, timeouts=TIMEOUTS)
+TIMEOUTS = Timeouts(first_token_s=60.0, between_tokens_s=60.0, total_s=120.0)
+INTERACTIVE = SloClass(name="interactive", priority=1, queue_s=60.0, timeouts=TIMEOUTS)
+BATCH = SloClass(name="batch", priority=3, queue_s=60.0, timeouts=TIMEOUTS)
 
 
 def body(prompt: str) -> dict[str, Any]:
