@@ -11,7 +11,7 @@ from typing import Final
 
 from gateway import errors, routing
 from gateway.admission import Admission
-from gateway.contract import Endpoint, EngineProtocol, Replica
+from gateway.contract import Endpoint, EngineProtocol, Key, Replica, SloClass
 from gateway.demand import Demand
 from gateway.directory import Directory
 from gateway.engines.base import (
@@ -54,6 +54,18 @@ class Dispatcher:
         self.prefixes = routing.PrefixIndex(clock=clock)
         self._directory: Directory | None = None
         self._retries: dict[str, routing.RetryBudget] = {}
+
+    def check(self, endpoint: Endpoint, slo_class: SloClass, key: Key) -> None:
+        """Turn a request away before anything is done for it, if it would find no room in time.
+
+        Raises:
+            Overloaded: it would be refused at once.
+        """
+        self.admission.check(endpoint, slo_class, key)
+
+    def crowded(self, endpoint: Endpoint) -> bool:
+        """Say whether requests wait for ``endpoint`` now."""
+        return self.admission.crowded(endpoint)
 
     def exchange(
         self,
@@ -143,6 +155,7 @@ class Exchange:
             assert self.target is not None
             assert self._visit is not None
             engine = self._dispatcher.engines[self.target.replica.protocol]
+            asked = self._dispatcher.clock()
             try:
                 self._stream = await engine.generate(
                     replica=self.target.replica, request=request, timeouts=self._timeouts
@@ -157,7 +170,9 @@ class Exchange:
                 self.blame(error)
                 self.close()
             else:
-                self._book.answered(self._visit)
+                first_token_s = self._dispatcher.clock() - asked
+                self._book.answered(self._visit, first_token_s=first_token_s)
+                self._admission.observed(self._demand, self.target.replica, ttft_ms=first_token_s * 1000)
                 if not self._single:
                     self._dispatcher.prefixes.remember(self._prefix(), self._visit.replica_id)
                 return self._stream
@@ -171,6 +186,8 @@ class Exchange:
         replica = self.target.replica
         self._failed.add(replica.replica_id)
         _log.warning("request %s: replica %s failed: %s", self._request_id, replica.replica_id, error)
+        if isinstance(error, (EngineOverloaded, EngineTimedOut)):
+            self._admission.overloaded(replica)
         if isinstance(error, EngineOverloaded):
             return
         if not _answered_4xx(error) or _not_there(error):
@@ -307,6 +324,12 @@ def _answered_4xx(error: EngineError) -> bool:
 
 def _not_there(error: EngineError) -> bool:
     return isinstance(error, EngineAnsweredError) and error.status == _NOT_THERE
+
+
+def _says_overload(error: EngineError) -> bool:
+    return isinstance(error, EngineTimedOut) or (
+        isinstance(error, EngineAnsweredError) and error.status in (429, 503)
+    )
 
 
 def explain(error: EngineError) -> errors.ApiError:

@@ -7,6 +7,7 @@ from functools import lru_cache
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.registry import Collector
 
 from gateway.contract import ITL_BOUNDS_MS, LATENCY_BOUNDS_MS
 from gateway.metering.records import UsageRecord
@@ -81,6 +82,10 @@ class Metrics:
     def watch(self, name: str, help_text: str, value: Callable[[], float]) -> None:
         """Show ``value()`` as a gauge whenever metrics are read."""
         Gauge(f"berth_gateway_{name}", help_text, registry=self._registry).set_function(value)
+
+    def add(self, collector: Collector) -> None:
+        """Show what ``collector`` gives whenever metrics are read."""
+        self._registry.register(collector)
 
     def count(self, record: UsageRecord) -> None:
         """Count one finished request."""

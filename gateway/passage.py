@@ -113,14 +113,14 @@ class Passage:
         """
         await self.resolve()
         options = routing.options(self.endpoint) or await self._woken()
+        policy, shorter_context = self.slo_class.on_overload, self.slo_class.degraded_context_tokens
+        if policy is OnOverload.SHORTEN and shorter_context is not None and options:
+            return await self._shorten(options, shorter_context)
         answer = await self._ask(self.endpoint, self.slo_class, options)
         if not isinstance(answer, errors.Unserved):
             return answer
-        policy = self.slo_class.on_overload
         if policy is OnOverload.FALLBACK and self.endpoint.fallbacks:
             return await self._fall_back(answer)
-        if policy is OnOverload.SHORTEN and isinstance(answer, errors.Overloaded):
-            return await self._shorten(answer, options)
         raise answer
 
     def close(self) -> None:
@@ -170,6 +170,10 @@ class Passage:
         """
         if not options:
             return candidates.not_ready(endpoint)
+        try:
+            self._desk.dispatcher.check(endpoint, slo_class, self._key)
+        except errors.Overloaded as refusal:
+            return refusal
         demand = await self._demand(endpoint, slo_class, max_tokens)
         for gate in self._desk.gates:
             self._ticket.permits.append(await gate.enter(demand))
@@ -207,31 +211,39 @@ class Passage:
             session=self._session,
         )
 
-    async def _shorten(self, refusal: errors.Unserved, options: Sequence[routing.Option]) -> EngineStream:
-        """Try once more with a shorter context.
+    async def _shorten(self, options: Sequence[routing.Option], context_tokens: int) -> EngineStream:
+        """Ask the endpoint, with an answer cut to fit ``context_tokens`` while there is little room.
+
+        It is cut from the start while others wait, so that all get their turn the sooner, and else once it is refused.
 
         Raises:
-            ApiError: ``refusal``, or that the prompt is too long for this.
+            ApiError: it is refused either way, or its prompt leaves no room for an answer.
         """
-        cap_tokens = self.slo_class.degraded_context_tokens
-        if cap_tokens is None:
-            raise refusal
-        count = await self._prompts.count(self.endpoint)
-        max_tokens = caps.shortened(self.max_tokens, cap_tokens=cap_tokens, count=count)
-        if max_tokens < 1:
-            raise errors.Overloaded(
-                f"Endpoint {self.endpoint.name} has little room and takes prompts with their answers up to"
-                f" {cap_tokens} tokens now; this prompt is longer. Send it again later, or a shorter one.",
-                retry_after_s=refusal.retry_after_s or 1,
-            )
-        if max_tokens == self.max_tokens:
-            raise refusal
-        self._ticket.withdraw()
-        answer = await self._ask(self.endpoint, self.slo_class, options, max_tokens=max_tokens)
+        endpoint, slo_class = self.endpoint, self.slo_class
+        whole = (await self._demand(endpoint, slo_class, None)).max_tokens
+        count = await self._prompts.count(endpoint)
+        shorter = caps.shortened(whole, cap_tokens=context_tokens, count=count)
+        cuts = 0 < shorter < whole
+        refusal: errors.Unserved | None = None
+        if not cuts or not self._desk.dispatcher.crowded(endpoint):
+            answer = await self._ask(endpoint, slo_class, options)
+            if not isinstance(answer, errors.Unserved):
+                return answer
+            refusal = answer
+            if isinstance(refusal, errors.Overloaded) and shorter < 1:
+                raise errors.Overloaded(
+                    f"Endpoint {endpoint.name} has little room and takes prompts with their answers up to"
+                    f" {context_tokens} tokens now; this prompt is longer. Send it again later, or a shorter one.",
+                    retry_after_s=refusal.retry_after_s or 1,
+                )
+            if not isinstance(refusal, errors.Overloaded) or not cuts:
+                raise refusal
+            self._ticket.withdraw()
+        answer = await self._ask(endpoint, slo_class, options, max_tokens=shorter)
         if isinstance(answer, errors.Unserved):
-            raise refusal
-        self.headers[SHORTENED_HEADER] = str(self.max_tokens)
-        self._desk.metrics.shortened(self.endpoint.endpoint_id).inc()
+            raise refusal or answer
+        self.headers[SHORTENED_HEADER] = str(shorter)
+        self._desk.metrics.shortened(endpoint.endpoint_id).inc()
         return answer
 
     async def _fall_back(self, refusal: errors.Unserved) -> EngineStream:

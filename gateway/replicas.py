@@ -21,12 +21,11 @@ _RELAPSE_S: Final = 60.0
 class Visit:
     """One request at one replica, from its place there until it is over."""
 
-    __slots__ = ("began", "open", "probe", "replica_id", "tokens")
+    __slots__ = ("open", "probe", "replica_id", "tokens")
 
-    def __init__(self, replica_id: str, tokens: int, began: float, *, probe: bool) -> None:
+    def __init__(self, replica_id: str, tokens: int, *, probe: bool) -> None:
         self.replica_id = replica_id
         self.tokens = tokens
-        self.began = began
         self.probe = probe
         self.open = True
 
@@ -70,7 +69,7 @@ class ReplicaBook:
         self.outstanding[replica_id] = self.outstanding.get(replica_id, 0) + 1
         self.tokens[replica_id] = self.tokens.get(replica_id, 0) + tokens
         health = self._health.get(replica_id)
-        return Visit(replica_id, tokens, self.clock(), probe=health is not None and health.breaker.begin())
+        return Visit(replica_id, tokens, probe=health is not None and health.breaker.begin())
 
     def end(self, visit: Visit) -> None:
         """Count a request that is over. May be repeated."""
@@ -88,13 +87,13 @@ class ReplicaBook:
         if visit.probe and (health := self._health.get(replica_id)) is not None:
             health.breaker.end(probe=True)
 
-    def answered(self, visit: Visit) -> None:
-        """Note that the first piece of an answer came."""
+    def answered(self, visit: Visit, *, first_token_s: float) -> None:
+        """Note that the first piece of an answer came, ``first_token_s`` after the engine was asked."""
         now = self.clock()
         health = self._of(visit.replica_id, now)
         if health is None:
             return
-        health.window.answered(now, now - visit.began)
+        health.window.answered(now, first_token_s)
         if health.breaker.answered(probe=visit.probe):
             visit.probe = False
             health.warm_since, health.window = now, Window(now)

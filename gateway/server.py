@@ -14,7 +14,7 @@ import aiohttp
 import msgspec
 from aiohttp import web
 
-from gateway.admission import Admission
+from gateway.admission import Admission, AdmissionFigures
 from gateway.config import Config
 from gateway.contract import EngineProtocol
 from gateway.directory import Directory
@@ -51,6 +51,7 @@ class GatewayServer:
         self._lock = FolderLock(config.folder)
         self._meter = Meter(config.folder, gateway=config.name)
         self._book = ReplicaBook()
+        self._admission = Admission(self._book.outstanding, most_waiting=config.most_waiting)
         self._metrics = Metrics()
         self._keeper = SnapshotKeeper(
             path=config.folder / "snapshot.json",
@@ -77,7 +78,7 @@ class GatewayServer:
                 EngineProtocol.OPENAI_HTTP: openai_http.OpenAiHttp(openai),
             },
             book=self._book,
-            admission=Admission(),
+            admission=self._admission,
             metrics=self._metrics,
             rng=random.Random(),  # noqa: S311
         )
@@ -119,6 +120,7 @@ class GatewayServer:
             session=control_session,
             control_plane_url=config.control_plane_url,
             interval_s=config.report_s,
+            on_read=self._admission.read,
         )
         self._run(reporter.run())
         self._run(self._waking.run(session=control_session, control_plane_url=config.control_plane_url))
@@ -182,6 +184,7 @@ class GatewayServer:
         _log.info("gateway %s of region %s answers at %s", config.name, config.region, self.url)
 
     def _watch(self) -> None:
+        self._metrics.add(AdmissionFigures(self._admission.state))
         self._metrics.watch(
             "spool_segments",
             "Usage segments not yet acknowledged.",
@@ -213,6 +216,7 @@ class GatewayServer:
             }
         )
         self._dispatcher.use(directory)
+        self._admission.use(directory)
         self._waking.changed()
 
     def _run(self, coroutine: Coroutine[Any, Any, None]) -> None:

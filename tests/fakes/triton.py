@@ -34,6 +34,7 @@ class Behaviour:
     counts: bool = True
     finish_reason: str | None = "from-tokens"
     burst: bool = False
+    until: asyncio.Event | None = None  # nothing is sent before it
 
 
 @dataclasses.dataclass
@@ -91,6 +92,8 @@ class FakeTriton:
                 )
             return web.Response(status=behaviour.status, text=body, content_type="application/json")
         await asyncio.sleep(behaviour.first_delay_s)
+        if behaviour.until is not None:
+            await behaviour.until.wait()
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream; charset=utf-8"})
         if behaviour.hang_after == 0:
             await asyncio.sleep(3_600)

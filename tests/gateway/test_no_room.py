@@ -265,6 +265,28 @@ async def test_a_shorter_answer_is_given_where_there_is_little_room(bench: Bench
         assert (await engines.ask("hi")).headers.get("x-berth-shortened") is None
 
 
+async def test_while_others_wait_answers_are_short_from_the_start(bench: Bench) -> None:
+    async with farm(bench, "a", "b", "c") as engines:
+        one = msgspec.structs.replace(engines.replica("a"), concurrency=1)
+        route = msgspec.structs.replace(engines.route("rev1", "a"), replicas=(one,))
+        await lay(engines, policy=OnOverload.SHORTEN, degraded=10, routes=(route,))
+        engines.engines["a"].next_behaviours = [Behaviour(first_delay_s=1.0)]
+        tasks = [asyncio.create_task(engines.ask("hi", max_tokens=30))]
+        await bench.in_flight(1)
+        async with asyncio.timeout(15):
+            while not engines.calls()["a"]:
+                await asyncio.sleep(0.01)
+        for count in (2, 3):
+            tasks.append(asyncio.create_task(engines.ask("hi", max_tokens=30)))
+            await bench.in_flight(count)
+
+        answers = await asyncio.gather(*tasks)
+
+        assert [answer.status for answer in answers] == [200] * 3
+        assert [answer.headers.get("x-berth-shortened") for answer in answers] == [None, None, "9"]
+        assert [call.payload["max_tokens"] for call in engines.engines["a"].calls] == [30, 30, 9]
+
+
 async def test_a_prompt_beyond_the_shorter_context_is_refused_with_the_reason(bench: Bench) -> None:
     async with farm(bench, "a", "b", "c") as engines:
         await lay(engines, policy=OnOverload.SHORTEN, degraded=5)

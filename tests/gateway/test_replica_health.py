@@ -143,7 +143,7 @@ class World:
         visit = self.book.begin(name, 10)
         self.clock.now += first_token_s
         if ok:
-            self.book.answered(visit)
+            self.book.answered(visit, first_token_s=first_token_s)
         else:
             self.book.failed(visit)
         self.book.end(visit)
