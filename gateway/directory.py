@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import hmac
 from collections.abc import Mapping
 from types import MappingProxyType
 
@@ -29,6 +30,7 @@ class Directory:
         self._peppers = peppers
         self._classes = {slo_class.name: slo_class for slo_class in snapshot.classes}
         self._keys: keys.KeyIndex = {(key.pepper_id, key.digest): key for key in snapshot.keys}
+        self._salts: dict[str, str] = {}
         self._endpoints: dict[tuple[str, str], dict[str, Endpoint]] = {}
         for endpoint in snapshot.endpoints:
             owner = (endpoint.tenant_id, endpoint.project_id)
@@ -56,6 +58,15 @@ class Directory:
         if endpoint is None:
             raise errors.model_not_found(name)
         return endpoint
+
+    def cache_salt(self, tenant_id: str) -> str:
+        """Give what keeps the tenant's prefix caches apart from others': the same on every gateway."""
+        salt = self._salts.get(tenant_id)
+        if salt is None:
+            pepper = self._peppers[min(self._peppers)]
+            digest = hmac.digest(pepper, f"berth prefix cache of tenant {tenant_id}".encode(), "sha256")
+            salt = self._salts[tenant_id] = digest.hex()[:32]
+        return salt
 
     def slo_class(self, endpoint: Endpoint, asked: str = "") -> SloClass:
         """Give the class of a request: ``endpoint``'s, or ``asked`` where that is known and no higher."""

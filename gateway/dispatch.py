@@ -20,6 +20,7 @@ from gateway.engines.base import (
     EngineStream,
     EngineTimedOut,
     EngineUnreachable,
+    RequestRefused,
 )
 from gateway.replicas import ReplicaBook
 
@@ -99,6 +100,8 @@ class Exchange:
                     str(error) or "The prompt is longer than the model's context.",
                     code="context_length_exceeded",
                 ) from error
+            except RequestRefused as error:
+                raise errors.engine_refused() from error
             except EngineError as error:
                 failure = error
                 failed.add(target.replica.replica_id)
@@ -133,7 +136,11 @@ class Exchange:
         for avoided in ({*failed, *tripped}, failed, set[str]()):
             excluded = {*avoided, *full}
             target = routing.choose(
-                self._endpoint, excluded=excluded, outstanding=self._book.outstanding, rng=self._rng
+                self._endpoint,
+                excluded=excluded,
+                outstanding=self._book.outstanding,
+                rng=self._rng,
+                needs=self._demand.needs,
             )
             if target is not None:
                 return target

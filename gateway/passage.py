@@ -12,6 +12,7 @@ from gateway.contract import Endpoint, Key, SloClass
 from gateway.demand import Demand
 from gateway.directory import Directory
 from gateway.dispatch import Dispatcher, Exchange
+from gateway.engines import features
 from gateway.engines.base import EngineRequest, EngineStream
 from gateway.gates import Gate
 from gateway.requests import Call
@@ -67,12 +68,19 @@ class Passage:
         Raises:
             ApiError: refused, or failed before the first byte.
         """
+        features.require(self.endpoint, self._call.needs)
         prompt = self._prompt(self.endpoint)
         demand = await self._demand(self.endpoint, prompt)
         for gate in self._desk.gates:
             self._ticket.permits.append(await gate.enter(demand))
         self.exchange = self._desk.dispatcher.exchange(demand, request_id=self._request_id)
-        request = msgspec.structs.replace(self._call.sampling, prompt=prompt, max_tokens=demand.max_tokens)
+        request = msgspec.structs.replace(
+            self._call.sampling,
+            prompt=prompt,
+            max_tokens=demand.max_tokens,
+            cache_salt=self._directory.cache_salt(self._key.tenant_id),
+            priority=1 / max(1, self.slo_class.priority),
+        )
         return await self._start(self.exchange, request)
 
     async def _start(self, exchange: Exchange, request: EngineRequest) -> EngineStream:
@@ -99,20 +107,27 @@ class Passage:
 
     async def _demand(self, endpoint: Endpoint, prompt: str) -> Demand:
         count = await self._desk.counter.count(endpoint, prompt)
-        max_tokens = self._call.output_limit(endpoint)
+        call = self._call
+        max_tokens = call.output_limit(endpoint)
         caps = [endpoint.context_tokens, self._key.context_tokens, self.slo_class.context_tokens]
         cap = min(cap for cap in caps if cap is not None)
-        if count.exact and count.tokens + max_tokens > cap:
+        if count.exact and call.inputs == 1 and count.tokens + max_tokens > cap:
             raise errors.context_too_long(
                 prompt_tokens=count.tokens, max_tokens=max_tokens, context_tokens=cap
             )
+        input_tokens, exact = count.tokens, count.exact
+        if call.overhead_tokens:
+            # Of a prompt that the engine makes only a bound is known: no text has more tokens than bytes.
+            input_tokens, exact = len(prompt.encode()) + call.overhead_tokens, False
         return Demand(
             key=self._key,
             endpoint=endpoint,
             slo_class=self.slo_class,
             prompt=prompt,
-            input_tokens=min(count.tokens, endpoint.context_tokens),
-            exact=count.exact,
+            input_tokens=min(input_tokens, endpoint.context_tokens * call.inputs),
+            exact=exact,
             max_tokens=max_tokens,
+            choices=call.sampling.choices,
+            needs=frozenset(call.needs),
             session=self._headers.get(SESSION_HEADER, "")[:128],
         )

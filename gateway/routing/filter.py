@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Set
 
 from gateway.contract import Replica
 
@@ -26,9 +26,17 @@ def resides(replica: Replica, residency: str) -> bool:
 
 
 def eligible(
-    replicas: Iterable[Replica], *, residency: str, excluded: Collection[str] = ()
+    replicas: Iterable[Replica],
+    *,
+    residency: str,
+    excluded: Collection[str] = (),
+    needs: Set[str] = frozenset(),
 ) -> tuple[Replica, ...]:
-    """Keep the replicas that satisfy ``residency`` and whose id is not in ``excluded``."""
+    """Keep the replicas that satisfy ``residency``, have all features of ``needs``, and are not in ``excluded``."""
     return tuple(
-        replica for replica in replicas if replica.replica_id not in excluded and resides(replica, residency)
+        replica
+        for replica in replicas
+        if replica.replica_id not in excluded
+        and (not needs or needs <= set(replica.features))
+        and resides(replica, residency)
     )

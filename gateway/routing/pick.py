@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence, Set
 from typing import NamedTuple
 
 from gateway.contract import Endpoint, Replica
@@ -33,6 +33,7 @@ def choose(
     excluded: Collection[str],
     outstanding: Mapping[str, int],
     rng: random.Random,
+    needs: Set[str] = frozenset(),
 ) -> Target | None:
     """Choose where a request to ``endpoint`` goes, or None if nothing may take it.
 
@@ -42,7 +43,9 @@ def choose(
         (route, replicas)
         for route in endpoint.routes
         if route.weight > 0
-        and (replicas := eligible(route.replicas, residency=endpoint.residency, excluded=excluded))
+        and (
+            replicas := eligible(route.replicas, residency=endpoint.residency, excluded=excluded, needs=needs)
+        )
     ]
     if not candidates:
         return None
