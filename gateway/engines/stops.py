@@ -53,10 +53,11 @@ class StopCut:
         if index in self._stopped:
             return delta._replace(text="", finish_reason=None, more=None, logprobs=None)
         text = self._held.pop(index, "") + delta.text
-        found = [at for stop in self._stops if (at := text.find(stop)) >= 0]
+        # The first to be complete, which does not depend on how the text is cut into pieces.
+        found = [(at + len(stop), at) for stop in self._stops if (at := text.find(stop)) >= 0]
         if found:
             self._stopped.add(index)
-            return delta._replace(text=text[: min(found)], finish_reason="stop")
+            return delta._replace(text=text[: min(found)[1]], finish_reason="stop")
         if delta.finish_reason is None and (keep := max(overlap(text, stop) for stop in self._stops)):
             self._held[index] = text[-keep:]
             text = text[:-keep]
