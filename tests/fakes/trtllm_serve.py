@@ -30,7 +30,8 @@ class Behaviour:
     """How one call is answered. ``*_after`` count tokens sent before the thing happens; None is never.
 
     ``words`` are the tokens of an answer, ``w0 w1 …`` where they are None. ``tool_calls`` are parts of tool calls,
-    one for each token from the first on, in place of its text.
+    one for each token from the first on, in place of its text. ``early_head`` answers the head before anything else,
+    ``hang_at_end`` leaves the answer open after its last token, before all usage is told.
     """
 
     tokens: int = 5
@@ -45,6 +46,8 @@ class Behaviour:
     continuous: bool = True
     finish_reason: str | None = None
     words: list[str] | None = None
+    early_head: bool = False
+    hang_at_end: bool = False
     tool_calls: list[dict[str, Any]] = dataclasses.field(default_factory=list)
 
 
@@ -132,6 +135,8 @@ class FakeTrtllmServe:
     async def _stream(self, request: web.Request, call: Call, behaviour: Behaviour) -> web.StreamResponse:
         assert call.payload["stream"] is True
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream; charset=utf-8"})
+        if behaviour.early_head:
+            await response.prepare(request)
         if behaviour.hang_after == 0:
             await asyncio.sleep(3_600)
         await response.prepare(request)
@@ -169,6 +174,8 @@ class FakeTrtllmServe:
                 )
                 call.sent += 1
             await asyncio.sleep(behaviour.delay_s)
+        if behaviour.hang_at_end:
+            await asyncio.sleep(3_600)
         if call.payload["stream_options"]["include_usage"]:
             total = _usage(call, behaviour, count * len(choices))
             await response.write(_event({"object": "x", "model": "x", "choices": [], "usage": total}))
