@@ -149,9 +149,12 @@ async def test_an_error_in_a_stream_is_raised(bench: Bench) -> None:
     bench.triton.behaviour = Behaviour(error="boom", error_after=2, delay_s=0.02)
     texts = []
 
-    with pytest.raises(openai.APIError) as caught:
+    async def read() -> None:
         async for chunk in await patient(bench).chat.completions.create(**CHAT, stream=True):
             texts.append(chunk.choices[0].delta.content)
+
+    with pytest.raises(openai.APIError) as caught:
+        await read()
 
     assert "".join(filter(None, texts)) == "w0 w1 "
     assert caught.value.code == "engine_error"
@@ -173,7 +176,7 @@ async def test_what_may_pass_later_is_tried_again_by_itself(bench: Bench) -> Non
 async def test_a_spent_budget_arrives_once(bench: Bench) -> None:
     refused = errors.ApiError(
         status=429, message="The budget of project p1 is spent until Monday.", type="insufficient_quota",
-        code="insufficient_quota", retry_after_s=500, retry=False,
+        code="insufficient_quota", retry_after_s=5, more_headers={"x-should-retry": "false"},
     )  # fmt: skip
     stand_at(bench, Refusing(refused))
 
