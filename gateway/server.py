@@ -29,6 +29,7 @@ from gateway.metering.meter import Meter
 from gateway.metering.shipper import Shipper, ShippingFailed
 from gateway.metrics import Metrics
 from gateway.passage import Desk
+from gateway.protocol import DoorRunner
 from gateway.replicas import ReplicaBook
 from gateway.reports import Reporter
 from gateway.snapshots import SnapshotKeeper
@@ -166,10 +167,9 @@ class GatewayServer:
         config = self._config
         application = web.Application(client_max_size=config.body_limit_bytes)
         application.add_routes(self._doors.routes())
-        self._runner = web.AppRunner(
+        self._runner = DoorRunner(
             application,
             handler_cancellation=True,
-            access_log=None,
             keepalive_timeout=75.0,
             lingering_time=2.0,
             shutdown_timeout=2.0,
