@@ -46,12 +46,14 @@ class Doors:
         meter: Meter,
         metrics: Metrics,
         gateway: str,
+        limits_shared: Callable[[], bool],
     ) -> None:
         self._keeper = keeper
         self._inference = inference
         self._meter = meter
         self._metrics = metrics
         self._gateway = gateway
+        self._limits_shared = limits_shared
         self.draining = False
 
     def routes(self) -> list[web.RouteDef]:
@@ -150,6 +152,7 @@ class Doors:
             "snapshot_version": directory.snapshot.version if directory else None,
             "control_plane_contact_age_s": None if age is None else round(age, 1),
             "unacknowledged_segments": self._meter.spool.segments_pending,
+            "limits": "shared" if self._limits_shared() else "local",
         }
         return _json(document, status=503 if reasons else 200)
 
