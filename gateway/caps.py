@@ -33,15 +33,15 @@ def context_cap(endpoint: Endpoint, key: Key, slo_class: SloClass) -> Cap:
 def answer_tokens(call: Call, *, endpoint: Endpoint, cap: Cap, count: Count) -> int:
     """Give the tokens that an answer may have: those asked for, or what fits where none were asked for.
 
-    Where the prompt could not be counted exactly the engine judges, and is only never asked for more than fits
-    beside a prompt of one token.
+    Where the prompt could not be counted exactly, or is several, the engine judges, and is only never asked for more
+    than fits beside a prompt of one token.
 
     Raises:
         ApiError: they do not fit ``cap``, or are more than ``endpoint`` allows (400).
     """
     wanted = call.output_limit(endpoint)
-    if not count.exact:
-        return max(1, min(wanted, cap.tokens - 1))
+    if not count.exact or call.inputs != 1:
+        return min(wanted, max(1, cap.tokens - 1))
     room = cap.tokens - count.tokens
     if wanted <= room:
         return wanted

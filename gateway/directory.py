@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import hmac
 from collections.abc import Mapping
 from types import MappingProxyType
 
@@ -30,6 +31,7 @@ class Directory:
         self._peppers = peppers
         self._classes = {slo_class.name: slo_class for slo_class in snapshot.classes}
         self._keys: keys.KeyIndex = {(key.pepper_id, key.digest): key for key in snapshot.keys}
+        self._salts: dict[str, str] = {}
         self._by_id: dict[str, Endpoint] = {}
         self._shared: dict[str, Endpoint] = {}
         self._endpoints: dict[tuple[str, str], dict[str, Endpoint]] = {}
@@ -86,6 +88,15 @@ class Directory:
     def knows(self, key: Key) -> bool:
         """Say whether ``key``, which an earlier directory found, is still among the keys."""
         return (key.pepper_id, key.digest) in self._keys
+
+    def cache_salt(self, tenant_id: str) -> str:
+        """Give what keeps the tenant's prefix caches apart from others': the same on every gateway."""
+        salt = self._salts.get(tenant_id)
+        if salt is None:
+            pepper = self._peppers[min(self._peppers)]
+            digest = hmac.digest(pepper, f"berth prefix cache of tenant {tenant_id}".encode(), "sha256")
+            salt = self._salts[tenant_id] = digest.hex()[:32]
+        return salt
 
     def slo_class(self, endpoint: Endpoint, asked: str = "") -> SloClass:
         """Give the class of a request: ``endpoint``'s, or ``asked`` where that is known and no higher."""

@@ -24,6 +24,7 @@ from gateway.engines.base import (
     EngineStream,
     EngineTimedOut,
     EngineUnreachable,
+    RequestRefused,
 )
 from gateway.metrics import Metrics
 from gateway.replicas import ReplicaBook, Visit
@@ -165,6 +166,8 @@ class Exchange:
                     str(error) or "The prompt is longer than the model's context.",
                     code="context_length_exceeded",
                 ) from error
+            except RequestRefused as error:
+                raise errors.engine_refused() from error
             except EngineError as error:
                 failure = error
                 self.blame(error)
@@ -290,7 +293,7 @@ class Exchange:
         newest = self._dispatcher.newest(self._endpoint)
         if newest is not self._endpoint:
             self._endpoint = newest
-            self._options = routing.options(newest, residency=self._residency)
+            self._options = routing.options(newest, residency=self._residency, needs=self._demand.needs)
             self._single = _single(self._options)
         if self._single:
             return self._options if book.passable(self._options[0].replicas[0].replica_id) else ()
@@ -324,12 +327,6 @@ def _answered_4xx(error: EngineError) -> bool:
 
 def _not_there(error: EngineError) -> bool:
     return isinstance(error, EngineAnsweredError) and error.status == _NOT_THERE
-
-
-def _says_overload(error: EngineError) -> bool:
-    return isinstance(error, EngineTimedOut) or (
-        isinstance(error, EngineAnsweredError) and error.status in (429, 503)
-    )
 
 
 def explain(error: EngineError) -> errors.ApiError:

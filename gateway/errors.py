@@ -6,14 +6,20 @@ same request would be refused again and clients retry by themselves; 429 and 503
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Final
+
 import msgspec
+
+_NONE: Final[Mapping[str, str]] = MappingProxyType({})
 
 
 class ApiError(Exception):
     """An answer other than success.
 
     ``retry_after_s`` becomes the header ``retry-after``; ``close`` also ends the connection, for
-    requests whose body was not read.
+    requests whose body was not read. ``more_headers`` go out with it, and before those it has by itself.
     """
 
     def __init__(
@@ -26,6 +32,7 @@ class ApiError(Exception):
         param: str | None = None,
         retry_after_s: int | None = None,
         close: bool = False,
+        more_headers: Mapping[str, str] = _NONE,
     ) -> None:
         super().__init__(message)
         self.status = status
@@ -35,6 +42,7 @@ class ApiError(Exception):
         self.param = param
         self.retry_after_s = retry_after_s
         self.close = close
+        self.more_headers = more_headers
 
     @property
     def headers(self) -> dict[str, str]:
@@ -46,7 +54,7 @@ class ApiError(Exception):
             headers["x-should-retry"] = "false"
         if self.status == 401:
             headers["www-authenticate"] = "Bearer"
-        return headers
+        return {**headers, **self.more_headers}
 
     def body(self) -> bytes:
         """The JSON document, also used as the last event of a stream that broke."""
@@ -111,6 +119,14 @@ def prompt_too_long(*, prompt_tokens: int, context_tokens: int, whose: str) -> A
     )
 
 
+def engine_refused() -> ApiError:
+    """The engine found fault with what only it can judge (400)."""
+    return invalid(
+        "The engine refused this request: look at its tools, response_format, logit_bias, input or dimensions.",
+        code="engine_refused_request",
+    )
+
+
 def unauthenticated(message: str, *, code: str) -> ApiError:
     """No usable key (401)."""
     return ApiError(status=401, message=message, type="authentication_error", code=code)
@@ -120,7 +136,7 @@ def model_not_found(name: str) -> ApiError:
     """No such endpoint, or none that the key may know of: both read the same (404)."""
     return ApiError(
         status=404,
-        message=f"The model {name!r} does not exist or your key has no access to it.",
+        message=f"The model {name[:200]!r} does not exist or your key has no access to it.",
         type="invalid_request_error",
         param="model",
         code="model_not_found",
@@ -167,11 +183,35 @@ def engine_failed(message: str, *, status: int = 502, code: str = "engine_error"
     )
 
 
-def internal() -> ApiError:
+def not_http() -> ApiError:
+    """What came cannot be read as a request: its line, a header, or the framing of its body (400)."""
+    return ApiError(
+        status=400,
+        message="This is not a request that the gateway can read: its request line, a header or the framing of"
+        " its body is malformed or too large.",
+        type="invalid_request_error",
+        code="malformed_request",
+        close=True,
+    )
+
+
+def body_encoded() -> ApiError:
+    """A compressed body (415)."""
+    return ApiError(
+        status=415,
+        message="Request bodies must not be compressed: leave the header content-encoding out.",
+        type="invalid_request_error",
+        code="unsupported_content_encoding",
+        close=True,
+    )
+
+
+def internal(*, close: bool = False) -> ApiError:
     """A fault of the gateway itself (500)."""
     return ApiError(
         status=500,
         message="The gateway could not carry out this request; the fault is logged under its request id.",
         type="server_error",
         code="internal_error",
+        close=close,
     )

@@ -12,6 +12,7 @@ from gateway.contract import Endpoint, Key, OnOverload, SloClass
 from gateway.demand import Demand
 from gateway.directory import Directory
 from gateway.dispatch import Dispatcher, Exchange
+from gateway.engines import features
 from gateway.engines.base import EngineStream
 from gateway.gates import Gate
 from gateway.metrics import Metrics
@@ -23,7 +24,6 @@ from gateway.tokens import TokenCounter
 from gateway.waking import Waking, asked_hold_s
 
 SESSION_HEADER: Final = "x-berth-session"
-ENDPOINT_HEADER: Final = "x-berth-endpoint"
 FALLBACK_HEADER: Final = "x-berth-fallback"
 SHORTENED_HEADER: Final = "x-berth-shortened"
 _SESSION_LIMIT: Final = 128
@@ -67,6 +67,7 @@ class Passage:
         self._request_id = request_id
         self._asked_class = slo_class or key.slo_class
         self._session = headers.get(SESSION_HEADER, "")[:_SESSION_LIMIT]
+        self._needs = frozenset(call.needs)
         self._prompts = Prompts(call, desk.counter)
         self._began = desk.dispatcher.clock()
         self._route = directory.named_routes(key).get(call.model)
@@ -103,7 +104,6 @@ class Passage:
         )
         self._route = None
         self._use(endpoint)
-        self.headers[ENDPOINT_HEADER] = endpoint.name
 
     async def begin(self) -> EngineStream:
         """Get the first piece of an answer: of the endpoint or, if it cannot, as its class then says.
@@ -112,7 +112,7 @@ class Passage:
             ApiError: refused, or failed before the first byte.
         """
         await self.resolve()
-        options = routing.options(self.endpoint) or await self._woken()
+        options = routing.options(self.endpoint, needs=self._needs) or await self._woken()
         policy, shorter_context = self.slo_class.on_overload, self.slo_class.degraded_context_tokens
         if policy is OnOverload.SHORTEN and shorter_context is not None and options:
             return await self._shorten(options, shorter_context)
@@ -149,7 +149,7 @@ class Passage:
         if (found := directory.by_id(endpoint.endpoint_id)) is None:
             raise errors.model_not_found(self._call.model)
         self._use(found)
-        return routing.options(found)
+        return routing.options(found, needs=self._needs)
 
     async def _ask(
         self,
@@ -168,6 +168,7 @@ class Passage:
         Raises:
             ApiError: it is refused for good.
         """
+        features.require(endpoint, self._call.needs)
         if not options:
             return candidates.not_ready(endpoint)
         try:
@@ -186,7 +187,11 @@ class Passage:
         )
         self.max_tokens = demand.max_tokens
         request = msgspec.structs.replace(
-            self._call.sampling, prompt=demand.prompt, max_tokens=demand.max_tokens
+            self._call.sampling,
+            prompt=demand.prompt,
+            max_tokens=demand.max_tokens,
+            cache_salt=self._directory.cache_salt(self._key.tenant_id),
+            priority=1 / max(1, slo_class.priority),
         )
         try:
             return await exchange.start(request)
@@ -196,18 +201,24 @@ class Passage:
             self._ticket.target = exchange.target
 
     async def _demand(self, endpoint: Endpoint, slo_class: SloClass, max_tokens: int | None) -> Demand:
-        count = await self._prompts.count(endpoint)
+        call, prompt, count = self._call, self._prompts.text(endpoint), await self._prompts.count(endpoint)
         if max_tokens is None:
             cap = caps.context_cap(endpoint, self._key, slo_class)
-            max_tokens = caps.answer_tokens(self._call, endpoint=endpoint, cap=cap, count=count)
+            max_tokens = caps.answer_tokens(call, endpoint=endpoint, cap=cap, count=count)
+        input_tokens, exact = count.tokens, count.exact
+        if call.overhead_tokens:
+            # Of a prompt that the engine makes only a bound is known: no text has more tokens than bytes.
+            input_tokens, exact = len(prompt.encode()) + call.overhead_tokens, False
         return Demand(
             key=self._key,
             endpoint=endpoint,
             slo_class=slo_class,
-            prompt=self._prompts.text(endpoint),
-            input_tokens=min(count.tokens, endpoint.context_tokens),
-            exact=count.exact,
+            prompt=prompt,
+            input_tokens=min(input_tokens, endpoint.context_tokens * call.inputs),
+            exact=exact,
             max_tokens=max_tokens,
+            choices=call.sampling.choices,
+            needs=self._needs,
             session=self._session,
         )
 
@@ -230,7 +241,7 @@ class Passage:
             if not isinstance(answer, errors.Unserved):
                 return answer
             refusal = answer
-            if isinstance(refusal, errors.Overloaded) and shorter < 1:
+            if isinstance(refusal, errors.Overloaded) and shorter < 1 <= whole:
                 raise errors.Overloaded(
                     f"Endpoint {endpoint.name} has little room and takes prompts with their answers up to"
                     f" {context_tokens} tokens now; this prompt is longer. Send it again later, or a shorter one.",
@@ -255,7 +266,7 @@ class Passage:
         origin, target = self.endpoint, self._ticket.target
         for fallback in candidates.fallbacks(self._directory, origin):
             slo_class = self._directory.slo_class(fallback, self._asked_class)
-            options = routing.options(fallback, residency=origin.residency)
+            options = routing.options(fallback, residency=origin.residency, needs=self._needs)
             if fallback.state == "scaled-to-zero" and not options:
                 self._desk.waking.want(fallback.endpoint_id)
             self._ticket.withdraw()

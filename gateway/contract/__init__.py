@@ -32,6 +32,8 @@ from gateway.contract.reports import (
     Wakes,
 )
 from gateway.contract.serving import (
+    MOST_TOKENIZER_BYTES,
+    TOKENIZERS_PATH,
     Elsewhere,
     Endpoint,
     EngineProtocol,
@@ -42,6 +44,7 @@ from gateway.contract.serving import (
     RouteRule,
     RouteTarget,
     SloClass,
+    SpecialTokens,
     Timeouts,
     TokenPrices,
 )
@@ -63,11 +66,13 @@ __all__ = [
     "LEASES_PATH",
     "MOST_REPORTED_BYTES",
     "MOST_REPORTS",
+    "MOST_TOKENIZER_BYTES",
     "MOST_WAKES",
     "REPLICAS_PATH",
     "REPORTED_METRICS",
     "SCHEMA",
     "SNAPSHOT_PATH",
+    "TOKENIZERS_PATH",
     "USAGE_PATH",
     "WAKES_PATH",
     "Budget",
@@ -96,6 +101,7 @@ __all__ = [
     "RouteTarget",
     "SloClass",
     "Snapshot",
+    "SpecialTokens",
     "Tenant",
     "Timeouts",
     "TokenPrices",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Set
 from typing import NamedTuple
 
 from gateway.contract import Endpoint, Replica
@@ -35,9 +35,14 @@ def resides(replica: Replica, residency: str) -> bool:
 
 
 def eligible(
-    replicas: Iterable[Replica], *, residencies: Collection[str], excluded: Collection[str] = ()
+    replicas: Iterable[Replica],
+    *,
+    residencies: Collection[str],
+    excluded: Collection[str] = (),
+    needs: Set[str] = frozenset(),
 ) -> tuple[Replica, ...]:
-    """Keep the replicas that satisfy every one of ``residencies``, do not drain, and are not ``excluded`` by id.
+    """Keep the replicas that satisfy every one of ``residencies``, have all features of ``needs``, do not drain, and
+    are not ``excluded`` by id.
 
     Without any residency none is kept.
     """
@@ -46,21 +51,25 @@ def eligible(
         for replica in replicas
         if not replica.draining
         and replica.replica_id not in excluded
+        and (not needs or needs <= set(replica.features))
         and residencies
         and all(resides(replica, residency) for residency in residencies)
     )
 
 
-def options(endpoint: Endpoint, *, residency: str | None = None) -> tuple[Option, ...]:
+def options(
+    endpoint: Endpoint, *, residency: str | None = None, needs: Set[str] = frozenset()
+) -> tuple[Option, ...]:
     """Give what may serve a request to ``endpoint``: revisions with a weight, and replicas that may be given it.
 
-    ``residency`` is another one to satisfy besides the endpoint's own: that of the endpoint which it stands in for.
+    ``needs`` are the features that a replica must have. ``residency`` is another one to satisfy besides the
+    endpoint's own: that of the endpoint which it stands in for.
     """
     residencies = (endpoint.residency,) if residency is None else (endpoint.residency, residency)
     return tuple(
         Option(route.revision_id, route.weight, replicas)
         for route in endpoint.routes
-        if route.weight > 0 and (replicas := eligible(route.replicas, residencies=residencies))
+        if route.weight > 0 and (replicas := eligible(route.replicas, residencies=residencies, needs=needs))
     )
 
 
