@@ -26,11 +26,10 @@ _Handler = Callable[[web.Request, dict[str, str]], Awaitable[web.StreamResponse]
 _CLIENT_REQUEST_ID: Final = "x-client-request-id"
 _HARMLESS_ID: Final = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 _CORS_EXPOSED: Final = ", ".join(
-    (
+    [
         "x-request-id", "x-client-request-id", "x-berth-endpoint", "x-should-retry", "retry-after", "retry-after-ms",
-        "x-ratelimit-limit-requests", "x-ratelimit-remaining-requests", "x-ratelimit-reset-requests",
-        "x-ratelimit-limit-tokens", "x-ratelimit-remaining-tokens", "x-ratelimit-reset-tokens",
-    )
+        *(f"x-ratelimit-{what}-{unit}" for what in ("limit", "remaining", "reset") for unit in ("requests", "tokens")),
+    ]
 )  # fmt: skip
 
 
@@ -45,12 +44,14 @@ class Doors:
         meter: Meter,
         metrics: Metrics,
         gateway: str,
+        limits_shared: Callable[[], bool],
     ) -> None:
         self._keeper = keeper
         self._inference = inference
         self._meter = meter
         self._metrics = metrics
         self._gateway = gateway
+        self._limits_shared = limits_shared
         self.draining = False
 
     def routes(self) -> list[web.RouteDef]:
@@ -143,6 +144,7 @@ class Doors:
             "snapshot_version": directory.snapshot.version if directory else None,
             "control_plane_contact_age_s": None if age is None else round(age, 1),
             "unacknowledged_segments": self._meter.spool.segments_pending,
+            "limits": "shared" if self._limits_shared() else "local",
         }
         return _json(document, status=503 if reasons else 200)
 

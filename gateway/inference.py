@@ -99,6 +99,7 @@ class Inference:
         try:
             return await self._metered(arrival, directory, key, ticket)
         except errors.ApiError as error:
+            error.more_headers = {**_permit_headers(ticket), **error.more_headers}
             failed = error.status >= 500 and ticket.target is not None
             ticket.close_quietly(Outcome.FAILED if failed else Outcome.REFUSED, status=error.status)
             raise
@@ -279,14 +280,15 @@ class _Answer:
         return response
 
     def _headers(self) -> dict[str, str]:
-        headers = {_ENDPOINT_HEADER: self._passage.endpoint.name}
-        for permit in self._ticket.permits:
-            headers.update(permit.headers)
-        return headers
+        return {_ENDPOINT_HEADER: self._passage.endpoint.name, **_permit_headers(self._ticket)}
 
     def _inferred_reason(self, output_tokens: int) -> str:
         """Say why an engine that gives no reason ended a choice of so many tokens."""
         return "length" if output_tokens >= self._passage.max_tokens else "stop"
+
+
+def _permit_headers(ticket: Ticket) -> dict[str, str]:
+    return {name: value for permit in ticket.permits for name, value in permit.headers.items()}
 
 
 def no_snapshot() -> errors.ApiError:
