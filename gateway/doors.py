@@ -12,7 +12,7 @@ import msgspec
 from aiohttp import web
 
 from gateway import errors, keys, requests
-from gateway.contract import Endpoint, Key
+from gateway.contract import Endpoint, Key, NamedRoute
 from gateway.directory import Directory
 from gateway.inference import Arrival, Inference, no_snapshot
 from gateway.metering.meter import Meter
@@ -27,7 +27,8 @@ _CLIENT_REQUEST_ID: Final = "x-client-request-id"
 _HARMLESS_ID: Final = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 _CORS_EXPOSED: Final = ", ".join(
     [
-        "x-request-id", "x-client-request-id", "x-berth-endpoint", "x-should-retry", "retry-after", "retry-after-ms",
+        "x-request-id", "x-client-request-id", "x-should-retry", "retry-after", "retry-after-ms",
+        "x-berth-endpoint", "x-berth-fallback", "x-berth-shortened",
         *(f"x-ratelimit-{what}-{unit}" for what in ("limit", "remaining", "reset") for unit in ("requests", "tokens")),
     ]
 )  # fmt: skip
@@ -110,12 +111,18 @@ class Doors:
 
     async def _list_models(self, request: web.Request, _: dict[str, str]) -> web.StreamResponse:
         directory, key = self._authenticate(request)
-        models = [_model(endpoint) for endpoint in directory.endpoints(key).values()]
+        routes = directory.named_routes(key)
+        endpoints = directory.endpoints(key).values()
+        models = [_model(endpoint) for endpoint in endpoints if endpoint.name not in routes]
+        models += [_route(directory, key, route) for route in routes.values()]
         return _json({"object": "list", "data": models})
 
     async def _show_model(self, request: web.Request, _: dict[str, str]) -> web.StreamResponse:
         directory, key = self._authenticate(request)
-        return _json(_model(directory.endpoint(key, request.match_info["model"])))
+        name = request.match_info["model"]
+        if (route := directory.named_routes(key).get(name)) is not None:
+            return _json(_route(directory, key, route))
+        return _json(_model(directory.endpoint(key, name)))
 
     async def _unknown(self, request: web.Request, _: dict[str, str]) -> web.StreamResponse:
         raise errors.ApiError(
@@ -195,6 +202,22 @@ def _model(endpoint: Endpoint) -> dict[str, Any]:
         "created": int(endpoint.created_at.timestamp()),
         "owned_by": "berth",
         "max_model_len": endpoint.context_tokens,
+    }
+
+
+def _route(directory: Directory, key: Key, route: NamedRoute) -> dict[str, Any]:
+    targets = [
+        endpoint
+        for rule in route.rules
+        for target in rule.targets
+        if (endpoint := directory.callable_by(key, target.endpoint_id)) is not None
+    ]
+    return {
+        "id": route.name,
+        "object": "model",
+        "created": int(route.created_at.timestamp()),
+        "owned_by": "berth",
+        "max_model_len": max((endpoint.context_tokens for endpoint in targets), default=0),
     }
 
 

@@ -128,6 +128,7 @@ class Inference:
             ticket=ticket,
             request_id=arrival.request_id,
         )
+        await passage.resolve()
         answer = _Answer(arrival, call, passage, ticket)
         total_s = passage.slo_class.timeouts.total_s
         in_flight = self._metrics.endpoint_in_flight(passage.endpoint.endpoint_id)
@@ -219,7 +220,7 @@ class _Answer:
         assert self._ticket.target is not None
         return Reply(
             chat=self._call.is_chat,
-            model=self._passage.endpoint.name,
+            model=self._call.model,
             fingerprint=self._ticket.target.revision_id,
             request_id=self._arrival.request_id,
             usage=self._call.include_usage,
@@ -239,7 +240,7 @@ class _Answer:
                     choices[delta.choice].add(delta)
         usage = self._ticket.usage
         if self._call.sampling.embedding is not None:
-            body = vectors(data, model=self._passage.endpoint.name, usage=usage)
+            body = vectors(data, model=self._call.model, usage=usage)
         else:
             for choice in choices:
                 choice.finish_reason = choice.finish_reason or self._inferred_reason(choice.output_tokens)
@@ -280,7 +281,8 @@ class _Answer:
         return response
 
     def _headers(self) -> dict[str, str]:
-        return {_ENDPOINT_HEADER: self._passage.endpoint.name, **_permit_headers(self._ticket)}
+        headers = {_ENDPOINT_HEADER: self._passage.endpoint.name, **self._passage.headers}
+        return {**headers, **_permit_headers(self._ticket)}
 
     def _inferred_reason(self, output_tokens: int) -> str:
         """Say why an engine that gives no reason ended a choice of so many tokens."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 import msgspec
 
@@ -96,12 +96,28 @@ class EngineAnsweredError(EngineError):
         self.status = status
 
 
+class EngineOverloaded(EngineAnsweredError):
+    """It has no room now: its queue is full, or its cache of keys and values."""
+
+
 class ContextLengthExceeded(EngineError):
     """The prompt and the tokens asked for do not fit; the message is the engine's and holds only counts."""
 
 
 class RequestRefused(EngineError):
     """It found fault with what was passed on as the client sent it: tools, a schema, a bias."""
+
+
+#: What engines say, in lower case, when they have no room: Triton's queue, TensorRT-LLM's executor and its KV cache.
+_NO_ROOM: Final = ("maximum queue size", "queue is full", "no free blocks left")
+_OVERLOADED: Final = (429, 503)
+
+
+def answered_error(status: int, text: str) -> EngineAnsweredError:
+    """Make the error of an answer that says ``text``, of which nothing is kept."""
+    full = status in _OVERLOADED or any(words in text.lower() for words in _NO_ROOM)
+    kind = EngineOverloaded if full else EngineAnsweredError
+    return kind(f"it answered an error, status {status}", status=status)
 
 
 class EngineStream(Protocol):

@@ -31,6 +31,7 @@ from gateway.engines.base import (
     EngineStream,
     EngineUnreachable,
     RequestRefused,
+    answered_error,
 )
 from gateway.engines.embeddings import embed
 from gateway.engines.events import Address, EventStream, open_stream
@@ -323,8 +324,9 @@ def _refusal(body: bytes, status: int, *, passed_on: bool) -> EngineError:
 def _failure(chunk: _Chunk, *, status: int, passed_on: bool) -> EngineError:
     message = chunk.error.get("message") if isinstance(chunk.error, dict) else chunk.error
     # The engine's text may quote the prompt, so that none of it is passed on.
-    if _TOO_LONG.search(str(message or chunk.message or "")):
+    text = str(message or chunk.message or "")
+    if _TOO_LONG.search(text):
         return ContextLengthExceeded("")
     if passed_on and status in (400, 422):
         return RequestRefused(f"it refused the request, status {status}")
-    return EngineAnsweredError(f"it answered an error, status {status}", status=status)
+    return answered_error(status, text)

@@ -25,6 +25,7 @@ from gateway.engines.base import (
     EngineRequest,
     EngineStream,
     EngineUnreachable,
+    answered_error,
 )
 from gateway.engines.events import Address, EventStream, open_stream
 from gateway.engines.fan_out import fan_out
@@ -172,4 +173,4 @@ def _failure(message: Any, *, status: int) -> EngineError:
     _, found, explanation = str(message).partition(_CONTEXT)
     if found:
         return ContextLengthExceeded(explanation.strip()[:_MESSAGE_LIMIT])
-    return EngineAnsweredError(f"it answered an error, status {status}", status=status)
+    return answered_error(status, str(message))

@@ -39,6 +39,7 @@ class Behaviour:
     burst: bool = False
     early_head: bool = False
     hang_at_end: bool = False
+    until: asyncio.Event | None = None  # nothing is sent before it
 
 
 @dataclasses.dataclass
@@ -99,6 +100,8 @@ class FakeTriton:
         if behaviour.early_head:
             await response.prepare(request)
         await asyncio.sleep(behaviour.first_delay_s)
+        if behaviour.until is not None:
+            await behaviour.until.wait()
         if behaviour.hang_after == 0:
             await asyncio.sleep(3_600)
         await response.prepare(request)
