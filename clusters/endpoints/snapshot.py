@@ -62,16 +62,19 @@ def build_snapshot(gateway: Gateway) -> contract.Snapshot:
             .order_by("id")
         )
         books = {currency: price_book(currency) for currency in {e.tenant.currency for e in endpoints}}
+        served = tuple(
+            _endpoint(endpoint, by_endpoint[endpoint.id], books[endpoint.tenant.currency], now)
+            for endpoint in endpoints
+        )
+        # Who may call pays: everybody where an endpoint is shared, else those whose endpoints these are.
+        payers = {each.tenant_id for each in (keys if any(one.shared for one in served) else endpoints)}
         return contract.Snapshot.build(
             gateway=gateway.name,
             region=region.code,
             keys=tuple(map(_key, keys)),
-            endpoints=tuple(
-                _endpoint(endpoint, by_endpoint[endpoint.id], books[endpoint.tenant.currency], now)
-                for endpoint in endpoints
-            ),
+            endpoints=served,
             classes=tuple(map(_class, SloClass.objects.order_by("priority", "name"))),
-            budgets=contract_budgets({endpoint.tenant_id for endpoint in endpoints}),
+            budgets=contract_budgets(payers),
             allowed_origins=tuple(filter(None, [settings.PORTAL_PUBLIC_URL])),
         )
 

@@ -74,10 +74,14 @@ async def test_what_is_held_is_settled_to_what_was_used(bench: Bench) -> None:
 
 
 async def test_exactly_n_of_ten_n_at_once(bench: Bench) -> None:
-    bench.triton.behaviour = Behaviour(tokens=5, first_delay_s=0.5)
+    answering = asyncio.Event()
+    bench.triton.behaviour = Behaviour(tokens=5, until=answering)
     await give(bench, budget(HOLD * 8))
 
-    answers = await asyncio.gather(*(ask(bench) for _ in range(80)))
+    asking = [asyncio.create_task(ask(bench)) for _ in range(80)]
+    await eventually(lambda: sum(each.done() for each in asking) == 72)
+    answering.set()
+    answers = await asyncio.gather(*asking)
 
     assert sorted(status for status, _, _ in answers) == [200] * 8 + [429] * 72
     assert len(bench.triton.calls) == 8
