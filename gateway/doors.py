@@ -12,6 +12,7 @@ import msgspec
 from aiohttp import web
 
 from gateway import errors, keys, requests
+from gateway.batches import BatchDoors
 from gateway.contract import Endpoint, Key
 from gateway.directory import Directory
 from gateway.inference import Arrival, Inference, no_snapshot
@@ -36,12 +37,14 @@ class Doors:
         meter: Meter,
         metrics: Metrics,
         gateway: str,
+        batches: BatchDoors,
     ) -> None:
         self._keeper = keeper
         self._inference = inference
         self._meter = meter
         self._metrics = metrics
         self._gateway = gateway
+        self._batches = batches
         self.draining = False
 
     def routes(self) -> list[web.RouteDef]:
@@ -54,6 +57,7 @@ class Doors:
             web.get("/v1/models/{model:.+}", self._api(self._show_model)),
             web.post("/v1/chat/completions", self._api(self._chat)),
             web.post("/v1/completions", self._api(self._complete)),
+            *self._batches.routes(self._api, self._authenticate),
             web.options("/v1/{path:.*}", self._preflight),
             web.route("*", "/{path:.*}", self._api(self._unknown)),
         ]
@@ -141,7 +145,7 @@ class Doors:
             )
         asked = request.headers.get("access-control-request-headers", "authorization, content-type")
         allowed = {
-            "access-control-allow-methods": "GET, POST, OPTIONS",
+            "access-control-allow-methods": "GET, POST, DELETE, OPTIONS",
             "access-control-allow-headers": asked,
             "access-control-max-age": "600",
         }

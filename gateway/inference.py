@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import datetime as dt
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Final, NamedTuple
 
 from aiohttp import web
@@ -34,12 +34,17 @@ _STREAM_HEADERS: Final = {
 
 
 class Arrival(NamedTuple):
-    """One request at a generating door. ``headers`` go out with a stream; ``read`` understands its body."""
+    """One request. ``headers`` go out with a stream; ``read`` understands its body.
 
-    request: web.Request
+    ``request`` is None for one that did not come through a generating door, but as a line of a batch.
+    ``slo_class`` names a class that takes the place of its key's, empty for none.
+    """
+
+    request: web.Request | None
     request_id: str
     headers: Mapping[str, str]
     read: Callable[[bytes], Call]
+    slo_class: str = ""
 
 
 class Inference:
@@ -81,21 +86,51 @@ class Inference:
         Raises:
             ApiError: it was refused or failed before its first byte; its record is written.
         """
-        directory = self._directory()
+        directory, request = self._directory(), arrival.request
+        assert request is not None
         if directory is None:
             raise no_snapshot()
         try:
-            key = directory.key(arrival.request.headers.get("authorization"))
+            key = directory.key(request.headers.get("authorization"))
         except errors.ApiError:
             self._metrics.unauthenticated.inc()
             raise
+        return await self._ticketed(arrival, directory, key, lambda: self._body(request))
+
+    async def complete(
+        self, *, key: Key, content: bytes, read: Callable[[bytes], Call], request_id: str, slo_class: str
+    ) -> bytes:
+        """Answer a request of ``key`` that came through no generating door, in the class ``slo_class``.
+
+        It passes all that others pass, and is metered as they are. Gives the body of the answer.
+
+        Raises:
+            ApiError: it was refused or failed; its record is written.
+        """
+
+        async def body() -> bytes:
+            return content
+
+        directory = self._directory()
+        if directory is None:
+            raise no_snapshot()
+        arrival = Arrival(None, request_id, {}, read, slo_class)
+        response = await self._ticketed(arrival, directory, key, body)
+        assert isinstance(response, web.Response)
+        assert isinstance(response.body, bytes)
+        return response.body
+
+    async def _ticketed(
+        self, arrival: Arrival, directory: Directory, key: Key, body: Callable[[], Awaitable[bytes]]
+    ) -> web.StreamResponse:
+        """Answer one request whose key is known; however that ends, one record is written."""
         ticket = Ticket(request_id=arrival.request_id, key=key, region=self._region, write=self._write)
         task = asyncio.current_task()
         assert task is not None
         self._tasks.add(task)
         self._metrics.in_flight.inc()
         try:
-            return await self._metered(arrival, directory, key, ticket)
+            return await self._metered(arrival, directory, key, ticket, body)
         except errors.ApiError as error:
             failed = error.status >= 500 and ticket.target is not None
             ticket.close_quietly(Outcome.FAILED if failed else Outcome.REFUSED, status=error.status)
@@ -112,18 +147,26 @@ class Inference:
             self._metrics.in_flight.dec()
 
     async def _metered(
-        self, arrival: Arrival, directory: Directory, key: Key, ticket: Ticket
+        self,
+        arrival: Arrival,
+        directory: Directory,
+        key: Key,
+        ticket: Ticket,
+        body: Callable[[], Awaitable[bytes]],
     ) -> web.StreamResponse:
         keys.require_current(key, now=dt.datetime.now(dt.UTC))
-        call = arrival.read(await self._body(arrival.request))
+        call, request = arrival.read(await body()), arrival.request
+        if call.stream and request is None:
+            raise errors.invalid("A line of a batch cannot be streamed.", param="stream")
         passage = Passage(
             self._desk,
             directory=directory,
             key=key,
             call=call,
-            headers=arrival.request.headers,
+            headers=request.headers if request is not None else {},
             ticket=ticket,
             request_id=arrival.request_id,
+            slo_class=arrival.slo_class,
         )
         answer = _Answer(arrival, call, passage, ticket)
         total_s = passage.slo_class.timeouts.total_s
@@ -140,7 +183,7 @@ class Inference:
             )
             return await answer.break_off(late, error)
         except asyncio.CancelledError as error:
-            if not self._aborting or arrival.request.transport is None:
+            if not self._aborting or (request is not None and request.transport is None):
                 raise
             stopping = errors.not_ready("The gateway is stopping.", code="stopping", retry_after_s=1)
             return await answer.break_off(stopping, error)
@@ -178,6 +221,11 @@ class _Answer:
         self._passage = passage
         self._ticket = ticket
         self._response: web.StreamResponse | None = None
+
+    @property
+    def _request(self) -> web.Request:
+        assert self._arrival.request is not None  # only a door's request is streamed
+        return self._arrival.request
 
     async def run(self) -> web.StreamResponse:
         stream = await self._passage.begin()
@@ -247,13 +295,13 @@ class _Answer:
                 finish_reason = delta.finish_reason or finish_reason
             if self._response is None:
                 self._response = response
-                await response.prepare(self._arrival.request)
+                await response.prepare(self._request)
             if pieces:
                 await response.write(b"".join(pieces))
                 pieces.clear()
         if self._response is None:
             self._response = response
-            await response.prepare(self._arrival.request)
+            await response.prepare(self._request)
         end = reply.closing(finish_reason=finish_reason or self._inferred_reason(), usage=self._ticket.usage)
         self._ticket.close(Outcome.COMPLETED)
         await response.write_eof(b"".join(pieces) + end)

@@ -46,6 +46,20 @@ class Metrics:
             registry=self._registry,
         )  # fmt: skip
         self.endpoint_in_flight = lru_cache(maxsize=4096)(in_flight.labels)
+        self.files = Gauge(
+            "berth_gateway_files", "Files of all tenants in the files folder.", registry=self._registry
+        )
+        self.files_bytes = Gauge(
+            "berth_gateway_files_bytes", "Bytes of those files, decrypted.", registry=self._registry
+        )
+        self.batches = Gauge(
+            "berth_gateway_batches", "Batches in the files folder by state.", ("state",),
+            registry=self._registry,
+        ).labels  # fmt: skip
+        self.batch_lines = Counter(
+            "berth_gateway_batch_lines", "Lines of batches by what came of them here.", ("outcome",),
+            registry=self._registry,
+        ).labels  # fmt: skip
         self.unauthenticated = Counter(
             "berth_gateway_unauthenticated", "Requests without a known key.", registry=self._registry
         )

@@ -7,7 +7,8 @@ import contextlib
 import logging
 import os
 import random
-from collections.abc import Coroutine
+import time
+from collections.abc import Callable, Coroutine
 from typing import Any, Final
 
 import aiohttp
@@ -15,6 +16,7 @@ import msgspec
 from aiohttp import web
 
 from gateway.admission import Admission
+from gateway.batches import BatchDoors, make_room
 from gateway.config import Config
 from gateway.contract import EngineProtocol
 from gateway.directory import Directory
@@ -41,12 +43,15 @@ _LAST_SHIPPING_S: Final = 5.0
 class GatewayServer:
     """Start with :meth:`start`, end with :meth:`stop`; ``url`` is where it answers in between.
 
+    ``clock`` is the time of day by which batches end and files go.
+
     Raises:
         FolderInUse: another process works under the same name in the same data folder.
     """
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, *, clock: Callable[[], float] = time.time) -> None:
         self._config = config
+        self._clock = clock
         self._lock = FolderLock(config.folder)
         self._meter = Meter(config.folder, gateway=config.name)
         self._book = ReplicaBook()
@@ -89,12 +94,21 @@ class GatewayServer:
             region=config.region,
             body_limit_bytes=config.body_limit_bytes,
         )
+        self._room = make_room(
+            config.files,
+            directory=lambda: self._keeper.directory,
+            complete=self._inference.complete,
+            metrics=self._metrics,
+            line_bytes=config.body_limit_bytes,
+            clock=self._clock,
+        )
         self._doors = Doors(
             keeper=self._keeper,
             inference=self._inference,
             meter=self._meter,
             metrics=self._metrics,
             gateway=config.name,
+            batches=BatchDoors(self._room),
         )
         self._shipper = Shipper(
             meter=self._meter,
@@ -115,6 +129,8 @@ class GatewayServer:
             interval_s=config.report_s,
         )
         self._run(reporter.run())
+        if self._room is not None:
+            self._room.runner.start()
 
     def routes(self) -> list[web.RouteDef]:
         """Give every door of a started gateway."""
@@ -127,6 +143,8 @@ class GatewayServer:
         requests here learns of it late.
         """
         self._doors.draining = True
+        if self._room is not None:
+            self._room.runner.drain()
         await asyncio.sleep(self._config.notice_s)
         await self._site.stop()
         deadline = asyncio.get_running_loop().time() + self._config.drain_s
@@ -135,6 +153,8 @@ class GatewayServer:
         if self._inference.in_flight:
             _log.warning("%d requests are broken off", self._inference.in_flight)
             self._inference.abort()
+        if self._room is not None:
+            await self._room.runner.stop()
         await self._runner.cleanup()
         for task in self._tasks:
             task.cancel()

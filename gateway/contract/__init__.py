@@ -29,6 +29,7 @@ from gateway.contract.reports import (
     ReplicaReports,
 )
 from gateway.contract.serving import (
+    BATCH_CLASS,
     Elsewhere,
     Endpoint,
     EngineProtocol,
@@ -55,6 +56,7 @@ from gateway.contract.usage import (
 )
 
 __all__ = [
+    "BATCH_CLASS",
     "ITL_BOUNDS_MS",
     "LATENCY_BOUNDS_MS",
     "LEASES_PATH",

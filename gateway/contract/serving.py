@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import datetime as dt
 import enum
+from typing import Final
 
 from gateway.contract.base import Message
 from gateway.contract.owners import RateLimits
+
+#: The class of the lines of batches, whatever the class of their endpoint or key.
+BATCH_CLASS: Final = "batch"
 
 
 class EngineProtocol(enum.StrEnum):
@@ -102,6 +106,7 @@ class Endpoint(Message, frozen=True):
     ``shared`` ones may be called by every tenant of the snapshot. ``fallbacks`` are ids of endpoints that take its
     requests where its class says so; they satisfy this endpoint's residency or are not used. ``tokenizer`` is the
     SHA-256 (hex) under which the control plane gives the model's ``tokenizer.json``, empty where it has none.
+    ``prices`` are those of its own class, ``batch_prices`` those of :data:`BATCH_CLASS`.
     """
 
     endpoint_id: str
@@ -123,6 +128,7 @@ class Endpoint(Message, frozen=True):
     shared: bool = False
     fallbacks: tuple[str, ...] = ()
     tokenizer: str = ""
+    batch_prices: TokenPrices | None = None
 
 
 class Elsewhere(Message, frozen=True):
