@@ -11,14 +11,13 @@ import fcntl
 import logging
 import os
 import shutil
-import time
 from pathlib import Path
 from typing import Final
 
 import msgspec
 
 from gateway.batches.crypto import Damaged, KeyRing
-from gateway.batches.files import NotThere
+from gateway.batches.files import ABANDONED_S, NotThere, age_s
 from gateway.batches.layout import Layout
 from gateway.batches.objects import BatchRecord, BatchSecrets, Party, is_batch_id
 from gateway.files import sync_folder, write_atomically
@@ -45,6 +44,7 @@ class BatchStore:
         self._layout = layout
         self._keys = keys
         self._ended: dict[str, BatchRecord] = {}  # never change again
+        self._reported: set[Path] = set()
 
     def create(self, record: BatchRecord) -> None:
         """Keep a new batch."""
@@ -81,7 +81,9 @@ class BatchStore:
                 try:
                     records.append(self._read(folder))
                 except Damaged as error:
-                    _log.error("%s cannot be used: %s", folder, error)
+                    if folder not in self._reported:
+                        self._reported.add(folder)
+                        _log.error("%s cannot be used: %s", folder, error)
         return records
 
     def folder(self, record: BatchRecord) -> Path:
@@ -110,11 +112,17 @@ class BatchStore:
         shutil.rmtree(folder, ignore_errors=True)
         self._ended.pop(record.id, None)
 
-    def remove_abandoned(self, tenant_id: str, *, older_s: float) -> None:
-        """Remove folders that hold no record: their making or their removal never ended."""
+    def tidy(self, tenant_id: str, *, keep_s: float) -> None:
+        """Remove what crashes left behind of batches, and batches nobody can read that are old."""
         for folder in self._layout.batches(tenant_id).glob("batch_*"):
-            with contextlib.suppress(FileNotFoundError):
-                if not (folder / "batch.json").exists() and time.time() - folder.stat().st_mtime > older_s:
+            try:
+                self._read(folder)
+            except NotThere:
+                # Its making or its removal never ended.
+                if age_s(folder) > ABANDONED_S:
+                    shutil.rmtree(folder, ignore_errors=True)
+            except Damaged:
+                if age_s(folder / "batch.json") > keep_s:
                     shutil.rmtree(folder, ignore_errors=True)
 
     def _read(self, folder: Path) -> BatchRecord:

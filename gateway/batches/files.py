@@ -19,7 +19,16 @@ from gateway.files import sync_folder, write_atomically
 
 _log = logging.getLogger(__name__)
 _decode = msgspec.json.Decoder(FileRecord).decode
-_ABANDONED_S: Final = 3_600.0
+#: So long nobody writes on without a trace: what is older and has no record will never have one.
+ABANDONED_S: Final = 3_600.0
+
+
+def age_s(path: Path) -> float:
+    """Give the seconds since ``path`` was written, by the clock of the disk that stamped it; 0 if it is gone."""
+    try:
+        return time.time() - path.stat().st_mtime
+    except FileNotFoundError:
+        return 0.0
 
 
 class NotThere(Exception):
@@ -33,6 +42,7 @@ class FileStore:
         self._layout = layout
         self._keys = keys
         self._clock = clock
+        self._reported: set[Path] = set()
 
     def write(
         self, party: Party, purpose: Purpose, *, keep_s: float, file_id: str | None = None
@@ -74,7 +84,9 @@ class FileStore:
                 try:
                     records.append(self._read(path))
                 except Damaged as error:
-                    _log.error("%s cannot be used: %s", path, error)
+                    if path not in self._reported:
+                        self._reported.add(path)
+                        _log.error("%s cannot be used: %s", path, error)
         return records
 
     def name(self, record: FileRecord) -> str:
@@ -109,15 +121,20 @@ class FileStore:
         with contextlib.suppress(FileNotFoundError):
             sync_folder(folder)
 
-    def remove_abandoned(self, tenant_id: str) -> None:
-        """Remove what uploads and writes left behind that never ended."""
+    def tidy(self, tenant_id: str, *, keep_s: float) -> None:
+        """Remove what uploads and writes left behind that never ended, and records nobody can read that are old."""
         folder = self._layout.files(tenant_id)
         for path in (*folder.glob("*.data"), *folder.glob(".*.tmp")):
-            with contextlib.suppress(FileNotFoundError):
-                # By the disk's own time, which the file was stamped with.
-                old = time.time() - path.stat().st_mtime > _ABANDONED_S
-                if old and not path.with_suffix(".json").exists():
-                    path.unlink()
+            if age_s(path) > ABANDONED_S and not path.with_suffix(".json").exists():
+                path.unlink(missing_ok=True)
+        for path in folder.glob("file-*.json"):
+            with contextlib.suppress(NotThere):
+                try:
+                    self._read(path)
+                except Damaged:
+                    if age_s(path) > keep_s:
+                        path.unlink(missing_ok=True)
+                        path.with_suffix(".data").unlink(missing_ok=True)
 
     def _read(self, path: Path) -> FileRecord:
         try:

@@ -132,7 +132,7 @@ def _check(line: Line, task: Task, *, endpoint: str, model: str) -> str:
         raise _bad(line, "invalid_url", f"url must be the batch's endpoint, {endpoint}.", param="url")
     try:
         body = _decode_body(task.body)
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise _bad(line, "invalid_body", "body must be a JSON object.", param="body") from None
     named = body.get("model")
     if not isinstance(named, str) or not named:

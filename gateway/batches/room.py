@@ -12,9 +12,9 @@ from gateway.batches.batches import BatchStore
 from gateway.batches.crypto import KeyRing
 from gateway.batches.files import FileStore
 from gateway.batches.layout import Layout
-from gateway.batches.run import Complete, Reader, Workshop
 from gateway.batches.runner import BatchRunner
 from gateway.batches.uploads import Uploads
+from gateway.batches.workshop import Complete, Reader, Workshop
 from gateway.config import FilesConfig
 from gateway.directory import Directory
 from gateway.metrics import Metrics

@@ -6,76 +6,35 @@ import asyncio
 import datetime as dt
 import logging
 import os
-import random
 import time
-from collections import deque
-from collections.abc import Awaitable, Callable, Iterator, Mapping
-from typing import Final, NamedTuple, Protocol
+from collections.abc import Iterator
+from typing import Final, NamedTuple
 
 import msgspec
 
 from gateway import errors, keys
 from gateway.batches import lines, outputs
-from gateway.batches.batches import BatchStore, Claim
+from gateway.batches.batches import Claim
 from gateway.batches.crypto import Damaged
-from gateway.batches.files import FileStore, NotThere
+from gateway.batches.files import NotThere
 from gateway.batches.journal import Answer, Journal
+from gateway.batches.line_queue import LineQueue
 from gateway.batches.objects import DAY_S, BatchRecord, BatchStatus, Counts, LineError, new_file_id
 from gateway.batches.pace import Pace
-from gateway.contract import BATCH_CLASS, Key
+from gateway.batches.workshop import Workshop
+from gateway.contract import BATCH_CLASS
 from gateway.directory import Directory
-from gateway.metrics import Metrics
-from gateway.requests import Call
 
 _log = logging.getLogger(__name__)
 #: How often a batch looks whether it was cancelled, its input deleted, or its window has ended.
 TICK_S: Final = 0.5
 _PROGRESS_S: Final = 1.0
-_READ_BYTES: Final = 256 * 1024
-#: Refused lines that wait; while there are fewer, the next new line is asked before they are again.
-_MOST_WAITING: Final = 32
 #: From this refusal in a row on, or when it is waited so long after one, clients are shown what holds their batch up.
 _SHOWN_FROM: Final = 3
 _SHOWN_S: Final = 5.0
 
 #: No room, nothing ready, a budget that is spent; or a key that was lost, which the next look finds out.
 _LATER: Final = (401, 429, 503)
-
-Reader = Callable[[bytes], Call]
-
-
-class Complete(Protocol):
-    """Answers one request through all that a client's request passes; see ``Inference.complete``."""
-
-    def __call__(
-        self, *, key: Key, content: bytes, read: Reader, request_id: str, slo_class: str
-    ) -> Awaitable[bytes]:
-        """Give the answer's body.
-
-        Raises:
-            ApiError: it was refused or failed.
-        """
-
-
-class Workshop(NamedTuple):
-    """What all runs of a process share.
-
-    ``directory`` gives the snapshot in use. ``slots`` are the lines that may be in flight, ``heavy`` lets one file
-    be read or written whole at a time. ``most_in_flight`` is of one batch, ``line_bytes`` the longest body.
-    """
-
-    files: FileStore
-    batches: BatchStore
-    directory: Callable[[], Directory | None]
-    complete: Complete
-    readers: Mapping[str, Reader]
-    metrics: Metrics
-    slots: asyncio.Semaphore
-    heavy: asyncio.Semaphore
-    most_in_flight: int
-    line_bytes: int
-    clock: Callable[[], float]
-    rng: random.Random
 
 
 class _Ending(NamedTuple):
@@ -94,9 +53,7 @@ class Run:
         self._stopping = False
         self._ending: _Ending | None = None
         self._pace = Pace(most=shop.most_in_flight, clock=time.monotonic, rng=shop.rng)
-        self._fresh: Iterator[lines.Line] = iter(())
-        self._buffer: deque[lines.Line] = deque()
-        self._again: deque[lines.Line] = deque()
+        self._queue = LineQueue(self._lines)
         self._tasks: dict[asyncio.Task[Answer | errors.ApiError | None], lines.Line] = {}
         self._refused_in_row = 0
         self._look_at = 0.0
@@ -186,10 +143,6 @@ class Run:
     # Running
 
     async def _work(self, journal: Journal) -> None:
-        try:
-            self._fresh = await asyncio.to_thread(self._lines)
-        except (NotThere, Damaged) as error:
-            self._ending = _Ending(BatchStatus.FAILED, _input_lost(error))
         while True:
             exhausted = False
             await self._look()
@@ -254,28 +207,11 @@ class Run:
         return None
 
     async def _next(self, journal: Journal) -> lines.Line | None:
-        # After a refusal another line goes first: the refused one may be too large ever to be let in.
-        if len(self._again) < _MOST_WAITING:
-            if not self._buffer:
-                try:
-                    self._buffer.extend(await asyncio.to_thread(self._read, journal))
-                except (NotThere, Damaged) as error:
-                    self._ending = _Ending(BatchStatus.FAILED, _input_lost(error))
-                    return None
-            if self._buffer:
-                return self._buffer.popleft()
-        return self._again.popleft() if self._again else None
-
-    def _read(self, journal: Journal) -> list[lines.Line]:
-        """Read some lines that were not answered before this run."""
-        found, size = [], 0
-        for line in self._fresh:
-            if line.number not in journal:
-                found.append(line)
-                size += len(line.content)
-                if size >= _READ_BYTES:
-                    break
-        return found
+        try:
+            return await self._queue.next(journal)
+        except (NotThere, Damaged) as error:
+            self._ending = _Ending(BatchStatus.FAILED, _input_lost(error))
+            return None
 
     async def _ask(self, line: lines.Line) -> Answer | errors.ApiError | None:
         """Ask one line. Gives its answer, or why it has to be asked later, or None if it was not asked."""
@@ -324,7 +260,7 @@ class Run:
             if isinstance(result, Answer):
                 answers.append((result, line))
                 continue
-            self._again.append(line)
+            self._queue.put_back(line)
             if result is not None:
                 self._refused(result)
         if answers:
@@ -348,7 +284,8 @@ class Run:
         except OSError as error:
             # They are asked, and metered, again: what is not on disk was not answered.
             _log.error("batch %s: %d answers cannot be kept: %s", self.record.id, len(answers), error)
-            self._again.extend(line for _, line in answers)
+            for _, line in answers:
+                self._queue.put_back(line)
             full = errors.not_ready(
                 "The gateway's disk takes no answers.", code="storage_full", retry_after_s=5
             )

@@ -15,7 +15,8 @@ from gateway.batches.crypto import Damaged
 from gateway.batches.files import NotThere
 from gateway.batches.layout import Layout
 from gateway.batches.objects import DAY_S, BatchRecord, BatchStatus, FileRecord
-from gateway.batches.run import Run, Workshop
+from gateway.batches.run import Run
+from gateway.batches.workshop import Workshop
 from gateway.directory import Directory
 
 _log = logging.getLogger(__name__)
@@ -23,7 +24,6 @@ _SCAN_S: Final = 5.0
 _SWEEP_S: Final = 3_600.0
 #: Until a batch whose run broke, by a full disk for example, is taken up again.
 _BROKEN_S: Final = 30.0
-_ABANDONED_S: Final = 3_600.0
 _MOST_RUNS: Final = 100
 
 
@@ -103,8 +103,8 @@ class BatchRunner:
                     self._remove(batch)
                 elif batch.terminal:
                     outputs.remove_journal(shop.batches.folder(batch))
-            shop.files.remove_abandoned(tenant_id)
-            shop.batches.remove_abandoned(tenant_id, older_s=_ABANDONED_S)
+            shop.files.tidy(tenant_id, keep_s=days * DAY_S)
+            shop.batches.tidy(tenant_id, keep_s=days * DAY_S)
         shop.metrics.files.set(count)
         shop.metrics.files_bytes.set(size)
 

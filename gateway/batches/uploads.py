@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import warnings
 from collections import defaultdict
 from collections.abc import Awaitable
 from typing import Final, TypeVar
 
-from aiohttp import BodyPartReader, web
+from aiohttp import (
+    BadContentDispositionHeader,
+    BadContentDispositionParam,
+    BodyPartReader,
+    http_exceptions,
+    web,
+)
 
 from gateway import errors
 from gateway.batches import orders
@@ -24,6 +31,9 @@ _IDLE_S: Final = 60.0
 _LONGEST_NAME: Final = 255
 _MOST_FILES: Final = 10_000
 _Read = TypeVar("_Read")
+# These warnings quote the header, and with it the file's name.
+for _category in (BadContentDispositionHeader, BadContentDispositionParam):
+    warnings.filterwarnings("ignore", category=_category)
 _FULL: Final = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -138,7 +148,7 @@ class _Upload:
                     await self._file(part)
                 else:
                     await self._field(part)
-        except (ValueError, web.HTTPException) as error:
+        except (ValueError, http_exceptions.HttpProcessingError, web.HTTPException) as error:
             raise errors.invalid(
                 "The body is not well-formed multipart/form-data.", code="malformed_multipart"
             ) from error
@@ -161,7 +171,7 @@ class _Upload:
             raise errors.invalid("Send one file at a time.", param="file")
         if part.headers.get("content-transfer-encoding", "binary").lower() not in ("binary", "8bit", "7bit"):
             raise errors.invalid("Send the file as it is, without a transfer encoding.", param="file")
-        self._name = (part.filename or "upload.jsonl")[:_LONGEST_NAME]
+        self._name = _text(part.filename or "upload.jsonl")[:_LONGEST_NAME]
         writer = self._writer = await asyncio.to_thread(self._uploads.begin, self._party, days=self._days)
         block = bytearray()
         while chunk := await self._within(part.read_chunk(_READ_BYTES)):
@@ -179,8 +189,9 @@ class _Upload:
         while chunk := await self._within(part.read_chunk(_FIELD_BYTES)):
             content += chunk
             if len(content) > _FIELD_BYTES:
-                raise errors.invalid(f"The field {str(part.name)[:64]!r} is too long.", param=part.name)
-        self._fields[str(part.name)] = content.decode(errors="replace")
+                name = _text(part.name or "")[:64]
+                raise errors.invalid(f"The field {name!r} is too long.", param=name)
+        self._fields[_text(part.name or "")] = content.decode(errors="replace")
 
     def _checked(self) -> float | None:
         """Check what came besides the file; give how many seconds the client wants it kept."""
@@ -212,3 +223,8 @@ class _Upload:
                 return await reading
         except TimeoutError as error:
             raise errors.body_too_slow(_IDLE_S) from error
+
+
+def _text(header: str) -> str:
+    """Give what a part's header says in characters that may be written again."""
+    return header.encode(errors="replace").decode()

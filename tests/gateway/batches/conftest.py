@@ -102,4 +102,4 @@ def clock() -> Clock:
 async def desk(idle: Bench, clock: Clock) -> AsyncIterator[Desk]:
     idle.clock = clock
     await idle.ready(BERTH_GATEWAY_FILES_KEYS=FILES_KEY)
-    yield Desk(idle, clock)
+    return Desk(idle, clock)

@@ -88,6 +88,12 @@ async def test_completions_may_be_asked_too(desk: Desk) -> None:
 BAD_LINES = [
     (b'{"custom_id": "a"\n', "invalid_json_line", 1),
     (b'\xff\xfe\n', "invalid_json_line", 1),
+    (rb'{"custom_id": "\ud800", "method": "POST", "url": "/v1/chat/completions", "body": {}}' + b"\n",
+     "invalid_json_line", 1),
+    (b'{"custom_id": "a", "method": "POST", "url": "/v1/chat/completions", "body": {"a": "\xff"}}\n',
+     "invalid_body", 1),
+    (b'{"custom_id": "a", "method": "POST", "url": "/v1/chat/completions", "body": ' + b"[" * 100_000 + b"\n",
+     "invalid_json_line", 1),
     (jsonl([chat_line(0)]) + b"[1]\n", "invalid_request", 2),
     (jsonl([{**chat_line(0), "custom_id": 3}]), "invalid_request", 1),
     (jsonl([{key: value for key, value in chat_line(0).items() if key != "body"}]), "invalid_request", 1),
