@@ -228,6 +228,8 @@ class GatewaySpec:
     ``name`` is the gateway's own, unique in the installation. ``control_plane_url`` is where the pods reach
     the control plane. ``token`` proves to it who they are; ``peppers`` (number: hexadecimal digits) digest
     inference keys. ``drain_s`` is how long open streams may take once a pod is told to go.
+    ``files_claim`` and ``files_secret`` name what the cluster's admin made in the namespace of gateways: a volume
+    that all pods share for files and batches, and the keys under which they rest there; empty for no files.
     """
 
     name: str
@@ -241,6 +243,8 @@ class GatewaySpec:
     labels: Mapping[str, str] = dataclasses.field(default_factory=dict)
     token: str = dataclasses.field(default="", repr=False, compare=False)
     peppers: Mapping[int, str] = dataclasses.field(default_factory=dict, repr=False, compare=False)
+    files_claim: str = ""
+    files_secret: str = ""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
