@@ -232,7 +232,7 @@ class Run:
                     slo_class=BATCH_CLASS,
                 )
             except errors.ApiError as error:
-                if error.status in _LATER:
+                if _for_later(error):
                     return error
                 return outputs.answered(line, task, request_id, error.status, error.body())
         return outputs.answered(line, task, request_id, 200, body)
@@ -341,6 +341,12 @@ class Run:
         counts = record.counts
         shop.metrics.batch_lines(record.ending.value).inc(counts.completed + counts.failed - run)
         _log.info("batch %s is %s: %s", record.id, record.ending.value, counts)
+
+
+def _for_later(error: errors.ApiError) -> bool:
+    """Say whether a refusal may be none later. One for a rate limit that names no time will always be one."""
+    never = error.code == "rate_limit_exceeded" and error.retry_after_s is None
+    return error.status in _LATER and not never
 
 
 def _input_lost(error: NotThere | Damaged) -> LineError:
