@@ -57,7 +57,10 @@ class Doors:
             web.get("/v1/models/{model:.+}", self._api(self._show_model)),
             web.post("/v1/chat/completions", self._api(self._chat)),
             web.post("/v1/completions", self._api(self._complete)),
-            *self._batches.routes(self._api, self._authenticate),
+            *(
+                web.route(method, path, self._api(handler))
+                for method, path, handler in self._batches.doors(self._authenticate)
+            ),
             web.options("/v1/{path:.*}", self._preflight),
             web.route("*", "/{path:.*}", self._api(self._unknown)),
         ]

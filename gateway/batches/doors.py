@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any, Final, NamedTuple, TypeVar
 
 import msgspec
@@ -21,7 +21,7 @@ from gateway.contract import BATCH_CLASS, Key
 from gateway.directory import Directory
 
 _log = logging.getLogger(__name__)
-Handler = Callable[[web.Request, dict[str, str]], Any]
+Handler = Callable[[web.Request, dict[str, str]], Awaitable[web.StreamResponse]]
 _BODY_BYTES: Final = 64 * 1024
 
 
@@ -48,14 +48,12 @@ class BatchDoors:
     def __init__(self, room: Room | None) -> None:
         self._room = room
 
-    def routes(
-        self,
-        api: Callable[[Handler], Any],
-        authenticate: Callable[[web.Request], tuple[Directory, Key]],
-    ) -> list[web.RouteDef]:
-        """Give the routes: ``api`` makes a handler's errors answers, ``authenticate`` finds its caller."""
+    def doors(
+        self, authenticate: Callable[[web.Request], tuple[Directory, Key]]
+    ) -> list[tuple[str, str, Handler]]:
+        """Give method, path and handler of each; ``authenticate`` finds a request's caller."""
 
-        def door(handle: Callable[[Room, Caller, web.Request, dict[str, str]], Any]) -> Any:
+        def door(handle: Callable[[Room, Caller, web.Request, dict[str, str]], Any]) -> Handler:
             async def answer(request: web.Request, headers: dict[str, str]) -> web.StreamResponse:
                 caller = Caller(*authenticate(request))
                 if self._room is None:
@@ -68,18 +66,18 @@ class BatchDoors:
                     raise damaged(request.match_info["id"], error) from error
                 return response
 
-            return api(answer)
+            return answer
 
         return [
-            web.post("/v1/files", door(_upload)),
-            web.get("/v1/files", door(_list_files)),
-            web.get("/v1/files/{id}", door(_show_file)),
-            web.get("/v1/files/{id}/content", door(_download)),
-            web.delete("/v1/files/{id}", door(_delete_file)),
-            web.post("/v1/batches", door(_create_batch)),
-            web.get("/v1/batches", door(_list_batches)),
-            web.get("/v1/batches/{id}", door(_show_batch)),
-            web.post("/v1/batches/{id}/cancel", door(_cancel_batch)),
+            ("POST", "/v1/files", door(_upload)),
+            ("GET", "/v1/files", door(_list_files)),
+            ("GET", "/v1/files/{id}", door(_show_file)),
+            ("GET", "/v1/files/{id}/content", door(_download)),
+            ("DELETE", "/v1/files/{id}", door(_delete_file)),
+            ("POST", "/v1/batches", door(_create_batch)),
+            ("GET", "/v1/batches", door(_list_batches)),
+            ("GET", "/v1/batches/{id}", door(_show_batch)),
+            ("POST", "/v1/batches/{id}/cancel", door(_cancel_batch)),
         ]
 
 
