@@ -76,6 +76,7 @@ def spec_of(gateway: Gateway) -> GatewaySpec:
         peppers={number: pepper.hex() for number, pepper in settings.KEY_PEPPERS.items()},
         files_claim=settings.GATEWAY_FILES_CLAIM,
         files_secret=settings.GATEWAY_FILES_SECRET,
+        redis_url=settings.GATEWAY_REDIS_URL,
     )
 
 

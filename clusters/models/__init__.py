@@ -9,6 +9,7 @@ from clusters.models.load import LoadObservation
 from clusters.models.replicas import Replica, Reservation
 from clusters.models.revisions import RenderedConfiguration, Revision
 from clusters.models.slo import SloClass
+from clusters.models.tokenizers import Tokenizer
 from clusters.models.waiting import CapacityWait
 
 __all__ = [
@@ -36,5 +37,6 @@ __all__ = [
     "Reservation",
     "Revision",
     "SloClass",
+    "Tokenizer",
     "Wanted",
 ]

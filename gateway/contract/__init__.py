@@ -30,6 +30,8 @@ from gateway.contract.reports import (
 )
 from gateway.contract.serving import (
     BATCH_CLASS,
+    MOST_TOKENIZER_BYTES,
+    TOKENIZERS_PATH,
     Elsewhere,
     Endpoint,
     EngineProtocol,
@@ -40,6 +42,7 @@ from gateway.contract.serving import (
     RouteRule,
     RouteTarget,
     SloClass,
+    SpecialTokens,
     Timeouts,
     TokenPrices,
 )
@@ -62,10 +65,12 @@ __all__ = [
     "LEASES_PATH",
     "MOST_REPORTED_BYTES",
     "MOST_REPORTS",
+    "MOST_TOKENIZER_BYTES",
     "REPLICAS_PATH",
     "REPORTED_METRICS",
     "SCHEMA",
     "SNAPSHOT_PATH",
+    "TOKENIZERS_PATH",
     "USAGE_PATH",
     "Budget",
     "BudgetPeriod",
@@ -93,6 +98,7 @@ __all__ = [
     "RouteTarget",
     "SloClass",
     "Snapshot",
+    "SpecialTokens",
     "Tenant",
     "Timeouts",
     "TokenPrices",

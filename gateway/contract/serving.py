@@ -20,6 +20,19 @@ class EngineProtocol(enum.StrEnum):
     OPENAI_HTTP = "openai-http"
 
 
+#: Where the control plane gives a tokenizer, followed by a slash and its SHA-256 (hex).
+TOKENIZERS_PATH: Final = "/api/gateway/v1/tokenizers"
+MOST_TOKENIZER_BYTES: Final = 32 * 1024 * 1024
+
+
+class SpecialTokens(enum.StrEnum):
+    """What an engine does with a model's special tokens when it takes a prompt in."""
+
+    NONE = "none"  # none are added, and those that the prompt spells are text like any other
+    ONCE = "once"  # the model's are added unless the prompt begins with the first of them
+    ALWAYS = "always"  # the model's are added
+
+
 class OnOverload(enum.StrEnum):
     """What happens to a request that its endpoint has no room for."""
 
@@ -105,7 +118,8 @@ class Endpoint(Message, frozen=True):
 
     ``shared`` ones may be called by every tenant of the snapshot. ``fallbacks`` are ids of endpoints that take its
     requests where its class says so; they satisfy this endpoint's residency or are not used. ``tokenizer`` is the
-    SHA-256 (hex) under which the control plane gives the model's ``tokenizer.json``, empty where it has none.
+    SHA-256 (hex) under which the control plane gives the model's ``tokenizer.json``, empty where it has none;
+    ``special_tokens`` is how its engines count with it.
     ``prices`` are those of its own class, ``batch_prices`` those of :data:`BATCH_CLASS`.
     """
 
@@ -129,6 +143,7 @@ class Endpoint(Message, frozen=True):
     fallbacks: tuple[str, ...] = ()
     tokenizer: str = ""
     batch_prices: TokenPrices | None = None
+    special_tokens: SpecialTokens = SpecialTokens.ONCE
 
 
 class Elsewhere(Message, frozen=True):

@@ -5,6 +5,7 @@ Scripts and model files stand there by name only; what they hold is compared wit
 
 from __future__ import annotations
 
+import base64
 import copy
 import dataclasses
 import os
@@ -150,6 +151,21 @@ def test_a_gateway_keeps_files_on_the_volume_that_its_pods_share():
     assert [each["secretRef"]["name"] for each in container["envFrom"]] == [name, "files-keys"]
     # A volume without keys, or keys without a volume that all see, would be no use.
     assert pod(files_claim="shared") == pod(files_secret="files-keys") == pod()
+
+
+def test_a_gateway_reaches_the_redis_that_it_is_told_of():
+    def told(**changes: str) -> tuple[dict, dict, str]:
+        objects = {each["kind"]: each for each in gateway(dataclasses.replace(GATEWAY, **changes), FACTS)}
+        pod = objects["StatefulSet"]["spec"]["template"]
+        ports = objects["NetworkPolicy"]["spec"]["egress"][-1]["ports"]
+        return objects["Secret"]["data"], ports, pod["metadata"]["annotations"]["berth.dev/secret"]
+
+    data, ports, digest = told(redis_url="redis://:pw@redis.example:6380/1")
+    assert base64.b64decode(data["BERTH_GATEWAY_REDIS_URL"]) == b"redis://:pw@redis.example:6380/1"
+    assert [each["port"] for each in ports] == [443, 6380]
+    assert [each["port"] for each in told(redis_url="rediss://redis.example")[1]] == [443, 6379]
+    assert "BERTH_GATEWAY_REDIS_URL" not in told()[0]
+    assert digest != told()[2]
 
 
 def test_secrets_are_in_no_text():

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import json
 
+import msgspec
 import openai
 import pytest
 
+from gateway.contract import RateLimits
 from tests.fakes.triton import Behaviour
 from tests.gateway.batches.conftest import ENDED, Desk, chat_line, jsonl
 from tests.gateway.conftest import eventually
@@ -355,3 +357,17 @@ async def test_metrics_count_files_batches_and_lines(desk: Desk) -> None:
     assert 'berth_gateway_batch_lines_total{outcome="completed"} 1.0' in text
     assert 'berth_gateway_batch_lines_total{outcome="failed"} 1.0' in text
     assert "berth_gateway_files " in text
+
+
+async def test_a_line_that_no_minute_can_take_is_refused_and_holds_up_no_other(desk: Desk) -> None:
+    keys = desk.bench.world.keys
+    limits = RateLimits(tokens_per_minute=2_000)
+    desk.bench.world.keys = (msgspec.structs.replace(keys[0], rates=limits), *keys[1:])
+    desk.bench.publish(context_tokens=10_000, max_output_tokens=5_000)
+    await desk.bench.settled()
+    lines = [chat_line(number, max_tokens=3_000 if number == 1 else 5) for number in range(4)]
+    done = await desk.until((await desk.submit(jsonl(lines))).id, "completed")
+
+    assert len(await desk.lines(done.output_file_id)) == 3
+    (refused,) = await desk.lines(done.error_file_id)
+    assert (refused["custom_id"], refused["response"]["status_code"]) == ("line-1", 429)
