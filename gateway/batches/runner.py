@@ -58,7 +58,7 @@ class BatchRunner:
                         await asyncio.to_thread(self.sweep, directory)
                         sweep_at = time.monotonic() + _SWEEP_S
                     await self._take_up()
-                except OSError:
+                except Exception:  # noqa: BLE001 - what one look met may not end all looking
                     _log.exception("batches cannot be looked for; trying again")
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_SCAN_S if directory is not None else 0.2):

@@ -64,10 +64,7 @@ class Uploads:
             raise errors.invalid("Send the file as multipart/form-data, with the fields purpose and file.")
         if (request.content_length or 0) > self._file_limit + _AROUND_BYTES:
             raise self._too_large()
-        kept = await asyncio.to_thread(self._files.of_tenant, party.tenant_id)
-        if len(kept) >= _MOST_FILES:
-            raise self._no_room(f"{len(kept)} files of the {_MOST_FILES} it may have")
-        upload = _Upload(self, party, kept=sum(file.size for file in kept), days=days)
+        upload = _Upload(self, party, kept=await self.kept(party), days=days)
         try:
             record = await upload.run(request)
         except OSError as error:
@@ -81,6 +78,17 @@ class Uploads:
         self._metrics.files.inc()
         self._metrics.files_bytes.inc(record.size)
         return record
+
+    async def kept(self, party: Party) -> int:
+        """Count the bytes that the tenant keeps.
+
+        Raises:
+            ApiError: it may have no more files, however small (413).
+        """
+        files = await asyncio.to_thread(self._files.of_tenant, party.tenant_id)
+        if len(files) >= _MOST_FILES:
+            raise self._no_room(f"{len(files)} files of the {_MOST_FILES} it may have")
+        return sum(file.size for file in files)
 
     def begin(self, party: Party, *, days: float) -> FileWriter:
         """Begin a file. Blocks."""
@@ -155,6 +163,8 @@ class _Upload:
         keep_s = self._checked()
         assert self._writer is not None
         writer = self._writer
+        # Other files of the tenant may have come meanwhile.
+        self._uploads.admit(self._party, 0, size=writer.size, kept=await self._uploads.kept(self._party))
         record = await asyncio.to_thread(writer.finish, self._name, keep_s=keep_s)
         self._writer = None
         return record

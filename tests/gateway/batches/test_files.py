@@ -229,3 +229,20 @@ async def test_no_body_makes_an_upload_fail_inside_the_gateway(desk: Desk) -> No
             statuses.add(response.status)
             assert response.status < 500, bytes(body)
     assert statuses == {200, 400}
+
+
+async def test_uploads_at_the_same_moment_do_not_pass_the_limit_together(desk: Desk) -> None:
+    await desk.restart(BERTH_GATEWAY_FILES_TENANT_BYTES="100000")
+
+    async def upload() -> int:
+        async with desk.bench.http.post(
+            f"{desk.bench.url}/v1/files", data=form(purpose="batch", file=b"x" * 40_000), headers=HEADERS
+        ) as response:
+            await response.read()
+            return response.status
+
+    statuses = await asyncio.gather(*(upload() for _ in range(8)))
+    assert set(statuses) <= {200, 413}
+    assert statuses.count(200) <= 2
+    kept = (await desk.client().files.list()).data
+    assert sum(file.bytes for file in kept) == 40_000 * statuses.count(200)
