@@ -128,8 +128,12 @@ class Run:
         if lost is not None:
             raise lines.BadLines(lost)
         assert directory is not None
+        key = directory.keys_by_id[self.record.key_id]
+        for route in directory.snapshot.named_routes:
+            if (route.tenant_id, route.project_id, route.name) == (key.tenant_id, key.project_id, model):
+                return
         try:
-            directory.endpoint(directory.keys_by_id[self.record.key_id], model)
+            directory.endpoint(key, model)
         except errors.ApiError as error:
             raise lines.BadLines(
                 LineError(code=error.code or "model_not_found", message=error.message, param="body.model")
