@@ -23,6 +23,7 @@ from gateway.metrics import Metrics
 READERS: Final[Mapping[str, Reader]] = {
     "/v1/chat/completions": requests.read_chat,
     "/v1/completions": requests.read_completion,
+    "/v1/embeddings": requests.read_embedding,
 }
 
 

@@ -129,9 +129,8 @@ class Run:
             raise lines.BadLines(lost)
         assert directory is not None
         key = directory.keys_by_id[self.record.key_id]
-        for route in directory.snapshot.named_routes:
-            if (route.tenant_id, route.project_id, route.name) == (key.tenant_id, key.project_id, model):
-                return
+        if model in directory.named_routes(key):
+            return
         try:
             directory.endpoint(key, model)
         except errors.ApiError as error:

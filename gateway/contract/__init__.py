@@ -23,10 +23,13 @@ from gateway.contract.owners import Key, Owner, Project, RateLimits, Tenant
 from gateway.contract.reports import (
     MOST_REPORTED_BYTES,
     MOST_REPORTS,
+    MOST_WAKES,
     REPLICAS_PATH,
     REPORTED_METRICS,
+    WAKES_PATH,
     ReplicaReport,
     ReplicaReports,
+    Wakes,
 )
 from gateway.contract.serving import (
     BATCH_CLASS,
@@ -66,12 +69,14 @@ __all__ = [
     "MOST_REPORTED_BYTES",
     "MOST_REPORTS",
     "MOST_TOKENIZER_BYTES",
+    "MOST_WAKES",
     "REPLICAS_PATH",
     "REPORTED_METRICS",
     "SCHEMA",
     "SNAPSHOT_PATH",
     "TOKENIZERS_PATH",
     "USAGE_PATH",
+    "WAKES_PATH",
     "Budget",
     "BudgetPeriod",
     "BudgetUnit",
@@ -105,5 +110,6 @@ __all__ = [
     "UsageBatch",
     "UsageReceipt",
     "UsageSegment",
+    "Wakes",
     "budget_window",
 ]

@@ -13,12 +13,14 @@ from gateway.contract import (
     SNAPSHOT_PATH,
     TOKENIZERS_PATH,
     USAGE_PATH,
+    WAKES_PATH,
     Refused,
     ReplicaReports,
     Snapshot,
     UsageBatch,
     UsageReceipt,
     UsageSegment,
+    Wakes,
 )
 
 TOKEN = "gateway-token"
@@ -28,9 +30,10 @@ class FakeControlPlane:
     """Starts on a free port, or on ``port`` to come back where it was.
 
     ``segments`` holds what it took, by identity; ``sequences`` every sequence in the order of arrival,
-    repeats included; ``reports`` the metrics by replica of every report. ``tokenizers`` are given by the digest
-    that they are kept under; ``fetched`` lists those asked for. ``lose_receipts`` takes that many
-    batches and then breaks the connection; ``refuse`` names sequences never to be taken.
+    repeats included; ``reports`` the metrics by replica of every report; ``wakes`` the endpoints of every message
+    that asked to wake some. ``tokenizers`` are given by the digest that they are kept under; ``fetched`` lists those
+    asked for. ``lose_receipts`` takes that many batches and then breaks the connection; ``refuse`` names sequences
+    never to be taken.
     """
 
     def __init__(self, snapshot: Snapshot | None = None) -> None:
@@ -46,6 +49,7 @@ class FakeControlPlane:
         self.tokenizers: dict[str, bytes] = {}
         self.fetched: list[str] = []
         self.reports: list[dict[str, str]] = []
+        self.wakes: list[tuple[str, ...]] = []
         self._changed = asyncio.Event()
         self.port = 0
 
@@ -54,6 +58,7 @@ class FakeControlPlane:
         application.router.add_get(SNAPSHOT_PATH, self._snapshot)
         application.router.add_post(USAGE_PATH, self._usage)
         application.router.add_post(REPLICAS_PATH, self._replicas)
+        application.router.add_post(WAKES_PATH, self._wakes)
         application.router.add_get(TOKENIZERS_PATH + "/{digest}", self._tokenizer)
         self._runner = web.AppRunner(
             application, access_log=None, shutdown_timeout=0.05, handler_cancellation=True
@@ -117,6 +122,11 @@ class FakeControlPlane:
         self.tokens.add(request.headers.get("authorization"))
         message = msgspec.json.decode(await request.read(), type=ReplicaReports)
         self.reports.append({report.replica_id: report.metrics for report in message.reports})
+        return web.Response(status=204)
+
+    async def _wakes(self, request: web.Request) -> web.StreamResponse:
+        self.tokens.add(request.headers.get("authorization"))
+        self.wakes.append(msgspec.json.decode(await request.read(), type=Wakes).endpoint_ids)
         return web.Response(status=204)
 
     async def _usage(self, request: web.Request) -> web.StreamResponse:

@@ -9,7 +9,7 @@ import msgspec
 import openai
 import pytest
 
-from gateway.contract import RateLimits
+from gateway.contract import NamedRoute, RateLimits, RouteRule, RouteTarget
 from tests.fakes.triton import Behaviour
 from tests.gateway.batches.conftest import ENDED, Desk, chat_line, jsonl
 from tests.gateway.conftest import eventually
@@ -371,3 +371,23 @@ async def test_a_line_that_no_minute_can_take_is_refused_and_holds_up_no_other(d
     assert len(await desk.lines(done.output_file_id)) == 3
     (refused,) = await desk.lines(done.error_file_id)
     assert (refused["custom_id"], refused["response"]["status_code"]) == ("line-1", 429)
+
+
+async def test_a_batch_may_ask_a_named_route(desk: Desk) -> None:
+    route = NamedRoute(
+        route_id="nr1",
+        tenant_id="t1",
+        project_id="p1",
+        name="best",
+        created_at=CREATED,
+        rules=(RouteRule(targets=(RouteTarget(endpoint_id="e1"),)),),
+    )
+    desk.bench.world.more = {"named_routes": (route,)}
+    desk.bench.publish()
+    await desk.bench.settled()
+    done = await desk.until((await desk.submit(jsonl([chat_line(0, model="best")]))).id, "completed")
+
+    assert len(await desk.lines(done.output_file_id)) == 1
+    await eventually(lambda: desk.bench.control.requests() == {"completed": 1})
+    (segment,) = desk.bench.control.segments.values()
+    assert (segment.route_id, segment.slo_class) == ("nr1", "batch")
