@@ -13,6 +13,7 @@ from gateway.contract import NamedRoute, RateLimits, RouteRule, RouteTarget
 from tests.fakes.triton import Behaviour
 from tests.gateway.batches.conftest import ENDED, Desk, chat_line, jsonl
 from tests.gateway.conftest import eventually
+from tests.gateway.engines import serving
 from tests.gateway.world import CREATED, KEY, OTHER_PROJECT_KEY, OTHER_TENANT_KEY
 from tests.gateway.world import key as make_key
 
@@ -391,3 +392,13 @@ async def test_a_batch_may_ask_a_named_route(desk: Desk) -> None:
     await eventually(lambda: desk.bench.control.requests() == {"completed": 1})
     (segment,) = desk.bench.control.segments.values()
     assert (segment.route_id, segment.slo_class) == ("nr1", "batch")
+
+
+async def test_embeddings_may_be_asked_too(desk: Desk) -> None:
+    async with serving(desk.bench):
+        line = {**chat_line(0), "url": "/v1/embeddings", "body": {"model": "docs", "input": "a b"}}
+        batch = await desk.submit(jsonl([line]), endpoint="/v1/embeddings")
+        done = await desk.until(batch.id, "completed")
+
+    (output,) = await desk.lines(done.output_file_id)
+    assert output["response"]["body"]["data"][0]["object"] == "embedding"
