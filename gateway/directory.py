@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Mapping
+import logging
+from collections.abc import Collection, Iterator, Mapping
 from types import MappingProxyType
 
 import msgspec
 
-from gateway import errors, keys
-from gateway.contract import SCHEMA, Endpoint, Key, SloClass, Snapshot
+from gateway import errors, keys, routing
+from gateway.contract import SCHEMA, Elsewhere, Endpoint, Key, SloClass, Snapshot, Tenant
 
 
 class BadSnapshot(Exception):
     """A snapshot that must not be used; the message says why."""
 
 
+_log = logging.getLogger(__name__)
 _decoder = msgspec.json.Decoder(Snapshot)
 _NONE: Mapping[str, Endpoint] = MappingProxyType({})
 
@@ -29,10 +31,33 @@ class Directory:
         self._peppers = peppers
         self._classes = {slo_class.name: slo_class for slo_class in snapshot.classes}
         self._keys: keys.KeyIndex = {(key.pepper_id, key.digest): key for key in snapshot.keys}
+        self._tenants = {tenant.tenant_id: tenant for tenant in snapshot.tenants}
+        self._elsewhere = {(each.tenant_id, each.project_id, each.name): each for each in snapshot.elsewhere}
         self._endpoints: dict[tuple[str, str], dict[str, Endpoint]] = {}
-        for endpoint in snapshot.endpoints:
+        for endpoint in self._served_here():
             owner = (endpoint.tenant_id, endpoint.project_id)
             self._endpoints.setdefault(owner, {})[endpoint.name] = endpoint
+
+    def _served_here(self) -> Iterator[Endpoint]:
+        """Give the endpoints that may pass this region; any other that is among them is called elsewhere."""
+        region, zones = self.snapshot.region, self.snapshot.zones
+        for endpoint in self.snapshot.endpoints:
+            if routing.allows(endpoint.residency, region=region, zones=zones):
+                yield endpoint
+                continue
+            _log.error(
+                "endpoint %s is not served: its residency %s does not allow region %s",
+                endpoint.endpoint_id, endpoint.residency, region,
+            )  # fmt: skip
+            self._elsewhere.setdefault(
+                (endpoint.tenant_id, endpoint.project_id, endpoint.name),
+                Elsewhere(
+                    tenant_id=endpoint.tenant_id,
+                    project_id=endpoint.project_id,
+                    name=endpoint.name,
+                    residency=endpoint.residency,
+                ),
+            )
 
     def key(self, authorization: str | None) -> Key:
         """Find the key of an ``Authorization`` header, expired ones too.
@@ -50,18 +75,44 @@ class Directory:
         """Find one endpoint that ``key`` may call.
 
         Raises:
-            ApiError: there is none, or it is another's (404).
+            ApiError: there is none, or it is another's (404), or it may not be served in this region (421).
         """
         endpoint = self.endpoints(key).get(name)
         if endpoint is None:
+            self.refuse_elsewhere(key, name)
             raise errors.model_not_found(name)
         return endpoint
+
+    def refuse_elsewhere(self, key: Key, name: str) -> None:
+        """Check that ``name`` is no endpoint of ``key``'s that only other regions may serve.
+
+        Raises:
+            ApiError: it is one (421).
+        """
+        elsewhere = self._elsewhere.get((key.tenant_id, key.project_id, name))
+        if elsewhere is not None:
+            urls = tuple(filter(_goes_into_a_header, elsewhere.urls))
+            raise errors.wrong_region(
+                name, region=self.snapshot.region, residency=elsewhere.residency, urls=urls
+            )
+
+    def tenant(self, key: Key) -> Tenant | None:
+        """Give the tenant of ``key``, None where the snapshot says nothing of it."""
+        return self._tenants.get(key.tenant_id)
+
+    def tenants(self) -> Collection[Tenant]:
+        """Give all tenants of which the snapshot says something."""
+        return self._tenants.values()
 
     def slo_class(self, endpoint: Endpoint, asked: str = "") -> SloClass:
         """Give the class of a request: ``endpoint``'s, or ``asked`` where that is known and no higher."""
         own = self._classes[endpoint.slo_class]
         other = self._classes.get(asked, own)
         return other if other.priority > own.priority else own
+
+
+def _goes_into_a_header(url: str) -> bool:
+    return url.isascii() and url.isprintable() and not set(url) & set(' ,;<>"')
 
 
 def read_snapshot(content: bytes, *, gateway: str, region: str) -> Snapshot:

@@ -22,6 +22,7 @@ from gateway.engines.base import (
     EngineUnreachable,
 )
 from gateway.replicas import ReplicaBook
+from gateway.timing import Timing
 
 _log = logging.getLogger(__name__)
 _RETRY_AFTER_S: Final = {"provisioning": 10, "waiting": 30, "paused": 60, "scaled-to-zero": 10}
@@ -43,9 +44,9 @@ class Dispatcher:
         self._admission = admission
         self._rng = rng
 
-    def exchange(self, demand: Demand, *, request_id: str) -> Exchange:
+    def exchange(self, demand: Demand, *, request_id: str, timing: Timing) -> Exchange:
         """Prepare one request. The caller closes it, however it ends."""
-        return Exchange(self._engines, self._book, self._admission, self._rng, demand, request_id)
+        return Exchange(self._engines, self._book, self._admission, self._rng, demand, request_id, timing)
 
 
 class Exchange:
@@ -59,6 +60,7 @@ class Exchange:
         rng: random.Random,
         demand: Demand,
         request_id: str,
+        timing: Timing,
     ) -> None:
         self._engines = engines
         self._book = book
@@ -68,6 +70,7 @@ class Exchange:
         self._endpoint = demand.endpoint
         self._timeouts = demand.slo_class.timeouts
         self._request_id = request_id
+        self._timing = timing
         self._stream: EngineStream | None = None
         self._open = False
         self.target: routing.Target | None = None
@@ -86,7 +89,9 @@ class Exchange:
             self.close()
             if self._choose(failed) is None:
                 raise _not_ready(endpoint)
+            self._timing.asks()
             await self._admission.enter(self._demand, lambda: self._seat(failed))
+            self._timing.admitted()
             target = self.target
             assert target is not None
             engine = self._engines[target.replica.protocol]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import logging
+import math
 import os
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
@@ -14,6 +15,7 @@ from aiohttp import web
 from gateway import errors, keys, requests
 from gateway.contract import Endpoint, Key
 from gateway.directory import Directory
+from gateway.freshness import TOLD_FROM_S, Freshness
 from gateway.inference import Arrival, Inference, no_snapshot
 from gateway.metering.meter import Meter
 from gateway.metrics import CONTENT_TYPE, Metrics
@@ -22,7 +24,8 @@ from gateway.snapshots import SnapshotKeeper
 _log = logging.getLogger(__name__)
 _Handler = Callable[[web.Request, dict[str, str]], Awaitable[web.StreamResponse]]
 _REQUEST_ID: Final = "x-request-id"
-_CORS_EXPOSED: Final = "x-request-id, x-should-retry, retry-after"
+_SNAPSHOT_AGE: Final = "x-berth-snapshot-age"
+_CORS_EXPOSED: Final = "x-request-id, x-should-retry, retry-after, x-berth-snapshot-age, x-berth-region-urls"
 
 
 class Doors:
@@ -35,12 +38,14 @@ class Doors:
         inference: Inference,
         meter: Meter,
         metrics: Metrics,
+        freshness: Freshness,
         gateway: str,
     ) -> None:
         self._keeper = keeper
         self._inference = inference
         self._meter = meter
         self._metrics = metrics
+        self._freshness = freshness
         self._gateway = gateway
         self.draining = False
 
@@ -60,7 +65,7 @@ class Doors:
 
     def _api(self, handler: _Handler) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
         async def answer(request: web.Request) -> web.StreamResponse:
-            headers = {_REQUEST_ID: os.urandom(12).hex(), **self._cors(request)}
+            headers = {_REQUEST_ID: os.urandom(12).hex(), **self._cors(request), **self._age()}
             try:
                 response = await handler(request, headers)
             except errors.ApiError as error:
@@ -120,7 +125,8 @@ class Doors:
             "status": "not ready" if reasons else "ready",
             "reasons": reasons,
             "snapshot_version": directory.snapshot.version if directory else None,
-            "control_plane_contact_age_s": None if age is None else round(age, 1),
+            "control_plane_contact_age_s": None if age is None or math.isinf(age) else round(age, 1),
+            "tenants_refused": sum(map(self._freshness.refuses, directory.tenants())) if directory else 0,
             "unacknowledged_segments": self._meter.spool.segments_pending,
         }
         return _json(document, status=503 if reasons else 200)
@@ -158,12 +164,19 @@ class Doors:
             "vary": "Origin",
         }
 
+    def _age(self) -> dict[str, str]:
+        age = self._keeper.contact_age_s()
+        if age is None or age <= TOLD_FROM_S:
+            return {}
+        return {_SNAPSHOT_AGE: "unknown" if math.isinf(age) else str(int(age))}
+
     def _authenticate(self, request: web.Request) -> tuple[Directory, Key]:
         directory = self._keeper.directory
         if directory is None:
             raise no_snapshot()
         key = directory.key(request.headers.get("authorization"))
         keys.require_current(key, now=dt.datetime.now(dt.UTC))
+        self._freshness.require(directory.tenant(key))
         return directory, key
 
 

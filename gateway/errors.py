@@ -6,14 +6,20 @@ same request would be refused again and clients retry by themselves; 429 and 503
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Final
+
 import msgspec
+
+_NO_HEADERS: Final[Mapping[str, str]] = MappingProxyType({})
 
 
 class ApiError(Exception):
     """An answer other than success.
 
     ``retry_after_s`` becomes the header ``retry-after``; ``close`` also ends the connection, for
-    requests whose body was not read.
+    requests whose body was not read; ``more_headers`` belong to the answer besides.
     """
 
     def __init__(
@@ -26,6 +32,7 @@ class ApiError(Exception):
         param: str | None = None,
         retry_after_s: int | None = None,
         close: bool = False,
+        more_headers: Mapping[str, str] = _NO_HEADERS,
     ) -> None:
         super().__init__(message)
         self.status = status
@@ -35,11 +42,12 @@ class ApiError(Exception):
         self.param = param
         self.retry_after_s = retry_after_s
         self.close = close
+        self.more_headers = more_headers
 
     @property
     def headers(self) -> dict[str, str]:
         """The headers that belong to this refusal."""
-        headers = {}
+        headers = dict(self.more_headers)
         if self.retry_after_s is not None:
             headers["retry-after"] = str(self.retry_after_s)
         if self.status < 500 and self.status != 429:
@@ -94,6 +102,28 @@ def model_not_found(name: str) -> ApiError:
         type="invalid_request_error",
         param="model",
         code="model_not_found",
+    )
+
+
+def wrong_region(name: str, *, region: str, residency: str, urls: Sequence[str]) -> ApiError:
+    """The endpoint's residency does not let its requests pass this gateway's region (421)."""
+    if urls:
+        remedy = f"Send it to {' or '.join(urls)}."
+        headers = {
+            "x-berth-region-urls": ", ".join(urls),
+            "link": ", ".join(f'<{url}>; rel="alternate"' for url in urls),
+        }
+    else:
+        remedy = "No gateway that may serve it has a public address: ask whoever runs this platform."
+        headers = {}
+    return ApiError(
+        status=421,
+        message=f"The model {name!r} has the residency {residency}, which does not allow region {region}, where"
+        f" this gateway stands. Nothing of the request was kept or passed on. {remedy}",
+        type="invalid_request_error",
+        param="model",
+        code="wrong_region",
+        more_headers=headers,
     )
 
 

@@ -16,6 +16,7 @@ from gateway.contract import Key, Outcome
 from gateway.directory import Directory
 from gateway.dispatch import explain
 from gateway.engines.base import EngineError, EngineStream
+from gateway.freshness import Freshness
 from gateway.metering.meter import Meter
 from gateway.metering.records import UsageRecord
 from gateway.metrics import Metrics
@@ -52,10 +53,12 @@ class Inference:
         desk: Desk,
         meter: Meter,
         metrics: Metrics,
+        freshness: Freshness,
         region: str,
         body_limit_bytes: int,
     ) -> None:
         self._directory = directory
+        self._freshness = freshness
         self._desk = desk
         self._meter = meter
         self._metrics = metrics
@@ -98,14 +101,15 @@ class Inference:
             return await self._metered(arrival, directory, key, ticket)
         except errors.ApiError as error:
             failed = error.status >= 500 and ticket.target is not None
-            ticket.close_quietly(Outcome.FAILED if failed else Outcome.REFUSED, status=error.status)
+            outcome = Outcome.FAILED if failed else Outcome.REFUSED
+            ticket.close_quietly(outcome, status=error.status, code=error.code or error.type)
             raise
         except (asyncio.CancelledError, ConnectionError):
             # The client has left: the server cancels then, unless a write finds out first.
             ticket.close_quietly(Outcome.CANCELLED, status=499)
             raise
         except Exception:
-            ticket.close_quietly(Outcome.FAILED, status=500)
+            ticket.close_quietly(Outcome.FAILED, status=500, code="internal_error")
             raise
         finally:
             self._tasks.discard(task)
@@ -115,6 +119,7 @@ class Inference:
         self, arrival: Arrival, directory: Directory, key: Key, ticket: Ticket
     ) -> web.StreamResponse:
         keys.require_current(key, now=dt.datetime.now(dt.UTC))
+        self._freshness.require(directory.tenant(key))
         call = arrival.read(await self._body(arrival.request))
         passage = Passage(
             self._desk,
@@ -199,7 +204,7 @@ class _Answer:
         if self._response is None:
             raise refusal from cause
         self._passage.close()
-        self._ticket.close_quietly(Outcome.FAILED, status=refusal.status)
+        self._ticket.close_quietly(Outcome.FAILED, status=refusal.status, code=refusal.code or refusal.type)
         # The client may have stopped reading, which is why this may not wait for it.
         with contextlib.suppress(ConnectionError, TimeoutError):
             async with asyncio.timeout(1.0):

@@ -71,7 +71,9 @@ class Passage:
         demand = await self._demand(self.endpoint, prompt)
         for gate in self._desk.gates:
             self._ticket.permits.append(await gate.enter(demand))
-        self.exchange = self._desk.dispatcher.exchange(demand, request_id=self._request_id)
+        self.exchange = self._desk.dispatcher.exchange(
+            demand, request_id=self._request_id, timing=self._ticket.timing
+        )
         request = msgspec.structs.replace(self._call.sampling, prompt=prompt, max_tokens=demand.max_tokens)
         return await self._start(self.exchange, request)
 

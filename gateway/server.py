@@ -24,6 +24,7 @@ from gateway.engines import openai_http
 from gateway.engines.http import HttpPool
 from gateway.engines.triton_generate import TritonGenerate
 from gateway.files import FolderLock, write_atomically
+from gateway.freshness import Freshness
 from gateway.inference import Inference
 from gateway.metering.meter import Meter
 from gateway.metering.shipper import Shipper, ShippingFailed
@@ -31,6 +32,7 @@ from gateway.metrics import Metrics
 from gateway.passage import Desk
 from gateway.replicas import ReplicaBook
 from gateway.reports import Reporter
+from gateway.signals import Signaller
 from gateway.snapshots import SnapshotKeeper
 from gateway.tokens import TokenCounter
 
@@ -50,14 +52,15 @@ class GatewayServer:
         self._lock = FolderLock(config.folder)
         self._meter = Meter(config.folder, gateway=config.name)
         self._book = ReplicaBook()
-        self._metrics = Metrics()
+        self._metrics = Metrics(counting=config.metrics)
         self._keeper = SnapshotKeeper(
             path=config.folder / "snapshot.json",
             gateway=config.name,
             region=config.region,
             peppers=config.peppers,
-            on_change=self._replicas_changed,
+            on_change=self._snapshot_changed,
         )
+        self._freshness = Freshness(self._keeper.contact)
         self._tasks: list[asyncio.Task[None]] = []
         self._resources = contextlib.AsyncExitStack()
         self.url = ""
@@ -86,6 +89,7 @@ class GatewayServer:
             ),
             meter=self._meter,
             metrics=self._metrics,
+            freshness=self._freshness,
             region=config.region,
             body_limit_bytes=config.body_limit_bytes,
         )
@@ -94,6 +98,7 @@ class GatewayServer:
             inference=self._inference,
             meter=self._meter,
             metrics=self._metrics,
+            freshness=self._freshness,
             gateway=config.name,
         )
         self._shipper = Shipper(
@@ -115,6 +120,16 @@ class GatewayServer:
             interval_s=config.report_s,
         )
         self._run(reporter.run())
+        if config.metrics:
+            signaller = Signaller(
+                tallies=self._metrics.tallies,
+                queues=dict,
+                identity=self._meter.identity,
+                session=control_session,
+                control_plane_url=config.control_plane_url,
+                interval_s=config.signal_s,
+            )
+            self._run(signaller.run())
 
     def routes(self) -> list[web.RouteDef]:
         """Give every door of a started gateway."""
@@ -184,8 +199,30 @@ class GatewayServer:
             "Seconds since the control plane last answered; NaN if it never did.",
             lambda: age if (age := self._keeper.contact_age_s()) is not None else float("nan"),
         )
+        self._metrics.watch(
+            "snapshot_age_seconds",
+            "Seconds since the snapshot in use was made known here; NaN if there is none.",
+            lambda: age if (age := self._keeper.snapshot_age_s()) is not None else float("nan"),
+        )
+        self._metrics.watch(
+            "tenants_refused",
+            "Tenants that chose to be refused by a gateway that is cut off for as long as this one.",
+            self._tenants_refused,
+        )
+        self._metrics.watch(
+            "usage_log_writable",
+            "1 while usage records can be written, else 0.",
+            lambda: self._meter.writable,
+        )
 
-    def _replicas_changed(self, directory: Directory) -> None:
+    def _tenants_refused(self) -> int:
+        directory = self._keeper.directory
+        return sum(map(self._freshness.refuses, directory.tenants())) if directory else 0
+
+    def _snapshot_changed(self, directory: Directory) -> None:
+        self._metrics.tallies.keep(
+            frozenset(endpoint.endpoint_id for endpoint in directory.snapshot.endpoints)
+        )
         self._book.keep(
             {
                 replica.replica_id

@@ -12,6 +12,7 @@ from gateway.gates import Permit
 from gateway.metering.records import UsageRecord
 from gateway.replies import Usage
 from gateway.routing import Target
+from gateway.timing import Timing
 
 _log = logging.getLogger(__name__)
 
@@ -28,11 +29,11 @@ class Ticket:
         self.permits: list[Permit] = []
         self.target: Target | None = None
         self.usage = Usage()
+        self.timing = Timing()
         self._request_id = request_id
         self._key = key
         self._region = region
         self._write = write
-        self._started = time.perf_counter()
         self._first_token: float | None = None
         self._last_token = 0.0
         self._first_tokens = 0  # that came together first
@@ -53,8 +54,8 @@ class Ticket:
                 self._first_token = self._last_token
                 self._first_tokens = max(usage.output_tokens, 1)
 
-    def close(self, outcome: Outcome, *, status: int = 200) -> None:
-        """Write the record unless it is written.
+    def close(self, outcome: Outcome, *, status: int = 200, code: str = "") -> None:
+        """Write the record unless it is written. ``code`` is what the client is told of a failure.
 
         Raises:
             OSError: it could not be made safe, so that the request must not be seen to succeed.
@@ -65,23 +66,24 @@ class Ticket:
         charges: dict[str, str] = {}
         for permit in reversed(self.permits):
             charges |= permit.settle(self.usage)
-        self._write(self._record(outcome, status, charges))
+        self._write(self._record(outcome, status, code, charges))
 
     def withdraw(self) -> None:
         """Give back what gates let in: the request goes to another endpoint."""
         while self.permits:
             self.permits.pop().withdraw()
 
-    def close_quietly(self, outcome: Outcome, *, status: int) -> None:
+    def close_quietly(self, outcome: Outcome, *, status: int, code: str = "") -> None:
         """Write the record of a request that is failing anyway; a log that cannot be written is logged."""
         try:
-            self.close(outcome, status=status)
+            self.close(outcome, status=status, code=code)
         except OSError:
             _log.exception("request %s: its usage record could not be written", self._request_id)
 
-    def _record(self, outcome: Outcome, status: int, charges: dict[str, str]) -> UsageRecord:
+    def _record(self, outcome: Outcome, status: int, code: str, charges: dict[str, str]) -> UsageRecord:
         endpoint, target, key, usage = self.endpoint, self.target, self._key, self.usage
-        first = self._first_token
+        timing, first, now = self.timing, self._first_token, time.perf_counter()
+        asked, admitted, queued_s = timing.asked_at, timing.admitted_at, timing.queued_s(now)
         return UsageRecord(
             request_id=self._request_id,
             ended_at=time.time(),
@@ -98,11 +100,17 @@ class Ticket:
             input_tokens=usage.input_tokens,
             output_tokens=usage.output_tokens,
             cached_tokens=usage.cached_tokens,
-            ttft_ms=None if first is None else round((first - self._started) * 1000, 3),
+            ttft_ms=None if first is None else _ms(first - timing.started),
             itl_ms=self._itl_ms(),
-            duration_ms=round((time.perf_counter() - self._started) * 1000, 3),
+            duration_ms=_ms(now - timing.started),
             route_id=self.route_id,
             charges=charges,
+            code=code,
+            own_ms=None if asked is None else _ms(asked - timing.started),
+            queue_ms=None if queued_s is None else _ms(queued_s),
+            prefill_ms=None if first is None or admitted is None else _ms(first - admitted),
+            decode_ms=None if first is None else _ms(self._last_token - first),
+            retries=max(0, timing.places - 1),
         )
 
     def _itl_ms(self) -> float | None:
@@ -111,3 +119,7 @@ class Ticket:
         if self._first_token is None or self._last_token == self._first_token or later < 1:
             return None
         return round((self._last_token - self._first_token) * 1000 / later, 3)
+
+
+def _ms(seconds: float) -> float:
+    return round(seconds * 1000, 3)

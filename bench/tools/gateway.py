@@ -100,6 +100,7 @@ def _snapshot(engine_url: str, models: Mapping[str, str]) -> Snapshot:
     return Snapshot.build(
         gateway=NAME,
         region="eu-de-1",
+        zones=("EU",),
         keys=estate.keys,
         classes=estate.classes(),
         endpoints=tuple(_endpoint(estate, engine_url, name, model) for name, model in models.items()),
