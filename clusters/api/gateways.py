@@ -1,4 +1,7 @@
-"""The doors of gateways: pull a snapshot, ship usage, report replicas. Each gateway has a token of its own."""
+"""The doors of gateways: pull a snapshot, ship usage, report replicas and how endpoints stand.
+
+Each gateway has a token of its own.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +17,7 @@ from django.views.decorators.http import require_GET, require_POST
 from billing.metering.ingest import ingest
 from clusters.endpoints.changes import wait_for_change
 from clusters.endpoints.memory import keep_memory
+from clusters.endpoints.signals import keep_signals
 from clusters.endpoints.snapshot import build_snapshot
 from clusters.inventory.gateways import token_digest
 from clusters.models import Gateway
@@ -22,6 +26,7 @@ from tenants.errors import BerthError
 
 LONGEST_WAIT_S = 55.0
 MOST_SEGMENTS = 5_000
+MOST_INSTANCE = 48
 
 
 class NotAGateway(BerthError):
@@ -98,6 +103,29 @@ def replicas(request: HttpRequest) -> HttpResponse:
     except BerthError as error:
         return _refusal(error)
     keep_memory(gateway=gateway, reports=message.reports)
+    return HttpResponse(status=204)
+
+
+@csrf_exempt
+@require_POST
+def signals(request: HttpRequest) -> HttpResponse:
+    """Take how endpoints stand at the gateway; what its region may not serve is left."""
+    try:
+        gateway = _gateway(request)
+        try:
+            message = msgspec.json.decode(request.body, type=contract.EndpointSignals)
+        except msgspec.DecodeError as error:
+            raise BadBatch(f"The body holds no signals: {error}") from error
+        name, _, instance = message.gateway.partition("/")
+        if name != gateway.name:
+            raise BadBatch(f"This token belongs to gateway {gateway.name}, the message says {name}.")
+        if len(instance) > MOST_INSTANCE:
+            raise BadBatch(f"The instance of a gateway has at most {MOST_INSTANCE} characters.")
+        if len(message.signals) > contract.MOST_SIGNALS:
+            raise BadBatch(f"One message has at most {contract.MOST_SIGNALS} signals.")
+    except BerthError as error:
+        return _refusal(error)
+    keep_signals(gateway=gateway, message=message, now=timezone.now())
     return HttpResponse(status=204)
 
 

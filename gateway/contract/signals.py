@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Annotated, Final
+
+from msgspec import Meta
 
 from gateway.contract.base import Message
+from gateway.contract.usage import ITL_BOUNDS_MS, LATENCY_BOUNDS_MS
 
 SIGNALS_PATH: Final = "/api/gateway/v1/signals"
 MOST_SIGNALS: Final = 1_000  # in one message
 SIGNAL_WINDOW_S: Final = 60.0  # what the counts of a signal cover
 SIGNAL_STALE_S: Final = 60.0  # after which a signal says nothing any more
 MOST_SIGNALLED_CLASSES: Final = 32  # in one signal
+MOST_BUCKETS: Final = 1 + max(len(LATENCY_BOUNDS_MS), len(ITL_BOUNDS_MS))
+
+Number = Annotated[int, Meta(ge=0, le=2**31 - 1)]
+Tokens = Annotated[int, Meta(ge=0, le=2**53)]
+Seconds = Annotated[float, Meta(ge=0, le=1e9)]
+Queued = Annotated[dict[Annotated[str, Meta(max_length=64)], Number], Meta(max_length=MOST_SIGNALLED_CLASSES)]
+Buckets = Annotated[tuple[Number, ...], Meta(max_length=MOST_BUCKETS)]
 
 
 class EndpointSignal(Message, frozen=True):
@@ -26,23 +36,23 @@ class EndpointSignal(Message, frozen=True):
     """
 
     endpoint_id: str
-    in_flight: int = 0
-    queued: dict[str, int] = {}
-    oldest_wait_s: float = 0.0
-    requests: int = 0
-    shed: int = 0
-    refused: int = 0
-    failed: int = 0
-    input_tokens: int = 0
-    output_tokens: int = 0
-    cached_tokens: int = 0
-    ttft_ms: tuple[int, ...] = ()
-    itl_ms: tuple[int, ...] = ()
-    queue_s: float = 0.0
-    prefill_s: float = 0.0
-    decode_s: float = 0.0
-    prefills: int = 0
-    kv_pressure: int = 0
+    in_flight: Number = 0
+    queued: Queued = {}
+    oldest_wait_s: Seconds = 0.0
+    requests: Number = 0
+    shed: Number = 0
+    refused: Number = 0
+    failed: Number = 0
+    input_tokens: Tokens = 0
+    output_tokens: Tokens = 0
+    cached_tokens: Tokens = 0
+    ttft_ms: Buckets = ()
+    itl_ms: Buckets = ()
+    queue_s: Seconds = 0.0
+    prefill_s: Seconds = 0.0
+    decode_s: Seconds = 0.0
+    prefills: Number = 0
+    kv_pressure: Number = 0
 
 
 class EndpointSignals(Message, frozen=True):
