@@ -100,7 +100,7 @@ def endpoint_now(endpoint: Endpoint) -> EndpointNow:
 
     return EndpointNow(
         heard_at=max((signal.heard_at for signal in signals), default=None),
-        queued=dict(queued),
+        queued=dict(sorted(queued.items())),
         oldest_wait_s=max((signal.oldest_wait_s for signal in signals), default=0.0),
         ttft_p95_ms=quantile_ms(ttft, 0.95, bounds=contract.LATENCY_BOUNDS_MS),
         itl_p95_ms=quantile_ms(itl, 0.95, bounds=contract.ITL_BOUNDS_MS),
