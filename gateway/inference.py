@@ -24,6 +24,7 @@ from gateway.passage import Desk, Passage
 from gateway.replies import Reply
 from gateway.requests import Call
 from gateway.ticket import Ticket
+from gateway.tracing import Tracer
 
 _log = logging.getLogger(__name__)
 _BODY_S: Final = 60.0
@@ -54,11 +55,13 @@ class Inference:
         meter: Meter,
         metrics: Metrics,
         freshness: Freshness,
+        tracer: Tracer | None,
         region: str,
         body_limit_bytes: int,
     ) -> None:
         self._directory = directory
         self._freshness = freshness
+        self._tracer = tracer
         self._desk = desk
         self._meter = meter
         self._metrics = metrics
@@ -93,6 +96,8 @@ class Inference:
             self._metrics.unauthenticated.inc()
             raise
         ticket = Ticket(request_id=arrival.request_id, key=key, region=self._region, write=self._write)
+        if self._tracer is not None:
+            ticket.trace = self._tracer.begin(arrival.request.headers)
         task = asyncio.current_task()
         assert task is not None
         self._tasks.add(task)
@@ -112,6 +117,8 @@ class Inference:
             ticket.close_quietly(Outcome.FAILED, status=500, code="internal_error")
             raise
         finally:
+            if self._tracer is not None and ticket.trace is not None and ticket.record is not None:
+                self._tracer.end(ticket.trace, ticket, ticket.record, route=arrival.request.path)
             self._tasks.discard(task)
             self._metrics.in_flight.dec()
 

@@ -74,7 +74,12 @@ class Passage:
         self.exchange = self._desk.dispatcher.exchange(
             demand, request_id=self._request_id, timing=self._ticket.timing
         )
-        request = msgspec.structs.replace(self._call.sampling, prompt=prompt, max_tokens=demand.max_tokens)
+        request = msgspec.structs.replace(
+            self._call.sampling,
+            prompt=prompt,
+            max_tokens=demand.max_tokens,
+            traceparent=self._ticket.trace.traceparent if self._ticket.trace else "",
+        )
         return await self._start(self.exchange, request)
 
     async def _start(self, exchange: Exchange, request: EngineRequest) -> EngineStream:

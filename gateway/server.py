@@ -25,6 +25,7 @@ from gateway.engines.http import HttpPool
 from gateway.engines.triton_generate import TritonGenerate
 from gateway.files import FolderLock, write_atomically
 from gateway.freshness import Freshness
+from gateway.gauges import watch_process
 from gateway.inference import Inference
 from gateway.metering.meter import Meter
 from gateway.metering.shipper import Shipper, ShippingFailed
@@ -35,6 +36,7 @@ from gateway.reports import Reporter
 from gateway.signals import Signaller
 from gateway.snapshots import SnapshotKeeper
 from gateway.tokens import TokenCounter
+from gateway.tracing import Tracer
 
 _log = logging.getLogger(__name__)
 _LAST_SHIPPING_S: Final = 5.0
@@ -61,6 +63,16 @@ class GatewayServer:
             on_change=self._snapshot_changed,
         )
         self._freshness = Freshness(self._keeper.contact)
+        self._tracer = (
+            Tracer(
+                url=config.traces_url,
+                ratio=config.trace_ratio,
+                gateway=self._meter.identity,
+                region=config.region,
+            )
+            if config.traces_url
+            else None
+        )
         self._tasks: list[asyncio.Task[None]] = []
         self._resources = contextlib.AsyncExitStack()
         self.url = ""
@@ -90,6 +102,7 @@ class GatewayServer:
             meter=self._meter,
             metrics=self._metrics,
             freshness=self._freshness,
+            tracer=self._tracer,
             region=config.region,
             body_limit_bytes=config.body_limit_bytes,
         )
@@ -106,7 +119,13 @@ class GatewayServer:
             session=control_session,
             control_plane_url=config.control_plane_url,
         )
-        self._watch()
+        watch_process(
+            self._metrics,
+            keeper=self._keeper,
+            meter=self._meter,
+            freshness=self._freshness,
+            tracer=self._tracer,
+        )
         self._keeper.load()
         await self._listen()
         self._run(self._meter.run(window_s=config.segment_window_s, on_cut=self._shipper.wake))
@@ -163,6 +182,8 @@ class GatewayServer:
                 "%d usage segments wait on disk for the next start: %s",
                 self._meter.spool.segments_pending, error,
             )  # fmt: skip
+        if self._tracer is not None:
+            await asyncio.to_thread(self._tracer.close)
         await self._resources.aclose()
         (self._config.folder / "address.json").unlink(missing_ok=True)
         self._lock.release()
@@ -187,37 +208,6 @@ class GatewayServer:
         address = {"host": config.host, "port": port, "url": self.url, "pid": os.getpid()}
         write_atomically(config.folder / "address.json", msgspec.json.encode(address))
         _log.info("gateway %s of region %s answers at %s", config.name, config.region, self.url)
-
-    def _watch(self) -> None:
-        self._metrics.watch(
-            "spool_segments",
-            "Usage segments not yet acknowledged.",
-            lambda: self._meter.spool.segments_pending,
-        )
-        self._metrics.watch(
-            "control_plane_contact_age_seconds",
-            "Seconds since the control plane last answered; NaN if it never did.",
-            lambda: age if (age := self._keeper.contact_age_s()) is not None else float("nan"),
-        )
-        self._metrics.watch(
-            "snapshot_age_seconds",
-            "Seconds since the snapshot in use was made known here; NaN if there is none.",
-            lambda: age if (age := self._keeper.snapshot_age_s()) is not None else float("nan"),
-        )
-        self._metrics.watch(
-            "tenants_refused",
-            "Tenants that chose to be refused by a gateway that is cut off for as long as this one.",
-            self._tenants_refused,
-        )
-        self._metrics.watch(
-            "usage_log_writable",
-            "1 while usage records can be written, else 0.",
-            lambda: self._meter.writable,
-        )
-
-    def _tenants_refused(self) -> int:
-        directory = self._keeper.directory
-        return sum(map(self._freshness.refuses, directory.tenants())) if directory else 0
 
     def _snapshot_changed(self, directory: Directory) -> None:
         self._metrics.tallies.keep(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from gateway.contract import Endpoint, Key, Outcome
 from gateway.engines.base import Delta
@@ -13,6 +14,9 @@ from gateway.metering.records import UsageRecord
 from gateway.replies import Usage
 from gateway.routing import Target
 from gateway.timing import Timing
+
+if TYPE_CHECKING:
+    from gateway.tracing import Trace
 
 _log = logging.getLogger(__name__)
 
@@ -30,6 +34,8 @@ class Ticket:
         self.target: Target | None = None
         self.usage = Usage()
         self.timing = Timing()
+        self.trace: Trace | None = None
+        self.record: UsageRecord | None = None  # once it is written
         self._request_id = request_id
         self._key = key
         self._region = region
@@ -38,6 +44,11 @@ class Ticket:
         self._last_token = 0.0
         self._first_tokens = 0  # that came together first
         self._closed = False
+
+    @property
+    def first_token_at(self) -> float | None:
+        """When the first token came, in seconds of ``time.perf_counter``; None if none did."""
+        return self._first_token
 
     def count(self, deltas: Sequence[Delta]) -> None:
         """Count what one read brought of the answer; the input's counts replace those before."""
@@ -66,7 +77,9 @@ class Ticket:
         charges: dict[str, str] = {}
         for permit in reversed(self.permits):
             charges |= permit.settle(self.usage)
-        self._write(self._record(outcome, status, code, charges))
+        record = self._record(outcome, status, code, charges)
+        self._write(record)
+        self.record = record
 
     def withdraw(self) -> None:
         """Give back what gates let in: the request goes to another endpoint."""

@@ -21,6 +21,7 @@ class EngineRequest(msgspec.Struct, frozen=True, kw_only=True):
     stop: tuple[str, ...] = ()
     frequency_penalty: float | None = None
     presence_penalty: float | None = None
+    traceparent: str = ""  # of the trace that the engine's own spans belong to, empty where none is made
 
 
 class Delta(NamedTuple):

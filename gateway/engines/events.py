@@ -140,15 +140,18 @@ async def open_stream(
     body: bytes,
     timeouts: Timeouts,
     refusal: Callable[[bytes, int], EngineError],
+    traceparent: str = "",
 ) -> _Stream:
     """Post ``body`` to ``address``; give the stream of its answer with the first piece already read.
 
-    ``refusal`` explains the body of an answer whose status, its second argument, is not 200.
+    ``refusal`` explains the body of an answer whose status, its second argument, is not 200. ``traceparent`` goes
+    out as a header where it is given.
 
     Raises:
         EngineError: the engine refused, failed or was late before its first piece.
     """
-    message = b"%s%d\r\n\r\n%s" % (address.head, len(body), body)
+    more = b"traceparent: %s\r\n" % traceparent.encode("ascii") if traceparent else b""
+    message = b"%s%d\r\n%s\r\n%s" % (address.head, len(body), more, body)
     stream: _Stream | None = None
     try:
         async with asyncio.timeout(timeouts.first_token_s):

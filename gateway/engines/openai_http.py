@@ -91,6 +91,7 @@ class OpenAiHttp:
             body=body,
             timeouts=timeouts,
             refusal=_refusal,
+            traceparent=request.traceparent,
         )
 
 

@@ -92,6 +92,7 @@ class TritonGenerate:
             body=body,
             timeouts=timeouts,
             refusal=_refusal,
+            traceparent=request.traceparent,
         )
 
 
