@@ -23,6 +23,8 @@ _RETRY_S: Final = 10
 
 #: From this age on answers say how old the snapshot is that they were made from.
 TOLD_FROM_S: Final = 60.0
+#: A long poll that finds no change is answered after 25 s, so that a shorter silence says nothing.
+LEAST_S: Final = 30.0
 
 
 def boot_clock() -> float:
@@ -107,7 +109,10 @@ class Contact:
 
 
 class Freshness:
-    """Refuses the requests of tenants that chose not to be served from a snapshot as old as this one."""
+    """Refuses the requests of tenants that chose not to be served from a snapshot as old as this one.
+
+    Less than :data:`LEAST_S` cannot be chosen: while nothing changes, that is how rarely a control plane is heard.
+    """
 
     def __init__(self, contact: Contact) -> None:
         self._contact = contact
@@ -120,7 +125,7 @@ class Freshness:
     def refuses(self, tenant: Tenant) -> bool:
         """Say whether the requests of ``tenant`` are refused now."""
         limit_s, age_s = tenant.refuse_after_s, self._contact.age_s()
-        return limit_s is not None and age_s is not None and age_s > limit_s
+        return limit_s is not None and age_s is not None and age_s > max(limit_s, LEAST_S)
 
     def require(self, tenant: Tenant | None) -> None:
         """Check that ``tenant`` may still be served; None stands for one of whom nothing was chosen.
@@ -134,6 +139,7 @@ class Freshness:
     def _cut_off(self, tenant: Tenant) -> errors.ApiError:
         since, age_s = self._contact.since(), self._contact.age_s()
         assert age_s is not None
+        limit_s = max(tenant.refuse_after_s or 0.0, LEAST_S)
         if since is None:
             silence = "cannot tell how long it has heard nothing of its control plane"
         else:
@@ -142,8 +148,8 @@ class Freshness:
             )
         return errors.not_ready(
             f"This gateway {silence}, so that it may have missed that keys were revoked. The tenant {tenant.name}"
-            f" chose to be refused after {tenant.refuse_after_s:g} s of that. It is served again as soon as the"
-            " control plane answers.",
+            f" chose to be refused after {limit_s:g} s of that. It is served again as soon as the control plane"
+            " answers.",
             code="gateway_cut_off",
             retry_after_s=_RETRY_S,
         )

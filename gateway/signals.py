@@ -40,6 +40,7 @@ _ITL: Final = len(ITL_BOUNDS_MS) + 1
 _AT_ONCE: Final = 50
 
 _Numbers = tuple[float, ...]
+_ZEROS: Final[_Numbers] = (0.0,) * (12 + _TTFT + _ITL)
 
 
 class Queue(NamedTuple):
@@ -62,7 +63,7 @@ class _Window:
         """Note the sums of now; gives by how much they grew within the window."""
         looks = self._looks
         if not looks:
-            looks.append((-math.inf, (0.0,) * len(numbers)))
+            looks.append((-math.inf, _ZEROS))
         if numbers != looks[-1][1]:
             looks.append((now, numbers))
         while len(looks) > 1 and looks[1][0] <= now - SIGNAL_WINDOW_S:
@@ -111,30 +112,36 @@ class Signaller:
             for start in range(0, len(signals), MOST_SIGNALS):
                 part = signals[start : start + MOST_SIGNALS]
                 if await self._send(part):
-                    now = self._clock()
-                    self._told.update((signal.endpoint_id, (now, signal)) for signal in part)
+                    self.told(part)
+
+    def told(self, signals: Iterable[EndpointSignal]) -> None:
+        """Note that the control plane took ``signals``."""
+        now = self._clock()
+        self._told.update((signal.endpoint_id, (now, signal)) for signal in signals)
 
     def news(self) -> Iterable[EndpointSignal]:
         """Give the signals to tell now."""
         queues = self._queues()
         endpoints = self._tallies.by_endpoint.keys() | self._tallies.in_flight.keys() | queues.keys()
-        for gone in self._windows.keys() - endpoints:
+        for gone in self._windows.keys() - self._tallies.by_endpoint.keys():
             del self._windows[gone]
-        for gone in self._told.keys() - endpoints:
-            del self._told[gone]
-        for endpoint_id in endpoints - {""}:
+        for endpoint_id in (endpoints | self._told.keys()) - {""}:
             signal = self._signal(endpoint_id, queues.get(endpoint_id, _EMPTY))
-            told_at, told = self._told.get(endpoint_id, (0.0, EndpointSignal(endpoint_id=endpoint_id)))
-            # Silence says the same as a signal of nothing, once that was told.
-            nothing = signal == EndpointSignal(endpoint_id=endpoint_id)
-            if signal != told or (not nothing and self._clock() - told_at >= _AGAIN_S):
+            nothing = EndpointSignal(endpoint_id=endpoint_id)
+            told_at, told = self._told.get(endpoint_id, (0.0, nothing))
+            if signal == told == nothing:
+                self._told.pop(endpoint_id, None)  # silence says the same from now on
+            elif signal != told or self._clock() - told_at >= _AGAIN_S:
                 yield signal
 
     def _signal(self, endpoint_id: str, queue: Queue) -> EndpointSignal:
         level = self._tallies.in_flight.get(endpoint_id)
-        by_class = self._tallies.by_endpoint.get(endpoint_id, {})
-        window = self._windows.setdefault(endpoint_id, _Window())
-        grown = window.look(self._clock(), _sums(by_class.values()))
+        by_class = self._tallies.by_endpoint.get(endpoint_id)
+        if by_class is None:
+            grown = _ZEROS
+        else:
+            window = self._windows.setdefault(endpoint_id, _Window())
+            grown = window.look(self._clock(), _sums(by_class.values()))
         counts, seconds, buckets = grown[:9], grown[9:12], grown[12:]
         requests, shed, refused, failed, tokens_in, tokens_out, cached, prefills, pressure = map(int, counts)
         queue_s, prefill_s, decode_s = (round(each, 3) for each in seconds)
@@ -178,7 +185,7 @@ class Signaller:
 
 def _sums(tallies: Iterable[Tally]) -> _Numbers:
     """Add up the classes of an endpoint: counts, then seconds, then the buckets of both histograms."""
-    total: Sequence[float] = (0.0,) * (12 + _TTFT + _ITL)
+    total = _ZEROS
     for tally in tallies:
         refused = tally.outcomes[Outcome.REFUSED]
         numbers = chain(
@@ -191,7 +198,7 @@ def _sums(tallies: Iterable[Tally]) -> _Numbers:
             tally.itl.counts,
         )  # fmt: skip
         total = tuple(map(add, total, numbers))
-    return tuple(total)
+    return total
 
 
 def _without_empty_end(buckets: Sequence[float]) -> tuple[int, ...]:

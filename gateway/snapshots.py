@@ -79,22 +79,25 @@ class SnapshotKeeper:
         """Poll until cancelled. ``session`` carries the gateway's token."""
         backoff = Backoff(first_s=0.25, most_s=5.0)
         url = control_plane_url + SNAPSHOT_PATH
+        wait_s = 0  # whether the control plane is there is known at once, at a start and after a failure
         while True:
             asked = time.monotonic()
             try:
-                await self._poll(session, url)
+                await self._poll(session, url, wait_s)
+                wait_s = _WAIT_S
                 backoff.reset()
                 delay = max(0.0, _LEAST_INTERVAL_S - (time.monotonic() - asked))
             except PollFailed as error:
+                wait_s = 0
                 delay = backoff.next()
                 _log.warning("no snapshot from the control plane, next try in %.1f s: %s", delay, error)
             await asyncio.sleep(delay)
 
-    async def _poll(self, session: aiohttp.ClientSession, url: str) -> None:
+    async def _poll(self, session: aiohttp.ClientSession, url: str, wait_s: int) -> None:
         held = self.directory.snapshot.version if self.directory else ""
         try:
             async with session.get(
-                url, params={"version": held, "wait": str(_WAIT_S)}, timeout=_TIMEOUT
+                url, params={"version": held, "wait": str(wait_s)}, timeout=_TIMEOUT
             ) as response:
                 content = await response.read()
         except (aiohttp.ClientError, TimeoutError) as error:

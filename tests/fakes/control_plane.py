@@ -10,8 +10,11 @@ from aiohttp import web
 
 from gateway.contract import (
     REPLICAS_PATH,
+    SIGNALS_PATH,
     SNAPSHOT_PATH,
     USAGE_PATH,
+    EndpointSignal,
+    EndpointSignals,
     Refused,
     ReplicaReports,
     Snapshot,
@@ -27,7 +30,8 @@ class FakeControlPlane:
     """Starts on a free port, or on ``port`` to come back where it was.
 
     ``segments`` holds what it took, by identity; ``sequences`` every sequence in the order of arrival,
-    repeats included; ``reports`` the metrics by replica of every report. ``lose_receipts`` takes that many
+    repeats included; ``reports`` the metrics by replica of every report, ``signals``
+    every signal of ``signallers``. ``lose_receipts`` takes that many
     batches and then breaks the connection; ``refuse`` names sequences never to be taken.
     """
 
@@ -42,6 +46,8 @@ class FakeControlPlane:
         self.usage_status = 200
         self.refuse: dict[int, str] = {}
         self.reports: list[dict[str, str]] = []
+        self.signals: list[EndpointSignal] = []
+        self.signallers: set[str] = set()
         self._changed = asyncio.Event()
         self.port = 0
 
@@ -50,6 +56,7 @@ class FakeControlPlane:
         application.router.add_get(SNAPSHOT_PATH, self._snapshot)
         application.router.add_post(USAGE_PATH, self._usage)
         application.router.add_post(REPLICAS_PATH, self._replicas)
+        application.router.add_post(SIGNALS_PATH, self._signals)
         self._runner = web.AppRunner(
             application, access_log=None, shutdown_timeout=0.05, handler_cancellation=True
         )
@@ -104,6 +111,13 @@ class FakeControlPlane:
         self.tokens.add(request.headers.get("authorization"))
         message = msgspec.json.decode(await request.read(), type=ReplicaReports)
         self.reports.append({report.replica_id: report.metrics for report in message.reports})
+        return web.Response(status=204)
+
+    async def _signals(self, request: web.Request) -> web.StreamResponse:
+        self.tokens.add(request.headers.get("authorization"))
+        message = msgspec.json.decode(await request.read(), type=EndpointSignals)
+        self.signals += message.signals
+        self.signallers.add(message.gateway)
         return web.Response(status=204)
 
     async def _usage(self, request: web.Request) -> web.StreamResponse:
