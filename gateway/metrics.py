@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Final
 
@@ -138,6 +139,18 @@ class _Families:
             "Answers in which an engine said that its cache is full.",
             labels=_LABELS,
         )
+        self.late = {
+            "ttft": CounterMetricFamily(
+                "berth_gateway_ttft_late",
+                "Requests whose first token came later than their class's target.",
+                labels=_LABELS,
+            ),
+            "itl": CounterMetricFamily(
+                "berth_gateway_itl_late",
+                "Requests whose tokens came further apart than their class's target.",
+                labels=_LABELS,
+            ),
+        }
         self.in_flight = GaugeMetricFamily(
             "berth_gateway_endpoint_in_flight",
             "Requests of an endpoint now in progress.",
@@ -151,6 +164,7 @@ class _Families:
     def all(self) -> Iterable[Metric]:
         """Give them in the order in which they are shown."""
         yield from (self.requests, self.refusals, self.tokens, self.retries, self.kv_pressure, self.in_flight)
+        yield from self.late.values()
         yield from self.histograms.values()
 
     def add(self, labels: tuple[str, str], tally: Tally) -> None:
@@ -164,6 +178,9 @@ class _Families:
             self.tokens.add_metric((*labels, kind), getattr(tally, f"{kind}_tokens"))
         self.retries.add_metric(labels, tally.retries)
         self.kv_pressure.add_metric(labels, tally.kv_pressure)
+        for name, late in self.late.items():
+            if math.isfinite(getattr(tally, f"{name}_target")):
+                late.add_metric(labels, getattr(tally, f"{name}_late"))
         for name, family in self.histograms.items():
             _add(family, labels, getattr(tally, name))
 

@@ -210,6 +210,7 @@ class GatewayServer:
         _log.info("gateway %s of region %s answers at %s", config.name, config.region, self.url)
 
     def _snapshot_changed(self, directory: Directory) -> None:
+        self._metrics.tallies.aim(directory.snapshot.classes)
         self._metrics.tallies.keep(
             frozenset(endpoint.endpoint_id for endpoint in directory.snapshot.endpoints)
         )

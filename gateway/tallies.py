@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_left
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Iterable, Sequence
+from typing import Final, NamedTuple
 
-from gateway.contract import ITL_BOUNDS_MS, LATENCY_BOUNDS_MS, Outcome
+from gateway.contract import ITL_BOUNDS_MS, LATENCY_BOUNDS_MS, Outcome, SloClass
 from gateway.metering.records import UsageRecord
 
 #: Upper bounds in milliseconds of what the gateway itself takes, finer than those of engines.
@@ -32,15 +33,32 @@ class Distribution:
         self.sum += value
 
 
+class Targets(NamedTuple):
+    """Milliseconds within which a class promises a first token, and the next ones."""
+
+    ttft: float
+    itl: float
+
+
+_NO_TARGETS: Final = Targets(math.inf, math.inf)
+
+
 class Tally:
-    """The requests of one endpoint and class since the process began. Durations are milliseconds."""
+    """The requests of one endpoint and class since the process began. Durations are milliseconds.
+
+    ``ttft_late`` and ``itl_late`` are requests beyond the class's target, which is infinite where it has none.
+    """
 
     __slots__ = (
-        "cached_tokens", "codes", "decode", "input_tokens", "itl", "kv_pressure", "outcomes", "output_tokens",
-        "own", "prefill", "queue", "retries", "shed", "ttft",
+        "cached_tokens", "codes", "decode", "input_tokens", "itl", "itl_late", "itl_target", "kv_pressure",
+        "outcomes", "output_tokens", "own", "prefill", "queue", "retries", "shed", "ttft", "ttft_late",
+        "ttft_target",
     )  # fmt: skip
 
-    def __init__(self) -> None:
+    def __init__(self, targets: Targets) -> None:
+        self.ttft_target, self.itl_target = targets
+        self.ttft_late = 0
+        self.itl_late = 0
         self.outcomes = dict.fromkeys(Outcome, 0)
         self.codes: dict[str, int] = {}
         self.shed = 0
@@ -72,10 +90,12 @@ class Tally:
             self.queue.add(record.queue_ms)
         if record.ttft_ms is not None:
             self.ttft.add(record.ttft_ms)
+            self.ttft_late += record.ttft_ms > self.ttft_target
             if record.prefill_ms is not None:
                 self.prefill.add(record.prefill_ms)
         if record.itl_ms is not None:
             self.itl.add(record.itl_ms)
+            self.itl_late += record.itl_ms > self.itl_target
         if record.decode_ms is not None:
             self.decode.add(record.decode_ms)
 
@@ -103,6 +123,7 @@ class Tallies:
     def __init__(self) -> None:
         self.by_endpoint: dict[str, dict[str, Tally]] = {}  # then by class
         self.in_flight: dict[str, Level] = {}
+        self._targets: dict[str, Targets] = {}
 
     def add(self, record: UsageRecord) -> None:
         """Count one ended request."""
@@ -110,7 +131,7 @@ class Tallies:
             tally = self.by_endpoint[record.endpoint_id][record.slo_class]
         except KeyError:
             by_class = self.by_endpoint.setdefault(record.endpoint_id, {})
-            tally = by_class[record.slo_class] = Tally()
+            tally = by_class[record.slo_class] = Tally(self._targets.get(record.slo_class, _NO_TARGETS))
         tally.add(record)
 
     def level(self, endpoint_id: str) -> Level:
@@ -119,6 +140,19 @@ class Tallies:
         if level is None:
             level = self.in_flight[endpoint_id] = Level()
         return level
+
+    def aim(self, classes: Iterable[SloClass]) -> None:
+        """Take over the targets of ``classes``; what was late by others stays counted."""
+        self._targets = {
+            each.name: Targets(
+                math.inf if each.ttft_ms is None else each.ttft_ms,
+                math.inf if each.itl_ms is None else each.itl_ms,
+            )
+            for each in classes
+        }
+        for by_class in self.by_endpoint.values():
+            for name, tally in by_class.items():
+                tally.ttft_target, tally.itl_target = self._targets.get(name, _NO_TARGETS)
 
     def keep(self, endpoint_ids: frozenset[str]) -> None:
         """Forget what is of no endpoint in ``endpoint_ids`` any more and has no request in progress."""
