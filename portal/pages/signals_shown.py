@@ -6,7 +6,7 @@ from typing import Any
 
 from clusters.endpoints.signals import EndpointNow, endpoint_now
 from clusters.models import Endpoint, EndpointSignal
-from portal.templatetags.berth import count, decimals, ms, short
+from portal.templatetags.berth import count, decimals, ms
 
 
 def now_shown(endpoint: Endpoint) -> dict[str, Any] | None:
@@ -26,7 +26,7 @@ def _facts(now: EndpointNow) -> list[dict[str, str]]:
         {"label": "In flight", "value": count(now.in_flight), "note": ""},
         {"label": "Waiting", "value": count(sum(now.queued.values())), "note": _waiting(now.queued)},
         {"label": "Oldest wait", "value": _wait(now.oldest_wait_s), "note": ""},
-        {"label": "Requests", "value": short(now.requests), "note": _ends(now)},
+        {"label": "Requests", "value": count(now.requests), "note": _ends(now)},
         {"label": "Shed", "value": count(now.shed), "note": "for want of room"},
     ]
     if now.ttft_p95_ms is not None:
@@ -45,7 +45,7 @@ def _gateway(signal: EndpointSignal) -> dict[str, str]:
         "in_flight": count(signal.in_flight),
         "queued": count(sum(signal.queued.values())),
         "oldest_wait": _wait(signal.oldest_wait_s),
-        "requests": short(signal.requests),
+        "requests": count(signal.requests),
         "shed": count(signal.shed),
     }
 
