@@ -116,7 +116,9 @@ def promtool() -> str:
     return found
 
 
-@pytest.mark.parametrize("what", [["check", "rules", RULES.name], ["test", "rules", "berth-gateway.tests.yml"]])
+@pytest.mark.parametrize(
+    "what", [["check", "rules", RULES.name], ["test", "rules", "berth-gateway.tests.yml"]]
+)
 def test_prometheus_reads_the_rules_and_alerts_fire_when_they_should(promtool: str, what: list[str]) -> None:
     found = subprocess.run([promtool, *what], cwd=FOLDER, capture_output=True, text=True, check=False)
     assert found.returncode == 0, found.stdout + found.stderr
