@@ -39,6 +39,8 @@ class Config:
     metrics: bool
     traces_url: str  # where spans go, empty where none are made
     trace_ratio: float
+    redis_url: str  # holds a password; empty for none
+    redis_call_s: float
     log_level: str
 
     @property
@@ -80,6 +82,8 @@ def read_config(environment: Mapping[str, str] = os.environ) -> Config:
         metrics=reader.choice("BERTH_GATEWAY_METRICS", "on", _ON_OFF) == "ON",
         traces_url=_traces_url(reader),
         trace_ratio=reader.number("BERTH_GATEWAY_TRACE_RATIO", 0.01, low=0.0, high=1.0),
+        redis_url=reader.redis_url("BERTH_GATEWAY_REDIS_URL"),
+        redis_call_s=reader.number("BERTH_GATEWAY_REDIS_CALL_S", 0.05, low=0.02, high=10.0),
         log_level=reader.choice("BERTH_GATEWAY_LOG_LEVEL", "INFO", ("DEBUG", "INFO", "WARNING", "ERROR")),
     )
 
@@ -128,6 +132,13 @@ class _Reader:
         parts = urlsplit(value)
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise ConfigurationError(f"{name} must be an http:// or https:// URL; it is {value!r}.")
+        return value
+
+    def redis_url(self, name: str) -> str:
+        # The value may hold a password, so that no message may quote it.
+        value = self._environment.get(name, "").strip()
+        if value and urlsplit(value).scheme not in ("redis", "rediss", "unix"):
+            raise ConfigurationError(f"{name} must be a redis://, rediss:// or unix:// URL.")
         return value
 
     def peppers(self, name: str) -> dict[int, bytes]:

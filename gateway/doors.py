@@ -25,7 +25,12 @@ _log = logging.getLogger(__name__)
 _Handler = Callable[[web.Request, dict[str, str]], Awaitable[web.StreamResponse]]
 _REQUEST_ID: Final = "x-request-id"
 _SNAPSHOT_AGE: Final = "x-berth-snapshot-age"
-_CORS_EXPOSED: Final = "x-request-id, x-should-retry, retry-after, x-berth-snapshot-age, x-berth-region-urls"
+_CORS_EXPOSED: Final = ", ".join(
+    [
+        "x-request-id", "x-should-retry", "retry-after", "retry-after-ms", _SNAPSHOT_AGE, errors.REGION_URLS_HEADER,
+        *(f"x-ratelimit-{what}-{unit}" for what in ("limit", "remaining", "reset") for unit in ("requests", "tokens")),
+    ]
+)  # fmt: skip
 
 
 class Doors:
@@ -40,6 +45,7 @@ class Doors:
         metrics: Metrics,
         freshness: Freshness,
         gateway: str,
+        limits_shared: Callable[[], bool],
     ) -> None:
         self._keeper = keeper
         self._inference = inference
@@ -47,6 +53,7 @@ class Doors:
         self._metrics = metrics
         self._freshness = freshness
         self._gateway = gateway
+        self._limits_shared = limits_shared
         self.draining = False
 
     def routes(self) -> list[web.RouteDef]:
@@ -128,6 +135,7 @@ class Doors:
             "control_plane_contact_age_s": None if age is None or math.isinf(age) else round(age, 1),
             "tenants_refused": sum(map(self._freshness.refuses, directory.tenants())) if directory else 0,
             "unacknowledged_segments": self._meter.spool.segments_pending,
+            "limits": "shared" if self._limits_shared() else "local",
         }
         return _json(document, status=503 if reasons else 200)
 

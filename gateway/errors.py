@@ -12,14 +12,15 @@ from typing import Final
 
 import msgspec
 
-_NO_HEADERS: Final[Mapping[str, str]] = MappingProxyType({})
+REGION_URLS_HEADER: Final = "x-berth-region-urls"
+_NONE: Final[Mapping[str, str]] = MappingProxyType({})
 
 
 class ApiError(Exception):
     """An answer other than success.
 
     ``retry_after_s`` becomes the header ``retry-after``; ``close`` also ends the connection, for
-    requests whose body was not read; ``more_headers`` belong to the answer besides.
+    requests whose body was not read. ``more_headers`` go out with it, and before those it has by itself.
     """
 
     def __init__(
@@ -32,7 +33,7 @@ class ApiError(Exception):
         param: str | None = None,
         retry_after_s: int | None = None,
         close: bool = False,
-        more_headers: Mapping[str, str] = _NO_HEADERS,
+        more_headers: Mapping[str, str] = _NONE,
     ) -> None:
         super().__init__(message)
         self.status = status
@@ -47,14 +48,14 @@ class ApiError(Exception):
     @property
     def headers(self) -> dict[str, str]:
         """The headers that belong to this refusal."""
-        headers = dict(self.more_headers)
+        headers = {}
         if self.retry_after_s is not None:
             headers["retry-after"] = str(self.retry_after_s)
         if self.status < 500 and self.status != 429:
             headers["x-should-retry"] = "false"
         if self.status == 401:
             headers["www-authenticate"] = "Bearer"
-        return headers
+        return {**headers, **self.more_headers}
 
     def body(self) -> bytes:
         """The JSON document, also used as the last event of a stream that broke."""
@@ -110,7 +111,7 @@ def wrong_region(name: str, *, region: str, residency: str, urls: Sequence[str])
     if urls:
         remedy = f"Send it to {' or '.join(urls)}."
         headers = {
-            "x-berth-region-urls": ", ".join(urls),
+            REGION_URLS_HEADER: ", ".join(urls),
             "link": ", ".join(f'<{url}>; rel="alternate"' for url in urls),
         }
     else:

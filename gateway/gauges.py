@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 from gateway.freshness import Freshness
 from gateway.metering.meter import Meter
@@ -18,8 +19,9 @@ def watch_process(
     meter: Meter,
     freshness: Freshness,
     tracer: Tracer | None,
+    limits_shared: Callable[[], bool],
 ) -> None:
-    """Show the spool, the usage log, and how fresh the snapshot is."""
+    """Show the spool, the usage log, how fresh the snapshot is, and whether limits are shared."""
 
     def tenants_refused() -> int:
         directory = keeper.directory
@@ -45,6 +47,11 @@ def watch_process(
         "tenants_refused",
         "Tenants that chose to be refused by a gateway that is cut off for as long as this one.",
         tenants_refused,
+    )
+    metrics.watch(
+        "limits_shared",
+        "1 while rate limits are counted together with other gateways, 0 while by this one alone.",
+        limits_shared,
     )
     if tracer is not None:
         metrics.watch(

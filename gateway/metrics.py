@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from functools import lru_cache
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
@@ -41,6 +42,12 @@ class Metrics:
         self.unauthenticated = Counter(
             "berth_gateway_unauthenticated", "Requests without a known key.", registry=self._registry
         )
+        self.rate_limited = lru_cache(maxsize=16)(
+            Counter(
+                "berth_gateway_rate_limited", "Requests refused by a rate limit.", ("owner", "unit"),
+                registry=self._registry,
+            ).labels
+        )  # fmt: skip
         self.in_flight = Gauge(
             "berth_gateway_in_flight", "Generating requests now in progress.", registry=self._registry
         )

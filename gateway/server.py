@@ -27,6 +27,7 @@ from gateway.files import FolderLock, write_atomically
 from gateway.freshness import Freshness
 from gateway.gauges import watch_process
 from gateway.inference import Inference
+from gateway.limits import RateGate, SharedCounters
 from gateway.metering.meter import Meter
 from gateway.metering.shipper import Shipper, ShippingFailed
 from gateway.metrics import Metrics
@@ -35,7 +36,7 @@ from gateway.replicas import ReplicaBook
 from gateway.reports import Reporter
 from gateway.signals import Signaller
 from gateway.snapshots import SnapshotKeeper
-from gateway.tokens import TokenCounter
+from gateway.tokens import TokenCounter, TokenizerStore
 from gateway.tracing import Tracer
 
 _log = logging.getLogger(__name__)
@@ -55,6 +56,13 @@ class GatewayServer:
         self._meter = Meter(config.folder, gateway=config.name)
         self._book = ReplicaBook()
         self._metrics = Metrics(counting=config.metrics)
+        self._shared = (
+            SharedCounters(config.redis_url, call_s=config.redis_call_s) if config.redis_url else None
+        )
+        self._rates = RateGate(
+            self._shared, refused=lambda owner, unit: self._metrics.rate_limited(owner, unit).inc()
+        )
+        self._tokenizers = TokenizerStore(config.folder / "tokenizers")
         self._keeper = SnapshotKeeper(
             path=config.folder / "snapshot.json",
             gateway=config.name,
@@ -83,6 +91,8 @@ class GatewayServer:
         triton, openai = HttpPool(), HttpPool(idle_s=openai_http.IDLE_S)
         self._resources.callback(triton.close)
         self._resources.callback(openai.close)
+        counter = TokenCounter(self._tokenizers.find)
+        self._resources.callback(counter.close)
         control_session = await self._resources.enter_async_context(_control_session(config.token))
         self._inference = Inference(
             directory=lambda: self._keeper.directory,
@@ -96,8 +106,8 @@ class GatewayServer:
                     admission=Admission(),
                     rng=random.Random(),  # noqa: S311
                 ),
-                gates=(),
-                counter=TokenCounter(),
+                gates=(self._rates,),
+                counter=counter,
             ),
             meter=self._meter,
             metrics=self._metrics,
@@ -113,6 +123,7 @@ class GatewayServer:
             metrics=self._metrics,
             freshness=self._freshness,
             gateway=config.name,
+            limits_shared=lambda: self._rates.is_shared,
         )
         self._shipper = Shipper(
             meter=self._meter,
@@ -125,12 +136,17 @@ class GatewayServer:
             meter=self._meter,
             freshness=self._freshness,
             tracer=self._tracer,
+            limits_shared=lambda: self._rates.is_shared,
         )
         self._keeper.load()
+        await self._tokenizers.load()
+        if self._shared is not None:
+            self._run(self._shared.run())
         await self._listen()
         self._run(self._meter.run(window_s=config.segment_window_s, on_cut=self._shipper.wake))
         self._run(self._shipper.run())
         self._run(self._keeper.run(session=control_session, control_plane_url=config.control_plane_url))
+        self._run(self._tokenizers.run(session=control_session, control_plane_url=config.control_plane_url))
         reporter = Reporter(
             directory=lambda: self._keeper.directory,
             region=config.region,
@@ -214,6 +230,8 @@ class GatewayServer:
         self._metrics.tallies.keep(
             frozenset(endpoint.endpoint_id for endpoint in directory.snapshot.endpoints)
         )
+        self._rates.use(directory.snapshot)
+        self._tokenizers.use(directory.snapshot)
         self._book.keep(
             {
                 replica.replica_id

@@ -32,6 +32,13 @@ METRICS: dict[str, tuple[int | None, str]] = {
     "triton-engine": (8002, "/metrics"),
     "trtllm-serve": (None, "/prometheus/metrics"),
 }
+#: What a runtime does with special tokens when it takes a prompt in.
+SPECIAL_TOKENS = {
+    "triton-python": contract.SpecialTokens.NONE,
+    "triton-llmapi": contract.SpecialTokens.ONCE,
+    "triton-engine": contract.SpecialTokens.ONCE,
+    "trtllm-serve": contract.SpecialTokens.ALWAYS,
+}
 DEFAULT_MAX_TOKENS = 256
 
 
@@ -121,8 +128,10 @@ def _endpoint(
     endpoint: Endpoint, replicas: Iterable[Replica], book: PriceBook, now: dt.datetime
 ) -> contract.Endpoint:
     routes: dict[str, list[contract.Replica]] = defaultdict(list)
+    runtime = next(iter(endpoint.model.runtimes), "triton-llmapi")
     for replica in replicas:
         routes[str(replica.revision_id)].append(_replica(replica))
+        runtime = replica.revision.runtime
     # A route is there as soon as an engine answers; "ready" waits for a gateway to confirm the route.
     state = EndpointState.READY if routes and endpoint.wanted == Wanted.RUNNING else endpoint.state
     return contract.Endpoint(
@@ -144,6 +153,8 @@ def _endpoint(
             for revision, members in sorted(routes.items())
         ),
         prices=_prices(endpoint, book, now),
+        tokenizer=endpoint.model.tokenizer_id or "",
+        special_tokens=SPECIAL_TOKENS[runtime],
     )
 
 

@@ -10,7 +10,7 @@ from tenants.isolation import isolate
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("clusters", "0007_advice"),
+        ("clusters", "0008_tokenizers"),
         ("tenants", "0003_operator_answers"),
     ]
 

@@ -10,6 +10,7 @@ from clusters.models.replicas import Replica, Reservation
 from clusters.models.revisions import RenderedConfiguration, Revision
 from clusters.models.signals import EndpointSignal
 from clusters.models.slo import SloClass
+from clusters.models.tokenizers import Tokenizer
 from clusters.models.waiting import CapacityWait
 
 __all__ = [
@@ -38,5 +39,6 @@ __all__ = [
     "Reservation",
     "Revision",
     "SloClass",
+    "Tokenizer",
     "Wanted",
 ]

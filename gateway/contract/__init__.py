@@ -29,6 +29,8 @@ from gateway.contract.reports import (
     ReplicaReports,
 )
 from gateway.contract.serving import (
+    MOST_TOKENIZER_BYTES,
+    TOKENIZERS_PATH,
     Elsewhere,
     Endpoint,
     EngineProtocol,
@@ -39,6 +41,7 @@ from gateway.contract.serving import (
     RouteRule,
     RouteTarget,
     SloClass,
+    SpecialTokens,
     Timeouts,
     TokenPrices,
 )
@@ -71,6 +74,7 @@ __all__ = [
     "MOST_REPORTS",
     "MOST_SIGNALLED_CLASSES",
     "MOST_SIGNALS",
+    "MOST_TOKENIZER_BYTES",
     "REPLICAS_PATH",
     "REPORTED_METRICS",
     "SCHEMA",
@@ -78,6 +82,7 @@ __all__ = [
     "SIGNAL_STALE_S",
     "SIGNAL_WINDOW_S",
     "SNAPSHOT_PATH",
+    "TOKENIZERS_PATH",
     "USAGE_PATH",
     "Budget",
     "BudgetPeriod",
@@ -107,6 +112,7 @@ __all__ = [
     "RouteTarget",
     "SloClass",
     "Snapshot",
+    "SpecialTokens",
     "Tenant",
     "Timeouts",
     "TokenPrices",

@@ -12,6 +12,7 @@ from gateway.contract import (
     REPLICAS_PATH,
     SIGNALS_PATH,
     SNAPSHOT_PATH,
+    TOKENIZERS_PATH,
     USAGE_PATH,
     EndpointSignal,
     EndpointSignals,
@@ -31,7 +32,8 @@ class FakeControlPlane:
 
     ``segments`` holds what it took, by identity; ``sequences`` every sequence in the order of arrival,
     repeats included; ``reports`` the metrics by replica of every report, ``signals``
-    every signal of ``signallers``. ``lose_receipts`` takes that many
+    every signal of ``signallers``. ``tokenizers`` are given by the digest
+    that they are kept under; ``fetched`` lists those asked for. ``lose_receipts`` takes that many
     batches and then breaks the connection; ``refuse`` names sequences never to be taken.
     """
 
@@ -45,6 +47,8 @@ class FakeControlPlane:
         self.lose_receipts = 0
         self.usage_status = 200
         self.refuse: dict[int, str] = {}
+        self.tokenizers: dict[str, bytes] = {}
+        self.fetched: list[str] = []
         self.reports: list[dict[str, str]] = []
         self.signals: list[EndpointSignal] = []
         self.signallers: set[str] = set()
@@ -57,6 +61,7 @@ class FakeControlPlane:
         application.router.add_post(USAGE_PATH, self._usage)
         application.router.add_post(REPLICAS_PATH, self._replicas)
         application.router.add_post(SIGNALS_PATH, self._signals)
+        application.router.add_get(TOKENIZERS_PATH + "/{digest}", self._tokenizer)
         self._runner = web.AppRunner(
             application, access_log=None, shutdown_timeout=0.05, handler_cancellation=True
         )
@@ -106,6 +111,14 @@ class FakeControlPlane:
                 return web.Response(status=304)
         body = self.snapshot if isinstance(self.snapshot, bytes) else msgspec.json.encode(self.snapshot)
         return web.Response(body=body, content_type="application/json")
+
+    async def _tokenizer(self, request: web.Request) -> web.StreamResponse:
+        self.tokens.add(request.headers.get("authorization"))
+        digest = request.match_info["digest"]
+        self.fetched.append(digest)
+        if digest not in self.tokenizers:
+            return web.Response(status=404)
+        return web.Response(body=self.tokenizers[digest], content_type="application/json")
 
     async def _replicas(self, request: web.Request) -> web.StreamResponse:
         self.tokens.add(request.headers.get("authorization"))
