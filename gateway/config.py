@@ -39,6 +39,7 @@ class Config:
     metrics: bool
     traces_url: str  # where spans go, empty where none are made
     trace_ratio: float
+    most_waiting: int
     redis_url: str  # holds a password; empty for none
     redis_call_s: float
     log_level: str
@@ -82,6 +83,7 @@ def read_config(environment: Mapping[str, str] = os.environ) -> Config:
         metrics=reader.choice("BERTH_GATEWAY_METRICS", "on", _ON_OFF) == "ON",
         traces_url=_traces_url(reader),
         trace_ratio=reader.number("BERTH_GATEWAY_TRACE_RATIO", 0.01, low=0.0, high=1.0),
+        most_waiting=int(reader.number("BERTH_GATEWAY_QUEUE_LIMIT", 4096, low=1, high=1_000_000, whole=True)),
         redis_url=reader.redis_url("BERTH_GATEWAY_REDIS_URL"),
         redis_call_s=reader.number("BERTH_GATEWAY_REDIS_CALL_S", 0.05, low=0.02, high=10.0),
         log_level=reader.choice("BERTH_GATEWAY_LOG_LEVEL", "INFO", ("DEBUG", "INFO", "WARNING", "ERROR")),

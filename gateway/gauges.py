@@ -8,6 +8,7 @@ from collections.abc import Callable
 from gateway.freshness import Freshness
 from gateway.metering.meter import Meter
 from gateway.metrics import Metrics
+from gateway.replicas import ReplicaBook
 from gateway.snapshots import SnapshotKeeper
 from gateway.tracing import Tracer
 
@@ -20,8 +21,9 @@ def watch_process(
     freshness: Freshness,
     tracer: Tracer | None,
     limits_shared: Callable[[], bool],
+    book: ReplicaBook,
 ) -> None:
-    """Show the spool, the usage log, how fresh the snapshot is, and whether limits are shared."""
+    """Show the spool, the usage log, how fresh the snapshot is, whether limits are shared, and failing replicas."""
 
     def tenants_refused() -> int:
         directory = keeper.directory
@@ -52,6 +54,16 @@ def watch_process(
         "limits_shared",
         "1 while rate limits are counted together with other gateways, 0 while by this one alone.",
         limits_shared,
+    )
+    metrics.watch(
+        "circuits_opened",
+        "Times that a replica was left alone because it failed again and again, since the start.",
+        lambda: book.opened,
+    )
+    metrics.watch(
+        "replicas_ejected",
+        "Times that a replica was ejected because it did worse than its peers, since the start.",
+        lambda: book.ejected,
     )
     if tracer is not None:
         metrics.watch(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import lru_cache
 from typing import Final
 
@@ -39,6 +39,31 @@ class Metrics:
         self.tallies = Tallies()
         self._registry = CollectorRegistry()
         self._registry.register(_Requests(self.tallies))
+        for_endpoint = ("endpoint",)
+        retries = Counter(
+            "berth_gateway_retries", "Further attempts of requests.", for_endpoint, registry=self._registry
+        )
+        self.retries = lru_cache(maxsize=4096)(retries.labels)
+        retries_refused = Counter(
+            "berth_gateway_retries_refused", "Attempts that the retry budget did not allow.", for_endpoint,
+            registry=self._registry,
+        )  # fmt: skip
+        self.retries_refused = lru_cache(maxsize=4096)(retries_refused.labels)
+        moved = Counter(
+            "berth_gateway_moved", "Requests that left their full revision or replica rather than be refused.",
+            for_endpoint, registry=self._registry,
+        )  # fmt: skip
+        self.moved = lru_cache(maxsize=4096)(moved.labels)
+        fallbacks = Counter(
+            "berth_gateway_fallbacks", "Requests that another endpoint answered.", ("endpoint", "fallback"),
+            registry=self._registry,
+        )  # fmt: skip
+        self.fallbacks = lru_cache(maxsize=4096)(fallbacks.labels)
+        shortened = Counter(
+            "berth_gateway_shortened", "Requests let in with a shorter context for want of room.", for_endpoint,
+            registry=self._registry,
+        )  # fmt: skip
+        self.shortened = lru_cache(maxsize=4096)(shortened.labels)
         self.unauthenticated = Counter(
             "berth_gateway_unauthenticated", "Requests without a known key.", registry=self._registry
         )
@@ -61,15 +86,9 @@ class Metrics:
         """Show ``value()`` as a gauge whenever metrics are read."""
         Gauge(f"berth_gateway_{name}", help_text, registry=self._registry).set_function(value)
 
-    def watch_by(
-        self,
-        name: str,
-        help_text: str,
-        labels: Collection[str],
-        values: Callable[[], Iterable[tuple[tuple[str, ...], float]]],
-    ) -> None:
-        """Show every value of ``values()`` as a gauge with its labels whenever metrics are read."""
-        self._registry.register(_Watched(f"berth_gateway_{name}", help_text, tuple(labels), values))
+    def add(self, collector: Collector) -> None:
+        """Show what ``collector`` gives whenever metrics are read."""
+        self._registry.register(collector)
 
     def count(self, record: UsageRecord) -> None:
         """Count one finished request."""
@@ -79,29 +98,6 @@ class Metrics:
     def render(self) -> bytes:
         """Write all metrics in Prometheus' text format."""
         return generate_latest(self._registry)
-
-
-class _Watched(Collector):
-    def __init__(
-        self,
-        name: str,
-        help_text: str,
-        labels: tuple[str, ...],
-        values: Callable[[], Iterable[tuple[tuple[str, ...], float]]],
-    ) -> None:
-        self._name = name
-        self._help_text = help_text
-        self._labels = labels
-        self._values = values
-
-    def collect(self) -> Iterator[Metric]:
-        family = GaugeMetricFamily(self._name, self._help_text, labels=self._labels)
-        for labels, value in self._values():
-            family.add_metric(labels, value)
-        yield family
-
-    def describe(self) -> Iterable[Metric]:
-        return [GaugeMetricFamily(self._name, self._help_text, labels=self._labels)]
 
 
 class _Requests(Collector):
@@ -138,14 +134,6 @@ class _Families:
         self.tokens = CounterMetricFamily(
             "berth_gateway_tokens", "Tokens by kind.", labels=(*_LABELS, "kind")
         )
-        self.retries = CounterMetricFamily(
-            "berth_gateway_retries", "Attempts at an engine after a failed one.", labels=_LABELS
-        )
-        self.kv_pressure = CounterMetricFamily(
-            "berth_gateway_kv_pressure",
-            "Answers in which an engine said that its cache is full.",
-            labels=_LABELS,
-        )
         self.late = {
             "ttft": CounterMetricFamily(
                 "berth_gateway_ttft_late",
@@ -170,7 +158,7 @@ class _Families:
 
     def all(self) -> Iterable[Metric]:
         """Give them in the order in which they are shown."""
-        yield from (self.requests, self.refusals, self.tokens, self.retries, self.kv_pressure, self.in_flight)
+        yield from (self.requests, self.refusals, self.tokens, self.in_flight)
         yield from self.late.values()
         yield from self.histograms.values()
 
@@ -183,8 +171,6 @@ class _Families:
             self.refusals.add_metric((*labels, code), count)
         for kind in ("input", "output", "cached"):
             self.tokens.add_metric((*labels, kind), getattr(tally, f"{kind}_tokens"))
-        self.retries.add_metric(labels, tally.retries)
-        self.kv_pressure.add_metric(labels, tally.kv_pressure)
         for name, late in self.late.items():
             if math.isfinite(getattr(tally, f"{name}_target")):
                 late.add_metric(labels, getattr(tally, f"{name}_late"))

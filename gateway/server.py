@@ -14,7 +14,7 @@ import aiohttp
 import msgspec
 from aiohttp import web
 
-from gateway.admission import Admission
+from gateway.admission import Admission, AdmissionFigures
 from gateway.config import Config
 from gateway.contract import EngineProtocol
 from gateway.directory import Directory
@@ -32,12 +32,14 @@ from gateway.metering.meter import Meter
 from gateway.metering.shipper import Shipper, ShippingFailed
 from gateway.metrics import Metrics
 from gateway.passage import Desk
+from gateway.protocol import DoorRunner
 from gateway.replicas import ReplicaBook
 from gateway.reports import Reporter
 from gateway.signals import Signaller
 from gateway.snapshots import SnapshotKeeper
 from gateway.tokens import TokenCounter, TokenizerStore
 from gateway.tracing import Tracer
+from gateway.waking import Waking
 
 _log = logging.getLogger(__name__)
 _LAST_SHIPPING_S: Final = 5.0
@@ -56,6 +58,7 @@ class GatewayServer:
         self._meter = Meter(config.folder, gateway=config.name)
         self._book = ReplicaBook()
         self._metrics = Metrics(counting=config.metrics)
+        self._admission = Admission(self._book.outstanding, most_waiting=config.most_waiting)
         self._shared = (
             SharedCounters(config.redis_url, call_s=config.redis_call_s) if config.redis_url else None
         )
@@ -81,6 +84,7 @@ class GatewayServer:
             if config.traces_url
             else None
         )
+        self._waking = Waking(directory=lambda: self._keeper.directory)
         self._tasks: list[asyncio.Task[None]] = []
         self._resources = contextlib.AsyncExitStack()
         self.url = ""
@@ -94,20 +98,24 @@ class GatewayServer:
         counter = TokenCounter(self._tokenizers.find)
         self._resources.callback(counter.close)
         control_session = await self._resources.enter_async_context(_control_session(config.token))
+        self._dispatcher = Dispatcher(
+            {
+                EngineProtocol.TRITON_GENERATE: TritonGenerate(triton),
+                EngineProtocol.OPENAI_HTTP: openai_http.OpenAiHttp(openai),
+            },
+            book=self._book,
+            admission=self._admission,
+            metrics=self._metrics,
+            rng=random.Random(),  # noqa: S311
+        )
         self._inference = Inference(
             directory=lambda: self._keeper.directory,
             desk=Desk(
-                dispatcher=Dispatcher(
-                    {
-                        EngineProtocol.TRITON_GENERATE: TritonGenerate(triton),
-                        EngineProtocol.OPENAI_HTTP: openai_http.OpenAiHttp(openai),
-                    },
-                    book=self._book,
-                    admission=Admission(),
-                    rng=random.Random(),  # noqa: S311
-                ),
+                dispatcher=self._dispatcher,
                 gates=(self._rates,),
                 counter=counter,
+                waking=self._waking,
+                metrics=self._metrics,
             ),
             meter=self._meter,
             metrics=self._metrics,
@@ -137,7 +145,9 @@ class GatewayServer:
             freshness=self._freshness,
             tracer=self._tracer,
             limits_shared=lambda: self._rates.is_shared,
+            book=self._book,
         )
+        self._metrics.add(AdmissionFigures(self._admission.state))
         self._keeper.load()
         await self._tokenizers.load()
         if self._shared is not None:
@@ -153,18 +163,20 @@ class GatewayServer:
             session=control_session,
             control_plane_url=config.control_plane_url,
             interval_s=config.report_s,
+            on_read=self._admission.read,
         )
         self._run(reporter.run())
         if config.metrics:
             signaller = Signaller(
                 tallies=self._metrics.tallies,
-                queues=dict,
+                queues=self._admission.state,
                 identity=self._meter.identity,
                 session=control_session,
                 control_plane_url=config.control_plane_url,
                 interval_s=config.signal_s,
             )
             self._run(signaller.run())
+        self._run(self._waking.run(session=control_session, control_plane_url=config.control_plane_url))
 
     def routes(self) -> list[web.RouteDef]:
         """Give every door of a started gateway."""
@@ -177,6 +189,7 @@ class GatewayServer:
         requests here learns of it late.
         """
         self._doors.draining = True
+        self._waking.stop()
         await asyncio.sleep(self._config.notice_s)
         await self._site.stop()
         deadline = asyncio.get_running_loop().time() + self._config.drain_s
@@ -208,10 +221,9 @@ class GatewayServer:
         config = self._config
         application = web.Application(client_max_size=config.body_limit_bytes)
         application.add_routes(self._doors.routes())
-        self._runner = web.AppRunner(
+        self._runner = DoorRunner(
             application,
             handler_cancellation=True,
-            access_log=None,
             keepalive_timeout=75.0,
             lingering_time=2.0,
             shutdown_timeout=2.0,
@@ -240,6 +252,9 @@ class GatewayServer:
                 for replica in route.replicas
             }
         )
+        self._dispatcher.use(directory)
+        self._admission.use(directory)
+        self._waking.changed()
 
     def _run(self, coroutine: Coroutine[Any, Any, None]) -> None:
         self._tasks.append(asyncio.create_task(coroutine))

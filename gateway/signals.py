@@ -11,11 +11,12 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import chain
 from operator import add, sub
-from typing import Final, NamedTuple
+from typing import Final
 
 import aiohttp
 import msgspec
 
+from gateway.admission import QueueState
 from gateway.contract import (
     ITL_BOUNDS_MS,
     LATENCY_BOUNDS_MS,
@@ -41,16 +42,6 @@ _AT_ONCE: Final = 50
 
 _Numbers = tuple[float, ...]
 _ZEROS: Final[_Numbers] = (0.0,) * (12 + _TTFT + _ITL)
-
-
-class Queue(NamedTuple):
-    """Requests of an endpoint that wait for a replica: how many of each class, and the longest wait."""
-
-    queued: Mapping[str, int]
-    oldest_wait_s: float
-
-
-_EMPTY: Final = Queue({}, 0.0)
 
 
 class _Window:
@@ -82,7 +73,7 @@ class Signaller:
         self,
         *,
         tallies: Tallies,
-        queues: Callable[[], Mapping[str, Queue]],
+        queues: Callable[[], Mapping[str, QueueState]],
         identity: str,
         session: aiohttp.ClientSession,
         control_plane_url: str,
@@ -122,11 +113,12 @@ class Signaller:
     def news(self) -> Iterable[EndpointSignal]:
         """Give the signals to tell now."""
         queues = self._queues()
-        endpoints = self._tallies.by_endpoint.keys() | self._tallies.in_flight.keys() | queues.keys()
+        waiting = {endpoint_id for endpoint_id, queue in queues.items() if queue.waiting}
+        endpoints = self._tallies.by_endpoint.keys() | self._tallies.in_flight.keys() | waiting
         for gone in self._windows.keys() - self._tallies.by_endpoint.keys():
             del self._windows[gone]
         for endpoint_id in (endpoints | self._told.keys()) - {""}:
-            signal = self._signal(endpoint_id, queues.get(endpoint_id, _EMPTY))
+            signal = self._signal(endpoint_id, queues.get(endpoint_id))
             nothing = EndpointSignal(endpoint_id=endpoint_id)
             told_at, told = self._told.get(endpoint_id, (0.0, nothing))
             if signal == told == nothing:
@@ -134,22 +126,22 @@ class Signaller:
             elif signal != told or self._clock() - told_at >= _AGAIN_S:
                 yield signal
 
-    def _signal(self, endpoint_id: str, queue: Queue) -> EndpointSignal:
+    def _signal(self, endpoint_id: str, queue: QueueState | None) -> EndpointSignal:
         level = self._tallies.in_flight.get(endpoint_id)
         by_class = self._tallies.by_endpoint.get(endpoint_id)
         if by_class is None:
             grown = _ZEROS
         else:
             window = self._windows.setdefault(endpoint_id, _Window())
-            grown = window.look(self._clock(), _sums(by_class.values()))
+            grown = window.look(self._clock(), _sums(by_class.values(), queue.pressure if queue else 0))
         counts, seconds, buckets = grown[:9], grown[9:12], grown[12:]
         requests, shed, refused, failed, tokens_in, tokens_out, cached, prefills, pressure = map(int, counts)
         queue_s, prefill_s, decode_s = (round(each, 3) for each in seconds)
         return EndpointSignal(
             endpoint_id=endpoint_id,
             in_flight=level.value if level else 0,
-            queued=dict(sorted(queue.queued.items())[:MOST_SIGNALLED_CLASSES]),
-            oldest_wait_s=round(queue.oldest_wait_s, 1),
+            queued=dict(sorted(queue.waiting.items())[:MOST_SIGNALLED_CLASSES]) if queue else {},
+            oldest_wait_s=round(queue.oldest_s, 1) if queue else 0.0,
             requests=requests,
             shed=shed,
             refused=refused,
@@ -183,16 +175,15 @@ class Signaller:
             return False
 
 
-def _sums(tallies: Iterable[Tally]) -> _Numbers:
+def _sums(tallies: Iterable[Tally], pressure: int) -> _Numbers:
     """Add up the classes of an endpoint: counts, then seconds, then the buckets of both histograms."""
-    total = _ZEROS
+    total: _Numbers = (*_ZEROS[:8], float(pressure), *_ZEROS[9:])
     for tally in tallies:
-        refused = tally.outcomes[Outcome.REFUSED]
         numbers = chain(
             (
-                sum(tally.outcomes.values()), tally.shed, refused - tally.shed, tally.outcomes[Outcome.FAILED],
+                sum(tally.outcomes.values()), tally.shed, tally.refused, tally.outcomes[Outcome.FAILED],
                 tally.input_tokens, tally.output_tokens, tally.cached_tokens, sum(tally.prefill.counts),
-                tally.kv_pressure, tally.queue.sum / 1000, tally.prefill.sum / 1000, tally.decode.sum / 1000,
+                0, tally.queue.sum / 1000, tally.prefill.sum / 1000, tally.decode.sum / 1000,
             ),
             tally.ttft.counts,
             tally.itl.counts,

@@ -14,7 +14,7 @@ from gateway.metering.records import UsageRecord
 OWN_BOUNDS_MS: Final = (0.1, 0.2, 0.3, 0.5, 0.75, 1, 1.5, 2, 3, 5, 10, 20, 50, 100, 250, 1_000, 5_000)
 
 #: Refusals for want of room, by their code: the request was in order and came at a bad time.
-SHED_CODES: Final = frozenset({"endpoint_overloaded"})
+SHED_CODES: Final = frozenset({"overloaded"})
 
 
 class Distribution:
@@ -50,8 +50,8 @@ class Tally:
     """
 
     __slots__ = (
-        "cached_tokens", "codes", "decode", "input_tokens", "itl", "itl_late", "itl_target", "kv_pressure",
-        "outcomes", "output_tokens", "own", "prefill", "queue", "retries", "shed", "ttft", "ttft_late",
+        "cached_tokens", "codes", "decode", "input_tokens", "itl", "itl_late", "itl_target",
+        "outcomes", "output_tokens", "own", "prefill", "queue", "refused", "shed", "ttft", "ttft_late",
         "ttft_target",
     )  # fmt: skip
 
@@ -62,8 +62,7 @@ class Tally:
         self.outcomes = dict.fromkeys(Outcome, 0)
         self.codes: dict[str, int] = {}
         self.shed = 0
-        self.retries = 0
-        self.kv_pressure = 0  # times that an engine said its cache is full
+        self.refused = 0  # for other reasons
         self.input_tokens = 0
         self.output_tokens = 0
         self.cached_tokens = 0
@@ -77,13 +76,15 @@ class Tally:
     def add(self, record: UsageRecord) -> None:
         """Count one ended request."""
         self.outcomes[record.outcome] += 1
-        self.retries += record.retries
         self.input_tokens += record.input_tokens
         self.output_tokens += record.output_tokens
         self.cached_tokens += record.cached_tokens
         if record.code:
             self.codes[record.code] = self.codes.get(record.code, 0) + 1
-            self.shed += record.code in SHED_CODES
+            if record.code in SHED_CODES:
+                self.shed += 1
+            elif record.outcome is Outcome.REFUSED:
+                self.refused += 1
         if record.own_ms is not None:
             self.own.add(record.own_ms)
         if record.queue_ms is not None:

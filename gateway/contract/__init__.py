@@ -23,10 +23,13 @@ from gateway.contract.owners import Key, Owner, Project, RateLimits, Tenant
 from gateway.contract.reports import (
     MOST_REPORTED_BYTES,
     MOST_REPORTS,
+    MOST_WAKES,
     REPLICAS_PATH,
     REPORTED_METRICS,
+    WAKES_PATH,
     ReplicaReport,
     ReplicaReports,
+    Wakes,
 )
 from gateway.contract.serving import (
     MOST_TOKENIZER_BYTES,
@@ -75,6 +78,7 @@ __all__ = [
     "MOST_SIGNALLED_CLASSES",
     "MOST_SIGNALS",
     "MOST_TOKENIZER_BYTES",
+    "MOST_WAKES",
     "REPLICAS_PATH",
     "REPORTED_METRICS",
     "SCHEMA",
@@ -84,6 +88,7 @@ __all__ = [
     "SNAPSHOT_PATH",
     "TOKENIZERS_PATH",
     "USAGE_PATH",
+    "WAKES_PATH",
     "Budget",
     "BudgetPeriod",
     "BudgetUnit",
@@ -119,5 +124,6 @@ __all__ = [
     "UsageBatch",
     "UsageReceipt",
     "UsageSegment",
+    "Wakes",
     "budget_window",
 ]

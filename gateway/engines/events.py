@@ -16,18 +16,19 @@ from gateway.engines.base import (
 )
 from gateway.engines.http import HttpBroken, HttpPool, HttpResponse, Origin
 
+_LENGTH: Final = b"Content-Length: "
 _EVENT_LIMIT: Final = 1024 * 1024
-_ERROR_LIMIT: Final = 64 * 1024
+ERROR_LIMIT: Final = 64 * 1024
 
 
 class Address(NamedTuple):
-    """Where an engine takes requests whose answer is a stream of events."""
+    """Where an engine takes requests."""
 
     origin: Origin
     head: bytes  # of a request, up to the value of its content-length
 
     @classmethod
-    def of(cls, url: str, target: str) -> Address:
+    def of(cls, url: str, target: str, *, accept: str = "text/event-stream") -> Address:
         """Address ``target``, a quoted path, at the engine of ``url``.
 
         Raises:
@@ -37,9 +38,22 @@ class Address(NamedTuple):
         host = f"[{origin.host}]" if ":" in origin.host else origin.host
         head = (
             f"POST {target} HTTP/1.1\r\nHost: {host}:{origin.port}\r\nContent-Type: application/json\r\n"
-            "Accept: text/event-stream\r\nContent-Length: "
+            f"Accept: {accept}\r\nContent-Length: "
         )
         return cls(origin, head.encode("ascii"))
+
+    def traced(self, traceparent: str) -> Address:
+        """Give the same place, where the engine is told of the trace that it works for; empty for none."""
+        if not traceparent:
+            return self
+        return self._replace(
+            head=b"%straceparent: %s\r\n%s"
+            % (self.head.removesuffix(_LENGTH), traceparent.encode("ascii"), _LENGTH)
+        )
+
+    def message(self, body: bytes) -> bytes:
+        """Give the whole request."""
+        return b"%s%d\r\n\r\n%s" % (self.head, len(body), body)
 
 
 class EventStream:
@@ -140,25 +154,21 @@ async def open_stream(
     body: bytes,
     timeouts: Timeouts,
     refusal: Callable[[bytes, int], EngineError],
-    traceparent: str = "",
 ) -> _Stream:
     """Post ``body`` to ``address``; give the stream of its answer with the first piece already read.
 
-    ``refusal`` explains the body of an answer whose status, its second argument, is not 200. ``traceparent`` goes
-    out as a header where it is given.
+    ``refusal`` explains the body of an answer whose status, its second argument, is not 200.
 
     Raises:
         EngineError: the engine refused, failed or was late before its first piece.
     """
-    more = b"traceparent: %s\r\n" % traceparent.encode("ascii") if traceparent else b""
-    message = b"%s%d\r\n%s\r\n%s" % (address.head, len(body), more, body)
     stream: _Stream | None = None
     try:
         async with asyncio.timeout(timeouts.first_token_s):
-            response = await pool.post(address.origin, message, connect_s=timeouts.connect_s)
+            response = await pool.post(address.origin, address.message(body), connect_s=timeouts.connect_s)
             stream = stream_of(response)
             if response.status != 200:
-                raise refusal(await response.read_all(_ERROR_LIMIT), response.status)
+                raise refusal(await response.read_all(ERROR_LIMIT), response.status)
             await stream.prefetch()
     except BaseException as error:
         if stream is not None:

@@ -14,6 +14,7 @@ from gateway.contract import (
     SNAPSHOT_PATH,
     TOKENIZERS_PATH,
     USAGE_PATH,
+    WAKES_PATH,
     EndpointSignal,
     EndpointSignals,
     Refused,
@@ -22,6 +23,7 @@ from gateway.contract import (
     UsageBatch,
     UsageReceipt,
     UsageSegment,
+    Wakes,
 )
 
 TOKEN = "gateway-token"
@@ -31,10 +33,11 @@ class FakeControlPlane:
     """Starts on a free port, or on ``port`` to come back where it was.
 
     ``segments`` holds what it took, by identity; ``sequences`` every sequence in the order of arrival,
-    repeats included; ``reports`` the metrics by replica of every report, ``signals``
-    every signal of ``signallers``. ``tokenizers`` are given by the digest
-    that they are kept under; ``fetched`` lists those asked for. ``lose_receipts`` takes that many
-    batches and then breaks the connection; ``refuse`` names sequences never to be taken.
+    repeats included; ``reports`` the metrics by replica of every report; ``signals`` all those that ``signallers`` told;
+    ``wakes`` the endpoints of every message
+    that asked to wake some. ``tokenizers`` are given by the digest that they are kept under; ``fetched`` lists those
+    asked for. ``lose_receipts`` takes that many batches and then breaks the connection; ``refuse`` names sequences
+    never to be taken.
     """
 
     def __init__(self, snapshot: Snapshot | None = None) -> None:
@@ -52,6 +55,7 @@ class FakeControlPlane:
         self.reports: list[dict[str, str]] = []
         self.signals: list[EndpointSignal] = []
         self.signallers: set[str] = set()
+        self.wakes: list[tuple[str, ...]] = []
         self._changed = asyncio.Event()
         self.port = 0
 
@@ -61,6 +65,7 @@ class FakeControlPlane:
         application.router.add_post(USAGE_PATH, self._usage)
         application.router.add_post(REPLICAS_PATH, self._replicas)
         application.router.add_post(SIGNALS_PATH, self._signals)
+        application.router.add_post(WAKES_PATH, self._wakes)
         application.router.add_get(TOKENIZERS_PATH + "/{digest}", self._tokenizer)
         self._runner = web.AppRunner(
             application, access_log=None, shutdown_timeout=0.05, handler_cancellation=True
@@ -131,6 +136,10 @@ class FakeControlPlane:
         message = msgspec.json.decode(await request.read(), type=EndpointSignals)
         self.signals += message.signals
         self.signallers.add(message.gateway)
+
+    async def _wakes(self, request: web.Request) -> web.StreamResponse:
+        self.tokens.add(request.headers.get("authorization"))
+        self.wakes.append(msgspec.json.decode(await request.read(), type=Wakes).endpoint_ids)
         return web.Response(status=204)
 
     async def _usage(self, request: web.Request) -> web.StreamResponse:

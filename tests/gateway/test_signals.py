@@ -8,9 +8,10 @@ from collections.abc import Mapping
 import aiohttp
 import pytest
 
+from gateway.admission import QueueState
 from gateway.contract import ITL_BOUNDS_MS, LATENCY_BOUNDS_MS, EndpointSignal, Outcome
 from gateway.metering.records import UsageRecord
-from gateway.signals import Queue, Signaller
+from gateway.signals import Signaller
 from gateway.tallies import Tallies
 from tests.fakes.triton import Behaviour
 from tests.gateway.conftest import Bench, eventually
@@ -98,13 +99,19 @@ REFUSED = {
 }
 
 
+def queue(waiting: dict[str, int], *, oldest_s: float = 0.0, pressure: int = 0) -> QueueState:
+    return QueueState(
+        waiting=waiting, oldest_s=oldest_s, shed={}, limits={}, pressure=pressure, admitted_per_s=None
+    )
+
+
 class Told:
     """A signaller whose news are taken by hand."""
 
     def __init__(self, session: aiohttp.ClientSession) -> None:
         self.clock = Clock()
         self.tallies = Tallies()
-        self.queues: dict[str, Queue] = {}
+        self.queues: dict[str, QueueState] = {}
         self.signaller = Signaller(
             tallies=self.tallies,
             queues=self._now_queued,
@@ -115,7 +122,7 @@ class Told:
             clock=self.clock,
         )
 
-    def _now_queued(self) -> Mapping[str, Queue]:
+    def _now_queued(self) -> Mapping[str, QueueState]:
         return self.queues
 
     def after(self, seconds: float) -> dict[str, EndpointSignal]:
@@ -135,7 +142,7 @@ async def signals():
 async def test_the_counts_are_of_the_last_minute(signals: Told) -> None:
     signals.tallies.add(record())
     signals.tallies.add(record(slo_class="batch"))
-    signals.tallies.add(record(**REFUSED, code="endpoint_overloaded"))
+    signals.tallies.add(record(**REFUSED, code="overloaded"))
     signals.tallies.add(record(**REFUSED, code="rate_limit_exceeded"))
 
     first = signals.after(5)["e1"]
@@ -161,13 +168,22 @@ async def test_what_holds_is_told_again_before_it_is_stale(signals: Told) -> Non
 
 
 async def test_what_waits_is_told_by_class(signals: Told) -> None:
-    signals.queues["e2"] = Queue({"batch": 3, "standard": 1}, 2.345)
+    signals.queues["e2"] = queue({"batch": 3, "standard": 1}, oldest_s=2.345)
     told = signals.after(5)["e2"]
     assert (told.queued, told.oldest_wait_s) == ({"batch": 3, "standard": 1}, 2.3)
 
     del signals.queues["e2"]
     assert signals.after(5)["e2"] == EndpointSignal(endpoint_id="e2")
     assert signals.after(5) == {}
+
+
+async def test_full_caches_are_counted_within_the_minute(signals: Told) -> None:
+    signals.tallies.add(record())
+    signals.queues["e1"] = queue({}, pressure=2)
+    assert signals.after(5)["e1"].kv_pressure == 2
+    signals.queues["e1"] = queue({}, pressure=3)
+    assert signals.after(30)["e1"].kv_pressure == 3
+    assert signals.after(31)["e1"].kv_pressure == 1
 
 
 async def test_a_message_that_is_lost_is_made_good_by_the_next(signals: Told) -> None:
