@@ -257,11 +257,11 @@ async def test_a_shorter_answer_is_given_where_there_is_little_room(bench: Bench
         await lay(engines, policy=OnOverload.SHORTEN, degraded=10)
         engines.engines["a"].next_behaviours = [FULL]
 
-        answer = await engines.ask("ten bytes!", max_tokens=30)  # taken for three tokens
+        answer = await engines.ask("ten bytes!", max_tokens=30)  # taken for four tokens
 
         assert answer.status == 200
-        assert answer.headers["x-berth-shortened"] == "7"
-        assert [call.payload["max_tokens"] for call in engines.engines["a"].calls] == [30, 7]
+        assert answer.headers["x-berth-shortened"] == "6"
+        assert [call.payload["max_tokens"] for call in engines.engines["a"].calls] == [30, 6]
         assert (await engines.ask("hi")).headers.get("x-berth-shortened") is None
 
 
@@ -283,8 +283,8 @@ async def test_while_others_wait_answers_are_short_from_the_start(bench: Bench) 
         answers = await asyncio.gather(*tasks)
 
         assert [answer.status for answer in answers] == [200] * 3
-        assert [answer.headers.get("x-berth-shortened") for answer in answers] == [None, None, "9"]
-        assert [call.payload["max_tokens"] for call in engines.engines["a"].calls] == [30, 30, 9]
+        assert [answer.headers.get("x-berth-shortened") for answer in answers] == [None, None, "8"]
+        assert [call.payload["max_tokens"] for call in engines.engines["a"].calls] == [30, 30, 8]
 
 
 async def test_a_prompt_beyond_the_shorter_context_is_refused_with_the_reason(bench: Bench) -> None:

@@ -88,6 +88,15 @@ def test_draining_replicas_and_routes_without_weight_take_no_part() -> None:
     assert narrowed(found, lambda member: member.replica_id != "a") == ()
 
 
+def test_only_replicas_that_know_what_a_request_needs_take_part() -> None:
+    a, b = named("a", "b")
+    able = msgspec.structs.replace(b, features=("tools", "chat"))
+
+    found = options(endpoint(route("old", 1, a), route("new", 1, a, able)), needs={"tools"})
+
+    assert [(option.revision_id, option.replicas) for option in found] == [("new", (able,))]
+
+
 @given(
     outstanding=st.dictionaries(st.sampled_from("abc"), st.integers(-3, 10**7)),
     own=st.integers(0, 10**6),
