@@ -138,7 +138,6 @@ def _estate(
         gateway=NAME,
         region="eu-de-1",
         zones=("EU",),
-        zones=("EU",),
         keys=estate.keys,
         classes=estate.classes(queue_s=queue_s),
         endpoints=tuple(
