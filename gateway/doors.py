@@ -29,12 +29,11 @@ _SNAPSHOT_AGE: Final = "x-berth-snapshot-age"
 _CLIENT_REQUEST_ID: Final = "x-client-request-id"
 _HARMLESS_ID: Final = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 _CORS_EXPOSED: Final = ", ".join(
-    (
+    [
         "x-request-id", "x-client-request-id", "x-should-retry", "retry-after", "retry-after-ms",
         "x-berth-endpoint", "x-berth-fallback", "x-berth-shortened", _SNAPSHOT_AGE, errors.REGION_URLS_HEADER,
-        "x-ratelimit-limit-requests", "x-ratelimit-remaining-requests", "x-ratelimit-reset-requests",
-        "x-ratelimit-limit-tokens", "x-ratelimit-remaining-tokens", "x-ratelimit-reset-tokens",
-    )
+        *(f"x-ratelimit-{what}-{unit}" for what in ("limit", "remaining", "reset") for unit in ("requests", "tokens")),
+    ]
 )  # fmt: skip
 
 

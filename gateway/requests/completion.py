@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 
@@ -22,7 +22,7 @@ _MOST_LOGPROBS: Final = 5
 
 
 class _CompletionBody(GeneratingBody):
-    prompt: str | list[Any]
+    prompt: str | list[str | int]
     logprobs: int | None = None
     best_of: int | None = None
     echo: bool | None = None

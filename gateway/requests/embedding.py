@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
 import msgspec
 
@@ -20,7 +20,7 @@ _OVERHEAD_TOKENS: Final = 8
 
 class _EmbeddingBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     model: str
-    input: str | list[Any]
+    input: str | list[str | int]
     encoding_format: Literal["float", "base64"] | None = None
     dimensions: int | None = None
     user: str | None = None
@@ -37,10 +37,11 @@ def read_embedding(content: bytes) -> Call:
     """
     body = decode(_decoder, content)
     check_model(body.model)
-    inputs = [body.input] if isinstance(body.input, str) else body.input
-    if not 1 <= len(inputs) <= _MOST_INPUTS:
+    given = [body.input] if isinstance(body.input, str) else body.input
+    if not 1 <= len(given) <= _MOST_INPUTS:
         raise errors.invalid(f"input must hold from 1 to {_MOST_INPUTS} strings.", param="input")
-    if not all(isinstance(text, str) for text in inputs):
+    inputs = tuple(text for text in given if isinstance(text, str))
+    if len(inputs) < len(given):
         raise errors.invalid(
             "input must be a string or a list of strings; token ids are not supported.",
             param="input",
@@ -53,7 +54,7 @@ def read_embedding(content: bytes) -> Call:
         check_range(body.dimensions, "dimensions", 1, _MOST_DIMENSIONS)
         needs[features.DIMENSIONS] = "dimensions"
     embedding = EngineEmbedding(
-        inputs=tuple(inputs), base64=body.encoding_format == "base64", dimensions=body.dimensions
+        inputs=inputs, base64=body.encoding_format == "base64", dimensions=body.dimensions
     )
     return Call(
         model=body.model,

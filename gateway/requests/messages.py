@@ -9,6 +9,7 @@ import msgspec
 from gateway import errors
 from gateway.engines.base import EngineChat
 from gateway.requests.call import ChatMessage
+from gateway.requests.fields import NULL, is_set
 
 
 class _Function(msgspec.Struct, forbid_unknown_fields=True):
@@ -22,17 +23,26 @@ class _ToolCall(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     type: Literal["function"] = "function"
 
 
+class _Part(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    type: str
+    text: str | None = None
+    refusal: msgspec.Raw = NULL
+    image_url: msgspec.Raw = NULL
+    input_audio: msgspec.Raw = NULL
+    file: msgspec.Raw = NULL
+
+
 class Message(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     """One message as clients send it."""
 
     role: Literal["system", "developer", "user", "assistant", "tool", "function"]
-    content: str | list[dict[str, Any]] | None = None
+    content: str | list[_Part] | None = None
     name: str | None = None
     # Clients send an assistant's message back as they got it, empty members included.
     refusal: str | None = None
-    annotations: list[Any] | None = None
-    audio: Any = None
-    function_call: Any = None
+    annotations: msgspec.Raw = NULL
+    audio: msgspec.Raw = NULL
+    function_call: msgspec.Raw = NULL
     tool_calls: list[_ToolCall] | None = None
     tool_call_id: str | None = None
     # Engines that think give it, and clients send it back; no template here has a place for it.
@@ -109,11 +119,11 @@ def texts(chat: EngineChat) -> str:
 
 
 def _check(message: Message, at: str) -> None:
-    if message.role == "function" or message.function_call is not None:
+    if message.role == "function" or is_set(message.function_call):
         raise errors.unsupported(
             at, "Function calls are not supported by this gateway; use tools and tool_calls."
         )
-    if message.audio is not None:
+    if is_set(message.audio):
         raise errors.unsupported(at, "Audio is not supported by this gateway.")
 
 
@@ -122,24 +132,24 @@ def _role(message: Message) -> str:
     return "system" if message.role == "developer" else message.role
 
 
-def _text(content: str | list[dict[str, Any]], at: str) -> str:
+def _text(content: str | list[_Part], at: str) -> str:
     if isinstance(content, str):
         return content
     return "\n".join([_part(part, f"{at}.content[{i}]") for i, part in enumerate(content)])
 
 
-def _part(part: dict[str, Any], at: str) -> str:
-    kind = part.get("type")
-    if kind != "text":
+def _part(part: _Part, at: str) -> str:
+    if part.type != "text":
         raise errors.invalid(
-            f"{at} has the type {str(kind)[:40]!r}; only text parts are supported.",
+            f"{at} has the type {part.type[:40]!r}; only text parts are supported.",
             param=f"{at}.type",
             code="unsupported_value",
         )
-    if unknown := part.keys() - {"type", "text"}:
-        name = min(unknown)[:100]
-        raise errors.invalid(f"Unknown field: {at}.{name}.", param=f"{at}.{name}", code="unknown_parameter")
-    text = part.get("text")
-    if not isinstance(text, str):
+    for name in ("refusal", "image_url", "input_audio", "file"):
+        if is_set(getattr(part, name)):
+            raise errors.invalid(
+                f"{at}.{name} may not be sent in a part of the type 'text'.", param=f"{at}.{name}"
+            )
+    if part.text is None:
         raise errors.invalid(f"{at}.text must be a string.", param=f"{at}.text", code="invalid_type")
-    return text
+    return part.text

@@ -33,9 +33,9 @@ class FakeControlPlane:
     """Starts on a free port, or on ``port`` to come back where it was.
 
     ``segments`` holds what it took, by identity; ``sequences`` every sequence in the order of arrival,
-    repeats included; ``reports`` the metrics by replica of every report; ``signals`` all those that ``signallers`` told;
-    ``wakes`` the endpoints of every message
-    that asked to wake some. ``tokenizers`` are given by the digest that they are kept under; ``fetched`` lists those
+    repeats included; ``reports`` the metrics by replica of every report; ``signals`` all that ``signallers`` told;
+    ``wakes`` the endpoints of every message that asked to wake some. ``tokenizers`` are given by the digest that
+    they are kept under; ``fetched`` lists those
     asked for. ``lose_receipts`` takes that many batches and then breaks the connection; ``refuse`` names sequences
     never to be taken.
     """
@@ -136,6 +136,7 @@ class FakeControlPlane:
         message = msgspec.json.decode(await request.read(), type=EndpointSignals)
         self.signals += message.signals
         self.signallers.add(message.gateway)
+        return web.Response(status=204)
 
     async def _wakes(self, request: web.Request) -> web.StreamResponse:
         self.tokens.add(request.headers.get("authorization"))

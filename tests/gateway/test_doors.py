@@ -166,3 +166,16 @@ async def test_a_body_that_waits_for_leave_to_be_sent(bench: Bench) -> None:
     _, answer = await raw(bench, head.encode() + length.encode() + body)
 
     assert answer.startswith(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\n")
+
+
+async def test_what_cannot_be_read_is_not_logged(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("DEBUG")
+
+    status, answer = await raw(
+        bench, b"GET /v1/models HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer sesame\x00\r\n\r\n"
+    )
+
+    assert status == 400
+    assert b'"code":"malformed_request"' in answer
+    assert b"sesame" not in answer
+    assert "sesame" not in caplog.text

@@ -54,7 +54,7 @@ async def test_the_official_client_unpacks_what_it_asks_for(bench: Bench) -> Non
         ({"input": []}, "input", None),
         ({"input": ["a"] * 2049}, "input", None),
         ({"input": [1, 2, 3]}, "input", "unsupported_value"),
-        ({"input": [[1, 2], [3]]}, "input", "unsupported_value"),
+        ({"input": [[1, 2], [3]]}, "input[0]", "invalid_type"),
         ({"input": ["a", ""]}, "input", None),
         ({"input": ""}, "input", None),
         ({"encoding_format": "hex"}, "encoding_format", "invalid_type"),
