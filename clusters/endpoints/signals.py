@@ -10,6 +10,8 @@ from collections.abc import Iterator, Sequence
 from itertools import zip_longest
 from typing import Final
 
+import msgspec
+from django.db import connection
 from django.utils import timezone
 
 from billing.metering.rollups import quantile_ms
@@ -62,24 +64,28 @@ def keep_signals(*, gateway: Gateway, message: contract.EndpointSignals, now: dt
     told = {found: signal for signal in message.signals if (found := _uuid(signal.endpoint_id))}
     with scope.platform(f"signals of gateway {gateway.name}"):
         rows = [
-            EndpointSignal(
-                tenant_id=tenant_id,
-                endpoint_id=endpoint_id,
-                gateway=gateway.name,
-                instance=instance,
-                region=gateway.region.code,
-                heard_at=now,
-                **{name: getattr(told[endpoint_id], name) for name in _TOLD},
-            )
+            {**msgspec.structs.asdict(told[endpoint_id]), "endpoint_id": endpoint_id, "tenant_id": tenant_id}
             for endpoint_id, tenant_id in _served(gateway, list(told))
         ]
-        EndpointSignal.objects.bulk_create(
-            rows,
-            update_conflicts=True,
-            unique_fields=["tenant", "endpoint", "gateway", "instance"],
-            update_fields=["heard_at", "region", *_TOLD],
-        )
+        if rows:
+            _write(rows, gateway=gateway.name, instance=instance, region=gateway.region.code, heard_at=now)
     return len(rows)
+
+
+def _write(rows: list[dict[str, object]], **same: object) -> None:
+    """Write rows in one statement with one parameter: as many thousands of parameters it takes ten times as long."""
+    told = ["tenant_id", "endpoint_id", *_TOLD]
+    kinds = {name: EndpointSignal._meta.get_field(name).db_type(connection) for name in told}
+    statement = f"""
+        INSERT INTO {EndpointSignal._meta.db_table}
+            (id, created_at, {", ".join(same)}, {", ".join(told)})
+        SELECT gen_random_uuid(), now(), {", ".join(["%s"] * len(same))}, {", ".join(told)}
+        FROM jsonb_to_recordset(%s::jsonb) AS told({", ".join(f"{name} {kinds[name]}" for name in told)})
+        ON CONFLICT (tenant_id, endpoint_id, gateway, instance) DO UPDATE
+        SET {", ".join(f"{name} = excluded.{name}" for name in ("heard_at", "region", *_TOLD))}
+    """  # noqa: S608 - names of columns only
+    with connection.cursor() as cursor:
+        cursor.execute(statement, [*same.values(), msgspec.json.encode(rows).decode()])
 
 
 def endpoint_now(endpoint: Endpoint) -> EndpointNow:
