@@ -7,6 +7,7 @@ import hmac
 import logging
 from collections.abc import Collection, Iterator, Mapping
 from types import MappingProxyType
+from typing import Final
 
 import msgspec
 
@@ -21,17 +22,19 @@ class BadSnapshot(Exception):
 _log = logging.getLogger(__name__)
 _decoder = msgspec.json.Decoder(Snapshot)
 _NONE: Mapping[str, Endpoint] = MappingProxyType({})
+_FILES_DAYS: Final = Tenant(tenant_id="", name="").files_days
 _NO_ROUTES: Mapping[str, NamedRoute] = MappingProxyType({})
 
 
 class Directory:
-    """Keys by digest; endpoints and named routes by tenant, project and name; classes by name."""
+    """Keys by digest and by id; endpoints and named routes by tenant, project and name; classes by name."""
 
     def __init__(self, snapshot: Snapshot, *, peppers: Mapping[int, bytes]) -> None:
         self.snapshot = snapshot
         self.allowed_origins = frozenset(snapshot.allowed_origins)
         self._peppers = peppers
         self._classes = {slo_class.name: slo_class for slo_class in snapshot.classes}
+        self.keys_by_id = {key.key_id: key for key in snapshot.keys}
         self._keys: keys.KeyIndex = {(key.pepper_id, key.digest): key for key in snapshot.keys}
         self._tenants = {tenant.tenant_id: tenant for tenant in snapshot.tenants}
         self._elsewhere = {(each.tenant_id, each.project_id, each.name): each for each in snapshot.elsewhere}
@@ -115,6 +118,15 @@ class Directory:
     def tenants(self) -> Collection[Tenant]:
         """Give all tenants of which the snapshot says something."""
         return self._tenants.values()
+
+    def files_days(self, tenant_id: str) -> int:
+        """Give how many days a tenant's files and batches are kept; as a new tenant's where nothing is said."""
+        tenant = self._tenants.get(tenant_id)
+        return _FILES_DAYS if tenant is None else tenant.files_days
+
+    def has_class(self, name: str) -> bool:
+        """Say whether there is a class of this name."""
+        return name in self._classes
 
     def by_id(self, endpoint_id: str) -> Endpoint | None:
         """Find one endpoint, whoever may call it."""

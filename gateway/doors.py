@@ -13,6 +13,7 @@ import msgspec
 from aiohttp import web
 
 from gateway import errors, keys, requests
+from gateway.batches import BatchDoors
 from gateway.contract import Endpoint, Key, NamedRoute
 from gateway.directory import Directory
 from gateway.freshness import TOLD_FROM_S, Freshness
@@ -49,6 +50,7 @@ class Doors:
         metrics: Metrics,
         freshness: Freshness,
         gateway: str,
+        batches: BatchDoors,
         limits_shared: Callable[[], bool],
     ) -> None:
         self._keeper = keeper
@@ -57,6 +59,7 @@ class Doors:
         self._metrics = metrics
         self._freshness = freshness
         self._gateway = gateway
+        self._batches = batches
         self._limits_shared = limits_shared
         self.draining = False
 
@@ -71,6 +74,7 @@ class Doors:
             ("POST", "/v1/chat/completions", self._chat),
             ("POST", "/v1/completions", self._complete),
             ("POST", "/v1/embeddings", self._embed),
+            *self._batches.doors(self._authenticate),
             ("OPTIONS", "/v1/{path:.*}", self._preflight),
             ("*", "/{path:.*}", self._unknown),
         ]
@@ -175,7 +179,7 @@ class Doors:
             )
         asked = request.headers.get("access-control-request-headers", "authorization, content-type")
         allowed = {
-            "access-control-allow-methods": "GET, POST, OPTIONS",
+            "access-control-allow-methods": "GET, POST, DELETE, OPTIONS",
             "access-control-allow-headers": asked,
             "access-control-max-age": "600",
         }

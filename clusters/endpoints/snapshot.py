@@ -152,7 +152,8 @@ def _endpoint(
             contract.Route(revision_id=revision, weight=100, replicas=tuple(members))
             for revision, members in sorted(routes.items())
         ),
-        prices=_prices(endpoint, book, now),
+        prices=_prices(endpoint, endpoint.slo_class.name, book, now),
+        batch_prices=_prices(endpoint, contract.BATCH_CLASS, book, now),
         tokenizer=endpoint.model.tokenizer_id or "",
         special_tokens=SPECIAL_TOKENS[runtime],
     )
@@ -181,9 +182,11 @@ def _metrics_url(replica: Replica) -> str:
     return f"http://{host}:{port or parts.port}{path}"
 
 
-def _prices(endpoint: Endpoint, book: PriceBook, now: dt.datetime) -> contract.TokenPrices | None:
+def _prices(
+    endpoint: Endpoint, slo_class: str, book: PriceBook, now: dt.datetime
+) -> contract.TokenPrices | None:
     def amount(kind: str) -> str:
-        price = book.at(kind, now, model=endpoint.model.name, slo_class=endpoint.slo_class.name)
+        price = book.at(kind, now, model=endpoint.model.name, slo_class=slo_class)
         return f"{price.amount:f}"
 
     try:

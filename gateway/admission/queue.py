@@ -23,6 +23,7 @@ _LEAST_OF_HIGHER: Final = 0.1
 #: So that about one in a hundred waits in vain at most, while more come than can be served.
 _TRUST_LOST: Final = 0.02
 _TRUST_GAINED: Final = 0.0002
+_TRUST_REGAINED: Final = 0.1  # whenever nobody waits any more
 _LEAST_CAUTION: Final = 0.3
 #: One admission that a floor owes, allowing for sums of floats.
 _OWED: Final = 1 - 1e-9
@@ -196,9 +197,8 @@ class EndpointQueue:
         """Give how many of a class, at least one, may wait so that the last will be admitted in time.
 
         Higher classes go first, those that wait and those that will come as fast as they do now; what lower
-        ones keep by their floors is lost as well; a class's own floor is sure. Of n that are to be admitted it
-        takes n + 2 sqrt(n) to be in time, two standard deviations of a Poisson process. What is not as regular
-        as that shows in those that waited in vain, and lowers the estimate.
+        ones keep by their floors is lost as well; a class's own floor is sure. What is not as regular as that
+        shows in those that waited in vain, and makes it more careful.
         """
         priority, queue_s, rate = slo_class.priority, slo_class.queue_s, self._rate(now)
         higher = sum(len(band) for band in self._bands if band.priority < priority)
@@ -210,8 +210,7 @@ class EndpointQueue:
         lost = sum(band.floor for band in self._bands if band.priority > priority)
         free = max(0.0, 1 - coming / rate - min(lost, 1 - _LEAST_OF_HIGHER))
         within = max(rate * free * (queue_s - higher / rate), rate * slo_class.floor * queue_s, 0.0)
-        within *= self._level(priority).caution
-        return max(1, int((math.sqrt(1 + within) - 1) ** 2))
+        return max(1, int(within * self._level(priority).caution))
 
     def _rate(self, now: float) -> float:
         places = max(self._places(), 1)
@@ -253,3 +252,4 @@ class EndpointQueue:
             self._served.pause()
             for level in self._levels.values():
                 level.arrivals.forget()
+                level.caution += (1 - level.caution) * _TRUST_REGAINED

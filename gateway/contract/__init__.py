@@ -32,6 +32,7 @@ from gateway.contract.reports import (
     Wakes,
 )
 from gateway.contract.serving import (
+    BATCH_CLASS,
     MOST_TOKENIZER_BYTES,
     TOKENIZERS_PATH,
     Elsewhere,
@@ -70,6 +71,7 @@ from gateway.contract.usage import (
 )
 
 __all__ = [
+    "BATCH_CLASS",
     "ITL_BOUNDS_MS",
     "LATENCY_BOUNDS_MS",
     "LEASES_PATH",
