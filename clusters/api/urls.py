@@ -11,6 +11,7 @@ from clusters.api.engines import ImageViewSet, TuningViewSet
 from clusters.api.loads import LoadViewSet
 from clusters.api.revisions import MoveViewSet, RevisionViewSet
 from clusters.api.secrets import ModelSecretViewSet
+from clusters.api.signals import SignalViewSet
 from clusters.api.tokenizers import ModelTokenizerViewSet
 
 
@@ -54,6 +55,7 @@ urlpatterns = [
     path("endpoints/<uuid:id>/events", EndpointViewSet.as_view({"get": "events"})),
     path("endpoints/<uuid:id>/revisions", EndpointViewSet.as_view({"get": "revisions"})),
     path("endpoints/<uuid:id>/logs", EndpointViewSet.as_view({"get": "logs"})),
+    path("endpoints/<uuid:id>/signals", SignalViewSet.as_view({"get": "signals"})),
     path("endpoints/<uuid:id>/load", LoadViewSet.as_view({"get": "load"})),
     path("endpoints/<uuid:id>:replan", LoadViewSet.as_view({"post": "replan"})),
     path("endpoints/<uuid:id>:keep-order", LoadViewSet.as_view({"post": "keep_order"})),

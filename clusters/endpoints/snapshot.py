@@ -71,6 +71,7 @@ def build_snapshot(gateway: Gateway) -> contract.Snapshot:
         return contract.Snapshot.build(
             gateway=gateway.name,
             region=region.code,
+            zones=tuple(sorted(region.zones)),
             keys=tuple(map(_key, keys)),
             endpoints=served,
             classes=tuple(map(_class, SloClass.objects.order_by("priority", "name"))),

@@ -8,6 +8,7 @@ from clusters.models.gateways import Gateway
 from clusters.models.load import LoadObservation
 from clusters.models.replicas import Replica, Reservation
 from clusters.models.revisions import RenderedConfiguration, Revision
+from clusters.models.signals import EndpointSignal
 from clusters.models.slo import SloClass
 from clusters.models.tokenizers import Tokenizer
 from clusters.models.waiting import CapacityWait
@@ -23,6 +24,7 @@ __all__ = [
     "Condition",
     "Endpoint",
     "EndpointEvent",
+    "EndpointSignal",
     "EndpointState",
     "EngineImage",
     "Gateway",
