@@ -198,6 +198,7 @@ class Exchange:
         if isinstance(error, (EngineOverloaded, EngineTimedOut)):
             self._admission.overloaded(replica)
         if isinstance(error, EngineOverloaded):
+            self._book.full(self._visit)
             return
         if not _answered_4xx(error) or _not_there(error):
             self._book.failed(self._visit)

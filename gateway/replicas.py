@@ -16,6 +16,8 @@ _JUDGE_S: Final = 2.0
 _WARM_S: Final = 10.0
 _COLDEST: Final = 0.1
 _RELAPSE_S: Final = 60.0
+_FULL_S: Final = 0.25
+_MOST_FULL_S: Final = 4.0
 
 
 class Visit:
@@ -34,9 +36,12 @@ class _Health:
     """How one replica did. ``warm_since`` is when it began to be given more and more, None if it has all.
 
     ``back_at`` is when its last ejection ended, and ``ejections`` how many came shortly after each other.
+    Until ``full_until`` it has no room, as it said ``refusals`` times in a row.
     """
 
-    __slots__ = ("back_at", "breaker", "ejected_until", "ejections", "warm_since", "window")
+    __slots__ = (
+        "back_at", "breaker", "ejected_until", "ejections", "full_until", "refusals", "warm_since", "window",
+    )  # fmt: skip
 
     def __init__(self, now: float) -> None:
         self.breaker = Breaker()
@@ -44,6 +49,8 @@ class _Health:
         self.ejected_until: float | None = None
         self.ejections = 0
         self.back_at: float | None = None
+        self.full_until = 0.0
+        self.refusals = 0
         self.warm_since: float | None = None
 
 
@@ -94,6 +101,7 @@ class ReplicaBook:
         if health is None:
             return
         health.window.answered(now, first_token_s)
+        health.full_until, health.refusals = 0.0, 0
         if health.breaker.answered(probe=visit.probe):
             visit.probe = False
             health.warm_since, health.window = now, Window(now)
@@ -111,12 +119,24 @@ class ReplicaBook:
             _log.warning("replica %s failed again and again; it is left alone for a while", visit.replica_id)
         visit.probe = False
 
+    def full(self, visit: Visit) -> None:
+        """Note that the replica has no room: while others have, it is asked later, the later the oftener it says so."""
+        now = self.clock()
+        health = self._of(visit.replica_id, now)
+        if health is not None and now >= health.full_until:
+            health.full_until = now + min(_FULL_S * 2 ** min(health.refusals, 8), _MOST_FULL_S)
+            health.refusals += 1
+
     def usable(self, replica_id: str) -> bool:
-        """Say whether the replica may be given a request: its breaker lets one pass, and it is not ejected."""
+        """Say whether the replica may be given a request: its breaker lets one pass, it is not ejected, nor full."""
         health = self._health.get(replica_id)
-        if health is None or (health.breaker.closed and health.ejected_until is None):
+        if health is None or (
+            health.breaker.closed and health.ejected_until is None and not health.full_until
+        ):
             return True
         now = self.clock()
+        if now < health.full_until:
+            return False
         if health.ejected_until is not None:
             if now < health.ejected_until:
                 return False
@@ -125,7 +145,7 @@ class ReplicaBook:
         return health.breaker.allows(now)
 
     def passable(self, replica_id: str) -> bool:
-        """Say whether the replica may be given a request where no other is left, ejected or not."""
+        """Say whether the replica may be given a request where no other is left, ejected, full or not."""
         health = self._health.get(replica_id)
         return health is None or health.breaker.allows(self.clock(), last=True)
 

@@ -20,7 +20,7 @@ class Limit(NamedTuple):
 
     ``here`` is what the gateways of this region may let through together, ``alone`` what one gateway may that
     counts by itself. Both are rounded down, so that all of them together stay within ``number``; but never below
-    1, so that a number smaller than that of the regions (or of the gateways) lets one through at each.
+    1, so that of a number smaller than that of the gateways each region, or each gateway alone, lets one through.
     """
 
     owner: Owner
