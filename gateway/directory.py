@@ -34,6 +34,7 @@ class Directory:
         self.allowed_origins = frozenset(snapshot.allowed_origins)
         self._peppers = peppers
         self._classes = {slo_class.name: slo_class for slo_class in snapshot.classes}
+        self._lowest = max(snapshot.classes, key=lambda each: each.priority, default=None)
         self.keys_by_id = {key.key_id: key for key in snapshot.keys}
         self._keys: keys.KeyIndex = {(key.pepper_id, key.digest): key for key in snapshot.keys}
         self._tenants = {tenant.tenant_id: tenant for tenant in snapshot.tenants}
@@ -82,8 +83,10 @@ class Directory:
         return keys.find(keys.bearer(authorization), peppers=self._peppers, keys=self._keys)
 
     def endpoints(self, key: Key) -> Mapping[str, Endpoint]:
-        """Give what ``key`` may call, by name: the endpoints of its own tenant and project, then shared ones."""
-        return {**self._shared, **self._endpoints.get((key.tenant_id, key.project_id), _NONE)}
+        """Give what ``key`` may call, by name: its own project's endpoints, then shared ones of other names."""
+        owner = (key.tenant_id, key.project_id)
+        shared = {name: it for name, it in self._shared.items() if (*owner, name) not in self._elsewhere}
+        return {**shared, **self._endpoints.get(owner, _NONE)}
 
     def endpoint(self, key: Key, name: str) -> Endpoint:
         """Find one endpoint that ``key`` may call.
@@ -91,14 +94,16 @@ class Directory:
         Raises:
             ApiError: there is none, or it is another's (404), or it may not be served in this region (421).
         """
-        own = self._endpoints.get((key.tenant_id, key.project_id), _NONE)
-        endpoint = own.get(name) or self._shared.get(name)
+        endpoint = self._endpoints.get((key.tenant_id, key.project_id), _NONE).get(name)
         if endpoint is None:
-            self.refuse_elsewhere(key, name)
+            # Not even a shared one stands in for one that must stay elsewhere.
+            self._refuse_elsewhere(key, name)
+            endpoint = self._shared.get(name)
+        if endpoint is None:
             raise errors.model_not_found(name)
         return endpoint
 
-    def refuse_elsewhere(self, key: Key, name: str) -> None:
+    def _refuse_elsewhere(self, key: Key, name: str) -> None:
         """Check that ``name`` is no endpoint of ``key``'s that only other regions may serve.
 
         Raises:
@@ -157,11 +162,18 @@ class Directory:
             salt = self._salts[tenant_id] = digest.hex()[:32]
         return salt
 
-    def slo_class(self, endpoint: Endpoint, asked: str = "") -> SloClass:
-        """Give the class of a request: ``endpoint``'s, or ``asked`` where that is known and no higher."""
-        own = self._classes[endpoint.slo_class]
-        other = self._classes.get(asked, own)
-        return other if other.priority > own.priority else own
+    def slo_class(self, endpoint: Endpoint, *asked: str) -> SloClass:
+        """Give the class of a request: the lowest of ``endpoint``'s and of those ``asked`` that are not empty.
+
+        One that is not known is taken for the lowest there is.
+        """
+        found = self._classes[endpoint.slo_class]
+        for name in asked:
+            if name:
+                other = self._classes.get(name) or self._lowest
+                if other is not None and other.priority > found.priority:
+                    found = other
+        return found
 
 
 def _goes_into_a_header(url: str) -> bool:

@@ -42,8 +42,8 @@ class Desk(NamedTuple):
 class Passage:
     """``endpoint``, ``slo_class`` and ``exchange`` are those in use; ``headers`` tell the client of them.
 
-    Those of a named route are known once it is resolved. Close it, however it ends. ``slo_class`` names a class that
-    takes the place of the key's, empty for none.
+    Those of a named route are known once it is resolved. Close it, however it ends. ``slo_class`` names a class above
+    which the request may not be, empty for none.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class Passage:
         self._headers = headers
         self._ticket = ticket
         self._request_id = request_id
-        self._asked_class = slo_class or key.slo_class
+        self._asked_classes = (key.slo_class, slo_class)
         self._session = headers.get(SESSION_HEADER, "")[:_SESSION_LIMIT]
         self._needs = frozenset(call.needs)
         self._prompts = Prompts(call, desk.counter)
@@ -130,7 +130,7 @@ class Passage:
 
     def _use(self, endpoint: Endpoint) -> None:
         self.endpoint = self._ticket.endpoint = endpoint
-        self.slo_class = self._directory.slo_class(endpoint, self._asked_class)
+        self.slo_class = self._directory.slo_class(endpoint, *self._asked_classes)
         self._ticket.slo_class = self.slo_class.name
 
     async def _woken(self) -> Sequence[routing.Option]:
@@ -146,7 +146,7 @@ class Passage:
         if not directory.knows(self._key):
             raise keys.unknown()
         self._directory = directory
-        if (found := directory.by_id(endpoint.endpoint_id)) is None:
+        if (found := directory.callable_by(self._key, endpoint.endpoint_id)) is None:
             raise errors.model_not_found(self._call.model)
         self._use(found)
         return routing.options(found, needs=self._needs)
@@ -267,7 +267,7 @@ class Passage:
         """
         origin, target = self.endpoint, self._ticket.target
         for fallback in candidates.fallbacks(self._directory, origin):
-            slo_class = self._directory.slo_class(fallback, self._asked_class)
+            slo_class = self._directory.slo_class(fallback, *self._asked_classes)
             options = routing.options(fallback, residency=origin.residency, needs=self._needs)
             if fallback.state == "scaled-to-zero" and not options:
                 self._desk.waking.want(fallback.endpoint_id)

@@ -9,7 +9,7 @@ from typing import Final
 from gateway.contract.base import Message
 from gateway.contract.owners import RateLimits
 
-#: The class of the lines of batches, whatever the class of their endpoint or key.
+#: The class of the lines of batches, unless that of their endpoint or key is lower.
 BATCH_CLASS: Final = "batch"
 
 
