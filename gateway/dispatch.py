@@ -168,11 +168,13 @@ class Exchange:
                     replica=self.target.replica, request=request, timeouts=self._timeouts
                 )
             except ContextLengthExceeded as error:
+                self.close()
                 raise errors.invalid(
                     str(error) or "The prompt is longer than the model's context.",
                     code="context_length_exceeded",
                 ) from error
             except RequestRefused as error:
+                self.close()
                 raise errors.engine_refused() from error
             except EngineError as error:
                 failure = error
@@ -263,7 +265,10 @@ class Exchange:
 
     def _sit(self, options: Sequence[routing.Option]) -> bool:
         """Take a place at the best replica of ``options`` that has room."""
-        free = routing.narrowed(options, self._has_room)
+        if _single(options):
+            free = options if self._has_room(options[0].replicas[0]) else ()
+        else:
+            free = routing.narrowed(options, self._has_room)
         if not free:
             return False
         option = free[0] if len(free) == 1 else self._draw(free)
