@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Final, NamedTuple, Protocol
+from typing import Annotated, Any, Final, NamedTuple, Protocol
 
 import msgspec
 
 from gateway.contract import Replica, Timeouts
+
+#: A count of tokens that an engine may tell.
+Tokens = Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)]
 
 
 class EngineChat(msgspec.Struct, frozen=True, kw_only=True):

@@ -18,6 +18,7 @@ from gateway.engines.base import (
     EngineError,
     EngineTimedOut,
     EngineUnreachable,
+    Tokens,
 )
 from gateway.engines.events import ERROR_LIMIT, Address
 from gateway.engines.http import HttpBroken, HttpPool
@@ -31,7 +32,7 @@ class _Vector(msgspec.Struct):
 
 
 class _Usage(msgspec.Struct):
-    prompt_tokens: int
+    prompt_tokens: Tokens
 
 
 class _Document(msgspec.Struct):

@@ -31,6 +31,7 @@ from gateway.engines.base import (
     EngineStream,
     EngineUnreachable,
     RequestRefused,
+    Tokens,
     answered_error,
 )
 from gateway.engines.embeddings import embed
@@ -55,12 +56,12 @@ _TOO_LONG: Final = re.compile(
 
 
 class _PromptDetails(msgspec.Struct):
-    cached_tokens: int = 0
+    cached_tokens: Tokens = 0
 
 
 class _Usage(msgspec.Struct):
-    prompt_tokens: int = 0
-    completion_tokens: int | None = 0
+    prompt_tokens: Tokens = 0
+    completion_tokens: Tokens | None = 0
     prompt_tokens_details: _PromptDetails | None = None
 
 

@@ -25,6 +25,7 @@ from gateway.engines.base import (
     EngineRequest,
     EngineStream,
     EngineUnreachable,
+    Tokens,
     answered_error,
 )
 from gateway.engines.events import Address, EventStream, open_stream
@@ -37,18 +38,18 @@ _MESSAGE_LIMIT: Final = 300
 
 class _Chunk(msgspec.Struct):
     text_output: str = ""
-    num_output_tokens: int | None = None
-    num_input_tokens: int = 0
-    num_cached_tokens: int = 0
+    num_output_tokens: Tokens | None = None
+    num_input_tokens: Tokens = 0
+    num_cached_tokens: Tokens = 0
     finish_reason: str | None = None
     error: Any = None
 
 
 class _BatchedChunk(msgspec.Struct):
     text_output: tuple[str, ...] = ("",)
-    num_output_tokens: tuple[int, ...] = ()
-    num_input_tokens: tuple[int, ...] = (0,)
-    num_cached_tokens: tuple[int, ...] = (0,)
+    num_output_tokens: tuple[Tokens, ...] = ()
+    num_input_tokens: tuple[Tokens, ...] = (0,)
+    num_cached_tokens: tuple[Tokens, ...] = (0,)
     finish_reason: tuple[str, ...] = ("",)
 
     def first(self) -> _Chunk:
