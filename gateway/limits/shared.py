@@ -64,7 +64,18 @@ class SharedCounters:
         future: asyncio.Future[Verdict | None] = asyncio.get_running_loop().create_future()
         self._waiting.append((charges, future))
         self._wake.set()
-        return await future
+        try:
+            return await future
+        except asyncio.CancelledError:
+            # The verdict may have come in the same moment.
+            if not future.cancelled() and (verdict := future.result()) is not None:
+                self._give_back(charges, verdict)
+            raise
+
+    def _give_back(self, charges: Sequence[Charge], verdict: Verdict) -> None:
+        if verdict.refused < 0:
+            for charge in charges:
+                self.correct(verdict.life, verdict.slot, charge.counter, -charge.cost)
 
     def correct(self, life: str, slot: int, counter: str, amount: int) -> None:
         """Add ``amount``, which may be negative, to what was charged in ``slot`` of ``life``; soon, or never.
@@ -142,10 +153,9 @@ class SharedCounters:
         self._live(life)
         for (charges, future), answer in zip(asked, answers, strict=True):
             verdict = _verdict(answer, now_ms, life)
-            if not _resolve(future, verdict) and verdict.refused < 0:
+            if not _resolve(future, verdict):
                 # Whoever asked is gone.
-                for charge in charges:
-                    self.correct(life, verdict.slot, charge.counter, -charge.cost)
+                self._give_back(charges, verdict)
 
     async def _exchange(self, connection: AbstractConnection, *command: Any) -> Any:
         loop = asyncio.get_running_loop()
