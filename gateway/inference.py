@@ -22,13 +22,13 @@ from gateway.metering.meter import Meter
 from gateway.metering.records import UsageRecord
 from gateway.metrics import Metrics
 from gateway.passage import Desk, Passage
+from gateway.protocol import read_body
 from gateway.replies import Reply, vectors
 from gateway.requests import Call
 from gateway.ticket import Ticket
 from gateway.tracing import Tracer
 
 _log = logging.getLogger(__name__)
-_BODY_S: Final = 60.0
 _ENDPOINT_HEADER: Final = "x-berth-endpoint"
 _STREAM_HEADERS: Final = {
     "content-type": "text/event-stream; charset=utf-8",
@@ -41,7 +41,7 @@ class Arrival(NamedTuple):
     """One request. ``headers`` go out with a stream; ``read`` understands its body.
 
     ``request`` is None for one that did not come through a generating door, but as a line of a batch.
-    ``slo_class`` names a class that takes the place of its key's, empty for none.
+    ``slo_class`` names a class above which it may not be, empty for none.
     """
 
     request: web.Request | None
@@ -103,12 +103,16 @@ class Inference:
         except errors.ApiError:
             self._metrics.unauthenticated.inc()
             raise
-        return await self._ticketed(arrival, directory, key, lambda: self._body(request))
+
+        def body() -> Awaitable[bytes]:
+            return read_body(request, limit_bytes=self._body_limit_bytes)
+
+        return await self._ticketed(arrival, directory, key, body)
 
     async def complete(
         self, *, key: Key, content: bytes, read: Callable[[bytes], Call], request_id: str, slo_class: str
     ) -> bytes:
-        """Answer a request of ``key`` that came through no generating door, in the class ``slo_class``.
+        """Answer a request of ``key`` that came through no generating door, in no higher class than ``slo_class``.
 
         It passes all that others pass, and is metered as they are. Gives the body of the answer.
 
@@ -211,21 +215,6 @@ class Inference:
         finally:
             in_flight.dec()
             passage.close()
-
-    async def _body(self, request: web.Request) -> bytes:
-        if (request.content_length or 0) > self._body_limit_bytes:
-            raise errors.body_too_large(self._body_limit_bytes)
-        if request.headers.get("content-encoding", "identity").lower() != "identity":
-            raise errors.body_encoded()
-        try:
-            async with asyncio.timeout(_BODY_S):
-                return await request.read()
-        except web.HTTPRequestEntityTooLarge as error:
-            raise errors.body_too_large(self._body_limit_bytes) from error
-        except TimeoutError as error:
-            raise errors.body_too_slow(_BODY_S) from error
-        except web.RequestPayloadError as error:
-            raise errors.not_http() from error
 
     def _write(self, record: UsageRecord) -> None:
         self._metrics.count(record)

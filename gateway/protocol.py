@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 from collections.abc import Mapping
@@ -12,6 +13,7 @@ from aiohttp import HttpVersion11, web
 from gateway import errors
 
 REQUEST_ID: Final = "x-request-id"
+_BODY_S: Final = 60.0
 _log = logging.getLogger(__name__)
 
 
@@ -31,6 +33,30 @@ def refusal(error: errors.ApiError, headers: Mapping[str, str] | None = None) ->
     if error.close:
         response.force_close()
     return response
+
+
+async def read_body(request: web.Request, *, limit_bytes: int) -> bytes:
+    """Read the body of a request.
+
+    Raises:
+        ApiError: it is larger than ``limit_bytes``, too slow, compressed or broken (4xx).
+    """
+    if (request.content_length or 0) > limit_bytes:
+        raise errors.body_too_large(limit_bytes)
+    if request.headers.get("content-encoding", "identity").lower() != "identity":
+        raise errors.body_encoded()
+    try:
+        async with asyncio.timeout(_BODY_S):
+            content = await request.read()
+    except web.HTTPRequestEntityTooLarge as error:
+        raise errors.body_too_large(limit_bytes) from error
+    except TimeoutError as error:
+        raise errors.body_too_slow(_BODY_S) from error
+    except web.RequestPayloadError as error:
+        raise errors.not_http() from error
+    if len(content) > limit_bytes:
+        raise errors.body_too_large(limit_bytes)
+    return content
 
 
 async def continue_anyway(request: web.Request) -> None:

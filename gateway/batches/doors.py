@@ -19,6 +19,7 @@ from gateway.batches.room import READERS, Room
 from gateway.batches.runner import kept_until
 from gateway.contract import BATCH_CLASS, Key
 from gateway.directory import Directory
+from gateway.protocol import read_body
 
 _log = logging.getLogger(__name__)
 Handler = Callable[[web.Request, dict[str, str]], Awaitable[web.StreamResponse]]
@@ -141,9 +142,7 @@ async def _delete_file(room: Room, caller: Caller, request: web.Request, _: dict
 
 
 async def _create_batch(room: Room, caller: Caller, request: web.Request, _: dict[str, str]) -> web.Response:
-    if (request.content_length or 0) > _BODY_BYTES:
-        raise errors.body_too_large(_BODY_BYTES)
-    order = orders.read(await request.read(), endpoints=tuple(READERS))
+    order = orders.read(await read_body(request, limit_bytes=_BODY_BYTES), endpoints=tuple(READERS))
     if not caller.directory.has_class(BATCH_CLASS):
         raise errors.ApiError(
             status=501,

@@ -25,6 +25,7 @@ from gateway.metrics import Metrics
 
 _READ_BYTES: Final = 256 * 1024
 _FIELD_BYTES: Final = 1024
+_MOST_PARTS: Final = 16
 #: What a multipart body may have besides the file itself.
 _AROUND_BYTES: Final = 64 * 1024
 _IDLE_S: Final = 60.0
@@ -144,6 +145,7 @@ class _Upload:
         self._writer: FileWriter | None = None
         self._name = ""
         self._admitted = 0
+        self._parts = 0
         self._fields: dict[str, str] = {}
 
     async def run(self, request: web.Request) -> FileRecord:
@@ -152,6 +154,9 @@ class _Upload:
             while (part := await self._within(reader.next())) is not None:
                 if not isinstance(part, BodyPartReader):
                     raise errors.invalid("The body nests one multipart body in another.")
+                self._parts += 1
+                if self._parts > _MOST_PARTS:
+                    raise errors.invalid(f"The body has more than {_MOST_PARTS} parts.")
                 if part.name == "file":
                     await self._file(part)
                 else:
