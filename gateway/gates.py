@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Protocol
+from types import MappingProxyType
+from typing import Final, Protocol
 
 from gateway.demand import Demand
 from gateway.replies import Usage
@@ -21,6 +22,22 @@ class Permit(Protocol):
 
     def withdraw(self) -> None:
         """Undo it, as if the request had never come: another endpoint is tried."""
+
+
+class Free:
+    """The permit of a request that a gate has nothing to say of."""
+
+    headers: Mapping[str, str] = MappingProxyType({})
+
+    def settle(self, usage: Usage) -> Mapping[str, str]:
+        """Charge nothing."""
+        return self.headers
+
+    def withdraw(self) -> None:
+        """Undo nothing."""
+
+
+FREE: Final = Free()
 
 
 class Gate(Protocol):

@@ -8,7 +8,7 @@ import math
 import random
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from itertools import chain
 from operator import add, sub
 from typing import Final
@@ -29,6 +29,7 @@ from gateway.contract import (
     EndpointSignals,
     Outcome,
 )
+from gateway.metering.records import without_empty_end
 from gateway.tallies import Tallies, Tally
 
 _log = logging.getLogger(__name__)
@@ -149,8 +150,8 @@ class Signaller:
             input_tokens=tokens_in,
             output_tokens=tokens_out,
             cached_tokens=cached,
-            ttft_ms=_without_empty_end(buckets[:_TTFT]),
-            itl_ms=_without_empty_end(buckets[_TTFT:]),
+            ttft_ms=without_empty_end(buckets[:_TTFT]),
+            itl_ms=without_empty_end(buckets[_TTFT:]),
             queue_s=queue_s,
             prefill_s=prefill_s,
             decode_s=decode_s,
@@ -190,10 +191,3 @@ def _sums(tallies: Iterable[Tally], pressure: int) -> _Numbers:
         )  # fmt: skip
         total = tuple(map(add, total, numbers))
     return total
-
-
-def _without_empty_end(buckets: Sequence[float]) -> tuple[int, ...]:
-    end = len(buckets)
-    while end and not buckets[end - 1]:
-        end -= 1
-    return tuple(map(int, buckets[:end]))

@@ -9,7 +9,7 @@ from typing import Final
 
 from gateway.contract import Owner, Snapshot
 from gateway.demand import Demand
-from gateway.gates import Permit
+from gateway.gates import FREE, Permit
 from gateway.limits import answers
 from gateway.limits.book import Limit, LimitBook, Unit
 from gateway.limits.charges import Charge, Verdict
@@ -56,7 +56,7 @@ class RateGate:
         """
         limits = self._book.limits(demand.key, demand.endpoint)
         if not limits:
-            return _FREE
+            return FREE
         tokens = demand.most_tokens
         shared = self._shared
         if shared is None or not shared.available:
@@ -152,18 +152,3 @@ class _Permit:
         self._local.correct(self.local_slot, charge.counter, amount)
         if self._shared is not None:
             self._shared.correct(self._verdict.life, self._verdict.slot, charge.counter, amount)
-
-
-class _Free:
-    """The permit of a request that meets no limit."""
-
-    headers = _NONE
-
-    def settle(self, usage: Usage) -> Mapping[str, str]:
-        return _NONE
-
-    def withdraw(self) -> None:
-        """Nothing was counted."""
-
-
-_FREE: Final = _Free()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import bisect
 import datetime as dt
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 import msgspec
@@ -166,14 +166,15 @@ def _segment(group: _Group, *, gateway: str, sequence: int) -> UsageSegment:
         cached_tokens=totals.cached_tokens,
         input_tokens_squared=group.input_squared,
         output_tokens_squared=group.output_squared,
-        ttft_ms=_without_empty_end(group.ttft),
-        itl_ms=_without_empty_end(group.itl),
+        ttft_ms=without_empty_end(group.ttft),
+        itl_ms=without_empty_end(group.itl),
         route_id=first.route_id,
     )
 
 
-def _without_empty_end(histogram: list[int]) -> tuple[int, ...]:
+def without_empty_end(histogram: Sequence[float]) -> tuple[int, ...]:
+    """Give the counts of a histogram up to its last that is not 0."""
     end = len(histogram)
     while end and not histogram[end - 1]:
         end -= 1
-    return tuple(histogram[:end])
+    return tuple(map(int, histogram[:end]))
