@@ -108,6 +108,7 @@ class GatewayServer:
         self._lessee = Lessee(
             self._leases,
             identity=self._meter.identity,
+            start=self._meter.start,
             session=control_session,
             control_plane_url=config.control_plane_url,
         )
@@ -293,7 +294,14 @@ class GatewayServer:
         self._waking.changed()
 
     def _run(self, coroutine: Coroutine[Any, Any, None]) -> None:
-        self._tasks.append(asyncio.create_task(coroutine))
+        task = asyncio.create_task(coroutine)
+        task.add_done_callback(_say_broken)
+        self._tasks.append(task)
+
+
+def _say_broken(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and (error := task.exception()) is not None:
+        _log.critical("a part of the gateway has ended; restart it", exc_info=error)
 
 
 def _control_session(token: str) -> aiohttp.ClientSession:

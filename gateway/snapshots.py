@@ -110,6 +110,9 @@ class SnapshotKeeper:
             except BadSnapshot as error:
                 _log.error("a snapshot was refused, the one before stays in use: %s", error)
                 raise PollFailed("its snapshot was refused") from error
+            except Exception as error:
+                _log.exception("a snapshot could not be taken up whole")
+                raise PollFailed("its snapshot could not be taken up") from error
         self.contact.made()
         try:
             if response.status == 200:

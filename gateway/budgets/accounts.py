@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import datetime as dt
+import logging
 from collections.abc import Callable
 from typing import NamedTuple
 
 from gateway.contract import Budget, BudgetUnit, budget_window, to_units
 from gateway.errors import ApiError
 
+_log = logging.getLogger(__name__)
 #: The first slice is this part of a budget.
 _FIRST_PART = 256
 
 
 class Purse:
-    """One budget: what it says now, and the account of its present window. ``owner_name`` is for refusals."""
+    """One budget: what it says now, and the account of its present window. ``owner_name`` is for refusals.
+
+    Of one that is not ``usable`` limit or time zone cannot be understood, so that nobody may spend of it.
+    """
 
     __slots__ = (
         "account",
@@ -26,6 +31,7 @@ class Purse:
         "limit",
         "owner_name",
         "unit",
+        "usable",
     )
 
     def __init__(self, budget: Budget, owner_name: str) -> None:
@@ -38,7 +44,14 @@ class Purse:
         self.budget = budget
         self.owner_name = owner_name
         self.gone = False
-        self.limit = to_units(budget.limit, budget.unit)
+        try:
+            self.limit = to_units(budget.limit, budget.unit)
+            budget_window(budget.period, budget.time_zone, dt.datetime.now(dt.UTC))
+        except (ValueError, KeyError, OSError):
+            self.limit, self.usable = 0, False
+            _log.exception("budget %s cannot be used: what it pays for is refused", budget.budget_id)
+        else:
+            self.usable = True
         self.first = max(1, self.limit // _FIRST_PART)
         percents = budget.alert_percents
         # Rounded up, so that what is shown is never below the threshold.

@@ -314,7 +314,7 @@ class LeaseBook:
             return
         ends = []
         for purse in self._purses.values():
-            if not purse.gone:
+            if not purse.gone and purse.usable:
                 account = self.account(purse)
                 ends.append(account.end_s)
                 if account.end_s - now <= _AHEAD_S:

@@ -13,7 +13,7 @@ from gateway.budgets.book import LeaseBook
 from gateway.contract import BudgetUnit
 from gateway.demand import Demand
 from gateway.errors import ApiError
-from gateway.gates import Permit
+from gateway.gates import FREE, Permit
 from gateway.replies import Usage
 
 #: How long a request that no lease covers waits for the ledger's word.
@@ -43,11 +43,12 @@ class BudgetGate:
         """Hold what ``demand`` may cost of every budget of its key, project and tenant.
 
         Raises:
-            ApiError: a limit is reached or the ledger cannot be asked (429), or nobody can say what it costs (503).
+            ApiError: a limit is reached or the ledger cannot be asked (429), or nobody can say what it costs or
+                how much is left (503).
         """
         purses = self._book.purses(demand.key)
         if not purses:
-            return _FREE
+            return FREE
         try:
             holds, tariff = self._holds(purses, demand)
             if not self._book.take(holds):
@@ -63,6 +64,8 @@ class BudgetGate:
         tariff = None
         holds = []
         for purse in purses:
+            if not purse.usable:
+                raise refusals.unusable(purse.budget)
             if purse.unit is BudgetUnit.TOKENS:
                 amount = demand.most_tokens
             else:
@@ -112,21 +115,6 @@ def _tariff(purse: Purse, demand: Demand) -> costs.Tariff:
 
 def _uncovered(holds: tuple[Hold, ...]) -> Hold:
     return next((hold for hold in holds if hold.account.spare < hold.amount), holds[0])
-
-
-class _Free:
-    """The permit of a request that no budget pays for."""
-
-    headers: Mapping[str, str] = _NOTHING
-
-    def settle(self, usage: Usage) -> Mapping[str, str]:
-        return _NOTHING
-
-    def withdraw(self) -> None:
-        return
-
-
-_FREE: Final = _Free()
 
 
 class _Held:

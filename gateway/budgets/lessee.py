@@ -25,6 +25,8 @@ _IDLE_S: Final = 5.0
 _REMINDED_S: Final = 0.05
 _LAST_S: Final = 2.0
 _AWAY_S: Final = 1.0
+#: Reports of one start: more than are sent in centuries, while starts are left more than files of the usage log.
+_START_BITS: Final = 40
 
 
 class LedgerAway(Exception):
@@ -34,12 +36,20 @@ class LedgerAway(Exception):
 class Lessee:
     """Keeps the leases of one data folder, named ``identity``. ``session`` carries the gateway's token.
 
+    ``start`` grows with every start on the folder, so that sequences do, whatever the clock says.
+
     One exchange at a time. A report is answered at once and never broken off; a poll, which tells nothing, is
     broken off as soon as there is something to report.
     """
 
     def __init__(
-        self, book: LeaseBook, *, identity: str, session: aiohttp.ClientSession, control_plane_url: str
+        self,
+        book: LeaseBook,
+        *,
+        identity: str,
+        start: int,
+        session: aiohttp.ClientSession,
+        control_plane_url: str,
     ) -> None:
         self._book = book
         self._identity = identity
@@ -48,7 +58,7 @@ class Lessee:
         self._wake = asyncio.Event()
         self._urgent = self._reminded = False
         self._begins = True
-        self._sequence = 0
+        self._sequence = start << _START_BITS
         self._reported_at = float("-inf")
         self._failing_since: float | None = None
         self._backoff = Backoff(first_s=0.1, most_s=2.0)
@@ -115,12 +125,11 @@ class Lessee:
             gateway=self._identity, sequence=self._sequence, lines=lines, begins=self._begins
         )
         try:
-            answer = await self._post(report, wait_s=0.0)
+            await self._post(report, wait_s=0.0)
         except BaseException:
             self._book.lost(statements)
             raise
         self._begins = False
-        self._book.heard(answer)
 
     async def _poll(self, seconds: float) -> None:
         report = LeaseReport(gateway=self._identity, sequence=self._sequence, lines=())
@@ -129,7 +138,7 @@ class Lessee:
         try:
             await asyncio.wait({polling, waking}, return_when=asyncio.FIRST_COMPLETED)
             if polling.done():
-                self._book.heard(polling.result())
+                polling.result()
             else:
                 self._book.lost()
         finally:
@@ -137,7 +146,7 @@ class Lessee:
                 task.cancel()
             await asyncio.gather(polling, waking, return_exceptions=True)
 
-    async def _post(self, report: LeaseReport, *, wait_s: float) -> LeaseAnswer:
+    async def _post(self, report: LeaseReport, *, wait_s: float) -> None:
         try:
             async with self._session.post(
                 self._url,
@@ -152,16 +161,14 @@ class Lessee:
         if response.status != 200:
             raise LedgerAway(f"it answered {response.status}")
         try:
-            answer = _answer.decode(body)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            self._book.heard(_answer.decode(body))
+        except (ValueError, OverflowError) as error:
             raise LedgerAway(f"its answer does not follow the contract: {error}") from error
         if self.is_away:
             _log.info("the control plane answers for leases again")
         self._failing_since = None
         self._backoff.reset()
-        return answer
 
     def _next_sequence(self) -> int:
-        # By the clock, so that it grows over restarts, too.
-        self._sequence = max(self._sequence + 1, time.time_ns())
+        self._sequence += 1
         return self._sequence

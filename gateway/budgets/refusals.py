@@ -67,6 +67,20 @@ def not_priced(budget: Budget, endpoint: str) -> ApiError:
     )
 
 
+def unusable(budget: Budget) -> ApiError:
+    """This gateway does not understand a budget's limit or time zone (503)."""
+    return ApiError(
+        status=503,
+        message=(
+            f"This gateway cannot use the budget {budget.name!r}: its limit {budget.limit[:40]!r} or its time zone"
+            f" {budget.time_zone[:40]!r} is not known here. Change the budget, or tell the platform's operators."
+        ),
+        type="service_unavailable",
+        code="budget_unusable",
+        more_headers=_FINAL,
+    )
+
+
 def other_currency(budget: Budget, endpoint: str, currency: str) -> ApiError:
     """A budget is in another currency than the endpoint's prices (503)."""
     return ApiError(

@@ -46,6 +46,7 @@ class BudgetPeriod(enum.StrEnum):
 #: Decimal places of the smallest unit. Prices have at most 10 places per million tokens, so that tokens times price
 #: is a whole number of 1e-16.
 PLACES: Final = {BudgetUnit.MONEY: 16, BudgetUnit.TOKENS: 0}
+_MOST_DIGITS: Final = 50
 _EXACT: Final = decimal.Context(prec=80, traps=[decimal.InvalidOperation, decimal.Inexact])
 
 
@@ -129,10 +130,12 @@ def to_units(amount: str, unit: BudgetUnit) -> int:
     """Turn a decimal string into whole smallest units.
 
     Raises:
-        ValueError: it is no finite number, or finer than the smallest unit.
+        ValueError: it is no finite number, finer than the smallest unit, or greater than anything that is spent.
     """
     try:
         scaled = decimal.Decimal(amount).scaleb(PLACES[unit], _EXACT)
+        if scaled.adjusted() >= _MOST_DIGITS:
+            raise ValueError
         return int(scaled.to_integral_exact(context=_EXACT))
     except (decimal.DecimalException, ValueError, OverflowError) as error:
         raise ValueError(f"{amount!r} is no amount of {unit}") from error

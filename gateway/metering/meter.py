@@ -26,7 +26,8 @@ class Meter:
     """Usage log and spool of one gateway. One process at a time may hold a ``folder``.
 
     Making one cuts what an earlier process left uncut. ``identity`` is what segments call their
-    gateway: its name and the folder's instance, because sequences begin again in a new folder.
+    gateway: its name and the folder's instance, because sequences begin again in a new folder. ``start`` is a number
+    that grows with every start on the folder.
     """
 
     def __init__(self, folder: Path, *, gateway: str) -> None:
@@ -35,6 +36,7 @@ class Meter:
         self._log_folder = folder / "log"
         self.spool = Spool(folder)
         self._log = UsageLog(self._log_folder, taken=self.spool.last.position.file)
+        self.start = self._log.number
         self._unsynced = False
         self._uncut = True
         self.writable = True
