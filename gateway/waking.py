@@ -7,6 +7,7 @@ import contextlib
 import logging
 import math
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Final
 
@@ -20,6 +21,7 @@ from gateway.directory import Directory
 
 HOLD_HEADER: Final = "x-scale-up-timeout"
 MOST_HOLD_S: Final = 600.0
+MOST_HELD: Final = 1_024  # for one endpoint
 #: States that end by themselves in replicas.
 _COMING: Final = frozenset(
     {"scaled-to-zero", "provisioning", "waiting-for-capacity", "ready", "updating", "degraded"}
@@ -43,6 +45,7 @@ class Waking:
         self._clock = clock
         self._wanted: dict[str, float] = {}
         self._told: dict[str, float] = {}
+        self._held: Counter[str] = Counter()
         self._asked = asyncio.Event()
         self._changed = asyncio.Event()
         self._stopping = False
@@ -67,19 +70,27 @@ class Waking:
     async def hold(self, directory: Directory, endpoint_id: str, seconds: float) -> Directory:
         """Wait until the endpoint has replicas that may serve, at most ``seconds``; give the directory in use then.
 
-        Does not wait for an endpoint that will not come by itself, or that is gone.
+        Does not wait for an endpoint that will not come by itself, that is gone, or that :data:`MOST_HELD` wait for.
 
         Raises:
             ApiError: the gateway is stopping (503).
         """
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                while (
-                    (endpoint := directory.by_id(endpoint_id)) is not None
-                    and endpoint.state in _COMING
-                    and not routing.options(endpoint)
-                ):
-                    directory = await self._next(directory)
+        if self._held[endpoint_id] >= MOST_HELD:
+            return directory
+        self._held[endpoint_id] += 1
+        try:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(seconds):
+                    while (
+                        (endpoint := directory.by_id(endpoint_id)) is not None
+                        and endpoint.state in _COMING
+                        and not routing.options(endpoint)
+                    ):
+                        directory = await self._next(directory)
+        finally:
+            self._held[endpoint_id] -= 1
+            if not self._held[endpoint_id]:
+                del self._held[endpoint_id]
         return directory
 
     async def _next(self, held: Directory) -> Directory:

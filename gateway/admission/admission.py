@@ -23,6 +23,7 @@ from gateway.directory import Directory
 MOST_WAITING: Final = 4096
 #: A request may be bound to a revision or to a replica: others behind it may use room that it cannot.
 _LOOKED_AT: Final = 64
+_LEAST_SHARE: Final = 0.001
 #: Room may also appear as time passes, when a replica that failed is tried again.
 _LOOK_AGAIN_S: Final = 0.1
 
@@ -74,7 +75,7 @@ class Admission:
         """Take up a new snapshot: its replicas, its tenants' shares, and room that it brings."""
         snapshot = directory.snapshot
         self._gateways = max(1, snapshot.gateways_here)
-        self._shares = {tenant.tenant_id: tenant.share for tenant in snapshot.tenants}
+        self._shares = {tenant.tenant_id: max(tenant.share, _LEAST_SHARE) for tenant in snapshot.tenants}
         self._endpoints = {endpoint.endpoint_id: endpoint for endpoint in snapshot.endpoints}
         self._served_by = {}
         for endpoint in snapshot.endpoints:

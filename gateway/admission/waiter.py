@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Final
 
 from gateway.contract import SloClass
-
-_LEAST_SHARE: Final = 0.001
 
 
 class Waiter:
@@ -33,7 +30,7 @@ class Waiter:
     ) -> None:
         self.slo_class = slo_class
         self.tenant_id = tenant_id
-        self.share = max(share, _LEAST_SHARE)
+        self.share = share
         self.tokens = tokens
         self.arrived = arrived
         self.seat = seat

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import logging
+import zoneinfo
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -46,7 +47,7 @@ class Purse:
         self.gone = False
         try:
             self.limit = to_units(budget.limit, budget.unit)
-            budget_window(budget.period, budget.time_zone, dt.datetime.now(dt.UTC))
+            zoneinfo.ZoneInfo(budget.time_zone)
         except (ValueError, KeyError, OSError):
             self.limit, self.usable = 0, False
             _log.exception("budget %s cannot be used: what it pays for is refused", budget.budget_id)

@@ -10,7 +10,7 @@ import pytest
 
 from embedded.datadir import DataDir
 from embedded.redis import Redis
-from gateway.contract import Elsewhere, OnOverload, SloClass
+from gateway.contract import Elsewhere, OnOverload, Route, SloClass, Tenant
 from gateway.directory import Directory
 from gateway.limits import SharedCounters, shared
 from gateway.limits.charges import Charge, Verdict
@@ -18,7 +18,7 @@ from tests.fakes.triton import Behaviour
 from tests.gateway.conftest import Bench, eventually
 from tests.gateway.engines import serving
 from tests.gateway.farm import farm
-from tests.gateway.world import KEY, OTHER_TENANT_KEY, PEPPER, World
+from tests.gateway.world import KEY, OTHER_TENANT_KEY, PEPPER, World, replica
 
 PROMPT = {"model": "docs", "prompt": "one two", "max_tokens": 5}
 
@@ -148,3 +148,36 @@ async def test_a_charge_whose_client_left_as_it_was_decided_is_given_back(
     finally:
         serving.cancel()
         running.stop()
+
+
+async def test_a_tenant_of_no_share_waits_and_is_refused_as_others_are(idle: Bench) -> None:
+    going = asyncio.Event()
+    idle.triton.behaviour = Behaviour(until=going)
+    only = msgspec.structs.replace(replica(idle.triton.url, replica_id="r9"), concurrency=1)
+    idle.world.more["tenants"] = (Tenant(tenant_id="t1", name="Acme", share=0.0),)
+    idle.publish(routes=(Route(revision_id="rev1", weight=1, replicas=(only,)),))
+    server = await idle.ready(BERTH_GATEWAY_QUEUE_LIMIT="2")
+
+    asking = [asyncio.create_task(idle.http_status("/v1/completions", PROMPT)) for _ in range(3)]
+    await eventually(lambda: server._admission._waiting == 2)
+    assert await idle.http_status("/v1/completions", PROMPT) == 429
+    going.set()
+
+    assert await asyncio.gather(*asking) == [200] * 3
+
+
+async def test_no_more_are_held_for_an_endpoint_than_it_may_have(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.waking.MOST_HELD", 2)
+    bench.publish(state="scaled-to-zero", routes=())
+    await bench.settled()
+    headers = {"authorization": f"Bearer {KEY}", "x-scale-up-timeout": "15"}
+    url = f"{bench.url}/v1/completions"
+    held = [asyncio.create_task(bench.http.post(url, json=PROMPT, headers=headers)) for _ in range(2)]
+    await bench.in_flight(2)
+
+    async with bench.http.post(url, json=PROMPT, headers=headers) as response:
+        assert (response.status, (await response.json())["error"]["code"]) == (503, "endpoint_not_ready")
+    bench.publish()
+    assert [(await answer).status for answer in held] == [200, 200]
