@@ -15,8 +15,8 @@ from gateway import errors, keys
 from gateway.choices import Choice
 from gateway.contract import Key, Outcome
 from gateway.directory import Directory
-from gateway.dispatch import explain
 from gateway.engines.base import EngineError, EngineStream
+from gateway.failures import explain
 from gateway.freshness import Freshness
 from gateway.metering.meter import Meter
 from gateway.metering.records import UsageRecord
@@ -190,8 +190,6 @@ class Inference:
         await passage.resolve()
         answer = _Answer(arrival, call, passage, ticket)
         total_s = passage.slo_class.timeouts.total_s
-        in_flight = self._metrics.endpoint_in_flight(passage.endpoint.endpoint_id)
-        in_flight.inc()
         try:
             async with asyncio.timeout(total_s):
                 return await answer.run()
@@ -213,7 +211,6 @@ class Inference:
             _log.exception("request %s failed inside the gateway", arrival.request_id)
             return await answer.break_off(errors.internal(), error)
         finally:
-            in_flight.dec()
             passage.close()
 
     def _write(self, record: UsageRecord) -> None:

@@ -19,6 +19,7 @@ from gateway.metrics import Metrics
 from gateway.prompts import Prompts
 from gateway.requests import Call
 from gateway.routing import named
+from gateway.tallies import Level
 from gateway.ticket import Ticket
 from gateway.tokens import TokenCounter
 from gateway.waking import Waking, asked_hold_s
@@ -71,6 +72,7 @@ class Passage:
         self._prompts = Prompts(call, desk.counter)
         self._began = desk.dispatcher.clock()
         self._route = directory.named_routes(key).get(call.model)
+        self._level: Level | None = None
         self.exchange: Exchange | None = None
         self.headers: dict[str, str] = {}
         self.max_tokens = 0  # of the answer, at most
@@ -112,6 +114,7 @@ class Passage:
             ApiError: refused, or failed before the first byte.
         """
         await self.resolve()
+        self._count_at(self.endpoint)
         options = routing.options(self.endpoint, needs=self._needs) or await self._woken()
         policy, shorter_context = self.slo_class.on_overload, self.slo_class.degraded_context_tokens
         if policy is OnOverload.SHORTEN and shorter_context is not None and options:
@@ -127,6 +130,17 @@ class Passage:
         """Let go of the engine at once. May be repeated."""
         if self.exchange is not None:
             self.exchange.close()
+        if self._level is not None:
+            self._level.dec()
+            self._level = None
+
+    def _count_at(self, endpoint: Endpoint) -> None:
+        """Count the request as in progress at ``endpoint`` from now on."""
+        level = self._desk.metrics.endpoint_in_flight(endpoint.endpoint_id)
+        level.inc()
+        if self._level is not None:
+            self._level.dec()
+        self._level = level
 
     def _use(self, endpoint: Endpoint) -> None:
         self.endpoint = self._ticket.endpoint = endpoint
@@ -273,6 +287,7 @@ class Passage:
                 self._desk.waking.want(fallback.endpoint_id)
             self._ticket.withdraw()
             self._ticket.endpoint, self._ticket.slo_class = fallback, slo_class.name
+            self._count_at(fallback)
             try:
                 answer = await self._ask(fallback, slo_class, options, residency=origin.residency)
             except errors.ApiError:
@@ -286,4 +301,5 @@ class Passage:
         self._ticket.withdraw()
         self._ticket.target = target
         self._ticket.endpoint, self._ticket.slo_class = origin, self.slo_class.name
+        self._count_at(origin)
         raise refusal

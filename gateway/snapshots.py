@@ -111,7 +111,7 @@ class SnapshotKeeper:
                 _log.error("a snapshot was refused, the one before stays in use: %s", error)
                 raise PollFailed("its snapshot was refused") from error
             except Exception as error:
-                _log.exception("a snapshot could not be taken up whole")
+                _log.exception("a snapshot could not be taken up; it is tried again")
                 raise PollFailed("its snapshot could not be taken up") from error
         self.contact.made()
         try:
@@ -123,8 +123,12 @@ class SnapshotKeeper:
 
     def _use(self, content: bytes) -> None:
         snapshot = read_snapshot(content, gateway=self._gateway, region=self._region)
-        self.directory = Directory(snapshot, peppers=self._peppers)
+        before, self.directory = self.directory, Directory(snapshot, peppers=self._peppers)
+        try:
+            self._on_change(self.directory)
+        except Exception:
+            self.directory = before
+            raise
         self._used_at = boot_clock()
-        self._on_change(self.directory)
         keys, endpoints = len(snapshot.keys), len(snapshot.endpoints)
         _log.info("snapshot %s: %d keys, %d endpoints", snapshot.version, keys, endpoints)

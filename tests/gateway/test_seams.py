@@ -10,7 +10,7 @@ import pytest
 
 from embedded.datadir import DataDir
 from embedded.redis import Redis
-from gateway.contract import Elsewhere, OnOverload, Route, SloClass, Tenant
+from gateway.contract import Elsewhere, OnOverload, Route, SloClass, Snapshot, Tenant
 from gateway.directory import Directory
 from gateway.limits import SharedCounters, shared
 from gateway.limits.charges import Charge, Verdict
@@ -181,3 +181,46 @@ async def test_no_more_are_held_for_an_endpoint_than_it_may_have(
         assert (response.status, (await response.json())["error"]["code"]) == (503, "endpoint_not_ready")
     bench.publish()
     assert [(await answer).status for answer in held] == [200, 200]
+
+
+async def test_a_request_is_in_progress_where_it_is_served(bench: Bench) -> None:
+    async def levels() -> dict[str, str]:
+        async with bench.http.get(f"{bench.url}/metrics") as response:
+            lines = (await response.text()).splitlines()
+        name = "berth_gateway_endpoint_in_flight{endpoint="
+        return {line.split('"')[1]: line.split()[1] for line in lines if line.startswith(name)}
+
+    async with farm(bench, "r1", "r2") as engines:
+        bench.world.others = (engines.endpoint("e3", engines.replica("r2")),)
+        bench.world.more["classes"] = bench.world.classes(on_overload=OnOverload.FALLBACK)
+        await engines.publish(routes=(engines.route("rev1", "r1"),), fallbacks=("e3",))
+        going = asyncio.Event()
+        engines.engines["r1"].behaviour = Behaviour(status=503, error="queue is full")
+        engines.engines["r2"].behaviour = Behaviour(until=going)
+        asking = asyncio.create_task(engines.ask("one two"))
+        await eventually(lambda: bool(engines.engines["r2"].calls))
+
+        assert await levels() == {"e1": "0.0", "e3": "1.0"}
+        going.set()
+        assert (await asking).status == 200
+        assert await levels() == {"e1": "0.0", "e3": "0.0"}
+
+
+async def test_a_snapshot_that_could_not_be_taken_up_is_tried_again(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert bench.server is not None
+    use, broken = bench.server._tokenizers.use, []
+
+    def fail_twice(snapshot: Snapshot) -> None:
+        if len(broken) < 2:
+            broken.append(snapshot)
+            raise ZeroDivisionError
+        use(snapshot)
+
+    monkeypatch.setattr(bench.server._tokenizers, "use", fail_twice)
+    bench.publish(name="renamed")
+    await bench.settled()
+
+    assert len(broken) == 2
+    assert await bench.http_status("/v1/completions", {**PROMPT, "model": "renamed"}) == 200
