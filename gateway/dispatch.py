@@ -7,7 +7,6 @@ import logging
 import random
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Final
 
 from gateway import errors, routing
 from gateway.admission import Admission
@@ -17,21 +16,19 @@ from gateway.directory import Directory
 from gateway.engines.base import (
     ContextLengthExceeded,
     Engine,
-    EngineAnsweredError,
     EngineError,
     EngineOverloaded,
     EngineRequest,
     EngineStream,
     EngineTimedOut,
-    EngineUnreachable,
     RequestRefused,
 )
+from gateway.failures import answered_4xx, explain, left_alone, not_there
 from gateway.metrics import Metrics
 from gateway.replicas import ReplicaBook, Visit
 from gateway.timing import Timing
 
 _log = logging.getLogger(__name__)
-_NOT_THERE: Final = 404  # the model, in an engine that is starting or stopping
 
 
 class Dispatcher:
@@ -154,7 +151,7 @@ class Exchange:
             self._checked = self._healthy()
             if not self._checked:
                 if failure is None:
-                    raise _left_alone(self._demand.endpoint)
+                    raise left_alone(self._demand.endpoint)
                 break
             self._timing.asks()
             await self._take_place()
@@ -202,7 +199,7 @@ class Exchange:
         if isinstance(error, EngineOverloaded):
             self._book.full(self._visit)
             return
-        if not _answered_4xx(error) or _not_there(error):
+        if not answered_4xx(error) or not_there(error):
             self._book.failed(self._visit)
 
     def close(self) -> None:
@@ -216,7 +213,7 @@ class Exchange:
 
     async def _may_retry(self, budget: routing.RetryBudget, attempts: int, failure: EngineError) -> bool:
         """Wait before another attempt; say whether there may be one."""
-        if _answered_4xx(failure):
+        if answered_4xx(failure):
             return False
         pause_s = routing.pause_s(self._timeouts, attempts, rng=self._dispatcher.rng)
         now = self._dispatcher.clock()
@@ -326,44 +323,3 @@ class Exchange:
 
 def _single(options: Sequence[routing.Option]) -> bool:
     return len(options) == 1 and len(options[0].replicas) == 1
-
-
-def _answered_4xx(error: EngineError) -> bool:
-    """Say whether the engine finds fault with the request, so that any other would."""
-    return (
-        isinstance(error, EngineAnsweredError)
-        and 400 <= error.status < 500
-        and not isinstance(error, EngineOverloaded)
-    )
-
-
-def _not_there(error: EngineError) -> bool:
-    return isinstance(error, EngineAnsweredError) and error.status == _NOT_THERE
-
-
-def explain(error: EngineError) -> errors.ApiError:
-    """Turn an engine's failure into what a client is told."""
-    if isinstance(error, EngineTimedOut):
-        return errors.engine_failed(f"The engine was too slow: {error}.", status=504, code="engine_timeout")
-    if isinstance(error, EngineUnreachable):
-        return errors.engine_failed(
-            "The engine cannot be reached; it may be restarting.", status=503, code="engine_unreachable"
-        )
-    if isinstance(error, EngineOverloaded):
-        return errors.Overloaded(
-            "The engine is overloaded.",
-            status=503,
-            type="server_error",
-            code="engine_overloaded",
-            retry_after_s=1,
-        )
-    return errors.engine_failed("The engine failed to answer this request.")
-
-
-def _left_alone(endpoint: Endpoint) -> errors.ApiError:
-    return errors.engine_failed(
-        f"Every engine of endpoint {endpoint.name} failed again and again just now; they are tried one request at"
-        " a time until one answers.",
-        status=503,
-        code="engine_unreachable",
-    )

@@ -15,8 +15,9 @@ from gateway import errors, routing
 from gateway.contract import EngineProtocol, Replica, Route, Timeouts
 from gateway.demand import Demand
 from gateway.directory import Directory
-from gateway.dispatch import Dispatcher, Exchange, explain
+from gateway.dispatch import Dispatcher, Exchange
 from gateway.engines.base import EngineError, EngineRequest, EngineUnreachable, answered_error
+from gateway.failures import explain
 from gateway.metrics import Metrics
 from gateway.replicas import ReplicaBook
 from gateway.timing import Timing
