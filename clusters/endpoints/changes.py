@@ -10,9 +10,10 @@ import weakref
 import psycopg
 from django.db import connection
 
+from tenants.announcements import CHANNEL
+
 log = logging.getLogger(__name__)
 
-CHANNEL = "berth_snapshot"
 LOOK_ANYWAY_S = 2.0  # what is lost with a broken listener is found by looking
 
 
@@ -48,12 +49,6 @@ class Listener:
 
 
 _listeners: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Listener] = weakref.WeakKeyDictionary()
-
-
-def announce() -> None:
-    """Let waiting gateways look again, once the open transaction has committed."""
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT pg_notify(%s, '')", [CHANNEL])
 
 
 async def wait_for_change(seconds: float) -> None:

@@ -10,7 +10,7 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.urls import reverse
 
-from clusters.inventory import catalog
+from clusters.inventory import slo_classes
 from clusters.models import SloClass
 from portal.pages.base import ConsolePage
 from portal.pages.console.forms import ConsoleForm, FormPage
@@ -39,7 +39,7 @@ class SloClassForm(ConsoleForm):
         max_digits=6, decimal_places=3, initial=1, help_text="On the price of the GPUs it holds."
     )
     spare_replicas = forms.IntegerField(
-        min_value=0, max_value=catalog.MOST_SPARE, initial=0, label="Spare replicas",
+        min_value=0, max_value=slo_classes.MOST_SPARE, initial=0, label="Spare replicas",
         help_text="Beyond what the load needs, so that a lost one is not missed. Orders pay for them.",
     )  # fmt: skip
     attempts = forms.IntegerField(
@@ -87,7 +87,7 @@ class SloClassAdd(FormPage):
         return [_crumb()]
 
     def save(self, form: NewSloClassForm) -> HttpResponse:
-        slo_class = catalog.slo_class_add(**form.cleaned_data)
+        slo_class = slo_classes.slo_class_add(**form.cleaned_data)
         audit(self.request.user, "slo-class.add", **form.cleaned_data)
         self.say(f"SLO class {slo_class.title} is added.")
         return redirect("console:slo-classes")
@@ -118,7 +118,7 @@ class SloClassEdit(FormPage):
         return values | {name: f"{values[name].normalize():f}" for name in ("availability", "price_factor")}
 
     def save(self, form: SloClassForm) -> HttpResponse:
-        slo_class = catalog.slo_class_change(slo_class=self.slo_class, **form.cleaned_data)
+        slo_class = slo_classes.slo_class_change(slo_class=self.slo_class, **form.cleaned_data)
         audit(
             self.request.user, "slo-class.change", name=slo_class.name,
             **{name: form.cleaned_data[name] for name in form.changed_data},
