@@ -9,6 +9,7 @@ from django.core.paginator import Paginator
 from django.http import HttpRequest, HttpResponse
 
 from clusters.endpoints.selectors import endpoint_list, quota_use
+from clusters.endpoints.shared import shared_endpoints
 from clusters.models import Endpoint, EndpointState, Revision
 from portal.pages.base import Live, TenantPage
 from tenants.models import Project
@@ -76,8 +77,8 @@ class Endpoints(EndpointsPage):
 
     def get(self, request: HttpRequest, slug: str) -> HttpResponse:
         table, context = self.table()
-        projects = Project.objects.all()
-        return self.render("tenant/endpoints/list.html", {**context, "table": table, "projects": projects})
+        context |= {"table": table, "projects": Project.objects.all(), "shared": shared_endpoints()}
+        return self.render("tenant/endpoints/list.html", context)
 
 
 class EndpointsTable(EndpointsPage):

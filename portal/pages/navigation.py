@@ -35,6 +35,7 @@ TENANT = (
         (
             Item("Endpoints", "endpoints", "endpoints", also=("endpoint",)),
             Item("Catalog", "catalog", "catalog", also=("model", "order")),
+            Item("Routes", "routes", "switch", also=("route",)),
             Item("Keys", "keys", "key", also=("key",)),
         ),
     ),
@@ -50,6 +51,7 @@ TENANT = (
         (
             Item("Projects", "projects", "project", also=("project",)),
             Item("Members", "members", "members", also=("member",)),
+            Item("Settings", "settings", "settings"),
         ),
     ),
 )
