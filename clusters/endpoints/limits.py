@@ -179,11 +179,13 @@ def _allows(residency: str, region: Region) -> bool:
     return residency_allows(residency, region.code, frozenset(region.zones))
 
 
+def _limit(limit: int | None) -> str:
+    return "no limit" if limit is None else f"{limit:,}"
+
+
 def _told(endpoint: Endpoint, changed: Iterable[str]) -> str:
     parts = [
-        f"{name.replace('_', ' ')}: {getattr(endpoint, name) or 'no limit'}"
-        for name in RATES
-        if name in changed
+        f"{name.replace('_', ' ')}: {_limit(getattr(endpoint, name))}" for name in RATES if name in changed
     ]
     if "fallbacks" in changed:
         parts.append(f"fallbacks: {len(endpoint.fallbacks) or 'none'}")

@@ -86,11 +86,15 @@ class RuleForm(forms.Form):
         self.fields["slo_class"].choices = [("", "Any"), *choices.classes]
         self.fields["key_ids"].choices = choices.keys
         for slot in range(slots):
+            first = slot == 0
             self.fields[f"endpoint_{slot}"] = forms.ChoiceField(
-                choices=[("", "None"), *choices.endpoints], required=False, label=f"Endpoint {slot + 1}"
+                choices=[("", "Choose one" if first else "None"), *choices.endpoints],
+                required=first,
+                label="Endpoint" if first else "Or endpoint",
+                error_messages={"required": "Choose an endpoint."},
             )
             self.fields[f"weight_{slot}"] = forms.IntegerField(
-                min_value=0, max_value=MOST_WEIGHT, required=False, label=f"Weight of endpoint {slot + 1}"
+                min_value=0, max_value=MOST_WEIGHT, required=False, label="Weight", help_text="Empty: 1."
             )
 
     def targets(self) -> list[tuple[forms.BoundField, forms.BoundField]]:
@@ -101,12 +105,6 @@ class RuleForm(forms.Form):
     def names_keys(self) -> bool:
         """Whether some keys are chosen, or wrongly."""
         return bool(self["key_ids"].value() or "key_ids" in self.errors)
-
-    def clean(self) -> dict[str, Any]:
-        chosen = super().clean() or self.cleaned_data
-        if not self._chosen():
-            self.add_error("endpoint_0", "Choose at least one endpoint.")
-        return chosen
 
     def rule(self) -> RouteRule:
         """Give the rule that was typed."""

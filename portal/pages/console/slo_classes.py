@@ -165,6 +165,7 @@ class SloClassEdit(FormPage):
         kept = [name for name in SloClassForm.base_fields if name != "floor_percent"]
         values = {name: getattr(slo_class, name) for name in kept}
         values["floor_percent"] = round(slo_class.floor * 100, 2)
+        values |= {name: f"{value:g}" for name, value in values.items() if isinstance(value, float)}
         return values | {name: f"{values[name].normalize():f}" for name in ("availability", "price_factor")}
 
     def save(self, form: SloClassForm) -> HttpResponse:

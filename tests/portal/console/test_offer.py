@@ -188,7 +188,7 @@ def test_impossible_promises_are_refused_and_input_kept(console, estate, changes
 def test_policies_of_a_class_are_set_explained_and_listed(console, estate):
     path = reverse("console:slo-edit", args=["batch"])
     form = console.get(path).context["form"]
-    assert (form["floor_percent"].value(), form["queue_s"].value()) == (5.0, 60.0)
+    assert (form["floor_percent"].value(), form["queue_s"].value()) == ("5", "60")
     shorter = {"on_overload": "shorten", "degraded_context_tokens": "2048", "floor_percent": "7"}
     listed = console.post(path, SLO | shorter, follow=True).text
     assert "shorter, 2,048 tokens" in listed
