@@ -1,4 +1,7 @@
-"""Run the benchmarks of this folder; each prints a table and writes ``bench/results/NAME.json``."""
+"""Run the benchmarks of this folder; each prints a table and writes ``bench/results/NAME.json``.
+
+Without names all are run but those that say ``ONLY_BY_NAME``.
+"""
 
 from __future__ import annotations
 
@@ -26,8 +29,11 @@ def main(wanted: list[str]) -> int:
     print(
         f"{platform.machine()}, {os.cpu_count()} cores, load {load:.1f}, Python {platform.python_version()}"
     )
-    for name in wanted or known:
-        figures = importlib.import_module(f"bench.{name}").measure()
+    modules = {name: importlib.import_module(f"bench.{name}") for name in wanted or known}
+    for name, module in modules.items():
+        if not wanted and getattr(module, "ONLY_BY_NAME", False):
+            continue
+        figures = module.measure()
         (RESULTS / f"{name}.json").write_text(json.dumps(figures, indent=2) + "\n")
         print(f"\n{name}")
         for figure, value in figures.items():

@@ -1,155 +1,180 @@
-"""The gateway against the engine called directly, side by side: throughput, added latency, memory."""
+"""The gateway beside LiteLLM's proxy and the upstream alone, before a real tritonserver, and under overload."""
 
 from __future__ import annotations
 
 import asyncio
-import sys
-import time
+import contextlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from bench.tools import berth, engine, gateway, load, triton
+from bench.tools import berth, engine, gateway, litellm, load, mock, overload, sides, triton
 from bench.tools.figures import Figures, quantile, quantiles, share
 from clusters.triton.repository import ENGINE_MODEL
+from gateway.contract import EngineProtocol
 
-STEP_S: Final = 2.5
-CONNECTIONS: Final = (32, 256)
+STEP_S: Final = 3.0
+CONNECTIONS: Final = (1, 32, 256, 500)
+STREAM_CONNECTIONS: Final = 32
+LARGE_CONNECTIONS: Final = 8
 REAL_CONNECTIONS: Final = (1, 16)
 PACED_PER_S: Final = 100.0
 PACED_CONNECTIONS: Final = 32
-PACED_S: Final = 3.0
-ROUNDS: Final = {"answer": 4, "stream": 2}
-CROWD: Final = 500
-MODELS: Final = {"answer": engine.WHOLE, "stream": engine.PIECES}
+PACED_S: Final = 5.0
+PACED_ROUNDS: Final = 4
+FEATURE_ROUNDS: Final = 4
 REAL_TOKENS: Final = 16
 SETTLE_S: Final = 3.0
+MODELS: Final = sides.KINDS
+#: What is turned off or on in a gateway beside one with everything as it is shipped.
+VARIANTS: Final[Mapping[str, dict[str, Any]]] = {
+    "metering_off": {"module": "bench.tools.unmetered"},
+    "metrics_off": {"environment": {"BERTH_GATEWAY_METRICS": "off"}},
+    "tracing_all": {"environment": {"BERTH_GATEWAY_TRACES": "on", "BERTH_GATEWAY_TRACE_SHARE": "1"}},
+}
+Calls = dict[str, dict[str, Any]]
 
 
 def measure() -> Figures:
-    """Run both sides before an engine that costs nothing, then before a real tritonserver.
+    """Run all comparisons; each side of one gets the same load in the same run.
 
-    ``answer`` is a chat completion whose engine answers at once, ``stream`` one streamed in 22 pieces,
-    ``real_answer`` and ``real_stream`` 16 tokens of the shipped language model.
+    An ``answer`` is a chat completion whose upstream answers at once, a ``stream`` one streamed in 22 pieces;
+    ``large`` has a prompt of 400 KB; ``real`` asks the shipped language model for 16 tokens.
     """
     with berth.folder() as folder:
-        figures = asyncio.run(_before_a_light_engine(folder / "light"))
+        figures = asyncio.run(_before_the_mock(folder))
         with triton.running(folder / "triton") as url:
-            figures |= asyncio.run(_before_a_real_engine(folder / "real", url))
+            figures |= asyncio.run(_before_triton(folder / "real", url))
     return figures
 
 
-async def _before_a_light_engine(folder: Path) -> Figures:
-    folder.mkdir()
-    port_file = folder / "engine.port"
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "bench.tools.engine", str(port_file), cwd=load.ROOT
-    )
-    try:
-        url = await _url(port_file)
-        async with gateway.running(folder, url, MODELS) as front:
-            figures: Figures = {"gateway_at_rest_mib": front.resident_mib()}
-            for kind in MODELS:
-                sides = {"direct": _light_direct(url, kind), "gateway": _light_through(front, kind)}
-                for connections in CONNECTIONS:
-                    figures |= await _full_speed(front, f"{kind}s_c{connections}", sides, connections)
-                figures |= await _paced(front, kind, sides)
-            figures |= await _crowd(front)
-            figures["gateway_after_load_mib"] = front.resident_mib()
-            await asyncio.sleep(SETTLE_S)
-            figures["completed_requests"] = front.answered
-            figures["completed_requests_in_shipped_usage"] = await front.stop()
-    finally:
-        process.terminate()
-        await process.wait()
+async def _before_the_mock(folder: Path) -> Figures:
+    async with mock.running(folder) as url:
+        figures = await _beside_peers(folder, url)
+        figures |= await _features(folder / "features", url)
+        figures |= await _overload(folder / "overload", url)
     return figures
 
 
-async def _before_a_real_engine(folder: Path, url: str) -> Figures:
-    folder.mkdir()
+async def _beside_peers(folder: Path, url: str) -> Figures:
+    places = folder / "berth", folder / "litellm"
+    async with (
+        gateway.running(places[0], url, MODELS, protocol=EngineProtocol.OPENAI_HTTP) as front,
+        litellm.running(places[1], url, MODELS) as peer,
+    ):
+        figures: Figures = {
+            "berth_at_rest_mib": front.resident_mib(),
+            "litellm_at_rest_mib": peer.resident_mib(),
+        }
+
+        def calls(kind: str, *, prompt: str = "") -> Calls:
+            return {
+                "upstream": sides.upstream(url, kind, prompt=prompt),
+                "berth": sides.chat(front.url, kind, kind, gateway.HEADERS, prompt=prompt),
+                "litellm": sides.chat(peer.url, kind, kind, litellm.HEADERS, prompt=prompt),
+            }
+
+        for connections in CONNECTIONS:
+            figures |= await _full_speed(front, f"c{connections}", calls("answer"), connections)
+        streams = await _full_speed(front, "streams", calls("stream"), STREAM_CONNECTIONS)
+        figures |= {name.replace("_rps_streams", "_streams_per_s"): value for name, value in streams.items()}
+        figures |= await _full_speed(front, "large", calls("answer", prompt=sides.LARGE), LARGE_CONNECTIONS)
+        for kind, prefix in (("answer", ""), ("stream", "stream_")):
+            figures |= await _paced(front, prefix, calls(kind))
+        figures["berth_to_litellm_c32"] = share(
+            float(figures["berth_rps_c32"]), float(figures["litellm_rps_c32"])
+        )
+        figures |= {
+            "berth_after_load_mib": front.resident_mib(),
+            "litellm_after_load_mib": peer.resident_mib(),
+        }
+        await asyncio.sleep(SETTLE_S)
+        figures["completed_requests"] = front.answered
+        figures["completed_requests_in_shipped_usage"] = await front.stop()
+    return figures
+
+
+async def _features(folder: Path, url: str) -> Figures:
+    """Compare a gateway as it is shipped with one that lacks or has one thing, in turns."""
+    counts: dict[str, float] = {}
+    async with contextlib.AsyncExitStack() as stack:
+        fronts = {
+            name: await stack.enter_async_context(
+                gateway.running(folder / name, url, MODELS, protocol=EngineProtocol.OPENAI_HTTP, **options)
+            )
+            for name, options in {"shipped": {}, **VARIANTS}.items()
+        }
+        for _ in range(FEATURE_ROUNDS):
+            for name, front in fronts.items():
+                call = sides.chat(front.url, "answer", "answer", gateway.HEADERS)
+                cpu_s = front.cpu_s()
+                report = await load.run(load.plan_for(**call, connections=32, seconds=STEP_S))
+                counts[name] = counts.get(name, 0.0) + share(front.cpu_s() - cpu_s, report.all_answered)
+    figures: Figures = {"shipped_cpu_us_each": counts["shipped"] / FEATURE_ROUNDS * 1e6}
+    return figures | {f"{name}_cpu_ratio": share(counts[name], counts["shipped"]) for name in VARIANTS}
+
+
+async def _overload(folder: Path, url: str) -> Figures:
+    async with gateway.running(
+        folder, url, {"bounded": engine.BOUNDED}, concurrency=engine.SLOTS, queue_s=0.5
+    ) as front:
+        return await overload.measure(sides.chat(front.url, "bounded", "answer", gateway.HEADERS))
+
+
+async def _before_triton(folder: Path, url: str) -> Figures:
     figures: Figures = {}
     async with gateway.running(folder, url, {"real": ENGINE_MODEL}) as front:
         for kind in ("answer", "stream"):
-            sides = {"direct": _real_direct(url), "gateway": _real_through(front, stream=kind == "stream")}
+            calls = {"direct": _real_direct(url), "gateway": _real_through(front, stream=kind == "stream")}
             for connections in REAL_CONNECTIONS:
-                figures |= await _full_speed(front, f"real_{kind}s_c{connections}", sides, connections)
+                name = f"real_{kind}s_c{connections}"
+                found = await _full_speed(front, name, calls, connections, ours="gateway")
+                figures |= found
+                figures[f"{name}_gateway_to_direct"] = share(
+                    float(found[f"gateway_rps_{name}"]), float(found[f"direct_rps_{name}"])
+                )
     return figures
 
 
 async def _full_speed(
-    front: gateway.Gateway, name: str, sides: dict[str, dict[str, Any]], connections: int
+    front: gateway.Gateway, name: str, calls: Calls, connections: int, *, ours: str = "berth"
 ) -> Figures:
     figures: Figures = {}
-    for side, call in sides.items():
+    for side, call in calls.items():
         cpu_s = front.cpu_s()
         report = await load.run(load.plan_for(**call, connections=connections, seconds=STEP_S))
-        figures[f"{name}_{side}_per_s"] = report.per_s
-        figures |= quantiles(f"{name}_{side}", report.last_byte_ms, "ms", percents=(50, 99))
-        if side == "gateway":
+        figures[f"{side}_rps_{name}"] = report.per_s
+        figures |= quantiles(f"{side}_{name}", report.last_byte_ms, "ms", percents=(50, 99))
+        answered = share(report.answered, report.sent)
+        if side == ours:
             front.count(report)
-            each = share(front.cpu_s() - cpu_s, report.all_answered)
-            figures[f"{name}_gateway_cpu_us_each"] = each * 1e6
-            figures[f"{name}_answered_percent"] = 100 * share(report.answered, report.sent)
-            figures[f"{name}_gateway_to_direct_ratio"] = share(
-                report.per_s, float(figures[f"{name}_direct_per_s"])
-            )
+            figures[f"{side}_{name}_cpu_us_each"] = share(front.cpu_s() - cpu_s, report.all_answered) * 1e6
+            figures[f"ok_share_{name}"] = answered
+        else:
+            figures[f"{side}_ok_share_{name}"] = answered
     return figures
 
 
-async def _paced(front: gateway.Gateway, kind: str, sides: dict[str, dict[str, Any]]) -> Figures:
-    """Send at a fixed rate to one side and the other in turn, so that what the machine does meets both."""
-    last: dict[str, list[float]] = {side: [] for side in sides}
-    first: dict[str, list[float]] = {side: [] for side in sides}
-    for _ in range(ROUNDS[kind]):
-        for side, call in sides.items():
+async def _paced(front: gateway.Gateway, prefix: str, calls: Calls) -> Figures:
+    """Send at a fixed rate to one side after the other, so that what the machine does meets all."""
+    first: dict[str, list[float]] = {side: [] for side in calls}
+    last: dict[str, list[float]] = {side: [] for side in calls}
+    for _ in range(PACED_ROUNDS):
+        for side, call in calls.items():
             report = await load.run(
                 load.plan_for(**call, connections=PACED_CONNECTIONS, seconds=PACED_S, rate=PACED_PER_S)
             )
-            last[side] += report.last_byte_ms
             first[side] += report.first_byte_ms
-            if side == "gateway":
+            last[side] += report.last_byte_ms
+            if side == "berth":
                 front.count(report)
+    times = first if prefix else last
     figures: Figures = {}
-    for what, times in ((kind, last), (f"{kind}_first_byte", first)):
+    for side, name in (("berth", "added"), ("litellm", "litellm_added")):
         for percent in (50, 99):
-            direct, through = (quantile(times[side], percent / 100) for side in ("direct", "gateway"))
-            figures[f"{what}_at_100_per_s_direct_p{percent}_ms"] = direct
-            figures[f"{what}_at_100_per_s_added_p{percent}_ms"] = through - direct
+            alone, through = (quantile(times[which], percent / 100) for which in ("upstream", side))
+            figures[f"{prefix}{name}_p{percent}_ms"] = through - alone
     return figures
-
-
-async def _crowd(front: gateway.Gateway) -> Figures:
-    call = _light_through(front, "answer")
-    report = front.count(await load.run(load.plan_for(**call, connections=CROWD, seconds=STEP_S)))
-    name = f"answers_c{CROWD}"
-    return {
-        f"{name}_gateway_per_s": report.per_s,
-        **quantiles(f"{name}_gateway", report.last_byte_ms, "ms", percents=(50, 99)),
-        f"{name}_answered_percent": 100 * share(report.answered, report.sent),
-    }
-
-
-def _light_direct(url: str, kind: str) -> dict[str, Any]:
-    return {
-        "url": url,
-        "path": engine.path(MODELS[kind]),
-        "body": engine.payload(tokens=engine.EVENTS),
-        "ending": '"finish_reason": "length"',
-    }
-
-
-def _light_through(front: gateway.Gateway, kind: str) -> dict[str, Any]:
-    body: dict[str, Any] = {
-        "model": kind,
-        "messages": [{"role": "user", "content": "What is an SLO class?"}],
-        "max_tokens": engine.EVENTS,
-    }
-    return {
-        "url": front.url,
-        "path": "/v1/chat/completions",
-        "headers": gateway.HEADERS,
-        "body": body | ({"stream": True} if kind == "stream" else {}),
-        "ending": "data: [DONE]" if kind == "stream" else '"usage"',
-    }
 
 
 def _real_direct(url: str) -> dict[str, Any]:
@@ -167,12 +192,3 @@ def _real_through(front: gateway.Gateway, *, stream: bool) -> dict[str, Any]:
         "body": body | ({"stream": True} if stream else {}),
         "ending": "data: [DONE]" if stream else '"usage"',
     }
-
-
-async def _url(port_file: Path) -> str:
-    deadline = time.monotonic() + 15
-    while not port_file.exists():
-        if time.monotonic() > deadline:
-            raise RuntimeError("the light engine did not start")
-        await asyncio.sleep(0.02)
-    return f"http://127.0.0.1:{port_file.read_text()}"

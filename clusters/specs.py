@@ -227,7 +227,8 @@ class GatewaySpec:
 
     ``name`` is the gateway's own, unique in the installation. ``control_plane_url`` is where the pods reach
     the control plane. ``token`` proves to it who they are; ``peppers`` (number: hexadecimal digits) digest
-    inference keys. ``drain_s`` is how long open streams may take once a pod is told to go.
+    inference keys; ``redis_url`` is where gateways of the region share their rate limits, empty for nowhere.
+    ``drain_s`` is how long open streams may take once a pod is told to go.
     """
 
     name: str
@@ -241,6 +242,7 @@ class GatewaySpec:
     labels: Mapping[str, str] = dataclasses.field(default_factory=dict)
     token: str = dataclasses.field(default="", repr=False, compare=False)
     peppers: Mapping[int, str] = dataclasses.field(default_factory=dict, repr=False, compare=False)
+    redis_url: str = dataclasses.field(default="", repr=False, compare=False)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

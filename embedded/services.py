@@ -13,6 +13,7 @@ from embedded.postgres import Postgres
 from embedded.redis import Redis
 
 LOCK = "services"
+LIMITS_DATABASE = 1  # of Redis; the queues have 0
 WATCH_S = 0.5
 
 logger = logging.getLogger(__name__)
@@ -33,6 +34,7 @@ class Services:
             "DATABASE_URL": self.database_url,
             "DATABASE_OWNER_URL": self.database_owner_url,
             "CELERY_BROKER_URL": self.redis_url,
+            "BERTH_GATEWAY_REDIS_URL": f"{self.redis_url.rpartition('/')[0]}/{LIMITS_DATABASE}",
         }
 
 

@@ -34,6 +34,8 @@ class Config:
     notice_s: float
     drain_s: float
     report_s: float
+    redis_url: str  # holds a password; empty for none
+    redis_call_s: float
     log_level: str
 
     @property
@@ -71,6 +73,8 @@ def read_config(environment: Mapping[str, str] = os.environ) -> Config:
         notice_s=reader.number("BERTH_GATEWAY_NOTICE_S", 0.0, low=0.0, high=300.0),
         drain_s=reader.number("BERTH_GATEWAY_DRAIN_S", 25.0, low=0.0, high=3_600.0),
         report_s=reader.number("BERTH_GATEWAY_REPORT_S", 30.0, low=0.05, high=3_600.0),
+        redis_url=reader.redis_url("BERTH_GATEWAY_REDIS_URL"),
+        redis_call_s=reader.number("BERTH_GATEWAY_REDIS_CALL_S", 0.05, low=0.02, high=10.0),
         log_level=reader.choice("BERTH_GATEWAY_LOG_LEVEL", "INFO", ("DEBUG", "INFO", "WARNING", "ERROR")),
     )
 
@@ -107,6 +111,13 @@ class _Reader:
         parts = urlsplit(value)
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise ConfigurationError(f"{name} must be an http:// or https:// URL; it is {value!r}.")
+        return value
+
+    def redis_url(self, name: str) -> str:
+        # The value may hold a password, so that no message may quote it.
+        value = self._environment.get(name, "").strip()
+        if value and urlsplit(value).scheme not in ("redis", "rediss", "unix"):
+            raise ConfigurationError(f"{name} must be a redis://, rediss:// or unix:// URL.")
         return value
 
     def peppers(self, name: str) -> dict[int, bytes]:

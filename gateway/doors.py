@@ -22,7 +22,12 @@ from gateway.snapshots import SnapshotKeeper
 _log = logging.getLogger(__name__)
 _Handler = Callable[[web.Request, dict[str, str]], Awaitable[web.StreamResponse]]
 _REQUEST_ID: Final = "x-request-id"
-_CORS_EXPOSED: Final = "x-request-id, x-should-retry, retry-after"
+_CORS_EXPOSED: Final = ", ".join(
+    [
+        "x-request-id", "x-should-retry", "retry-after", "retry-after-ms",
+        *(f"x-ratelimit-{what}-{unit}" for what in ("limit", "remaining", "reset") for unit in ("requests", "tokens")),
+    ]
+)  # fmt: skip
 
 
 class Doors:
@@ -36,12 +41,14 @@ class Doors:
         meter: Meter,
         metrics: Metrics,
         gateway: str,
+        limits_shared: Callable[[], bool],
     ) -> None:
         self._keeper = keeper
         self._inference = inference
         self._meter = meter
         self._metrics = metrics
         self._gateway = gateway
+        self._limits_shared = limits_shared
         self.draining = False
 
     def routes(self) -> list[web.RouteDef]:
@@ -122,6 +129,7 @@ class Doors:
             "snapshot_version": directory.snapshot.version if directory else None,
             "control_plane_contact_age_s": None if age is None else round(age, 1),
             "unacknowledged_segments": self._meter.spool.segments_pending,
+            "limits": "shared" if self._limits_shared() else "local",
         }
         return _json(document, status=503 if reasons else 200)
 

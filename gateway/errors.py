@@ -6,14 +6,20 @@ same request would be refused again and clients retry by themselves; 429 and 503
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Final
+
 import msgspec
+
+_NONE: Final[Mapping[str, str]] = MappingProxyType({})
 
 
 class ApiError(Exception):
     """An answer other than success.
 
     ``retry_after_s`` becomes the header ``retry-after``; ``close`` also ends the connection, for
-    requests whose body was not read.
+    requests whose body was not read. ``more_headers`` go out with it, and before those it has by itself.
     """
 
     def __init__(
@@ -26,6 +32,7 @@ class ApiError(Exception):
         param: str | None = None,
         retry_after_s: int | None = None,
         close: bool = False,
+        more_headers: Mapping[str, str] = _NONE,
     ) -> None:
         super().__init__(message)
         self.status = status
@@ -35,6 +42,7 @@ class ApiError(Exception):
         self.param = param
         self.retry_after_s = retry_after_s
         self.close = close
+        self.more_headers = more_headers
 
     @property
     def headers(self) -> dict[str, str]:
@@ -46,7 +54,7 @@ class ApiError(Exception):
             headers["x-should-retry"] = "false"
         if self.status == 401:
             headers["www-authenticate"] = "Bearer"
-        return headers
+        return {**headers, **self.more_headers}
 
     def body(self) -> bytes:
         """The JSON document, also used as the last event of a stream that broke."""

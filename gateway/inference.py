@@ -97,6 +97,7 @@ class Inference:
         try:
             return await self._metered(arrival, directory, key, ticket)
         except errors.ApiError as error:
+            error.more_headers = {**_permit_headers(ticket), **error.more_headers}
             failed = error.status >= 500 and ticket.target is not None
             ticket.close_quietly(Outcome.FAILED if failed else Outcome.REFUSED, status=error.status)
             raise
@@ -231,13 +232,13 @@ class _Answer:
             usage=self._ticket.usage,
         )
         self._ticket.close(Outcome.COMPLETED)
-        return web.Response(body=body, content_type="application/json", headers=self._permit_headers())
+        return web.Response(body=body, content_type="application/json", headers=_permit_headers(self._ticket))
 
     async def _pass_on(self, stream: EngineStream) -> web.StreamResponse:
         reply = self._reply()
         finish_reason: str | None = None
         pieces = [reply.opening()]
-        headers = {**_STREAM_HEADERS, **self._arrival.headers, **self._permit_headers()}
+        headers = {**_STREAM_HEADERS, **self._arrival.headers, **_permit_headers(self._ticket)}
         response = web.StreamResponse(headers=headers)
         async for deltas in stream:
             self._ticket.count(deltas)
@@ -259,12 +260,13 @@ class _Answer:
         await response.write_eof(b"".join(pieces) + end)
         return response
 
-    def _permit_headers(self) -> dict[str, str]:
-        return {name: value for permit in self._ticket.permits for name, value in permit.headers.items()}
-
     def _inferred_reason(self) -> str:
         """Say why an engine that gives no reason ended."""
         return "length" if self._ticket.usage.output_tokens >= self._passage.max_tokens else "stop"
+
+
+def _permit_headers(ticket: Ticket) -> dict[str, str]:
+    return {name: value for permit in ticket.permits for name, value in permit.headers.items()}
 
 
 def no_snapshot() -> errors.ApiError:

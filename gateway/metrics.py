@@ -49,6 +49,12 @@ class Metrics:
         self.unauthenticated = Counter(
             "berth_gateway_unauthenticated", "Requests without a known key.", registry=self._registry
         )
+        self.rate_limited = lru_cache(maxsize=16)(
+            Counter(
+                "berth_gateway_rate_limited", "Requests refused by a rate limit.", ("owner", "unit"),
+                registry=self._registry,
+            ).labels
+        )  # fmt: skip
         self.in_flight = Gauge(
             "berth_gateway_in_flight", "Generating requests now in progress.", registry=self._registry
         )

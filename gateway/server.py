@@ -25,6 +25,7 @@ from gateway.engines.http import HttpPool
 from gateway.engines.triton_generate import TritonGenerate
 from gateway.files import FolderLock, write_atomically
 from gateway.inference import Inference
+from gateway.limits import RateGate, SharedCounters
 from gateway.metering.meter import Meter
 from gateway.metering.shipper import Shipper, ShippingFailed
 from gateway.metrics import Metrics
@@ -32,7 +33,7 @@ from gateway.passage import Desk
 from gateway.replicas import ReplicaBook
 from gateway.reports import Reporter
 from gateway.snapshots import SnapshotKeeper
-from gateway.tokens import TokenCounter
+from gateway.tokens import TokenCounter, TokenizerStore
 
 _log = logging.getLogger(__name__)
 _LAST_SHIPPING_S: Final = 5.0
@@ -51,12 +52,19 @@ class GatewayServer:
         self._meter = Meter(config.folder, gateway=config.name)
         self._book = ReplicaBook()
         self._metrics = Metrics()
+        self._shared = (
+            SharedCounters(config.redis_url, call_s=config.redis_call_s) if config.redis_url else None
+        )
+        self._rates = RateGate(
+            self._shared, refused=lambda owner, unit: self._metrics.rate_limited(owner, unit).inc()
+        )
+        self._tokenizers = TokenizerStore(config.folder / "tokenizers")
         self._keeper = SnapshotKeeper(
             path=config.folder / "snapshot.json",
             gateway=config.name,
             region=config.region,
             peppers=config.peppers,
-            on_change=self._replicas_changed,
+            on_change=self._snapshot_changed,
         )
         self._tasks: list[asyncio.Task[None]] = []
         self._resources = contextlib.AsyncExitStack()
@@ -68,6 +76,8 @@ class GatewayServer:
         triton, openai = HttpPool(), HttpPool(idle_s=openai_http.IDLE_S)
         self._resources.callback(triton.close)
         self._resources.callback(openai.close)
+        counter = TokenCounter(self._tokenizers.find)
+        self._resources.callback(counter.close)
         control_session = await self._resources.enter_async_context(_control_session(config.token))
         self._inference = Inference(
             directory=lambda: self._keeper.directory,
@@ -81,8 +91,8 @@ class GatewayServer:
                     admission=Admission(),
                     rng=random.Random(),  # noqa: S311
                 ),
-                gates=(),
-                counter=TokenCounter(),
+                gates=(self._rates,),
+                counter=counter,
             ),
             meter=self._meter,
             metrics=self._metrics,
@@ -95,6 +105,7 @@ class GatewayServer:
             meter=self._meter,
             metrics=self._metrics,
             gateway=config.name,
+            limits_shared=lambda: self._rates.is_shared,
         )
         self._shipper = Shipper(
             meter=self._meter,
@@ -103,10 +114,14 @@ class GatewayServer:
         )
         self._watch()
         self._keeper.load()
+        await self._tokenizers.load()
+        if self._shared is not None:
+            self._run(self._shared.run())
         await self._listen()
         self._run(self._meter.run(window_s=config.segment_window_s, on_cut=self._shipper.wake))
         self._run(self._shipper.run())
         self._run(self._keeper.run(session=control_session, control_plane_url=config.control_plane_url))
+        self._run(self._tokenizers.run(session=control_session, control_plane_url=config.control_plane_url))
         reporter = Reporter(
             directory=lambda: self._keeper.directory,
             region=config.region,
@@ -180,12 +195,19 @@ class GatewayServer:
             lambda: self._meter.spool.segments_pending,
         )
         self._metrics.watch(
+            "limits_shared",
+            "1 while rate limits are counted together with other gateways, 0 while by this one alone.",
+            lambda: float(self._rates.is_shared),
+        )
+        self._metrics.watch(
             "control_plane_contact_age_seconds",
             "Seconds since the control plane last answered; NaN if it never did.",
             lambda: age if (age := self._keeper.contact_age_s()) is not None else float("nan"),
         )
 
-    def _replicas_changed(self, directory: Directory) -> None:
+    def _snapshot_changed(self, directory: Directory) -> None:
+        self._rates.use(directory.snapshot)
+        self._tokenizers.use(directory.snapshot)
         self._book.keep(
             {
                 replica.replica_id

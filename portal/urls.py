@@ -19,6 +19,7 @@ urlpatterns = [
     path("api/v1/", include("portal.api.router")),
     path("api/gateway/v1/snapshot", gateways.snapshot, name="gateway-snapshot"),
     path("api/gateway/v1/usage", gateways.usage, name="gateway-usage"),
+    path("api/gateway/v1/tokenizers/<str:digest>", gateways.tokenizer, name="gateway-tokenizer"),
     path("api/gateway/v1/replicas", gateways.replicas, name="gateway-replicas"),
     re_path(r"^api(/.*)?$", no_such_path),
     path("docs/errors", error_docs, name="error-docs"),

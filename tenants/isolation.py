@@ -19,6 +19,7 @@ EXEMPT = {
     "clusters.ClassTuning": "the engine settings of the classes, the same for all tenants",
     "clusters.GpuType": "the platform's estate",
     "clusters.CatalogModel": "the catalog is the same for all tenants",
+    "clusters.Tokenizer": "the tokenizers of the catalog are the same for all tenants",
     "clusters.SloClass": "the classes are the same for all tenants",
     "clusters.Gateway": "the platform's estate",
     "clusters.AdvicePolicy": "the operators' rules for the advisor",

@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final
 
 import httpx
@@ -17,11 +18,15 @@ import msgspec
 import psutil
 
 from bench.tools.load import ROOT, Report
-from gateway.contract import Endpoint, Route, Snapshot
+from gateway.contract import EngineProtocol, Route, Snapshot
 from tests.fakes.control_plane import TOKEN, FakeControlPlane
 from tests.gateway import world
 
 START_S: Final = 30.0
+#: As many requests as the comparison sends at once: it is the gateway that is measured, not the engine's limit.
+CONCURRENCY: Final = 1024
+QUEUE_S: Final = 30.0
+CONTEXT_TOKENS: Final = 1_000_000
 NAME: Final = "gw-1"
 HEADERS: Final = {"Authorization": f"Bearer {world.KEY}"}
 
@@ -63,10 +68,25 @@ class Gateway:
 
 
 @contextlib.asynccontextmanager
-async def running(folder: Path, engine_url: str, models: Mapping[str, str]) -> AsyncIterator[Gateway]:
-    """Start a gateway whose endpoints are the keys of ``models``, each for an engine's model of that value."""
-    control = await FakeControlPlane(_snapshot(engine_url, models)).start()
-    environment = {
+async def running(
+    folder: Path,
+    engine_url: str,
+    models: Mapping[str, str],
+    *,
+    protocol: EngineProtocol = EngineProtocol.TRITON_GENERATE,
+    concurrency: int = CONCURRENCY,
+    queue_s: float = QUEUE_S,
+    module: str = "gateway",
+    environment: Mapping[str, str] = MappingProxyType({}),
+) -> AsyncIterator[Gateway]:
+    """Start a gateway whose endpoints are the keys of ``models``, each for an engine's model of that value.
+
+    Its engine works on ``concurrency`` requests at once; ``module`` is run in the place of ``gateway``.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    estate = _estate(engine_url, models, protocol=protocol, concurrency=concurrency, queue_s=queue_s)
+    control = await FakeControlPlane(estate).start()
+    settings = {
         "PATH": os.environ["PATH"],
         "BERTH_GATEWAY_NAME": NAME,
         "BERTH_GATEWAY_REGION": "eu-de-1",
@@ -75,10 +95,11 @@ async def running(folder: Path, engine_url: str, models: Mapping[str, str]) -> A
         "BERTH_CONTROL_PLANE_URL": control.url,
         "BERTH_DATA_DIR": str(folder),
         "BERTH_KEY_PEPPERS": f"7:{world.PEPPER.hex()}",
+        **environment,
     }
     log = (folder / "gateway.log").open("wb")
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "gateway", cwd=ROOT, env=environment, stdout=log, stderr=log
+        sys.executable, "-m", module, cwd=ROOT, env=settings, stdout=log, stderr=log
     )
     gateway = None
     try:
@@ -95,27 +116,39 @@ async def running(folder: Path, engine_url: str, models: Mapping[str, str]) -> A
         log.close()
 
 
-def _snapshot(engine_url: str, models: Mapping[str, str]) -> Snapshot:
+def _estate(
+    engine_url: str,
+    models: Mapping[str, str],
+    *,
+    protocol: EngineProtocol,
+    concurrency: int,
+    queue_s: float,
+) -> Snapshot:
     estate = world.World()
+    replicas = {
+        name: msgspec.structs.replace(
+            world.replica(engine_url, replica_id=f"replica-{name}"),
+            engine_model=model,
+            protocol=protocol,
+            concurrency=concurrency,
+        )
+        for name, model in models.items()
+    }
     return Snapshot.build(
         gateway=NAME,
         region="eu-de-1",
         keys=estate.keys,
-        classes=estate.classes(),
-        endpoints=tuple(_endpoint(estate, engine_url, name, model) for name, model in models.items()),
-    )
-
-
-def _endpoint(estate: world.World, engine_url: str, name: str, engine_model: str) -> Endpoint:
-    replica = msgspec.structs.replace(
-        world.replica(engine_url, replica_id=f"replica-{name}"), engine_model=engine_model
-    )
-    return estate.endpoint(
-        engine_url,
-        endpoint_id=f"endpoint-{name}",
-        name=name,
-        context_tokens=2048,
-        routes=(Route(revision_id=f"revision-{name}", weight=100, replicas=(replica,)),),
+        classes=estate.classes(queue_s=queue_s),
+        endpoints=tuple(
+            estate.endpoint(
+                engine_url,
+                endpoint_id=f"endpoint-{name}",
+                name=name,
+                context_tokens=CONTEXT_TOKENS,
+                routes=(Route(revision_id=f"revision-{name}", weight=100, replicas=(replica,)),),
+            )
+            for name, replica in replicas.items()
+        ),
     )
 
 

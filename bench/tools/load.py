@@ -30,8 +30,9 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """One POST, sent again and again for ``seconds`` after a short warm-up.
 
     Without ``rate`` each of ``connections`` sends its next request when the last was answered. With it
-    requests leave at that many per second on average, at random moments, whatever the answers do.
-    An answer counts if its status is 200 and its last bytes contain ``ending``.
+    requests leave at that many per second on average, at random moments, whatever the answers do; ``then`` are
+    further rates, each with its seconds, that follow without a pause.
+    An answer counts if its status is 200 and its last bytes contain ``ending``. ``record`` keeps each request.
     """
 
     host: str
@@ -42,7 +43,9 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     connections: int
     seconds: float
     rate: float | None = None
+    then: tuple[tuple[float, float], ...] = ()
     ending: str = ""
+    record: bool = False
 
     def message(self) -> bytes:
         """Give the request as it goes over the wire."""
@@ -55,6 +58,17 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         }
         lines = [f"POST {self.path} HTTP/1.1", *(f"{name}: {value}" for name, value in headers.items())]
         return "\r\n".join([*lines, "", ""]).encode() + body
+
+
+class Request(msgspec.Struct, array_like=True):
+    """One request: when it was sent, in seconds after the warm-up, how long it took, and its status.
+
+    ``status`` is 200 for an answer that counts, 0 for a lost connection.
+    """
+
+    sent_s: float
+    took_ms: float
+    status: int
 
 
 class Report(msgspec.Struct, kw_only=True):
@@ -72,6 +86,7 @@ class Report(msgspec.Struct, kw_only=True):
     last_byte_ms: list[float] = []
     first_byte_ms: list[float] = []
     failures: dict[str, int] = {}
+    requests: list[Request] = []
 
 
 class _Connection(asyncio.Protocol):
@@ -112,7 +127,7 @@ class _Connection(asyncio.Protocol):
             failure = (
                 "" if status == "200" and self._load.ending in tail else f"status {status}, {tail[-120:]!r}"
             )
-            self._load.ended(self, self._sent, self._first_byte, failure)
+            self._load.ended(self, self._sent, self._first_byte, failure, int(status))
 
     def _read_head(self) -> bool:
         end = self._received.find(b"\r\n\r\n")
@@ -127,7 +142,7 @@ class _Connection(asyncio.Protocol):
         self.lost = True
         if self._busy:
             self._busy = False
-            self._load.ended(self, self._sent, 0.0, f"connection lost {exc!r}")
+            self._load.ended(self, self._sent, 0.0, f"connection lost {exc!r}", 0)
 
     def close(self) -> None:
         self._transport.close()
@@ -151,13 +166,16 @@ class _Load:
         for _ in range(plan.connections):
             self._idle.append(await self._connect())
         self._begin = time.perf_counter() + WARM_UP_S
-        self._end = self._begin + plan.seconds
+        self._end = self._begin + plan.seconds + sum(seconds for seconds, _ in plan.then)
         if plan.rate is None:
             while self._idle:
                 self._idle.pop().send()
             await asyncio.sleep(WARM_UP_S + plan.seconds)
         else:
-            await self._send_at(plan.rate)
+            begin = time.perf_counter()
+            for seconds, rate in ((WARM_UP_S + plan.seconds, plan.rate), *plan.then):
+                await self._send_at(rate, begin, begin + seconds)
+                begin += seconds
         await self._drain()
         for connection in self._idle:
             connection.close()
@@ -169,9 +187,14 @@ class _Load:
         self._in_flight += 1
         self.report.sent += now >= self._begin
 
-    def ended(self, connection: _Connection, sent: float, first_byte: float, failure: str) -> None:
+    def ended(
+        self, connection: _Connection, sent: float, first_byte: float, failure: str, status: int
+    ) -> None:
         now = time.perf_counter()
         self._in_flight -= 1
+        if self.plan.record and sent >= self._begin:
+            took_ms = round((now - sent) * 1000, 3)
+            self.report.requests.append(Request(round(sent - self._begin, 4), took_ms, status))
         if failure:
             self._failures[failure] += 1
         else:
@@ -189,10 +212,10 @@ class _Load:
         elif not connection.lost:
             self._idle.append(connection)
 
-    async def _send_at(self, rate: float) -> None:
+    async def _send_at(self, rate: float, begin: float, end: float) -> None:
         rng = random.Random(SEED)
-        due = time.perf_counter()
-        while (due := due + rng.expovariate(rate)) < self._end:
+        due = begin
+        while (due := due + rng.expovariate(rate)) < end:
             await asyncio.sleep(max(0.0, due - time.perf_counter()))
             while self._idle and self._idle[-1].lost:
                 self._idle.pop()
@@ -209,6 +232,8 @@ class _Load:
                 self.started(time.perf_counter())
                 self._in_flight -= 1
                 self._failures[f"no connection {error!r}"] += 1
+                if self.plan.record:
+                    self.report.requests.append(Request(time.perf_counter() - self._begin, 0.0, 0))
             else:
                 connection.send()
 
@@ -244,7 +269,8 @@ async def run(plan: Plan) -> Report:
     )  # fmt: skip
     try:
         out, err = await asyncio.wait_for(
-            process.communicate(msgspec.json.encode(plan)), plan.seconds + 2 * PATIENCE_S
+            process.communicate(msgspec.json.encode(plan)),
+            plan.seconds + sum(seconds for seconds, _ in plan.then) + 2 * PATIENCE_S,
         )
     finally:
         if process.returncode is None:

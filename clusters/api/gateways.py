@@ -1,4 +1,7 @@
-"""The doors of gateways: pull a snapshot, ship usage, report replicas. Each gateway has a token of its own."""
+"""The doors of gateways: pull a snapshot and tokenizers, ship usage, report replicas.
+
+Each gateway has a token of its own.
+"""
 
 from __future__ import annotations
 
@@ -16,9 +19,10 @@ from clusters.endpoints.changes import wait_for_change
 from clusters.endpoints.memory import keep_memory
 from clusters.endpoints.snapshot import build_snapshot
 from clusters.inventory.gateways import token_digest
+from clusters.inventory.tokenizers import tokenizer_content
 from clusters.models import Gateway
 from gateway import contract
-from tenants.errors import BerthError
+from tenants.errors import BerthError, NotFound
 
 LONGEST_WAIT_S = 55.0
 MOST_SEGMENTS = 5_000
@@ -57,6 +61,22 @@ async def snapshot(request: HttpRequest) -> HttpResponse:
         if left <= 0:
             return HttpResponse(status=304)
         await wait_for_change(left)
+
+
+@require_GET
+def tokenizer(request: HttpRequest, digest: str) -> HttpResponse:
+    """Give the ``tokenizer.json`` of this SHA-256; one that the gateway names in If-None-Match is not sent."""
+    etag = f'"{digest}"'
+    try:
+        _gateway(request)
+        if etag in request.headers.get("If-None-Match", ""):
+            return HttpResponse(status=304, headers={"ETag": etag})
+        content = tokenizer_content(digest)
+        if content is None:
+            raise NotFound("No model of the catalog has this tokenizer.")
+    except BerthError as error:
+        return _refusal(error)
+    return HttpResponse(content, content_type="application/json", headers={"ETag": etag})
 
 
 @csrf_exempt

@@ -53,11 +53,19 @@ class CatalogModelSerializer(serializers.ModelSerializer):
         help_text="By precision. One that is made without a note is not offered.",
     )
 
+    tokenizer = serializers.CharField(
+        source="tokenizer_id",
+        read_only=True,
+        allow_null=True,
+        help_text="SHA-256 of its tokenizer.json. Without one, prompts are counted by their bytes.",
+    )
+
     class Meta:
         model = CatalogModel
         fields = [
             "id", "name", "title", "description", "licence", "allowed_zones", "runtimes", "precisions",
             "precision_notes", "parameters", "active_parameters", "context_tokens", "derived_from",
+            "tokenizer",
         ]  # fmt: skip
 
 

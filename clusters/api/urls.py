@@ -11,6 +11,7 @@ from clusters.api.loads import LoadViewSet
 from clusters.api.revisions import MoveViewSet, RevisionViewSet
 from clusters.api.routes import RouteViewSet, SharedEndpointView
 from clusters.api.secrets import ModelSecretViewSet
+from clusters.api.tokenizers import ModelTokenizerViewSet
 
 
 class NameConverter:
@@ -36,6 +37,7 @@ urlpatterns = [
         "models/<name:name>/secret",
         ModelSecretViewSet.as_view({"get": "retrieve", "put": "update", "delete": "destroy"}),
     ),
+    path("models/<name:name>/tokenizer", ModelTokenizerViewSet.as_view({"put": "update"})),
     path("slo-classes", SloClassViewSet.as_view(READ_LIST)),
     path("slo-classes/<name:name>", SloClassViewSet.as_view(READ_ONE)),
     path("regions", RegionViewSet.as_view(READ_LIST)),

@@ -74,6 +74,7 @@ def spec_of(gateway: Gateway) -> GatewaySpec:
         labels={"gateway-id": str(gateway.id), "region": gateway.region.code},
         token=gateway_token(gateway),
         peppers={number: pepper.hex() for number, pepper in settings.KEY_PEPPERS.items()},
+        redis_url=settings.GATEWAY_REDIS_URL,
     )
 
 

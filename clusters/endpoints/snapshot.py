@@ -52,6 +52,13 @@ FEATURES: dict[str, tuple[str, ...]] = {
     "triton-engine": (),
     "trtllm-serve": ("chat", "tools", "response_format", "logprobs", "logit_bias"),
 }
+#: What a runtime does with special tokens when it takes a prompt in.
+SPECIAL_TOKENS = {
+    "triton-python": contract.SpecialTokens.NONE,
+    "triton-llmapi": contract.SpecialTokens.ONCE,
+    "triton-engine": contract.SpecialTokens.ONCE,
+    "trtllm-serve": contract.SpecialTokens.ALWAYS,
+}
 DEFAULT_MAX_TOKENS = 256
 
 
@@ -153,8 +160,10 @@ def _endpoint(
     endpoint: Endpoint, replicas: Iterable[Replica], book: PriceBook, now: dt.datetime
 ) -> contract.Endpoint:
     routes: dict[str, list[contract.Replica]] = defaultdict(list)
+    runtime = next(iter(endpoint.model.runtimes), "triton-llmapi")
     for replica in replicas:
         routes[str(replica.revision_id)].append(_replica(replica))
+        runtime = replica.revision.runtime
     # A route is there as soon as an engine answers; "ready" waits for a gateway to confirm the route.
     serving = any(not replica.draining for members in routes.values() for replica in members)
     state = EndpointState.READY if serving and endpoint.wanted == Wanted.RUNNING else endpoint.state
@@ -180,6 +189,8 @@ def _endpoint(
         rates=owners.rates(endpoint),
         shared=endpoint.shared,
         fallbacks=tuple(map(str, endpoint.fallbacks)),
+        tokenizer=endpoint.model.tokenizer_id or "",
+        special_tokens=SPECIAL_TOKENS[runtime],
     )
 
 

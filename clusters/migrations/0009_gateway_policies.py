@@ -20,7 +20,7 @@ UPDATE clusters_sloclass SET queue_s = 60, floor = 0.05, backoff_s = 0.5, backof
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("clusters", "0007_advice"),
+        ("clusters", "0008_tokenizers"),
         ("tenants", "0004_gateway_policies"),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]

@@ -10,6 +10,7 @@ from clusters.models.replicas import Replica, Reservation
 from clusters.models.revisions import RenderedConfiguration, Revision
 from clusters.models.routes import NamedRoute
 from clusters.models.slo import OnOverload, SloClass
+from clusters.models.tokenizers import Tokenizer
 from clusters.models.waiting import CapacityWait
 
 __all__ = [
@@ -39,5 +40,6 @@ __all__ = [
     "Reservation",
     "Revision",
     "SloClass",
+    "Tokenizer",
     "Wanted",
 ]

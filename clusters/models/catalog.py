@@ -6,6 +6,7 @@ from django.contrib.postgres.fields import ArrayField
 from django.core.validators import RegexValidator
 from django.db import models
 
+from clusters.models.tokenizers import Tokenizer
 from tenants.models import Identified, TenantOwned
 
 model_name_rule = RegexValidator(
@@ -21,7 +22,8 @@ class CatalogModel(Identified):
     vocabulary (all whole numbers). The weights come from ``weights_uri``, which stands in ``weights_zones``:
     zones or regions, empty when nobody said. ``precision_notes`` has, for each precision that a job makes, its
     ``note`` and ``needs_approval``; a precision without a note is not offered.
-    ``weights_secret`` is the platform's, sealed for this row.
+    ``weights_secret`` is the platform's, sealed for this row. Gateways count prompts with ``tokenizer``; without
+    one they take a prompt's bytes for the most that it may have.
     """
 
     class WeightsKind(models.TextChoices):
@@ -61,6 +63,9 @@ class CatalogModel(Identified):
         "an order must accept it.",
     )  # fmt: skip
     weights_secret = models.BinaryField(null=True, editable=False)
+    tokenizer = models.ForeignKey(
+        Tokenizer, on_delete=models.PROTECT, null=True, blank=True, editable=False, related_name="models"
+    )
 
     class Meta:
         ordering = ["title"]

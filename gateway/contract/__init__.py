@@ -29,6 +29,8 @@ from gateway.contract.reports import (
     ReplicaReports,
 )
 from gateway.contract.serving import (
+    MOST_TOKENIZER_BYTES,
+    TOKENIZERS_PATH,
     Elsewhere,
     Endpoint,
     EngineProtocol,
@@ -39,6 +41,7 @@ from gateway.contract.serving import (
     RouteRule,
     RouteTarget,
     SloClass,
+    SpecialTokens,
     Timeouts,
     TokenPrices,
 )
@@ -60,10 +63,12 @@ __all__ = [
     "LEASES_PATH",
     "MOST_REPORTED_BYTES",
     "MOST_REPORTS",
+    "MOST_TOKENIZER_BYTES",
     "REPLICAS_PATH",
     "REPORTED_METRICS",
     "SCHEMA",
     "SNAPSHOT_PATH",
+    "TOKENIZERS_PATH",
     "USAGE_PATH",
     "Budget",
     "BudgetPeriod",
@@ -91,6 +96,7 @@ __all__ = [
     "RouteTarget",
     "SloClass",
     "Snapshot",
+    "SpecialTokens",
     "Tenant",
     "Timeouts",
     "TokenPrices",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import enum
+from typing import Final
 
 from gateway.contract.base import Message
 from gateway.contract.owners import RateLimits
@@ -14,6 +15,19 @@ class EngineProtocol(enum.StrEnum):
 
     TRITON_GENERATE = "triton-generate"
     OPENAI_HTTP = "openai-http"
+
+
+#: Where the control plane gives a tokenizer, followed by a slash and its SHA-256 (hex).
+TOKENIZERS_PATH: Final = "/api/gateway/v1/tokenizers"
+MOST_TOKENIZER_BYTES: Final = 32 * 1024 * 1024
+
+
+class SpecialTokens(enum.StrEnum):
+    """What an engine does with a model's special tokens when it takes a prompt in."""
+
+    NONE = "none"  # none are added, and those that the prompt spells are text like any other
+    ONCE = "once"  # the model's are added unless the prompt begins with the first of them
+    ALWAYS = "always"  # the model's are added
 
 
 class OnOverload(enum.StrEnum):
@@ -101,7 +115,8 @@ class Endpoint(Message, frozen=True):
 
     ``shared`` ones may be called by every tenant of the snapshot. ``fallbacks`` are ids of endpoints that take its
     requests where its class says so; they satisfy this endpoint's residency or are not used. ``tokenizer`` is the
-    SHA-256 (hex) under which the control plane gives the model's ``tokenizer.json``, empty where it has none.
+    SHA-256 (hex) under which the control plane gives the model's ``tokenizer.json``, empty where it has none;
+    ``special_tokens`` is how its engines count with it.
     """
 
     endpoint_id: str
@@ -123,6 +138,7 @@ class Endpoint(Message, frozen=True):
     shared: bool = False
     fallbacks: tuple[str, ...] = ()
     tokenizer: str = ""
+    special_tokens: SpecialTokens = SpecialTokens.ONCE
 
 
 class Elsewhere(Message, frozen=True):

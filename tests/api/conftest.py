@@ -8,12 +8,22 @@ import pytest
 from rest_framework.test import APIClient
 
 from billing.models import Price
-from clusters.models import CatalogModel, Cluster, EngineImage, Gateway, GpuType, NodePool, Region, SloClass
+from clusters.models import (
+    CatalogModel,
+    Cluster,
+    EngineImage,
+    Gateway,
+    GpuType,
+    NodePool,
+    Region,
+    SloClass,
+    Tokenizer,
+)
 from tenants.models import PlatformRole, Role, Tenant
 from tests.estate import Estate, make_estate
 from tests.factories import make_tenant, make_user, management_key
 
-ESTATE = (GpuType, SloClass, CatalogModel, Price, Region, Cluster, NodePool, Gateway, EngineImage)
+ESTATE = (GpuType, SloClass, Tokenizer, CatalogModel, Price, Region, Cluster, NodePool, Gateway, EngineImage)
 
 
 def client_of(tenant: Tenant, role: str = Role.OWNER) -> APIClient:

@@ -88,7 +88,7 @@ OPERATORS_ONLY = [
     ("post", "clusters/de-a:cordon"), ("post", "clusters/de-a:uncordon"), ("post", "clusters/de-a/credentials"),
     ("get", "clusters/de-a/nodes"), ("get", "engine-images"), ("get", "engine-images/gateway"),
     ("put", "engine-images/gateway"), ("get", "engine-settings"), ("get", "engine-settings/batch"),
-    ("patch", "engine-settings/batch"),
+    ("patch", "engine-settings/batch"), ("put", "models/berth-docs-ngram/tokenizer"),
 ]  # fmt: skip
 
 

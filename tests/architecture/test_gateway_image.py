@@ -31,21 +31,29 @@ def distributions(modules: set[str]) -> set[str]:
     return {canonicalize_name(name) for module in modules for name in known.get(module, ())}
 
 
+def named() -> dict[str, set[str]]:
+    """What the image is to hold, and with which extras."""
+    lines = map(Requirement, (IMAGE / "requirements.in").read_text().split())
+    return {canonicalize_name(line.name): line.extras for line in lines}
+
+
 def needed(names: set[str]) -> set[str]:
     """These distributions and all they need on Linux, as installed here."""
     found: set[str] = set()
+    extras = named()
     while names:
         name = names.pop()
         found.add(name)
         for line in requires(name) or ():
             requirement = Requirement(line)
-            if requirement.marker is None or requirement.marker.evaluate({"extra": ""}):
+            asked = ["", *extras.get(name, ())]
+            if requirement.marker is None or any(requirement.marker.evaluate({"extra": x}) for x in asked):
                 names |= {canonicalize_name(requirement.name)} - found
     return found
 
 
 def test_what_is_named_is_what_is_imported() -> None:
-    assert set((IMAGE / "requirements.in").read_text().split()) == imported_here()
+    assert named().keys() == imported_here()
 
 
 def test_what_that_needs_is_locked_and_nothing_else() -> None:

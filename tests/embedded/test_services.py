@@ -102,6 +102,13 @@ def test_databases_are_cloned_from_a_template_and_dropped_under_their_users(fold
     postgres.drop_database("first")
 
 
+def test_gateways_share_limits_in_a_database_of_their_own(running: Services) -> None:
+    with redis.Redis.from_url(running.environment()["BERTH_GATEWAY_REDIS_URL"]) as limits:
+        limits.set("berth:limits:life", "1")
+    with redis.Redis.from_url(running.redis_url) as queues:
+        assert queues.get("berth:limits:life") is None
+
+
 def test_a_second_start_finds_the_first(folder: DataDir, running: Services) -> None:
     found: list[Services] = []
     threads = [threading.Thread(target=lambda: found.append(services.start(folder))) for _ in range(3)]

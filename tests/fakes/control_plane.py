@@ -11,6 +11,7 @@ from aiohttp import web
 from gateway.contract import (
     REPLICAS_PATH,
     SNAPSHOT_PATH,
+    TOKENIZERS_PATH,
     USAGE_PATH,
     Refused,
     ReplicaReports,
@@ -27,7 +28,8 @@ class FakeControlPlane:
     """Starts on a free port, or on ``port`` to come back where it was.
 
     ``segments`` holds what it took, by identity; ``sequences`` every sequence in the order of arrival,
-    repeats included; ``reports`` the metrics by replica of every report. ``lose_receipts`` takes that many
+    repeats included; ``reports`` the metrics by replica of every report. ``tokenizers`` are given by the digest
+    that they are kept under; ``fetched`` lists those asked for. ``lose_receipts`` takes that many
     batches and then breaks the connection; ``refuse`` names sequences never to be taken.
     """
 
@@ -41,6 +43,8 @@ class FakeControlPlane:
         self.lose_receipts = 0
         self.usage_status = 200
         self.refuse: dict[int, str] = {}
+        self.tokenizers: dict[str, bytes] = {}
+        self.fetched: list[str] = []
         self.reports: list[dict[str, str]] = []
         self._changed = asyncio.Event()
         self.port = 0
@@ -50,6 +54,7 @@ class FakeControlPlane:
         application.router.add_get(SNAPSHOT_PATH, self._snapshot)
         application.router.add_post(USAGE_PATH, self._usage)
         application.router.add_post(REPLICAS_PATH, self._replicas)
+        application.router.add_get(TOKENIZERS_PATH + "/{digest}", self._tokenizer)
         self._runner = web.AppRunner(
             application, access_log=None, shutdown_timeout=0.05, handler_cancellation=True
         )
@@ -99,6 +104,14 @@ class FakeControlPlane:
                 return web.Response(status=304)
         body = self.snapshot if isinstance(self.snapshot, bytes) else msgspec.json.encode(self.snapshot)
         return web.Response(body=body, content_type="application/json")
+
+    async def _tokenizer(self, request: web.Request) -> web.StreamResponse:
+        self.tokens.add(request.headers.get("authorization"))
+        digest = request.match_info["digest"]
+        self.fetched.append(digest)
+        if digest not in self.tokenizers:
+            return web.Response(status=404)
+        return web.Response(body=self.tokenizers[digest], content_type="application/json")
 
     async def _replicas(self, request: web.Request) -> web.StreamResponse:
         self.tokens.add(request.headers.get("authorization"))

@@ -27,6 +27,7 @@ DATA_AT: Final = "/data"
 NOTICE_S: Final = 10
 #: After the last stream: the last usage is cut and shipped.
 SHIP_S: Final = 20
+_REDIS_PORT: Final = 6379  # where its URL names none
 
 
 def gateway(spec: GatewaySpec, facts: ClusterFacts) -> list[dict[str, Any]]:
@@ -118,6 +119,8 @@ def _namespace(facts: ClusterFacts) -> dict[str, Any]:
 
 def _secrets(spec: GatewaySpec) -> dict[str, str]:
     values = {"BERTH_GATEWAY_TOKEN": spec.token, "BERTH_KEY_PEPPERS": _peppers(spec)}
+    if spec.redis_url:
+        values["BERTH_GATEWAY_REDIS_URL"] = spec.redis_url
     return {key: base64.b64encode(value.encode()).decode("ascii") for key, value in values.items()}
 
 
@@ -148,14 +151,20 @@ def _policy(spec: GatewaySpec, facts: ClusterFacts) -> dict[str, Any]:
         "podSelector": {"matchLabels": {names.NAME: names.ENGINE, names.INSTALLATION: facts.installation}},
     }
     parts = urlsplit(spec.control_plane_url)
-    port = parts.port or (443 if parts.scheme == "https" else 80)
+    outside = [parts.port or (443 if parts.scheme == "https" else 80)]
+    if spec.redis_url:
+        outside.append(urlsplit(spec.redis_url).port or _REDIS_PORT)
     return {
         "podSelector": {"matchLabels": selector(spec)},
         "policyTypes": ["Ingress", "Egress"],
         # Clients come through whatever the cluster's admin puts before the service.
         "ingress": [{"ports": [{"port": spec.port, "protocol": "TCP"}]}],
-        # The control plane is known by its name, and policies know addresses only.
-        "egress": [dns(), {"to": [engines]}, {"ports": [{"port": port, "protocol": "TCP"}]}],
+        # The control plane and Redis are known by their names, and policies know addresses only.
+        "egress": [
+            dns(),
+            {"to": [engines]},
+            {"ports": [{"port": port, "protocol": "TCP"} for port in outside]},
+        ],
     }
 
 
@@ -256,4 +265,5 @@ def _pod(spec: GatewaySpec, facts: ClusterFacts) -> dict[str, Any]:
 
 
 def _secret_digest(spec: GatewaySpec) -> str:
-    return hashlib.sha256(f"{spec.name}\n{spec.token}\n{_peppers(spec)}".encode()).hexdigest()[:16]
+    values = [spec.name, spec.token, _peppers(spec), *filter(None, [spec.redis_url])]
+    return hashlib.sha256("\n".join(values).encode()).hexdigest()[:16]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import os
@@ -15,7 +16,7 @@ import tokenizers
 
 from clusters.triton.language_model import CATALOG
 from clusters.triton.language_model.corpus import read_guide
-from clusters.triton.language_model.training import train
+from clusters.triton.language_model.training import train, train_tokenizer
 
 FILES: Final = ("tokenizer.json", "ngrams.npz")
 FORMAT: Final = 1
@@ -42,6 +43,12 @@ def ensure_artifact(cache: Path, *, texts: Sequence[str] | None = None) -> Path:
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     return folder
+
+
+@functools.cache
+def tokenizer_file() -> bytes:
+    """Give the content of the artifact's ``tokenizer.json`` without training the rest."""
+    return train_tokenizer(read_guide(), vocabulary=CATALOG.vocabulary).to_str(pretty=True).encode()
 
 
 def _digest(texts: Sequence[str]) -> str:

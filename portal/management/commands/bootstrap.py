@@ -13,9 +13,11 @@ from billing.models import Price
 from billing.prices import price_set
 from clusters.inventory.images import images_bootstrap
 from clusters.inventory.services import gpu_types_sync
+from clusters.inventory.tokenizers import tokenizer_set
 from clusters.inventory.tuning import tuning_bootstrap
 from clusters.models import CatalogModel, SloClass
 from clusters.triton.language_model import CATALOG
+from clusters.triton.language_model.artifact import tokenizer_file
 
 BEGINNING = dt.datetime(2024, 1, 1, tzinfo=dt.UTC)
 
@@ -166,6 +168,8 @@ class Command(BaseCommand):
         images_bootstrap()
         for values in [_guide_model(), *(SERVED_BY_TENSORRT_LLM | model for model in MODELS)]:
             CatalogModel.objects.get_or_create(name=values["name"], defaults=values)
+        # The guide that the model learned may have changed since, and with it the tokenizer.
+        tokenizer_set(model=CatalogModel.objects.get(name=CATALOG.name), content=tokenizer_file())
         if not Price.objects.exists():
             _write_prices(settings.CURRENCY)
         if options["verbosity"]:

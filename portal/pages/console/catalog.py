@@ -160,6 +160,10 @@ class ModelDetail(ConsolePage):
                 {"label": "Allowed zones", "value": ", ".join(model.allowed_zones) or "anywhere"},
                 {"label": "Runtimes", "value": ", ".join(model.runtimes)},
                 {"label": "Precisions", "value": f"{', '.join(model.precisions)} (the first is its own)"},
+                {
+                    "label": "Tokenizer",
+                    "value": model.tokenizer_id or "none: prompts are counted by their bytes",
+                },
                 {"label": "Variant of", "value": str(model.derived_from) if model.derived_from else "none"},
             ],
             "numbers": _numbers(model),

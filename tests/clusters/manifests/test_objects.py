@@ -5,6 +5,7 @@ Scripts and model files stand there by name only; what they hold is compared wit
 
 from __future__ import annotations
 
+import base64
 import copy
 import dataclasses
 import os
@@ -134,6 +135,21 @@ def test_the_text_is_the_same_with_and_without_libyaml(name):
     spec, facts = CASES[name]
     objects = render(spec, engine_of(spec), facts)
     assert to_texts(objects) == to_texts(objects, dumper=dumper_on(yaml.SafeDumper))
+
+
+def test_a_gateway_reaches_the_redis_that_it_is_told_of():
+    def told(**changes: str) -> tuple[dict, dict, str]:
+        objects = {each["kind"]: each for each in gateway(dataclasses.replace(GATEWAY, **changes), FACTS)}
+        pod = objects["StatefulSet"]["spec"]["template"]
+        ports = objects["NetworkPolicy"]["spec"]["egress"][-1]["ports"]
+        return objects["Secret"]["data"], ports, pod["metadata"]["annotations"]["berth.dev/secret"]
+
+    data, ports, digest = told(redis_url="redis://:pw@redis.example:6380/1")
+    assert base64.b64decode(data["BERTH_GATEWAY_REDIS_URL"]) == b"redis://:pw@redis.example:6380/1"
+    assert [each["port"] for each in ports] == [443, 6380]
+    assert [each["port"] for each in told(redis_url="rediss://redis.example")[1]] == [443, 6379]
+    assert "BERTH_GATEWAY_REDIS_URL" not in told()[0]
+    assert digest != told()[2]
 
 
 def test_secrets_are_in_no_text():
