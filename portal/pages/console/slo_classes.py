@@ -118,7 +118,10 @@ class SloClasses(ConsolePage):
 
     def get(self, request: HttpRequest) -> HttpResponse:
         used = Count("endpoints", filter=Q(endpoints__deleted_at=None))
-        return self.render("console/slo_classes.html", {"classes": SloClass.objects.annotate(in_use=used)})
+        return self.render(
+            "console/slo_classes.html",
+            {"classes": SloClass.objects.annotate(in_use=used).order_by("priority", "name")},
+        )
 
 
 class SloClassAdd(FormPage):
