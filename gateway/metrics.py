@@ -46,6 +46,11 @@ class Metrics:
             registry=self._registry,
         )  # fmt: skip
         self.endpoint_in_flight = lru_cache(maxsize=4096)(in_flight.labels)
+        budget_refusals = Counter(
+            "berth_gateway_budget_refusals", "Requests that a budget did not let in.", ("code",),
+            registry=self._registry,
+        )  # fmt: skip
+        self.budget_refusals = lru_cache(maxsize=16)(budget_refusals.labels)
         self.unauthenticated = Counter(
             "berth_gateway_unauthenticated", "Requests without a known key.", registry=self._registry
         )

@@ -15,6 +15,7 @@ import msgspec
 from aiohttp import web
 
 from gateway.admission import Admission
+from gateway.budgets import BudgetGate, LeaseBook, Lessee
 from gateway.config import Config
 from gateway.contract import EngineProtocol
 from gateway.directory import Directory
@@ -51,6 +52,7 @@ class GatewayServer:
         self._lock = FolderLock(config.folder)
         self._meter = Meter(config.folder, gateway=config.name)
         self._book = ReplicaBook()
+        self._leases = LeaseBook(self._meter.charges())
         self._metrics = Metrics()
         self._shared = (
             SharedCounters(config.redis_url, call_s=config.redis_call_s) if config.redis_url else None
@@ -79,6 +81,17 @@ class GatewayServer:
         counter = TokenCounter(self._tokenizers.find)
         self._resources.callback(counter.close)
         control_session = await self._resources.enter_async_context(_control_session(config.token))
+        self._lessee = Lessee(
+            self._leases,
+            identity=self._meter.identity,
+            session=control_session,
+            control_plane_url=config.control_plane_url,
+        )
+        budgets = BudgetGate(
+            self._leases,
+            is_away=lambda: self._lessee.is_away,
+            refused=lambda code: self._metrics.budget_refusals(code).inc(),
+        )
         self._inference = Inference(
             directory=lambda: self._keeper.directory,
             desk=Desk(
@@ -91,7 +104,7 @@ class GatewayServer:
                     admission=Admission(),
                     rng=random.Random(),  # noqa: S311
                 ),
-                gates=(self._rates,),
+                gates=(self._rates, budgets),
                 counter=counter,
             ),
             meter=self._meter,
@@ -120,6 +133,7 @@ class GatewayServer:
         await self._listen()
         self._run(self._meter.run(window_s=config.segment_window_s, on_cut=self._shipper.wake))
         self._run(self._shipper.run())
+        self._run(self._lessee.run())
         self._run(self._keeper.run(session=control_session, control_plane_url=config.control_plane_url))
         self._run(self._tokenizers.run(session=control_session, control_plane_url=config.control_plane_url))
         reporter = Reporter(
@@ -155,6 +169,7 @@ class GatewayServer:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._meter.close()
+        await self._lessee.close()
         try:
             async with asyncio.timeout(_LAST_SHIPPING_S):
                 await self._shipper.ship()
@@ -207,6 +222,7 @@ class GatewayServer:
 
     def _snapshot_changed(self, directory: Directory) -> None:
         self._rates.use(directory.snapshot)
+        self._leases.keep(directory.snapshot)
         self._tokenizers.use(directory.snapshot)
         self._book.keep(
             {

@@ -14,6 +14,7 @@ class Action(enum.StrEnum):
     ORDER = "order"  # endpoints: order, scale, pause, resume, delete
     MINT_KEYS = "mint-keys"
     VIEW_COST = "view-cost"
+    MANAGE_BUDGETS = "manage-budgets"
     MANAGE_PROJECTS = "manage-projects"
     MANAGE_MEMBERS = "manage-members"
     MANAGE_SETTINGS = "manage-settings"  # what the tenant chose: how long it is served and kept
@@ -25,7 +26,7 @@ _ALLOWED: dict[str, frozenset[Action]] = {
     Role.OWNER: frozenset(Action),
     Role.ADMIN: frozenset(Action),
     Role.DEVELOPER: frozenset(_DEVELOP),
-    Role.BILLING: frozenset({Action.VIEW, Action.VIEW_COST}),
+    Role.BILLING: frozenset({Action.VIEW, Action.VIEW_COST, Action.MANAGE_BUDGETS}),
     Role.VIEWER: frozenset({Action.VIEW}),
 }
 

@@ -2,6 +2,7 @@
 
 from django.urls import path
 
+from billing.api.budgets import BudgetViewSet
 from billing.api.views import (
     AllocationViewSet,
     CostView,
@@ -21,6 +22,11 @@ urlpatterns = [
     path("statements/current", StatementViewSet.as_view({"get": "current"})),
     path("statements/<uuid:id>", StatementViewSet.as_view(READ_ONE)),
     path("statements/<uuid:id>/csv", StatementViewSet.as_view({"get": "csv"})),
+    path("budgets", BudgetViewSet.as_view({"get": "list", "post": "create"})),
+    path(
+        "budgets/<uuid:id>",
+        BudgetViewSet.as_view({"get": "retrieve", "patch": "partial_update", "delete": "destroy"}),
+    ),
     path("prices", PriceViewSet.as_view(READ_LIST)),
     path("prices/<uuid:id>", PriceViewSet.as_view(READ_ONE)),
     path("allocations", AllocationViewSet.as_view(READ_LIST)),

@@ -7,7 +7,7 @@ NO_SEGMENTS = "ALTER TABLE billing_usagesegment DROP COLUMN route_id;"
 
 
 class Migration(migrations.Migration):
-    dependencies = [("billing", "0004_load"), ("tenants", "0004_gateway_policies")]
+    dependencies = [("billing", "0005_budgets"), ("tenants", "0004_gateway_policies")]
 
     operations = [
         migrations.RunSQL(

@@ -1,4 +1,5 @@
 from billing.models.allocations import Allocation
+from billing.models.budgets import Budget, BudgetAlert, BudgetLease, BudgetWindow
 from billing.models.labels import EndpointLabel
 from billing.models.prices import Price
 from billing.models.statements import Statement, StatementLine
@@ -6,6 +7,10 @@ from billing.models.usage import RollupMark, UsageDay, UsageHour, UsageMinutes, 
 
 __all__ = [
     "Allocation",
+    "Budget",
+    "BudgetAlert",
+    "BudgetLease",
+    "BudgetWindow",
     "EndpointLabel",
     "Price",
     "RollupMark",

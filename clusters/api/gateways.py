@@ -1,10 +1,11 @@
-"""The doors of gateways: pull a snapshot and tokenizers, ship usage, report replicas.
+"""The doors of gateways: pull a snapshot and tokenizers, ship usage, report replicas, lease budgets.
 
 Each gateway has a token of its own.
 """
 
 from __future__ import annotations
 
+import math
 import time
 
 import msgspec
@@ -14,6 +15,7 @@ from django.utils import timezone
 from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_GET, require_POST
 
+from billing.budgets.exchange import exchange
 from billing.metering.ingest import ingest
 from clusters.endpoints.changes import wait_for_change
 from clusters.endpoints.memory import keep_memory
@@ -45,14 +47,10 @@ async def snapshot(request: HttpRequest) -> HttpResponse:
     """Answer the gateway's snapshot as soon as it differs from ``version``; 304 after ``wait`` seconds."""
     try:
         gateway = await sync_to_async(_gateway)(request)
+        until = time.monotonic() + _wait(request, longest=LONGEST_WAIT_S)
     except BerthError as error:
         return _refusal(error)
     held = request.GET.get("version", "")
-    try:
-        wait = min(max(float(request.GET.get("wait", "0")), 0.0), LONGEST_WAIT_S)
-    except ValueError:
-        return _refusal(BadBatch("wait must be a number of seconds."))
-    until = time.monotonic() + wait
     while True:
         newest = await sync_to_async(_newest)(gateway, held)
         if newest.version != held:
@@ -119,6 +117,41 @@ def replicas(request: HttpRequest) -> HttpResponse:
         return _refusal(error)
     keep_memory(gateway=gateway, reports=message.reports)
     return HttpResponse(status=204)
+
+
+@csrf_exempt
+@require_POST
+async def leases(request: HttpRequest) -> HttpResponse:
+    """Take what a gateway spent of budgets and answer what it may spend; wait for news where it tells nothing."""
+    try:
+        report = await sync_to_async(_lease_report)(request)
+        answer = await exchange(report, wait_s=_wait(request, longest=contract.MOST_LEASE_WAIT_S))
+    except BerthError as error:
+        return _refusal(error)
+    return HttpResponse(msgspec.json.encode(answer), content_type="application/json")
+
+
+def _lease_report(request: HttpRequest) -> contract.LeaseReport:
+    gateway = _gateway(request)
+    try:
+        report = msgspec.json.decode(request.body, type=contract.LeaseReport)
+    except msgspec.DecodeError as error:
+        raise BadBatch(f"The body is no report of leases: {error}") from error
+    if report.gateway.split("/")[0] != gateway.name or len(report.gateway) > 64:
+        raise BadBatch(f"This token belongs to gateway {gateway.name}, the report says {report.gateway}.")
+    if len(report.lines) > contract.MOST_LINES:
+        raise BadBatch(f"A report has at most {contract.MOST_LINES} lines; this one has {len(report.lines)}.")
+    return report
+
+
+def _wait(request: HttpRequest, *, longest: float) -> float:
+    try:
+        seconds = float(request.GET.get("wait", "0"))
+    except ValueError:
+        seconds = math.nan
+    if math.isnan(seconds):
+        raise BadBatch("wait must be a number of seconds.")
+    return min(max(seconds, 0.0), longest)
 
 
 def _gateway(request: HttpRequest) -> Gateway:

@@ -3,6 +3,7 @@
 from django.urls import path, register_converter
 
 from clusters.api.advice import AdvicePolicyViewSet, AdviceRunViewSet
+from clusters.api.budgets import TenantBudgetViewSet
 from clusters.api.catalog import CatalogModelViewSet, ProfileView, RegionViewSet, SloClassViewSet
 from clusters.api.clusters import ClusterViewSet
 from clusters.api.endpoints import EndpointViewSet
@@ -84,6 +85,8 @@ urlpatterns = [
     path("clusters/<name:name>:declare-lost", ClusterViewSet.as_view({"post": "declare_lost"})),
     path("clusters/<name:name>/credentials", ClusterViewSet.as_view({"post": "credentials"})),
     path("clusters/<name:name>/nodes", ClusterViewSet.as_view({"get": "nodes"})),
+    path("tenant-budgets", TenantBudgetViewSet.as_view(READ_LIST)),
+    path("tenant-budgets/<uuid:id>", TenantBudgetViewSet.as_view(READ_ONE)),
     path("engine-images", ImageViewSet.as_view(READ_LIST)),
     path("engine-images/<name:use>", ImageViewSet.as_view({"get": "retrieve", "put": "update"})),
     path("engine-settings", TuningViewSet.as_view(READ_LIST)),

@@ -12,7 +12,7 @@ from django.utils import timezone
 
 from clusters.drivers.base import Away, GiveUp, TryLater
 from clusters.inventory.drivers import driver_of
-from clusters.inventory.gateways import control_plane_url, gateway_token, pinned_image
+from clusters.inventory.gateways import control_plane_url, gateway_forget, gateway_token, pinned_image
 from clusters.models import Gateway
 from clusters.specs import GatewaySpec, GatewayStatus
 from tenants.errors import Invalid
@@ -53,7 +53,7 @@ def reconcile_gateway(gateway_id: uuid.UUID | str) -> float | None:
         outcome = _remove(gateway) if gateway.state == Gateway.State.REMOVING else _keep(gateway)
         if outcome is None:
             log.info("gateway %s is gone from %s", gateway.name, gateway.cluster)
-            gateway.delete()
+            gateway_forget(gateway)
             return None
         return _conclude(gateway, outcome)
 

@@ -11,6 +11,7 @@ from django.conf import settings
 from django.db.models import QuerySet
 from django.utils import timezone
 
+from billing.budgets.selectors import contract_budgets
 from billing.prices import price_book
 from billing.rating.prices import PriceBook
 from clusters.endpoints import owners
@@ -78,7 +79,7 @@ def build_snapshot(gateway: Gateway) -> contract.Snapshot:
         now = timezone.now()
         active = {"tenant__state": Tenant.State.ACTIVE}
         keys = ApiKey.objects.usable(now).filter(scope=KeyScope.INFERENCE, **active).order_by("id")
-        tenants = Tenant.objects.filter(state=Tenant.State.ACTIVE).order_by("id")
+        tenants = list(Tenant.objects.filter(state=Tenant.State.ACTIVE).order_by("id"))
         projects = Project.objects.filter(**active).order_by("id")
         routes = split_routes(NamedRoute.objects.filter(**active).order_by("id"), endpoints)
         places = GatewayPlaces.read(gateway)
@@ -98,6 +99,7 @@ def build_snapshot(gateway: Gateway) -> contract.Snapshot:
             elsewhere=elsewhere(live, endpoints, routes, places),
             gateways=places.processes,
             gateways_here=places.processes_here,
+            budgets=contract_budgets({tenant.id for tenant in tenants}),
             allowed_origins=tuple(filter(None, [settings.PORTAL_PUBLIC_URL])),
         )
 

@@ -15,6 +15,7 @@ from django.conf import settings
 from django.db import transaction
 from django.utils import timezone
 
+from billing.budgets.ledger import gateway_release
 from clusters.inventory.images import image_of
 from clusters.models import Cluster, Gateway, Region
 from clusters.specs import EngineImage
@@ -171,7 +172,7 @@ def gateway_remove(*, gateway: Gateway, usage_is_lost: bool = False) -> Gateway:
     gateway = Gateway.objects.select_for_update(of=("self",)).get(id=gateway.id)
     announce()
     if gateway.cluster_id is None:
-        gateway.delete()
+        gateway_forget(gateway)
         return gateway
     if may_lose_usage(gateway, timezone.now()) and not usage_is_lost:
         raise Conflict(
@@ -183,6 +184,12 @@ def gateway_remove(*, gateway: Gateway, usage_is_lost: bool = False) -> Gateway:
         gateway.save(update_fields=["state", "state_reason"])
     wake(gateway)
     return gateway
+
+
+def gateway_forget(gateway: Gateway) -> None:
+    """Delete the row of a gateway that is gone, and free what its leases of budgets had not spent."""
+    gateway_release(gateway.name, now=timezone.now())
+    gateway.delete()
 
 
 def may_lose_usage(gateway: Gateway, now: dt.datetime) -> bool:

@@ -10,6 +10,10 @@ Durations are seconds as floats.
 
 from gateway.contract.budgets import (
     LEASES_PATH,
+    MOST_LEASE_WAIT_S,
+    MOST_LINES,
+    PLACES,
+    RECALL_S,
     Budget,
     BudgetPeriod,
     BudgetUnit,
@@ -18,6 +22,8 @@ from gateway.contract.budgets import (
     LeaseLine,
     LeaseReport,
     budget_window,
+    from_units,
+    to_units,
 )
 from gateway.contract.owners import Key, Owner, Project, RateLimits, Tenant
 from gateway.contract.reports import (
@@ -61,9 +67,13 @@ __all__ = [
     "ITL_BOUNDS_MS",
     "LATENCY_BOUNDS_MS",
     "LEASES_PATH",
+    "MOST_LEASE_WAIT_S",
+    "MOST_LINES",
     "MOST_REPORTED_BYTES",
     "MOST_REPORTS",
     "MOST_TOKENIZER_BYTES",
+    "PLACES",
+    "RECALL_S",
     "REPLICAS_PATH",
     "REPORTED_METRICS",
     "SCHEMA",
@@ -104,4 +114,6 @@ __all__ = [
     "UsageReceipt",
     "UsageSegment",
     "budget_window",
+    "from_units",
+    "to_units",
 ]

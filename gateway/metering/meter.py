@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
@@ -14,7 +15,7 @@ import msgspec
 
 from gateway.files import folder_instance
 from gateway.metering.log import UsageLog, log_files, read_log
-from gateway.metering.records import Totals, UsageRecord, count_segments
+from gateway.metering.records import Totals, UsageRecord, add_charges, count_segments
 from gateway.metering.spool import Cut, Spool, remove_log_files
 
 _log = logging.getLogger(__name__)
@@ -52,6 +53,10 @@ class Meter:
             self.writable = False
             raise
         self.writable = self._unsynced = self._uncut = True
+
+    def charges(self) -> dict[str, int]:
+        """Give what was settled so far of each window of a budget, as of the last cut."""
+        return {window: int(units) for window, units in self.spool.last.charges.items()}
 
     async def cut(self) -> bool:
         """Cut what is new in the log into the spool. Says whether there was anything."""
@@ -115,6 +120,7 @@ class Meter:
                     next_sequence=last.next_sequence + len(segments),
                     position=position,
                     totals=totals,
+                    charges=add_charges(last.charges, records, now=time.time()),
                 )
             )
             changed = True

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import bisect
 import datetime as dt
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 import msgspec
@@ -12,6 +12,8 @@ import msgspec
 from gateway.contract import ITL_BOUNDS_MS, LATENCY_BOUNDS_MS, Outcome, UsageSegment
 
 _MINUTE_S: Final = 60
+#: How long after a window's end its charges are kept, for a gateway that is cut off from the ledger meanwhile.
+_CHARGES_KEPT: Final = dt.timedelta(days=8)
 
 
 class UsageRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -19,7 +21,8 @@ class UsageRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
 
     ``endpoint_id`` and what follows from it are empty for a request that named none it may call.
     ``ttft_ms`` is None if no token came, ``itl_ms`` if not enough came to tell the time between them. ``charges``
-    says what was settled of which budget's window, in the budget's smallest unit as a decimal string.
+    says what was settled of which budget's window (budget, begin, end), in the budget's smallest unit as a decimal
+    string.
     """
 
     request_id: str
@@ -58,6 +61,20 @@ class Totals(msgspec.Struct):
         self.input_tokens += other.input_tokens
         self.output_tokens += other.output_tokens
         self.cached_tokens += other.cached_tokens
+
+
+def add_charges(before: Mapping[str, str], records: Iterable[UsageRecord], *, now: float) -> dict[str, str]:
+    """Add what ``records`` settled to what was settled before, and drop windows that ended long before ``now``."""
+    sums = {window: int(units) for window, units in before.items()}
+    for record in records:
+        for window, units in record.charges.items():
+            sums[window] = sums.get(window, 0) + int(units)
+    earliest = dt.datetime.fromtimestamp(now, dt.UTC) - _CHARGES_KEPT
+    return {
+        window: str(units)
+        for window, units in sums.items()
+        if dt.datetime.fromisoformat(window.rpartition("/")[2]) > earliest
+    }
 
 
 class _Group(msgspec.Struct):

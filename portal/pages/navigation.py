@@ -43,6 +43,7 @@ TENANT = (
         "Account for",
         (
             Item("Usage and cost", "usage", "usage", also=("usage",), action=Action.VIEW_COST),
+            Item("Budgets", "budgets", "cost", also=("budget",)),
             Item("Statements", "statements", "statement", also=("statement",), action=Action.VIEW_COST),
         ),
     ),

@@ -5,6 +5,8 @@ from __future__ import annotations
 from django.urls import path
 
 from portal.pages import (
+    budgets,
+    budgets_edit,
     catalog,
     endpoint,
     endpoint_actions,
@@ -79,6 +81,11 @@ urlpatterns = [
     path("keys/<uuid:id>/revoke", keys.RevokeKey.as_view(), name="key-revoke"),
     path("usage", usage.Usage.as_view(), name="usage"),
     path("usage.csv", usage.UsageCsv.as_view(), name="usage-csv"),
+    path("budgets", budgets.Budgets.as_view(), name="budgets"),
+    path("budgets/new", budgets_edit.NewBudget.as_view(), name="budget-new"),
+    path("budgets/<uuid:id>", budgets.BudgetDetail.as_view(), name="budget"),
+    path("budgets/<uuid:id>/edit", budgets_edit.EditBudget.as_view(), name="budget-edit"),
+    path("budgets/<uuid:id>/delete", budgets_edit.DeleteBudget.as_view(), name="budget-delete"),
     path("statements", statements.Statements.as_view(), name="statements"),
     path("statements/<str:month>", statements.Statements.as_view(), name="statement"),
     path("statements/<str:month>/lines.csv", statements.StatementCsv.as_view(), name="statement-csv"),

@@ -148,15 +148,19 @@ class EditableTenantViewSet(ReadOnlyTenantViewSet):
         response["ETag"] = etag(content_version(response.data))
         return response
 
+    def locked(self):
+        """Give the object that an edit is for, once no other edit of its tenant can come in between."""
+        if asks_for_version(self.request):
+            # Edits of one tenant that look before they leap go one after the other.
+            Tenant.objects.select_for_update(no_key=True).get(id=self.caller.tenant_id)
+        return self.get_object()
+
     def to_edit(self):
         """Give the object that an edit is for, if it is still the one that the caller has seen.
 
         Raises:
             Stale: If-Match names other versions only.
         """
-        if asks_for_version(self.request):
-            # Edits of one tenant that look before they leap go one after the other.
-            Tenant.objects.select_for_update(no_key=True).get(id=self.caller.tenant_id)
-        instance = self.get_object()
+        instance = self.locked()
         refuse_stale(self.request, content_version(self.get_serializer(instance).data))
         return instance

@@ -1,18 +1,23 @@
-"""A control plane as a gateway sees it: long-polled snapshots, and usage kept by its unique key."""
+"""A control plane as a gateway sees it: long-polled snapshots, usage kept by its unique key, leases of budgets."""
 
 from __future__ import annotations
 
 import asyncio
+import datetime as dt
+import time
 from collections import defaultdict
 
 import msgspec
 from aiohttp import web
 
 from gateway.contract import (
+    LEASES_PATH,
     REPLICAS_PATH,
     SNAPSHOT_PATH,
     TOKENIZERS_PATH,
     USAGE_PATH,
+    LeaseAnswer,
+    LeaseReport,
     Refused,
     ReplicaReports,
     Snapshot,
@@ -20,6 +25,7 @@ from gateway.contract import (
     UsageReceipt,
     UsageSegment,
 )
+from tests.fakes.ledger import FakeLedger
 
 TOKEN = "gateway-token"
 
@@ -30,7 +36,8 @@ class FakeControlPlane:
     ``segments`` holds what it took, by identity; ``sequences`` every sequence in the order of arrival,
     repeats included; ``reports`` the metrics by replica of every report. ``tokenizers`` are given by the digest
     that they are kept under; ``fetched`` lists those asked for. ``lose_receipts`` takes that many
-    batches and then breaks the connection; ``refuse`` names sequences never to be taken.
+    batches and then breaks the connection; ``refuse`` names sequences never to be taken. ``ledger`` lends of the
+    budgets it has; ``lose_leases`` takes that many reports and then breaks the connection.
     """
 
     def __init__(self, snapshot: Snapshot | None = None) -> None:
@@ -46,6 +53,8 @@ class FakeControlPlane:
         self.tokenizers: dict[str, bytes] = {}
         self.fetched: list[str] = []
         self.reports: list[dict[str, str]] = []
+        self.ledger = FakeLedger()
+        self.lose_leases = 0
         self._changed = asyncio.Event()
         self.port = 0
 
@@ -55,6 +64,7 @@ class FakeControlPlane:
         application.router.add_post(USAGE_PATH, self._usage)
         application.router.add_post(REPLICAS_PATH, self._replicas)
         application.router.add_get(TOKENIZERS_PATH + "/{digest}", self._tokenizer)
+        application.router.add_post(LEASES_PATH, self._leases)
         self._runner = web.AppRunner(
             application, access_log=None, shutdown_timeout=0.05, handler_cancellation=True
         )
@@ -118,6 +128,28 @@ class FakeControlPlane:
         message = msgspec.json.decode(await request.read(), type=ReplicaReports)
         self.reports.append({report.replica_id: report.metrics for report in message.reports})
         return web.Response(status=204)
+
+    async def _leases(self, request: web.Request) -> web.StreamResponse:
+        self.tokens.add(request.headers.get("authorization"))
+        report = msgspec.json.decode(await request.read(), type=LeaseReport)
+        until = time.monotonic() + float(request.query["wait"])
+        if report.lines or report.begins:
+            grants = self.ledger.take(report, now=dt.datetime.now(dt.UTC))
+            if self.lose_leases:
+                self.lose_leases -= 1
+                assert request.transport is not None
+                request.transport.abort()
+        else:
+            while True:
+                grants = self.ledger.look(
+                    report.gateway, sequence=report.sequence, now=dt.datetime.now(dt.UTC)
+                )
+                if grants or time.monotonic() >= until:
+                    break
+                await asyncio.sleep(0.01)
+        return web.Response(
+            body=msgspec.json.encode(LeaseAnswer(grants=grants)), content_type="application/json"
+        )
 
     async def _usage(self, request: web.Request) -> web.StreamResponse:
         self.tokens.add(request.headers.get("authorization"))

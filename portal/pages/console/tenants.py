@@ -14,11 +14,14 @@ from django.shortcuts import redirect
 from django.urls import reverse
 from django.utils import timezone
 
+from billing.budgets.selectors import budget_states
 from billing.estate import platform_costs
+from billing.models import Budget
 from clusters.endpoints.selectors import endpoint_list
 from clusters.inventory.selectors import gpus_held_by_tenant
 from clusters.models import Endpoint
 from portal.pages.base import ConsolePage
+from portal.pages.budgets import shown
 from portal.pages.console.forms import ConsoleForm, FormPage
 from portal.pages.limits_form import RatesForm, rates_of, rates_told, served_for
 from tenants import scope, services
@@ -117,6 +120,10 @@ class TenantDetail(ConsolePage):
                 {"label": "Weight on shared endpoints", "value": f"{tenant.share:g}"},
                 {"label": "At a gateway cut off from Berth", "value": served_for(tenant)},
                 {"label": "Files and batches", "value": f"kept {tenant.files_days} days"},
+            ],
+            "budgets": [
+                shown(state)
+                for state in budget_states(Budget.objects.filter(tenant=tenant).order_by("name"), now=now)
             ],
             "held": gpus_held_by_tenant()[tenant.id],
             "limit": Quota.objects.filter(tenant=tenant, resource="gpus")

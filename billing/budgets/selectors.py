@@ -1,0 +1,166 @@
+"""How budgets stand: for the REST API, the pages, and the gateways' snapshots; few queries for many budgets."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime as dt
+import uuid
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from decimal import Decimal
+
+from billing.models import Budget, BudgetAlert, BudgetLease, BudgetWindow
+from gateway import contract
+from tenants.models import ApiKey, Project, Tenant
+
+
+@dataclasses.dataclass(frozen=True)
+class LeaseState:
+    """What one gateway has of a window. ``silent``: it does not answer, and what it holds counts as spent."""
+
+    gateway: str
+    granted: Decimal
+    settled: Decimal
+    held: Decimal
+    silent: bool
+    reported_at: dt.datetime
+
+
+@dataclasses.dataclass(frozen=True)
+class AlertState:
+    """A share of the limit that was reached."""
+
+    percent: int
+    reached_at: dt.datetime
+
+
+@dataclasses.dataclass(frozen=True)
+class WindowState:
+    """How a window stands. ``left`` is what neither is spent nor held; ``silent`` what gateways that do not answer
+    may still be spending."""
+
+    start: dt.datetime
+    resets_at: dt.datetime
+    limit: Decimal
+    settled: Decimal
+    held: Decimal
+    silent: Decimal
+    left: Decimal
+    percent: int
+    gateways: Sequence[LeaseState] = ()
+    alerts: Sequence[AlertState] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class BudgetState:
+    """A budget, whose it is, and the window that runs."""
+
+    budget: Budget
+    owner_name: str
+    window: WindowState
+
+
+def budget_states(budgets: Iterable[Budget], *, now: dt.datetime) -> list[BudgetState]:
+    """Give how ``budgets`` stand now. Call it in the scope of their tenant, or in the platform's."""
+    budgets = list(budgets)
+    tenants = Tenant.objects.in_bulk({budget.tenant_id for budget in budgets})
+    names = _owner_names(budgets, tenants)
+    windows = {window.budget_id: window for window in _running(budgets, now)}
+    leases = defaultdict(list)
+    for lease in BudgetLease.objects.filter(window__in=windows.values()).order_by("lessee"):
+        leases[lease.window_id].append(
+            LeaseState(
+                lease.lessee, lease.granted, lease.settled, lease.held, lease.silent, lease.reported_at
+            )
+        )
+    alerts = defaultdict(list)
+    for alert in BudgetAlert.objects.filter(window__in=windows.values()).order_by("percent"):
+        alerts[alert.window_id].append(AlertState(alert.percent, alert.reached_at))
+    return [
+        BudgetState(
+            budget=budget,
+            owner_name=names.get((budget.owner_kind, budget.owner_id), str(budget.owner_id)),
+            window=(
+                _shown(window, leases[window.id], alerts[window.id])
+                if (window := windows.get(budget.id))
+                else _untouched(budget, tenants[budget.tenant_id], now)
+            ),
+        )
+        for budget in budgets
+    ]
+
+
+def budget_state(budget: Budget, *, now: dt.datetime) -> BudgetState:
+    """Give how one budget stands now."""
+    return budget_states([budget], now=now)[0]
+
+
+def budget_history(budget: Budget, *, windows: int = 12) -> list[BudgetWindow]:
+    """Give the last windows of a budget, newest first."""
+    return list(BudgetWindow.objects.filter(budget=budget).order_by("-start")[:windows])
+
+
+def contract_budgets(tenant_ids: Iterable[uuid.UUID]) -> tuple[contract.Budget, ...]:
+    """Give the active budgets of tenants as gateways know them. Call it in the platform's scope."""
+    rows = (
+        Budget.objects.filter(active=True, tenant__in=tenant_ids, tenant__state=Tenant.State.ACTIVE)
+        .select_related("tenant")
+        .order_by("id")
+    )
+    return tuple(
+        contract.Budget(
+            budget_id=str(budget.id),
+            tenant_id=str(budget.tenant_id),
+            owner=contract.Owner(budget.owner_kind),
+            owner_id=str(budget.owner_id),
+            name=budget.name,
+            unit=contract.BudgetUnit(budget.unit),
+            limit=f"{budget.limit.normalize():f}",
+            period=contract.BudgetPeriod(budget.period),
+            time_zone=budget.tenant.time_zone,
+            currency=budget.currency,
+            alert_percents=tuple(budget.alert_percents),
+        )
+        for budget in rows
+    )
+
+
+def _running(budgets: Sequence[Budget], now: dt.datetime) -> Iterable[BudgetWindow]:
+    return BudgetWindow.objects.filter(budget__in=budgets, start__lte=now, end__gt=now).order_by("start")
+
+
+def _shown(window: BudgetWindow, leases: list[LeaseState], alerts: list[AlertState]) -> WindowState:
+    silent = sum(
+        (lease.granted - lease.settled - lease.held for lease in leases if lease.silent), start=Decimal(0)
+    )
+    return WindowState(
+        start=window.start,
+        resets_at=window.end,
+        limit=window.limit,
+        settled=window.settled,
+        held=window.held,
+        silent=silent,
+        left=max(Decimal(0), window.limit - window.settled - window.held - silent),
+        percent=int(window.settled * 100 / window.limit) if window.limit else 100,
+        gateways=leases,
+        alerts=alerts,
+    )
+
+
+def _untouched(budget: Budget, tenant: Tenant, now: dt.datetime) -> WindowState:
+    start, end = contract.budget_window(contract.BudgetPeriod(budget.period), tenant.time_zone, now)
+    zero = Decimal(0)
+    return WindowState(start, end, budget.limit, zero, zero, zero, budget.limit, 0 if budget.limit else 100)
+
+
+def _owner_names(
+    budgets: Sequence[Budget], tenants: dict[uuid.UUID, Tenant]
+) -> dict[tuple[str, uuid.UUID], str]:
+    kinds = Budget.OwnerKind
+    ids = {kind: {budget.owner_id for budget in budgets if budget.owner_kind == kind} for kind in kinds}
+    names = {(kinds.TENANT.value, tenant.id): tenant.name for tenant in tenants.values()}
+    for kind, model in ((kinds.PROJECT, Project), (kinds.KEY, ApiKey)):
+        if ids[kind]:
+            rows = model.objects.filter(id__in=ids[kind]).values_list("id", "name")
+            names |= {(kind.value, id_): name for id_, name in rows}
+    return names
