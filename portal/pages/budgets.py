@@ -84,13 +84,14 @@ class BudgetDetail(BudgetPage):
 def shown(state: BudgetState) -> dict[str, Any]:
     """Give a budget as both doors show it: amounts written out, a meter, and whether it is near its end."""
     budget, window = state.budget, state.window
+    resets = f"{timezone.localtime(window.resets_at):%Y-%m-%d %H:%M}"
     held = int((window.held + window.silent) * 100 / window.limit) if window.limit else 0
     return {
         "budget": budget,
         "owner": f"{budget.get_owner_kind_display()} {state.owner_name}",
         "percent": min(window.percent, 100),
         "held_percent": min(held, max(0, 100 - window.percent)),
-        "text": f"{amount(budget, window.settled)} of {amount(budget, window.limit)}",
+        "text": f"{amount(budget, window.settled, unit=False)} of {amount(budget, window.limit)}",
         "per": PERIODS[budget.period],
         "tone": tone(window) if budget.active else "none",
         "facts": [
@@ -102,12 +103,13 @@ def shown(state: BudgetState) -> dict[str, Any]:
                 else []
             ),
             {"label": "Left", "value": amount(budget, window.left)},
+            {"label": "Begins anew", "value": resets},
         ],
         "spent": amount(budget, window.settled),
         "held": amount(budget, window.held + window.silent),
         "left": amount(budget, window.left),
         "limit": amount(budget, window.limit),
-        "resets_at": window.resets_at,
+        "resets": resets,
         "alert": max((alert.percent for alert in window.alerts), default=0),
     }
 
@@ -119,9 +121,11 @@ def tone(window: WindowState) -> str:
     return "warn" if window.alerts or window.percent >= NEAR_PERCENT else "ok"
 
 
-def amount(budget: Budget, value: Decimal) -> str:
-    """Write an amount of a budget: money or tokens."""
-    return money(value, budget.currency) if budget.unit == Budget.Unit.MONEY else f"{count(value)} tokens"
+def amount(budget: Budget, value: Decimal, *, unit: bool = True) -> str:
+    """Write an amount of a budget: money or tokens, with its unit or bare."""
+    if budget.unit == Budget.Unit.MONEY:
+        return money(value, budget.currency if unit else "")
+    return f"{count(value)} tokens" if unit else count(value)
 
 
 def alerts_now() -> list[dict[str, Any]]:
