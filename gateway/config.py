@@ -34,6 +34,7 @@ class Config:
     notice_s: float
     drain_s: float
     report_s: float
+    most_waiting: int
     redis_url: str  # holds a password; empty for none
     redis_call_s: float
     log_level: str
@@ -73,6 +74,7 @@ def read_config(environment: Mapping[str, str] = os.environ) -> Config:
         notice_s=reader.number("BERTH_GATEWAY_NOTICE_S", 0.0, low=0.0, high=300.0),
         drain_s=reader.number("BERTH_GATEWAY_DRAIN_S", 25.0, low=0.0, high=3_600.0),
         report_s=reader.number("BERTH_GATEWAY_REPORT_S", 30.0, low=0.05, high=3_600.0),
+        most_waiting=int(reader.number("BERTH_GATEWAY_QUEUE_LIMIT", 4096, low=1, high=1_000_000, whole=True)),
         redis_url=reader.redis_url("BERTH_GATEWAY_REDIS_URL"),
         redis_call_s=reader.number("BERTH_GATEWAY_REDIS_CALL_S", 0.05, low=0.02, high=10.0),
         log_level=reader.choice("BERTH_GATEWAY_LOG_LEVEL", "INFO", ("DEBUG", "INFO", "WARNING", "ERROR")),

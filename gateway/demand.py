@@ -12,7 +12,8 @@ class Demand(msgspec.Struct, frozen=True, kw_only=True):
 
     ``slo_class`` is the request's, which a key may have lowered. ``input_tokens`` are those of ``prompt``, or no
     fewer where they are not ``exact``; ``max_tokens`` the most that each of ``choices`` answers may have.
-    ``session`` is what the client calls its conversation, empty if it does not.
+    ``needs`` are the features that its replica must have. ``session`` is what the client calls its conversation,
+    empty if it does not.
     """
 
     key: Key
@@ -23,6 +24,7 @@ class Demand(msgspec.Struct, frozen=True, kw_only=True):
     exact: bool
     max_tokens: int
     choices: int = 1
+    needs: frozenset[str] = frozenset()
     session: str = ""
 
     @property

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import datetime as dt
+import hmac
 from collections.abc import Mapping
 from types import MappingProxyType
 
 import msgspec
 
 from gateway import errors, keys
-from gateway.contract import SCHEMA, Endpoint, Key, SloClass, Snapshot
+from gateway.contract import SCHEMA, Endpoint, Key, NamedRoute, SloClass, Snapshot
 
 
 class BadSnapshot(Exception):
@@ -18,10 +19,11 @@ class BadSnapshot(Exception):
 
 _decoder = msgspec.json.Decoder(Snapshot)
 _NONE: Mapping[str, Endpoint] = MappingProxyType({})
+_NO_ROUTES: Mapping[str, NamedRoute] = MappingProxyType({})
 
 
 class Directory:
-    """Keys by digest; endpoints by tenant, project and name; classes by name."""
+    """Keys by digest; endpoints and named routes by tenant, project and name; classes by name."""
 
     def __init__(self, snapshot: Snapshot, *, peppers: Mapping[int, bytes]) -> None:
         self.snapshot = snapshot
@@ -29,10 +31,19 @@ class Directory:
         self._peppers = peppers
         self._classes = {slo_class.name: slo_class for slo_class in snapshot.classes}
         self._keys: keys.KeyIndex = {(key.pepper_id, key.digest): key for key in snapshot.keys}
+        self._salts: dict[str, str] = {}
+        self._by_id: dict[str, Endpoint] = {}
+        self._shared: dict[str, Endpoint] = {}
         self._endpoints: dict[tuple[str, str], dict[str, Endpoint]] = {}
         for endpoint in snapshot.endpoints:
+            self._by_id[endpoint.endpoint_id] = endpoint
             owner = (endpoint.tenant_id, endpoint.project_id)
             self._endpoints.setdefault(owner, {})[endpoint.name] = endpoint
+            if endpoint.shared:
+                self._shared[endpoint.name] = endpoint
+        self._routes: dict[tuple[str, str], dict[str, NamedRoute]] = {}
+        for route in snapshot.named_routes:
+            self._routes.setdefault((route.tenant_id, route.project_id), {})[route.name] = route
 
     def key(self, authorization: str | None) -> Key:
         """Find the key of an ``Authorization`` header, expired ones too.
@@ -43,8 +54,8 @@ class Directory:
         return keys.find(keys.bearer(authorization), peppers=self._peppers, keys=self._keys)
 
     def endpoints(self, key: Key) -> Mapping[str, Endpoint]:
-        """Give what ``key`` may call, by name: the endpoints of its own tenant and project."""
-        return self._endpoints.get((key.tenant_id, key.project_id), _NONE)
+        """Give what ``key`` may call, by name: the endpoints of its own tenant and project, then shared ones."""
+        return {**self._shared, **self._endpoints.get((key.tenant_id, key.project_id), _NONE)}
 
     def endpoint(self, key: Key, name: str) -> Endpoint:
         """Find one endpoint that ``key`` may call.
@@ -52,10 +63,40 @@ class Directory:
         Raises:
             ApiError: there is none, or it is another's (404).
         """
-        endpoint = self.endpoints(key).get(name)
+        own = self._endpoints.get((key.tenant_id, key.project_id), _NONE)
+        endpoint = own.get(name) or self._shared.get(name)
         if endpoint is None:
             raise errors.model_not_found(name)
         return endpoint
+
+    def by_id(self, endpoint_id: str) -> Endpoint | None:
+        """Find one endpoint, whoever may call it."""
+        return self._by_id.get(endpoint_id)
+
+    def callable_by(self, key: Key, endpoint_id: str) -> Endpoint | None:
+        """Find one endpoint by its id, None if there is none that ``key`` may call."""
+        endpoint = self._by_id.get(endpoint_id)
+        if endpoint is None:
+            return None
+        own = (endpoint.tenant_id, endpoint.project_id) == (key.tenant_id, key.project_id)
+        return endpoint if own or endpoint.shared else None
+
+    def named_routes(self, key: Key) -> Mapping[str, NamedRoute]:
+        """Give the named routes of ``key``'s project, by name."""
+        return self._routes.get((key.tenant_id, key.project_id), _NO_ROUTES)
+
+    def knows(self, key: Key) -> bool:
+        """Say whether ``key``, which an earlier directory found, is still among the keys."""
+        return (key.pepper_id, key.digest) in self._keys
+
+    def cache_salt(self, tenant_id: str) -> str:
+        """Give what keeps the tenant's prefix caches apart from others': the same on every gateway."""
+        salt = self._salts.get(tenant_id)
+        if salt is None:
+            pepper = self._peppers[min(self._peppers)]
+            digest = hmac.digest(pepper, f"berth prefix cache of tenant {tenant_id}".encode(), "sha256")
+            salt = self._salts[tenant_id] = digest.hex()[:32]
+        return salt
 
     def slo_class(self, endpoint: Endpoint, asked: str = "") -> SloClass:
         """Give the class of a request: ``endpoint``'s, or ``asked`` where that is known and no higher."""
@@ -84,6 +125,7 @@ def read_snapshot(content: bytes, *, gateway: str, region: str) -> Snapshot:
     if not snapshot.version:
         raise BadSnapshot("it has no version")
     _check_names(snapshot)
+    _check_named_routes(snapshot)
     _check_classes(snapshot)
     _check_times(snapshot)
     return snapshot
@@ -96,8 +138,31 @@ def _check_names(snapshot: Snapshot) -> None:
         if name in seen:
             raise BadSnapshot(f"two endpoints of project {endpoint.project_id} are named {endpoint.name!r}")
         seen.add(name)
+        if endpoint.shared and ("", "", endpoint.name) in seen:
+            raise BadSnapshot(f"two shared endpoints are named {endpoint.name!r}")
+        if endpoint.shared:
+            seen.add(("", "", endpoint.name))
         if any(route.weight < 0 for route in endpoint.routes):
             raise BadSnapshot(f"endpoint {endpoint.endpoint_id} has a route of negative weight")
+
+
+def _check_named_routes(snapshot: Snapshot) -> None:
+    taken = {(endpoint.tenant_id, endpoint.project_id, endpoint.name) for endpoint in snapshot.endpoints}
+    endpoints = {endpoint.endpoint_id: endpoint for endpoint in snapshot.endpoints}
+    for route in snapshot.named_routes:
+        name = (route.tenant_id, route.project_id, route.name)
+        if name in taken:
+            raise BadSnapshot(
+                f"project {route.project_id} has two things named {route.name!r}, one of them a named route"
+            )
+        taken.add(name)
+        for target in (target for rule in route.rules for target in rule.targets):
+            if target.weight < 0:
+                raise BadSnapshot(f"named route {route.route_id} has a target of negative weight")
+            endpoint = endpoints.get(target.endpoint_id)
+            # One that is not here is served by gateways of other regions only.
+            if endpoint is not None and endpoint.tenant_id != route.tenant_id and not endpoint.shared:
+                raise BadSnapshot(f"named route {route.route_id} has a target of another tenant")
 
 
 def _check_classes(snapshot: Snapshot) -> None:
@@ -112,5 +177,6 @@ def _check_classes(snapshot: Snapshot) -> None:
 def _check_times(snapshot: Snapshot) -> None:
     times: list[dt.datetime | None] = [key.expires_at for key in snapshot.keys]
     times += [endpoint.created_at for endpoint in snapshot.endpoints]
+    times += [route.created_at for route in snapshot.named_routes]
     if any(time is not None and time.tzinfo is None for time in times):
         raise BadSnapshot("it holds a time without a zone")

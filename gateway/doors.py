@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import logging
-import os
+import re
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
@@ -12,19 +12,23 @@ import msgspec
 from aiohttp import web
 
 from gateway import errors, keys, requests
-from gateway.contract import Endpoint, Key
+from gateway.contract import Endpoint, Key, NamedRoute
 from gateway.directory import Directory
 from gateway.inference import Arrival, Inference, no_snapshot
 from gateway.metering.meter import Meter
 from gateway.metrics import CONTENT_TYPE, Metrics
+from gateway.protocol import REQUEST_ID, continue_anyway, new_request_id, refusal
 from gateway.snapshots import SnapshotKeeper
 
 _log = logging.getLogger(__name__)
 _Handler = Callable[[web.Request, dict[str, str]], Awaitable[web.StreamResponse]]
-_REQUEST_ID: Final = "x-request-id"
+#: What a client calls its request: given back if it is harmless, and used for nothing.
+_CLIENT_REQUEST_ID: Final = "x-client-request-id"
+_HARMLESS_ID: Final = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 _CORS_EXPOSED: Final = ", ".join(
     [
-        "x-request-id", "x-should-retry", "retry-after", "retry-after-ms",
+        "x-request-id", "x-client-request-id", "x-should-retry", "retry-after", "retry-after-ms",
+        "x-berth-endpoint", "x-berth-fallback", "x-berth-shortened",
         *(f"x-ratelimit-{what}-{unit}" for what in ("limit", "remaining", "reset") for unit in ("requests", "tokens")),
     ]
 )  # fmt: skip
@@ -53,30 +57,38 @@ class Doors:
 
     def routes(self) -> list[web.RouteDef]:
         """Give all routes, the refusal of every other path last."""
+        doors: list[tuple[str, str, _Handler]] = [
+            ("GET", "/healthz", self._healthz),
+            ("GET", "/readyz", self._readyz),
+            ("GET", "/metrics", self._show_metrics),
+            ("GET", "/v1/models", self._list_models),
+            ("GET", "/v1/models/{model:.+}", self._show_model),
+            ("POST", "/v1/chat/completions", self._chat),
+            ("POST", "/v1/completions", self._complete),
+            ("POST", "/v1/embeddings", self._embed),
+            ("OPTIONS", "/v1/{path:.*}", self._preflight),
+            ("*", "/{path:.*}", self._unknown),
+        ]
         return [
-            web.get("/healthz", self._healthz),
-            web.get("/readyz", self._readyz),
-            web.get("/metrics", self._show_metrics),
-            web.get("/v1/models", self._api(self._list_models)),
-            web.get("/v1/models/{model:.+}", self._api(self._show_model)),
-            web.post("/v1/chat/completions", self._api(self._chat)),
-            web.post("/v1/completions", self._api(self._complete)),
-            web.options("/v1/{path:.*}", self._preflight),
-            web.route("*", "/{path:.*}", self._api(self._unknown)),
+            web.route(method, path, self._api(handler), expect_handler=continue_anyway)
+            for method, path, handler in doors
         ]
 
     def _api(self, handler: _Handler) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
         async def answer(request: web.Request) -> web.StreamResponse:
-            headers = {_REQUEST_ID: os.urandom(12).hex(), **self._cors(request)}
+            headers = {REQUEST_ID: new_request_id(), **self._cors(request)}
+            theirs = request.headers.get(_CLIENT_REQUEST_ID)
+            if theirs is not None and _HARMLESS_ID.fullmatch(theirs):
+                headers[_CLIENT_REQUEST_ID] = theirs
             try:
                 response = await handler(request, headers)
             except errors.ApiError as error:
-                response = _refusal(error)
+                response = refusal(error)
             except (ConnectionError, web.HTTPException):
                 raise
             except Exception:  # noqa: BLE001 - whatever went wrong, the client gets an answer
-                _log.exception("request %s failed inside the gateway", headers[_REQUEST_ID])
-                response = _refusal(errors.internal())
+                _log.exception("request %s failed inside the gateway", headers[REQUEST_ID])
+                response = refusal(errors.internal())
             if not response.prepared:
                 response.headers.update(headers)
             if self.draining:
@@ -86,21 +98,31 @@ class Doors:
         return answer
 
     async def _chat(self, request: web.Request, headers: dict[str, str]) -> web.StreamResponse:
-        arrival = Arrival(request, headers[_REQUEST_ID], headers, requests.read_chat)
+        arrival = Arrival(request, headers[REQUEST_ID], headers, requests.read_chat)
         return await self._inference.serve(arrival)
 
     async def _complete(self, request: web.Request, headers: dict[str, str]) -> web.StreamResponse:
-        arrival = Arrival(request, headers[_REQUEST_ID], headers, requests.read_completion)
+        arrival = Arrival(request, headers[REQUEST_ID], headers, requests.read_completion)
+        return await self._inference.serve(arrival)
+
+    async def _embed(self, request: web.Request, headers: dict[str, str]) -> web.StreamResponse:
+        arrival = Arrival(request, headers[REQUEST_ID], headers, requests.read_embedding)
         return await self._inference.serve(arrival)
 
     async def _list_models(self, request: web.Request, _: dict[str, str]) -> web.StreamResponse:
         directory, key = self._authenticate(request)
-        models = [_model(endpoint) for endpoint in directory.endpoints(key).values()]
+        routes = directory.named_routes(key)
+        endpoints = directory.endpoints(key).values()
+        models = [_model(endpoint) for endpoint in endpoints if endpoint.name not in routes]
+        models += [_route(directory, key, route) for route in routes.values()]
         return _json({"object": "list", "data": models})
 
     async def _show_model(self, request: web.Request, _: dict[str, str]) -> web.StreamResponse:
         directory, key = self._authenticate(request)
-        return _json(_model(directory.endpoint(key, request.match_info["model"])))
+        name = request.match_info["model"]
+        if (route := directory.named_routes(key).get(name)) is not None:
+            return _json(_route(directory, key, route))
+        return _json(_model(directory.endpoint(key, name)))
 
     async def _unknown(self, request: web.Request, _: dict[str, str]) -> web.StreamResponse:
         raise errors.ApiError(
@@ -110,10 +132,10 @@ class Doors:
             code="unknown_url",
         )
 
-    async def _healthz(self, request: web.Request) -> web.StreamResponse:
+    async def _healthz(self, request: web.Request, _: dict[str, str]) -> web.StreamResponse:
         return _json({"status": "live", "gateway": self._gateway})
 
-    async def _readyz(self, request: web.Request) -> web.StreamResponse:
+    async def _readyz(self, request: web.Request, _: dict[str, str]) -> web.StreamResponse:
         directory = self._keeper.directory
         age = self._keeper.contact_age_s()
         reasons = []
@@ -133,19 +155,17 @@ class Doors:
         }
         return _json(document, status=503 if reasons else 200)
 
-    async def _show_metrics(self, request: web.Request) -> web.StreamResponse:
+    async def _show_metrics(self, request: web.Request, _: dict[str, str]) -> web.StreamResponse:
         return web.Response(body=self._metrics.render(), headers={"content-type": CONTENT_TYPE})
 
-    async def _preflight(self, request: web.Request) -> web.StreamResponse:
+    async def _preflight(self, request: web.Request, _: dict[str, str]) -> web.StreamResponse:
         cors = self._cors(request)
         if not cors:
-            return _refusal(
-                errors.ApiError(
-                    status=403,
-                    message="This origin may not call the gateway from a browser.",
-                    type="invalid_request_error",
-                    code="origin_not_allowed",
-                )
+            raise errors.ApiError(
+                status=403,
+                message="This origin may not call the gateway from a browser.",
+                type="invalid_request_error",
+                code="origin_not_allowed",
             )
         asked = request.headers.get("access-control-request-headers", "authorization, content-type")
         allowed = {
@@ -185,14 +205,21 @@ def _model(endpoint: Endpoint) -> dict[str, Any]:
     }
 
 
+def _route(directory: Directory, key: Key, route: NamedRoute) -> dict[str, Any]:
+    targets = [
+        endpoint
+        for rule in route.rules
+        for target in rule.targets
+        if (endpoint := directory.callable_by(key, target.endpoint_id)) is not None
+    ]
+    return {
+        "id": route.name,
+        "object": "model",
+        "created": int(route.created_at.timestamp()),
+        "owned_by": "berth",
+        "max_model_len": max((endpoint.context_tokens for endpoint in targets), default=0),
+    }
+
+
 def _json(document: Any, *, status: int = 200) -> web.Response:
     return web.Response(body=msgspec.json.encode(document), status=status, content_type="application/json")
-
-
-def _refusal(error: errors.ApiError) -> web.Response:
-    response = web.Response(
-        body=error.body(), status=error.status, content_type="application/json", headers=error.headers
-    )
-    if error.close:
-        response.force_close()
-    return response

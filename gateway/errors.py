@@ -70,6 +70,25 @@ class ApiError(Exception):
         )
 
 
+class Unserved(ApiError):
+    """The endpoint could not serve the request before its first byte; another one might."""
+
+
+class Overloaded(Unserved):
+    """The endpoint has no room for a request now (429, unless said otherwise)."""
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        retry_after_s: int,
+        status: int = 429,
+        type: str = "rate_limit_error",
+        code: str = "overloaded",
+    ) -> None:
+        super().__init__(status=status, message=message, type=type, code=code, retry_after_s=retry_after_s)
+
+
 def invalid(message: str, *, param: str | None = None, code: str | None = None) -> ApiError:
     """The request itself is wrong (400)."""
     return ApiError(status=400, message=message, type="invalid_request_error", param=param, code=code)
@@ -80,12 +99,31 @@ def unsupported(param: str, explanation: str) -> ApiError:
     return invalid(explanation, param=param, code="unsupported_parameter")
 
 
-def context_too_long(*, prompt_tokens: int, max_tokens: int, context_tokens: int) -> ApiError:
-    """The prompt and the tokens asked for do not fit (400)."""
+def context_too_long(
+    *, prompt_tokens: int, max_tokens: int, context_tokens: int, whose: str = "the endpoint"
+) -> ApiError:
+    """The prompt and the tokens asked for do not fit (400). ``whose`` cap it is, such as "endpoint docs"."""
     return invalid(
         f"The prompt has {prompt_tokens} tokens and {max_tokens} were asked for, together more than the"
-        f" {context_tokens} that this request may have.",
+        f" {context_tokens} that {whose} allows.",
         code="context_length_exceeded",
+    )
+
+
+def prompt_too_long(*, prompt_tokens: int, context_tokens: int, whose: str) -> ApiError:
+    """The prompt alone leaves no room for an answer (400)."""
+    return invalid(
+        f"The prompt has {prompt_tokens} tokens, which leaves no room for an answer within the {context_tokens}"
+        f" that {whose} allows.",
+        code="context_length_exceeded",
+    )
+
+
+def engine_refused() -> ApiError:
+    """The engine found fault with what only it can judge (400)."""
+    return invalid(
+        "The engine refused this request: look at its tools, response_format, logit_bias, input or dimensions.",
+        code="engine_refused_request",
     )
 
 
@@ -98,7 +136,7 @@ def model_not_found(name: str) -> ApiError:
     """No such endpoint, or none that the key may know of: both read the same (404)."""
     return ApiError(
         status=404,
-        message=f"The model {name!r} does not exist or your key has no access to it.",
+        message=f"The model {name[:200]!r} does not exist or your key has no access to it.",
         type="invalid_request_error",
         param="model",
         code="model_not_found",
@@ -127,16 +165,16 @@ def body_too_slow(limit_s: float) -> ApiError:
     )
 
 
-def not_ready(message: str, *, code: str = "endpoint_not_ready", retry_after_s: int) -> ApiError:
+def not_ready(message: str, *, code: str = "endpoint_not_ready", retry_after_s: int) -> Unserved:
     """Nothing can serve this now; later it may (503)."""
-    return ApiError(
+    return Unserved(
         status=503, message=message, type="service_unavailable", code=code, retry_after_s=retry_after_s
     )
 
 
 def engine_failed(message: str, *, status: int = 502, code: str = "engine_error") -> ApiError:
     """The engine failed after every attempt (502, 503 or 504)."""
-    return ApiError(
+    return Unserved(
         status=status,
         message=message,
         type="server_error",
@@ -145,11 +183,35 @@ def engine_failed(message: str, *, status: int = 502, code: str = "engine_error"
     )
 
 
-def internal() -> ApiError:
+def not_http() -> ApiError:
+    """What came cannot be read as a request: its line, a header, or the framing of its body (400)."""
+    return ApiError(
+        status=400,
+        message="This is not a request that the gateway can read: its request line, a header or the framing of"
+        " its body is malformed or too large.",
+        type="invalid_request_error",
+        code="malformed_request",
+        close=True,
+    )
+
+
+def body_encoded() -> ApiError:
+    """A compressed body (415)."""
+    return ApiError(
+        status=415,
+        message="Request bodies must not be compressed: leave the header content-encoding out.",
+        type="invalid_request_error",
+        code="unsupported_content_encoding",
+        close=True,
+    )
+
+
+def internal(*, close: bool = False) -> ApiError:
     """A fault of the gateway itself (500)."""
     return ApiError(
         status=500,
         message="The gateway could not carry out this request; the fault is logged under its request id.",
         type="server_error",
         code="internal_error",
+        close=close,
     )

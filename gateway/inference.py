@@ -6,12 +6,13 @@ import asyncio
 import contextlib
 import datetime as dt
 import logging
-from collections.abc import Callable, Mapping
-from typing import Final, NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final, NamedTuple
 
 from aiohttp import web
 
 from gateway import errors, keys
+from gateway.choices import Choice
 from gateway.contract import Key, Outcome
 from gateway.directory import Directory
 from gateway.dispatch import explain
@@ -20,12 +21,13 @@ from gateway.metering.meter import Meter
 from gateway.metering.records import UsageRecord
 from gateway.metrics import Metrics
 from gateway.passage import Desk, Passage
-from gateway.replies import Reply
+from gateway.replies import Reply, vectors
 from gateway.requests import Call
 from gateway.ticket import Ticket
 
 _log = logging.getLogger(__name__)
 _BODY_S: Final = 60.0
+_ENDPOINT_HEADER: Final = "x-berth-endpoint"
 _STREAM_HEADERS: Final = {
     "content-type": "text/event-stream; charset=utf-8",
     "cache-control": "no-cache",
@@ -126,6 +128,7 @@ class Inference:
             ticket=ticket,
             request_id=arrival.request_id,
         )
+        await passage.resolve()
         answer = _Answer(arrival, call, passage, ticket)
         total_s = passage.slo_class.timeouts.total_s
         in_flight = self._metrics.endpoint_in_flight(passage.endpoint.endpoint_id)
@@ -157,6 +160,8 @@ class Inference:
     async def _body(self, request: web.Request) -> bytes:
         if (request.content_length or 0) > self._body_limit_bytes:
             raise errors.body_too_large(self._body_limit_bytes)
+        if request.headers.get("content-encoding", "identity").lower() != "identity":
+            raise errors.body_encoded()
         try:
             async with asyncio.timeout(_BODY_S):
                 return await request.read()
@@ -164,6 +169,8 @@ class Inference:
             raise errors.body_too_large(self._body_limit_bytes) from error
         except TimeoutError as error:
             raise errors.body_too_slow(_BODY_S) from error
+        except web.RequestPayloadError as error:
+            raise errors.not_http() from error
 
     def _write(self, record: UsageRecord) -> None:
         self._metrics.count(record)
@@ -185,11 +192,12 @@ class _Answer:
         try:
             if self._call.stream:
                 return await self._pass_on(stream)
-            return await self._collect(stream)
+            body = await self._collect(stream)
         except EngineError as error:
             assert self._passage.exchange is not None
             self._passage.exchange.blame(error)
             return await self.break_off(explain(error), error)
+        return web.Response(body=body, content_type="application/json", headers=self._headers())
 
     async def break_off(self, refusal: errors.ApiError, cause: BaseException) -> web.StreamResponse:
         """Tell the client of a failure: as an answer, or as the last event of a stream that began.
@@ -211,58 +219,74 @@ class _Answer:
     def _reply(self) -> Reply:
         assert self._ticket.target is not None
         return Reply(
-            chat=self._call.messages is not None,
-            model=self._passage.endpoint.name,
+            chat=self._call.is_chat,
+            model=self._call.model,
             fingerprint=self._ticket.target.revision_id,
             request_id=self._arrival.request_id,
             usage=self._call.include_usage,
+            choices=self._call.sampling.choices,
         )
 
-    async def _collect(self, stream: EngineStream) -> web.StreamResponse:
-        texts = []
-        finish_reason: str | None = None
+    async def _collect(self, stream: EngineStream) -> bytes:
+        """Give the body of the whole answer; its record is written."""
+        choices = [Choice(index) for index in range(self._call.sampling.choices)]
+        data: Sequence[Any] = ()
         async for deltas in stream:
             self._ticket.count(deltas)
             for delta in deltas:
-                texts.append(delta.text)
-                finish_reason = delta.finish_reason or finish_reason
-        body = self._reply().whole(
-            text="".join(texts),
-            finish_reason=finish_reason or self._inferred_reason(),
-            usage=self._ticket.usage,
-        )
+                if self._call.sampling.embedding is not None:
+                    data = (delta.more or {})["data"]
+                else:
+                    choices[delta.choice].add(delta)
+        usage = self._ticket.usage
+        if self._call.sampling.embedding is not None:
+            body = vectors(data, model=self._call.model, usage=usage)
+        else:
+            for choice in choices:
+                choice.finish_reason = choice.finish_reason or self._inferred_reason(choice.output_tokens)
+            body = self._reply().whole(choices, usage=usage)
         self._ticket.close(Outcome.COMPLETED)
-        return web.Response(body=body, content_type="application/json", headers=_permit_headers(self._ticket))
+        return body
 
     async def _pass_on(self, stream: EngineStream) -> web.StreamResponse:
         reply = self._reply()
-        finish_reason: str | None = None
+        reasons: list[str | None] = [None] * self._call.sampling.choices
+        tokens = [0] * len(reasons)
         pieces = [reply.opening()]
-        headers = {**_STREAM_HEADERS, **self._arrival.headers, **_permit_headers(self._ticket)}
-        response = web.StreamResponse(headers=headers)
+        response = web.StreamResponse(headers={**_STREAM_HEADERS, **self._arrival.headers, **self._headers()})
         async for deltas in stream:
             self._ticket.count(deltas)
             for delta in deltas:
-                if delta.text:
-                    pieces.append(reply.text(delta.text))
-                finish_reason = delta.finish_reason or finish_reason
+                pieces.append(reply.piece(delta))
+                tokens[delta.choice] += delta.output_tokens
+                if delta.finish_reason is not None:
+                    reasons[delta.choice] = delta.finish_reason
             if self._response is None:
                 self._response = response
                 await response.prepare(self._arrival.request)
-            if pieces:
-                await response.write(b"".join(pieces))
-                pieces.clear()
+            if piece := b"".join(pieces):
+                await response.write(piece)
+            pieces.clear()
         if self._response is None:
             self._response = response
             await response.prepare(self._arrival.request)
-        end = reply.closing(finish_reason=finish_reason or self._inferred_reason(), usage=self._ticket.usage)
+        end = reply.closing(
+            finish_reasons=[
+                reason or self._inferred_reason(count) for reason, count in zip(reasons, tokens, strict=True)
+            ],
+            usage=self._ticket.usage,
+        )
         self._ticket.close(Outcome.COMPLETED)
         await response.write_eof(b"".join(pieces) + end)
         return response
 
-    def _inferred_reason(self) -> str:
-        """Say why an engine that gives no reason ended."""
-        return "length" if self._ticket.usage.output_tokens >= self._passage.max_tokens else "stop"
+    def _headers(self) -> dict[str, str]:
+        headers = {_ENDPOINT_HEADER: self._passage.endpoint.name, **self._passage.headers}
+        return {**headers, **_permit_headers(self._ticket)}
+
+    def _inferred_reason(self, output_tokens: int) -> str:
+        """Say why an engine that gives no reason ended a choice of so many tokens."""
+        return "length" if output_tokens >= self._passage.max_tokens else "stop"
 
 
 def _permit_headers(ticket: Ticket) -> dict[str, str]:

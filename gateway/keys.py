@@ -79,7 +79,12 @@ def find(text: str, *, peppers: Mapping[int, bytes], keys: KeyIndex) -> Key:
         key = keys.get((number, digest(text, pepper)))
         if key is not None:
             return key
-    raise errors.unauthenticated(
+    raise unknown()
+
+
+def unknown() -> errors.ApiError:
+    """No key here has this text (401)."""
+    return errors.unauthenticated(
         "This API key is not known here: it was revoked, belongs to another gateway, or is only seconds old.",
         code="invalid_api_key",
     )

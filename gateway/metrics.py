@@ -7,6 +7,7 @@ from functools import lru_cache
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.registry import Collector
 
 from gateway.contract import ITL_BOUNDS_MS, LATENCY_BOUNDS_MS
 from gateway.metering.records import UsageRecord
@@ -51,6 +52,31 @@ class Metrics:
             registry=self._registry,
         )  # fmt: skip
         self.budget_refusals = lru_cache(maxsize=16)(budget_refusals.labels)
+        for_endpoint = ("endpoint",)
+        retries = Counter(
+            "berth_gateway_retries", "Further attempts of requests.", for_endpoint, registry=self._registry
+        )
+        self.retries = lru_cache(maxsize=4096)(retries.labels)
+        retries_refused = Counter(
+            "berth_gateway_retries_refused", "Attempts that the retry budget did not allow.", for_endpoint,
+            registry=self._registry,
+        )  # fmt: skip
+        self.retries_refused = lru_cache(maxsize=4096)(retries_refused.labels)
+        moved = Counter(
+            "berth_gateway_moved", "Requests that left their full revision or replica rather than be refused.",
+            for_endpoint, registry=self._registry,
+        )  # fmt: skip
+        self.moved = lru_cache(maxsize=4096)(moved.labels)
+        fallbacks = Counter(
+            "berth_gateway_fallbacks", "Requests that another endpoint answered.", ("endpoint", "fallback"),
+            registry=self._registry,
+        )  # fmt: skip
+        self.fallbacks = lru_cache(maxsize=4096)(fallbacks.labels)
+        shortened = Counter(
+            "berth_gateway_shortened", "Requests let in with a shorter context for want of room.", for_endpoint,
+            registry=self._registry,
+        )  # fmt: skip
+        self.shortened = lru_cache(maxsize=4096)(shortened.labels)
         self.unauthenticated = Counter(
             "berth_gateway_unauthenticated", "Requests without a known key.", registry=self._registry
         )
@@ -67,6 +93,10 @@ class Metrics:
     def watch(self, name: str, help_text: str, value: Callable[[], float]) -> None:
         """Show ``value()`` as a gauge whenever metrics are read."""
         Gauge(f"berth_gateway_{name}", help_text, registry=self._registry).set_function(value)
+
+    def add(self, collector: Collector) -> None:
+        """Show what ``collector`` gives whenever metrics are read."""
+        self._registry.register(collector)
 
     def count(self, record: UsageRecord) -> None:
         """Count one finished request."""

@@ -37,7 +37,8 @@ _PREFIXES: Final = tuple(prefix.encode() for prefix in REPORTED_METRICS)
 class Reporter:
     """Reads the replicas of ``region`` in rounds about ``interval_s`` apart, each replica once in a round.
 
-    ``session`` carries the gateway's token; the one towards engines carries nothing.
+    ``session`` carries the gateway's token; the one towards engines carries nothing. ``on_read`` is given the lines
+    that each replica showed.
     """
 
     def __init__(
@@ -48,12 +49,14 @@ class Reporter:
         session: aiohttp.ClientSession,
         control_plane_url: str,
         interval_s: float,
+        on_read: Callable[[Replica, str], None] = lambda replica, metrics: None,
     ) -> None:
         self._directory = directory
         self._region = region
         self._session = session
         self._url = control_plane_url + REPLICAS_PATH
         self._interval_s = interval_s
+        self._on_read = on_read
 
     async def run(self) -> None:
         """Report until cancelled."""
@@ -73,7 +76,10 @@ class Reporter:
         async def one(replica: Replica) -> ReplicaReport | None:
             async with free:
                 metrics = await _metrics(engines, replica)
-            return ReplicaReport(replica_id=replica.replica_id, metrics=metrics) if metrics else None
+            if not metrics:
+                return None
+            self._on_read(replica, metrics)
+            return ReplicaReport(replica_id=replica.replica_id, metrics=metrics)
 
         found = await asyncio.gather(*map(one, self._replicas()))
         return [report for report in found if report is not None]

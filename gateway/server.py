@@ -14,7 +14,7 @@ import aiohttp
 import msgspec
 from aiohttp import web
 
-from gateway.admission import Admission
+from gateway.admission import Admission, AdmissionFigures
 from gateway.budgets import BudgetGate, LeaseBook, Lessee
 from gateway.config import Config
 from gateway.contract import EngineProtocol
@@ -31,10 +31,12 @@ from gateway.metering.meter import Meter
 from gateway.metering.shipper import Shipper, ShippingFailed
 from gateway.metrics import Metrics
 from gateway.passage import Desk
+from gateway.protocol import DoorRunner
 from gateway.replicas import ReplicaBook
 from gateway.reports import Reporter
 from gateway.snapshots import SnapshotKeeper
 from gateway.tokens import TokenCounter, TokenizerStore
+from gateway.waking import Waking
 
 _log = logging.getLogger(__name__)
 _LAST_SHIPPING_S: Final = 5.0
@@ -52,6 +54,7 @@ class GatewayServer:
         self._lock = FolderLock(config.folder)
         self._meter = Meter(config.folder, gateway=config.name)
         self._book = ReplicaBook()
+        self._admission = Admission(self._book.outstanding, most_waiting=config.most_waiting)
         self._leases = LeaseBook(self._meter.charges())
         self._metrics = Metrics()
         self._shared = (
@@ -68,6 +71,7 @@ class GatewayServer:
             peppers=config.peppers,
             on_change=self._snapshot_changed,
         )
+        self._waking = Waking(directory=lambda: self._keeper.directory)
         self._tasks: list[asyncio.Task[None]] = []
         self._resources = contextlib.AsyncExitStack()
         self.url = ""
@@ -92,20 +96,24 @@ class GatewayServer:
             is_away=lambda: self._lessee.is_away,
             refused=lambda code: self._metrics.budget_refusals(code).inc(),
         )
+        self._dispatcher = Dispatcher(
+            {
+                EngineProtocol.TRITON_GENERATE: TritonGenerate(triton),
+                EngineProtocol.OPENAI_HTTP: openai_http.OpenAiHttp(openai),
+            },
+            book=self._book,
+            admission=self._admission,
+            metrics=self._metrics,
+            rng=random.Random(),  # noqa: S311
+        )
         self._inference = Inference(
             directory=lambda: self._keeper.directory,
             desk=Desk(
-                dispatcher=Dispatcher(
-                    {
-                        EngineProtocol.TRITON_GENERATE: TritonGenerate(triton),
-                        EngineProtocol.OPENAI_HTTP: openai_http.OpenAiHttp(openai),
-                    },
-                    book=self._book,
-                    admission=Admission(),
-                    rng=random.Random(),  # noqa: S311
-                ),
+                dispatcher=self._dispatcher,
                 gates=(self._rates, budgets),
                 counter=counter,
+                waking=self._waking,
+                metrics=self._metrics,
             ),
             meter=self._meter,
             metrics=self._metrics,
@@ -142,8 +150,10 @@ class GatewayServer:
             session=control_session,
             control_plane_url=config.control_plane_url,
             interval_s=config.report_s,
+            on_read=self._admission.read,
         )
         self._run(reporter.run())
+        self._run(self._waking.run(session=control_session, control_plane_url=config.control_plane_url))
 
     def routes(self) -> list[web.RouteDef]:
         """Give every door of a started gateway."""
@@ -156,6 +166,7 @@ class GatewayServer:
         requests here learns of it late.
         """
         self._doors.draining = True
+        self._waking.stop()
         await asyncio.sleep(self._config.notice_s)
         await self._site.stop()
         deadline = asyncio.get_running_loop().time() + self._config.drain_s
@@ -186,10 +197,9 @@ class GatewayServer:
         config = self._config
         application = web.Application(client_max_size=config.body_limit_bytes)
         application.add_routes(self._doors.routes())
-        self._runner = web.AppRunner(
+        self._runner = DoorRunner(
             application,
             handler_cancellation=True,
-            access_log=None,
             keepalive_timeout=75.0,
             lingering_time=2.0,
             shutdown_timeout=2.0,
@@ -204,6 +214,7 @@ class GatewayServer:
         _log.info("gateway %s of region %s answers at %s", config.name, config.region, self.url)
 
     def _watch(self) -> None:
+        self._metrics.add(AdmissionFigures(self._admission.state))
         self._metrics.watch(
             "spool_segments",
             "Usage segments not yet acknowledged.",
@@ -219,6 +230,16 @@ class GatewayServer:
             "Seconds since the control plane last answered; NaN if it never did.",
             lambda: age if (age := self._keeper.contact_age_s()) is not None else float("nan"),
         )
+        self._metrics.watch(
+            "circuits_opened",
+            "Times that a replica was left alone because it failed again and again, since the start.",
+            lambda: self._book.opened,
+        )
+        self._metrics.watch(
+            "replicas_ejected",
+            "Times that a replica was ejected because it did worse than its peers, since the start.",
+            lambda: self._book.ejected,
+        )
 
     def _snapshot_changed(self, directory: Directory) -> None:
         self._rates.use(directory.snapshot)
@@ -232,6 +253,9 @@ class GatewayServer:
                 for replica in route.replicas
             }
         )
+        self._dispatcher.use(directory)
+        self._admission.use(directory)
+        self._waking.changed()
 
     def _run(self, coroutine: Coroutine[Any, Any, None]) -> None:
         self._tasks.append(asyncio.create_task(coroutine))

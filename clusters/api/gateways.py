@@ -1,4 +1,4 @@
-"""The doors of gateways: pull a snapshot and tokenizers, ship usage, report replicas, lease budgets.
+"""The doors of gateways: pull a snapshot and tokenizers, ship usage, report replicas, wake endpoints, lease budgets.
 
 Each gateway has a token of its own.
 """
@@ -20,6 +20,7 @@ from billing.metering.ingest import ingest
 from clusters.endpoints.changes import wait_for_change
 from clusters.endpoints.memory import keep_memory
 from clusters.endpoints.snapshot import build_snapshot
+from clusters.endpoints.wanted import wake_wanted
 from clusters.inventory.gateways import token_digest
 from clusters.inventory.tokenizers import tokenizer_content
 from clusters.models import Gateway
@@ -116,6 +117,24 @@ def replicas(request: HttpRequest) -> HttpResponse:
     except BerthError as error:
         return _refusal(error)
     keep_memory(gateway=gateway, reports=message.reports)
+    return HttpResponse(status=204)
+
+
+@csrf_exempt
+@require_POST
+def wakes(request: HttpRequest) -> HttpResponse:
+    """Look at endpoints that requests ask for in vain, soon; what the gateway does not serve is left."""
+    try:
+        gateway = _gateway(request)
+        try:
+            message = msgspec.json.decode(request.body, type=contract.Wakes)
+        except msgspec.DecodeError as error:
+            raise BadBatch(f"The body names no endpoints to wake: {error}") from error
+        if len(message.endpoint_ids) > contract.MOST_WAKES:
+            raise BadBatch(f"One message names at most {contract.MOST_WAKES} endpoints.")
+    except BerthError as error:
+        return _refusal(error)
+    wake_wanted(gateway=gateway, endpoint_ids=message.endpoint_ids)
     return HttpResponse(status=204)
 
 

@@ -51,6 +51,7 @@ class Lessee:
         self._sequence = 0
         self._reported_at = float("-inf")
         self._failing_since: float | None = None
+        self._backoff = Backoff(first_s=0.1, most_s=2.0)
         book.urge = self._urge
         book.remind = self._remind
 
@@ -69,17 +70,12 @@ class Lessee:
 
     async def run(self) -> None:
         """Keep the leases until cancelled."""
-        backoff = Backoff(first_s=0.1, most_s=2.0)
         while True:
             try:
                 await self._round()
-                if self.is_away:
-                    _log.info("the control plane answers for leases again")
-                self._failing_since = None
-                backoff.reset()
             except LedgerAway as error:
                 self._urgent = True
-                delay = backoff.next()
+                delay = self._backoff.next()
                 if self._failing_since is None:
                     # Once more at once: an idle connection may just have been closed.
                     self._failing_since, delay = time.monotonic(), 0.0
@@ -153,9 +149,14 @@ class Lessee:
         if response.status != 200:
             raise LedgerAway(f"it answered {response.status}")
         try:
-            return _answer.decode(body)
+            answer = _answer.decode(body)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise LedgerAway(f"its answer does not follow the contract: {error}") from error
+        if self.is_away:
+            _log.info("the control plane answers for leases again")
+        self._failing_since = None
+        self._backoff.reset()
+        return answer
 
     def _next_sequence(self) -> int:
         # By the clock, so that it grows over restarts, too.

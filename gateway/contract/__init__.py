@@ -29,10 +29,13 @@ from gateway.contract.owners import Key, Owner, Project, RateLimits, Tenant
 from gateway.contract.reports import (
     MOST_REPORTED_BYTES,
     MOST_REPORTS,
+    MOST_WAKES,
     REPLICAS_PATH,
     REPORTED_METRICS,
+    WAKES_PATH,
     ReplicaReport,
     ReplicaReports,
+    Wakes,
 )
 from gateway.contract.serving import (
     MOST_TOKENIZER_BYTES,
@@ -72,6 +75,7 @@ __all__ = [
     "MOST_REPORTED_BYTES",
     "MOST_REPORTS",
     "MOST_TOKENIZER_BYTES",
+    "MOST_WAKES",
     "PLACES",
     "RECALL_S",
     "REPLICAS_PATH",
@@ -80,6 +84,7 @@ __all__ = [
     "SNAPSHOT_PATH",
     "TOKENIZERS_PATH",
     "USAGE_PATH",
+    "WAKES_PATH",
     "Budget",
     "BudgetPeriod",
     "BudgetUnit",
@@ -113,6 +118,7 @@ __all__ = [
     "UsageBatch",
     "UsageReceipt",
     "UsageSegment",
+    "Wakes",
     "budget_window",
     "from_units",
     "to_units",

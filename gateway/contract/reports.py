@@ -7,6 +7,7 @@ from typing import Final
 from gateway.contract.base import Message
 
 REPLICAS_PATH: Final = "/api/gateway/v1/replicas"
+WAKES_PATH: Final = "/api/gateway/v1/wakes"
 
 #: What a gateway passes on of a replica's Prometheus text: the lines of metrics that begin so.
 REPORTED_METRICS: Final = (
@@ -19,6 +20,7 @@ REPORTED_METRICS: Final = (
 )
 MOST_REPORTED_BYTES: Final = 16 * 1024  # of one replica
 MOST_REPORTS: Final = 100  # in one message
+MOST_WAKES: Final = 1_000  # in one message
 
 
 class ReplicaReport(Message, frozen=True):
@@ -32,3 +34,9 @@ class ReplicaReports(Message, frozen=True):
     """One POST of reports, each about a replica of the gateway's region and snapshot."""
 
     reports: tuple[ReplicaReport, ...]
+
+
+class Wakes(Message, frozen=True):
+    """Endpoints without a replica that requests ask for: each wants a look, for it may be scaled to zero."""
+
+    endpoint_ids: tuple[str, ...]

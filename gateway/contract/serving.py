@@ -78,7 +78,9 @@ class Replica(Message, frozen=True):
 
     ``metrics_url`` is where it shows its Prometheus text, empty where it shows none. ``concurrency`` is how many
     requests it works on at once by its plan, None where nobody said. A ``draining`` one gets no new requests.
-    ``features`` are what its engine can do beyond text: "tools", "response_format", "logprobs", "embeddings".
+    ``features`` are what its engine can do beyond text: "chat" (chats of its own), "tools", "parallel_tool_calls",
+    "response_format", "logprobs", "logit_bias", "embeddings", "dimensions"; and what it knows of a request's origin:
+    "cache_salt", "priority".
     """
 
     replica_id: str

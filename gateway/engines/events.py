@@ -17,17 +17,17 @@ from gateway.engines.base import (
 from gateway.engines.http import HttpBroken, HttpPool, HttpResponse, Origin
 
 _EVENT_LIMIT: Final = 1024 * 1024
-_ERROR_LIMIT: Final = 64 * 1024
+ERROR_LIMIT: Final = 64 * 1024
 
 
 class Address(NamedTuple):
-    """Where an engine takes requests whose answer is a stream of events."""
+    """Where an engine takes requests."""
 
     origin: Origin
     head: bytes  # of a request, up to the value of its content-length
 
     @classmethod
-    def of(cls, url: str, target: str) -> Address:
+    def of(cls, url: str, target: str, *, accept: str = "text/event-stream") -> Address:
         """Address ``target``, a quoted path, at the engine of ``url``.
 
         Raises:
@@ -37,9 +37,13 @@ class Address(NamedTuple):
         host = f"[{origin.host}]" if ":" in origin.host else origin.host
         head = (
             f"POST {target} HTTP/1.1\r\nHost: {host}:{origin.port}\r\nContent-Type: application/json\r\n"
-            "Accept: text/event-stream\r\nContent-Length: "
+            f"Accept: {accept}\r\nContent-Length: "
         )
         return cls(origin, head.encode("ascii"))
+
+    def message(self, body: bytes) -> bytes:
+        """Give the whole request."""
+        return b"%s%d\r\n\r\n%s" % (self.head, len(body), body)
 
 
 class EventStream:
@@ -148,14 +152,13 @@ async def open_stream(
     Raises:
         EngineError: the engine refused, failed or was late before its first piece.
     """
-    message = b"%s%d\r\n\r\n%s" % (address.head, len(body), body)
     stream: _Stream | None = None
     try:
         async with asyncio.timeout(timeouts.first_token_s):
-            response = await pool.post(address.origin, message, connect_s=timeouts.connect_s)
+            response = await pool.post(address.origin, address.message(body), connect_s=timeouts.connect_s)
             stream = stream_of(response)
             if response.status != 200:
-                raise refusal(await response.read_all(_ERROR_LIMIT), response.status)
+                raise refusal(await response.read_all(ERROR_LIMIT), response.status)
             await stream.prefetch()
     except BaseException as error:
         if stream is not None:

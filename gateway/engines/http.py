@@ -215,10 +215,12 @@ class HttpResponse:
 
     async def read_all(self, limit: int) -> bytes:
         """Give the whole body, cut after about ``limit`` bytes."""
-        body = b""
-        while len(body) < limit and (data := await self.read()):
-            body += data
-        return body
+        pieces: list[bytes] = []
+        length = 0
+        while length < limit and (data := await self.read()):
+            pieces.append(data)
+            length += len(data)
+        return b"".join(pieces)
 
     def close(self) -> None:
         """Drop the connection at once, unless the answer came to its end."""

@@ -1,7 +1,8 @@
 """Triton's ``generate_stream`` extension, with the tensor names of TensorRT-LLM's classic front model.
 
 Always streams, because Triton notices a client that leaves only there, and always asks for both
-token counts and for output without the input, on which exact counts depend. Sources:
+token counts and for output without the input, on which exact counts depend. The model gives one answer
+at a time and cuts stop texts itself. Sources:
 https://github.com/triton-inference-server/server/blob/main/docs/protocol/extension_generate.md and
 https://github.com/triton-inference-server/tensorrtllm_backend/blob/main/docs/model_config.md
 """
@@ -15,15 +16,19 @@ from urllib.parse import quote, urlsplit
 import msgspec
 
 from gateway.contract import Replica, Timeouts
+from gateway.engines import features
 from gateway.engines.base import (
     ContextLengthExceeded,
     Delta,
     EngineAnsweredError,
     EngineError,
     EngineRequest,
+    EngineStream,
     EngineUnreachable,
+    answered_error,
 )
 from gateway.engines.events import Address, EventStream, open_stream
+from gateway.engines.fan_out import fan_out
 from gateway.engines.http import HttpPool, HttpResponse
 
 _CONTEXT: Final = "context_length_exceeded:"
@@ -74,7 +79,7 @@ class TritonGenerate:
     def __init__(self, pool: HttpPool) -> None:
         self._pool = pool
 
-    async def generate(self, *, replica: Replica, request: EngineRequest, timeouts: Timeouts) -> TritonStream:
+    async def generate(self, *, replica: Replica, request: EngineRequest, timeouts: Timeouts) -> EngineStream:
         """Post the request; returns with the first piece of the answer already read.
 
         Raises:
@@ -84,15 +89,18 @@ class TritonGenerate:
             address = _address(replica.url, replica.engine_model)
         except ValueError as error:
             raise EngineUnreachable(str(error)) from error
-        body = _payload(request)
-        return await open_stream(
-            functools.partial(TritonStream, between_tokens_s=timeouts.between_tokens_s),
-            pool=self._pool,
-            address=address,
-            body=body,
-            timeouts=timeouts,
-            refusal=_refusal,
-        )
+
+        async def start(request: EngineRequest) -> EngineStream:
+            return await open_stream(
+                functools.partial(TritonStream, between_tokens_s=timeouts.between_tokens_s),
+                pool=self._pool,
+                address=address,
+                body=_payload(request, replica),
+                timeouts=timeouts,
+                refusal=_refusal,
+            )
+
+        return await (fan_out(start, request) if request.choices > 1 else start(request))
 
 
 @functools.lru_cache(maxsize=4096)
@@ -133,7 +141,7 @@ class TritonStream(EventStream):
         )
 
 
-def _payload(request: EngineRequest) -> bytes:
+def _payload(request: EngineRequest, replica: Replica) -> bytes:
     payload: dict[str, Any] = {
         "text_input": request.prompt,
         "max_tokens": request.max_tokens,
@@ -148,6 +156,8 @@ def _payload(request: EngineRequest) -> bytes:
             payload[name] = value
     if request.stop:
         payload["stop_words"] = request.stop
+    if request.cache_salt and features.CACHE_SALT in replica.features:
+        payload["cache_salt"] = request.cache_salt
     return msgspec.json.encode(payload)
 
 
@@ -163,4 +173,4 @@ def _failure(message: Any, *, status: int) -> EngineError:
     _, found, explanation = str(message).partition(_CONTEXT)
     if found:
         return ContextLengthExceeded(explanation.strip()[:_MESSAGE_LIMIT])
-    return EngineAnsweredError(f"it answered an error, status {status}", status=status)
+    return answered_error(status, str(message))

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
-from gateway.contract import Endpoint, Replica
-from gateway.routing.filter import eligible
-from gateway.routing.score import least_outstanding
+from gateway.contract import Replica
+from gateway.routing.draw import draw
+from gateway.routing.filter import Option
 
 
 class Target(NamedTuple):
@@ -18,40 +18,21 @@ class Target(NamedTuple):
     replica: Replica
 
 
-def pick(replicas: Sequence[Replica], *, score: Callable[[Replica], float], rng: random.Random) -> Replica:
+def draw_revision(choices: Sequence[Option], *, session: str, rng: random.Random) -> Option:
+    """Draw a revision by weight, for a session always the same. ``choices`` must not be empty."""
+    if len(choices) == 1:
+        return choices[0]
+    names = [option.revision_id for option in choices]
+    return choices[draw(names, [option.weight for option in choices], session=session, rng=rng)]
+
+
+def stick(replicas: Sequence[Replica], *, session: str, rng: random.Random) -> Replica:
+    """Give the replica of a session, the same while it is there. ``replicas`` must not be empty."""
+    names = [replica.replica_id for replica in replicas]
+    return replicas[draw(names, [1.0] * len(names), session=session, rng=rng)]
+
+
+def pick(replicas: Sequence[Replica], scores: Sequence[float], *, rng: random.Random) -> Replica:
     """Pick the replica with the highest score, ties by lot. ``replicas`` must not be empty."""
-    if len(replicas) == 1:
-        return replicas[0]
-    scores = [score(replica) for replica in replicas]
     best = max(scores)
-    return rng.choice([replica for replica, value in zip(replicas, scores, strict=True) if value == best])
-
-
-def choose(
-    endpoint: Endpoint,
-    *,
-    excluded: Collection[str],
-    outstanding: Mapping[str, int],
-    rng: random.Random,
-) -> Target | None:
-    """Choose where a request to ``endpoint`` goes, or None if nothing may take it.
-
-    Revisions without an eligible replica take no part in the draw, so that their weight goes to the others.
-    """
-    candidates = [
-        (route, replicas)
-        for route in endpoint.routes
-        if route.weight > 0
-        and (replicas := eligible(route.replicas, residency=endpoint.residency, excluded=excluded))
-    ]
-    if not candidates:
-        return None
-    if len(candidates) == 1:
-        route, replicas = candidates[0]
-    else:
-        weights = [route.weight for route, _ in candidates]
-        route, replicas = rng.choices(candidates, weights=weights)[0]
-    return Target(
-        route.revision_id,
-        pick(replicas, score=lambda replica: least_outstanding(replica, outstanding), rng=rng),
-    )
+    return rng.choice([replica for replica, score in zip(replicas, scores, strict=True) if score == best])

@@ -16,6 +16,7 @@ from gateway.contract import (
     SNAPSHOT_PATH,
     TOKENIZERS_PATH,
     USAGE_PATH,
+    WAKES_PATH,
     LeaseAnswer,
     LeaseReport,
     Refused,
@@ -24,6 +25,7 @@ from gateway.contract import (
     UsageBatch,
     UsageReceipt,
     UsageSegment,
+    Wakes,
 )
 from tests.fakes.ledger import FakeLedger
 
@@ -34,10 +36,11 @@ class FakeControlPlane:
     """Starts on a free port, or on ``port`` to come back where it was.
 
     ``segments`` holds what it took, by identity; ``sequences`` every sequence in the order of arrival,
-    repeats included; ``reports`` the metrics by replica of every report. ``tokenizers`` are given by the digest
-    that they are kept under; ``fetched`` lists those asked for. ``lose_receipts`` takes that many
-    batches and then breaks the connection; ``refuse`` names sequences never to be taken. ``ledger`` lends of the
-    budgets it has; ``lose_leases`` takes that many reports and then breaks the connection.
+    repeats included; ``reports`` the metrics by replica of every report; ``wakes`` the endpoints of every message
+    that asked to wake some. ``tokenizers`` are given by the digest that they are kept under; ``fetched`` lists those
+    asked for. ``lose_receipts`` takes that many batches and then breaks the connection; ``refuse`` names sequences
+    never to be taken. ``ledger`` lends of the budgets it has; ``lose_leases`` takes that many reports and then breaks
+    the connection.
     """
 
     def __init__(self, snapshot: Snapshot | None = None) -> None:
@@ -55,6 +58,7 @@ class FakeControlPlane:
         self.reports: list[dict[str, str]] = []
         self.ledger = FakeLedger()
         self.lose_leases = 0
+        self.wakes: list[tuple[str, ...]] = []
         self._changed = asyncio.Event()
         self.port = 0
 
@@ -63,6 +67,7 @@ class FakeControlPlane:
         application.router.add_get(SNAPSHOT_PATH, self._snapshot)
         application.router.add_post(USAGE_PATH, self._usage)
         application.router.add_post(REPLICAS_PATH, self._replicas)
+        application.router.add_post(WAKES_PATH, self._wakes)
         application.router.add_get(TOKENIZERS_PATH + "/{digest}", self._tokenizer)
         application.router.add_post(LEASES_PATH, self._leases)
         self._runner = web.AppRunner(
@@ -150,6 +155,11 @@ class FakeControlPlane:
         return web.Response(
             body=msgspec.json.encode(LeaseAnswer(grants=grants)), content_type="application/json"
         )
+
+    async def _wakes(self, request: web.Request) -> web.StreamResponse:
+        self.tokens.add(request.headers.get("authorization"))
+        self.wakes.append(msgspec.json.decode(await request.read(), type=Wakes).endpoint_ids)
+        return web.Response(status=204)
 
     async def _usage(self, request: web.Request) -> web.StreamResponse:
         self.tokens.add(request.headers.get("authorization"))

@@ -19,7 +19,11 @@ from aiohttp import web
 
 @dataclasses.dataclass
 class Behaviour:
-    """How one call is answered. ``*_after`` count tokens sent before the thing happens; None is never."""
+    """How one call is answered. ``*_after`` count tokens sent before the thing happens; None is never.
+
+    ``early_head`` answers the head before anything else, ``hang_at_end`` leaves the answer open after its last token.
+    Nothing is sent before the file ``gate`` exists, if one is named.
+    """
 
     tokens: int = 5
     delay_s: float = 0.0
@@ -34,6 +38,10 @@ class Behaviour:
     counts: bool = True
     finish_reason: str | None = "from-tokens"
     burst: bool = False
+    gate: str = ""
+    early_head: bool = False
+    hang_at_end: bool = False
+    until: asyncio.Event | None = None  # nothing is sent before it
 
 
 @dataclasses.dataclass
@@ -90,8 +98,14 @@ class FakeTriton:
                     status=400, text=f"data: {body}\n\n", content_type="text/event-stream", charset="utf-8"
                 )
             return web.Response(status=behaviour.status, text=body, content_type="application/json")
-        await asyncio.sleep(behaviour.first_delay_s)
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream; charset=utf-8"})
+        if behaviour.early_head:
+            await response.prepare(request)
+        await asyncio.sleep(behaviour.first_delay_s)
+        while behaviour.gate and not Path(behaviour.gate).exists():
+            await asyncio.sleep(0.02)
+        if behaviour.until is not None:
+            await behaviour.until.wait()
         if behaviour.hang_after == 0:
             await asyncio.sleep(3_600)
         await response.prepare(request)
@@ -103,6 +117,8 @@ class FakeTriton:
             call.sent = count
         else:
             await self._drip(request, response, call, behaviour, count)
+        if behaviour.hang_at_end:
+            await asyncio.sleep(3_600)
         await response.write_eof()
         call.finished = True
         return response

@@ -126,7 +126,7 @@ async def test_completion_both_ways(bench: Bench) -> None:
     assert whole.usage is not None
     assert whole.usage.total_tokens == 4
     assert text == "w0 w1 w2 w3 w4 "
-    assert bench.triton.calls[1].payload["max_tokens"] == 16  # the endpoint's default
+    assert bench.triton.calls[1].payload["max_tokens"] == 32  # the endpoint's output cap
 
 
 async def test_single_element_lists_and_absent_counts_are_understood(bench: Bench) -> None:

@@ -20,8 +20,8 @@ from tests.gateway.world import KEY, OTHER_PROJECT_KEY
 
 CHAT = {"model": "docs", "messages": [{"role": "user", "content": "hello there"}], "max_tokens": 5}
 PRICES = TokenPrices(currency="EUR", input="1.0000000001", output="3", cached="0.5")
-#: What the prompt of CHAT may have at most: its bytes, for the world has no tokenizer.
-PROMPT_TOKENS = len("<user> hello there\n<assistant>")
+#: What the prompt of CHAT may have at most: its bytes and three, for the world has no tokenizer.
+PROMPT_TOKENS = len("<user> hello there\n<assistant>") + 3
 HOLD = PROMPT_TOKENS + 5
 USED = 4 + 5  # tokens that the fake engine counts
 
@@ -109,6 +109,22 @@ async def test_a_refusal_names_limit_owner_and_reset_and_arrives_once(bench: Ben
     seconds = reset.timestamp() - time.time()
     assert abs(int(error.response.headers["retry-after"]) - seconds) < 30
     await eventually(lambda: bench.control.requests() == {"refused": 1})
+
+
+@pytest.mark.parametrize(("context", "limit"), [(640, 32), (PROMPT_TOKENS + 20, 20), (PROMPT_TOKENS, 16)])
+async def test_without_max_tokens_the_output_cap_is_held_and_asked_for(
+    bench: Bench, context: int, limit: int
+) -> None:
+    most = PROMPT_TOKENS + limit
+    await give(bench, budget(most), context_tokens=context)
+    status, _, _ = await ask(bench, max_tokens=None)
+    assert status == 200
+    assert bench.triton.calls[0].payload["max_tokens"] == limit
+
+    status, body, _ = await ask(bench, max_tokens=None)
+
+    assert status == 429
+    assert f"may need {most} tokens" in body["error"]["message"]
 
 
 @pytest.mark.parametrize(

@@ -67,7 +67,7 @@ async def test_the_control_plane_goes_and_comes_back_in_mid_run(bench: Bench) ->
         assert await bench.http_status("/v1/chat/completions", CHAT) == 200
     assert (await readiness(bench))[0] == 200
 
-    bench.publish(default_max_tokens=3)
+    bench.publish(max_output_tokens=3)
     await bench.control.start()
     await eventually(lambda: bench.control.requests() == {"completed": 6})
     await bench.settled()

@@ -206,8 +206,8 @@ async def test_one_of_several_gateways_keeps_to_its_share_and_says_so(bench: Ben
     bench.publish(rates=RateLimits(requests_per_minute=7, tokens_per_minute=44))
     await bench.settled()
 
-    passed = [await ask(bench, {**PROMPT, "prompt": "", "max_tokens": 1}) for _ in range(2)]
-    refused = await ask(bench, {**PROMPT, "prompt": "", "max_tokens": 1})
+    passed = [await ask(bench, {**PROMPT, "prompt": "a", "max_tokens": 1}) for _ in range(2)]
+    refused = await ask(bench, {**PROMPT, "prompt": "a", "max_tokens": 1})
     large = await ask(bench)
 
     assert [each.status for each in passed] == [200, 200]

@@ -12,6 +12,10 @@ from tests.gateway.world import EXPIRED_KEY, KEY, OTHER_PROJECT_KEY, OTHER_TENAN
 
 MESSAGES = [{"role": "user", "content": "hi"}]
 CHAT: dict[str, Any] = {"model": "docs", "messages": MESSAGES}
+TOOLS = [{"type": "function", "function": {"name": "weather", "parameters": {"type": "object"}}}]
+DEEP: dict[str, Any] = {}
+for _ in range(70):
+    DEEP = {"properties": DEEP}
 COMPLETION: dict[str, Any] = {"model": "docs", "prompt": "hi"}
 
 # Body changes; the param and code of the refusal; words of its message.
@@ -22,10 +26,36 @@ CHAT_TABLE = [
     ({"temperature": "hot"}, "temperature", "invalid_type", "expected float"),
     ({"temperature": 2.5}, "temperature", None, "from 0 to 2"),
     ({"top_p": -0.1}, "top_p", None, "from 0 to 1"),
-    ({"n": 2}, "n", "unsupported_parameter", "n is not supported"),
-    ({"tools": [{"type": "function"}]}, "tools", "unsupported_parameter", "tools"),
-    ({"response_format": {"type": "json_object"}}, "response_format", "unsupported_parameter", "not supp"),
-    ({"logprobs": True}, "logprobs", "unsupported_parameter", "logprobs"),
+    ({"n": 9}, "n", None, "from 1 to 8"),
+    ({"n": 0}, "n", None, "from 1 to 8"),
+    ({"tools": TOOLS}, "tools", "unsupported_parameter", "tools is not supported by Triton (generate)"),
+    ({"tools": [{"type": "function"}]}, "tools[0].function", "missing_required_parameter", "tools[0].function"),
+    ({"tools": [{"type": "web_search"}]}, "tools[0].type", "invalid_type", "web_search"),
+    ({"tools": [{"type": "function", "function": {"name": "a b"}}]}, "tools[0].function.name", None, "1 to 64"),
+    ({"tools": TOOLS * 129}, "tools", None, "at most 128"),
+    ({"tools": TOOLS, "tool_choice": {"type": "function", "function": {"name": "other"}}}, "tool_choice", None,
+     "not in tools"),
+    ({"tool_choice": "required"}, "tool_choice", None, "no tools"),
+    ({"tool_choice": "any"}, "tool_choice", "invalid_type", "any"),
+    ({"tools": [{"type": "function", "function": {"name": "f", "parameters": DEEP}}]},
+     "tools[0].function.parameters", None, "64 levels"),
+    ({"response_format": {"type": "json_object"}}, "response_format", "unsupported_parameter",
+     "response_format is not supported by Triton (generate), the engine of endpoint docs"),
+    ({"response_format": {"type": "json_schema"}}, "response_format.json_schema", "missing_required_parameter",
+     "json_schema"),
+    ({"response_format": "json"}, "response_format", "invalid_type", "expected object"),
+    ({"logprobs": True}, "logprobs", "unsupported_parameter", "logprobs is not supported by Triton (generate)"),
+    ({"top_logprobs": 2}, "top_logprobs", None, "logprobs: true"),
+    ({"logprobs": True, "top_logprobs": 21}, "top_logprobs", None, "from 0 to 20"),
+    ({"logit_bias": {"7": 1}}, "logit_bias", "unsupported_parameter", "by Triton (generate)"),
+    ({"logit_bias": {"word": 1}}, "logit_bias", None, "ids of tokens"),
+    ({"logit_bias": {"7": 101}}, "logit_bias", None, "from -100 to 100"),
+    ({"stop": "x" * 257}, "stop", None, "1 to 256 characters"),
+    ({"metadata": 3}, "metadata", "invalid_type", "expected object"),
+    ({"lora_path": "/x"}, "lora_path", "unknown_parameter", "lora_path"),
+    ({"cache_salt": "x"}, "cache_salt", "unknown_parameter", "cache_salt"),
+    ({"priority": 1}, "priority", "unknown_parameter", "priority"),
+    ({"functions": [{"name": "f"}]}, "functions", "unsupported_parameter", "functions"),
     ({"store": True}, "store", "unsupported_parameter", "store"),
     ({"max_tokens": 33}, "max_tokens", "max_tokens_too_large",
      "max_tokens is 33 but endpoint docs allows at most 32 (context 64)"),
@@ -37,10 +67,13 @@ CHAT_TABLE = [
     ({"stop": [1]}, "stop[0]", "invalid_type", "expected str"),
     ({"seed": 2**65}, "seed", None, "64 bits"),
     ({"messages": []}, "messages", None, "at least one"),
+    ({"messages": MESSAGES * 4097}, "messages", None, "at most 4096"),
     ({"messages": [{"role": "robot", "content": "x"}]}, "messages[0].role", "invalid_type", "robot"),
     ({"messages": [{"role": "user"}]}, "messages[0].content", None, "string"),
     ({"messages": [{"role": "tool", "content": "x", "tool_call_id": "1"}]}, "messages[0]",
-     "unsupported_parameter", "Tool"),
+     "unsupported_parameter", "messages[0] is not supported by Triton"),
+    ({"messages": [{"role": "assistant", "function_call": {"name": "f"}}]}, "messages[0]",
+     "unsupported_parameter", "tool_calls"),
     ({"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]}]},
      "messages[0].content[0].type", "unsupported_value", "image_url"),
     ({"messages": "hi"}, "messages", "invalid_type", "expected array"),
@@ -50,8 +83,11 @@ COMPLETION_TABLE = [
     ({"prompt": ["a", "b"]}, "prompt", "unsupported_value", "one string"),
     ({"prompt": [1, 2]}, "prompt", "unsupported_value", "token ids"),
     ({"echo": True}, "echo", "unsupported_parameter", "echo"),
+    ({"prompt": ""}, "prompt", None, "empty"),
+    ({"suffix": "x"}, "suffix", "unsupported_parameter", "suffix"),
     ({"best_of": 3}, "best_of", "unsupported_parameter", "best_of"),
-    ({"logprobs": 0}, "logprobs", "unsupported_parameter", "logprobs"),
+    ({"logprobs": 0}, "logprobs", "unsupported_parameter", "by Triton (generate)"),
+    ({"logprobs": 6}, "logprobs", None, "from 0 to 5"),
     ({"messages": MESSAGES}, "messages", "unknown_parameter", "messages"),
 ]
 
@@ -95,6 +131,12 @@ async def test_completion_refuses(
     ("content", "code"),
     [
         (b"", "malformed_json"),
+        (b"NaN", "malformed_json"),
+        (b'{"model": "docs", "messages": [], "temperature": NaN}', "malformed_json"),
+        (b'{"model": "docs", "messages": [], "temperature": 1e999}', "invalid_type"),
+        (b'{"model": "docs", "messages": [], "seed": ' + b"9" * 5000 + b"}", "invalid_type"),
+        (b'{"model": "docs", "messages": [{"role": "user", "content": "\\ud800"}]}', "malformed_json"),
+        (b'{"model": "docs", "model": 7, "messages": []}', "invalid_type"),
         (b"{", "malformed_json"),
         (b'{"model": "docs", "messages": []} trailing', "malformed_json"),
         (b'{"model": "\xff"}', "malformed_json"),
@@ -202,7 +244,8 @@ async def test_a_template_that_cannot_be_used_is_the_endpoints_fault(bench: Benc
 @pytest.mark.parametrize(
     ("method", "path"),
     [
-        ("POST", "/v1/embeddings"),
+        ("GET", "/v1/embeddings"),
+        ("POST", "/v1/responses"),
         ("GET", "/v1/chat/completions"),
         ("POST", "/v2/models/front/generate"),
         ("POST", "/v2/repository/index"),
@@ -224,5 +267,5 @@ async def test_no_door_that_takes_a_body_escapes_the_meter(bench: Bench) -> None
         async with bench.post(path, {"nonsense": True}) as response:
             assert response.status == 400
 
-    assert set(paths) == {"/v1/chat/completions", "/v1/completions"}
+    assert set(paths) == {"/v1/chat/completions", "/v1/completions", "/v1/embeddings"}
     assert bench.totals()["refused"]["requests"] == len(paths)

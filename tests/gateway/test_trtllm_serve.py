@@ -58,7 +58,7 @@ async def test_a_chat_is_rendered_here_and_completed_there(bench: Bench, serve: 
     assert call.payload == {
         "model": "llama",
         "prompt": "<user> hello there\n<assistant>",
-        "max_tokens": 16,
+        "max_tokens": 31,
         "stream": True,
         "stream_options": {"include_usage": True, "continuous_usage_stats": True},
         "temperature": 0.5, "top_p": 0.9, "seed": 2**64 - 1, "stop": ["END"],
@@ -131,7 +131,9 @@ async def test_leaving_stops_the_engine_and_counts_what_came(bench: Bench, serve
 @pytest.mark.parametrize(
     ("behaviour", "status", "code", "attempts"),
     [
-        (Behaviour(status=400, error="secret prompt text"), 502, "engine_error", 2),
+        (Behaviour(status=400, error="secret prompt text"), 502, "engine_error", 1),
+        (Behaviour(status=500, error="secret prompt text"), 502, "engine_error", 2),
+        (Behaviour(status=500, error="No free blocks left."), 503, "engine_overloaded", 2),
         (Behaviour(status=503, error="secret prompt text"), 503, "engine_overloaded", 2),
         (Behaviour(error="secret", error_after=0), 502, "engine_error", 2),
         (Behaviour(end_after=0), 502, "engine_error", 2),

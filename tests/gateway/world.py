@@ -69,6 +69,7 @@ class World:
         key(EXPIRED_KEY, "k4", expires_at=CREATED),
     )
     allowed_origins: tuple[str, ...] = ("https://portal.example",)
+    others: tuple[Endpoint, ...] = ()  # besides the two
     more: dict[str, Any] = dataclasses.field(default_factory=dict)  # of the snapshot
 
     def endpoint(self, url: str, **changes: object) -> Endpoint:
@@ -108,7 +109,7 @@ class World:
             gateway="gw-1",
             region="eu-de-1",
             keys=self.keys,
-            endpoints=(mine, theirs),
+            endpoints=(mine, theirs, *self.others),
             allowed_origins=self.allowed_origins,
             **{"classes": self.classes(timeouts), **self.more},
         )

@@ -1,0 +1,85 @@
+"""How HTTP itself is served: what is no HTTP, or none that is taken here, is refused in OpenAI's shape too."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Mapping
+from typing import Any, Final
+
+from aiohttp import HttpVersion11, web
+
+from gateway import errors
+
+REQUEST_ID: Final = "x-request-id"
+_log = logging.getLogger(__name__)
+
+
+def new_request_id() -> str:
+    """Make the id by which a request is known from here on."""
+    return os.urandom(12).hex()
+
+
+def refusal(error: errors.ApiError, headers: Mapping[str, str] | None = None) -> web.Response:
+    """Make the answer of a refusal."""
+    response = web.Response(
+        body=error.body(),
+        status=error.status,
+        content_type="application/json",
+        headers={**error.headers, **(headers or {})},
+    )
+    if error.close:
+        response.force_close()
+    return response
+
+
+async def continue_anyway(request: web.Request) -> None:
+    """Meet the one expectation that is known; others may be ignored (RFC 9110, 10.1.1)."""
+    if request.version == HttpVersion11 and request.headers.get("expect", "").lower() == "100-continue":
+        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        # It is no part of the answer, which has not begun.
+        request.writer.output_size = 0
+
+
+class _Protocol(web.RequestHandler):
+    __slots__ = ()
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        """Answer a request that could not be read."""
+        # The exception quotes what came, which may be a key or a prompt: only its name is logged.
+        if status >= 500:
+            _log.error("a request failed outside its door: %s", type(exc).__name__)
+        else:
+            _log.debug("what came cannot be read as HTTP: %s", type(exc).__name__)
+        if request.writer.output_size > 0:
+            raise ConnectionError("the answer has begun")
+        error = errors.internal(close=True) if status >= 500 else errors.not_http()
+        return refusal(error, {REQUEST_ID: new_request_id()})
+
+
+class _Server(web.Server):
+    def __call__(self) -> web.RequestHandler:
+        return _Protocol(self, loop=self._loop, **self._kwargs)
+
+
+class DoorRunner(web.AppRunner):
+    """Serves an application. Bodies are taken as they come, never decompressed."""
+
+    def __init__(self, application: web.Application, **options: Any) -> None:
+        super().__init__(application, access_log=None, auto_decompress=False, **options)
+
+    async def _make_server(self) -> web.Server:
+        made = await super()._make_server()
+        return _Server(
+            made.request_handler,
+            request_factory=made.request_factory,
+            handler_cancellation=made.handler_cancellation,
+            loop=made._loop,
+            **made._kwargs,
+        )
