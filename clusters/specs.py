@@ -229,6 +229,8 @@ class GatewaySpec:
     the control plane. ``token`` proves to it who they are; ``peppers`` (number: hexadecimal digits) digest
     inference keys; ``redis_url`` is where gateways of the region share their rate limits, empty for nowhere.
     ``drain_s`` is how long open streams may take once a pod is told to go.
+    ``files_claim`` and ``files_secret`` name what the cluster's admin made in the namespace of gateways: a volume
+    that all pods share for files and batches, and the keys under which they rest there; empty for no files.
     """
 
     name: str
@@ -242,6 +244,8 @@ class GatewaySpec:
     labels: Mapping[str, str] = dataclasses.field(default_factory=dict)
     token: str = dataclasses.field(default="", repr=False, compare=False)
     peppers: Mapping[int, str] = dataclasses.field(default_factory=dict, repr=False, compare=False)
+    files_claim: str = ""
+    files_secret: str = ""
     redis_url: str = dataclasses.field(default="", repr=False, compare=False)
 
 

@@ -11,10 +11,23 @@ from urllib.parse import urlsplit
 
 _NAME = re.compile(r"[a-z0-9]([a-z0-9._-]{0,46}[a-z0-9])?")
 _MIB = 1024 * 1024
+_FILES_KEY_BYTES = 32
 
 
 class ConfigurationError(Exception):
     """A variable of the environment is missing or wrong; the message names it and what it must be."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FilesConfig:
+    """What files and batches are told. Without ``keys`` that door is off; limits are of one tenant."""
+
+    folder: Path
+    keys: Mapping[int, bytes]
+    file_limit_bytes: int
+    tenant_limit_bytes: int
+    open_batches: int
+    lines_in_flight: int
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -38,6 +51,7 @@ class Config:
     redis_url: str  # holds a password; empty for none
     redis_call_s: float
     log_level: str
+    files: FilesConfig
 
     @property
     def folder(self) -> Path:
@@ -58,6 +72,7 @@ def read_config(environment: Mapping[str, str] = os.environ) -> Config:
             "BERTH_GATEWAY_NAME must be 1 to 48 of a-z, 0-9, '.', '_', '-', and begin and end with a letter"
             f" or digit; it is {name!r}."
         )
+    data_dir = Path(reader.text("BERTH_DATA_DIR", ".berth")).absolute()
     return Config(
         name=name,
         region=reader.text("BERTH_GATEWAY_REGION"),
@@ -65,8 +80,8 @@ def read_config(environment: Mapping[str, str] = os.environ) -> Config:
         control_plane_url=reader.url("BERTH_CONTROL_PLANE_URL"),
         host=reader.text("BERTH_GATEWAY_HOST", "127.0.0.1"),
         port=int(reader.number("BERTH_GATEWAY_PORT", 0, low=0, high=65_535, whole=True)),
-        data_dir=Path(reader.text("BERTH_DATA_DIR", ".berth")).absolute(),
-        peppers=reader.peppers("BERTH_KEY_PEPPERS"),
+        data_dir=data_dir,
+        peppers=reader.numbered("BERTH_KEY_PEPPERS"),
         body_limit_bytes=int(
             reader.number("BERTH_GATEWAY_BODY_LIMIT_BYTES", 4 * _MIB, low=1024, high=1024 * _MIB, whole=True)
         ),
@@ -78,6 +93,22 @@ def read_config(environment: Mapping[str, str] = os.environ) -> Config:
         redis_url=reader.redis_url("BERTH_GATEWAY_REDIS_URL"),
         redis_call_s=reader.number("BERTH_GATEWAY_REDIS_CALL_S", 0.05, low=0.02, high=10.0),
         log_level=reader.choice("BERTH_GATEWAY_LOG_LEVEL", "INFO", ("DEBUG", "INFO", "WARNING", "ERROR")),
+        files=_read_files(reader, default=data_dir / "gateway" / name / "files"),
+    )
+
+
+def _read_files(reader: _Reader, *, default: Path) -> FilesConfig:
+    def whole(name: str, fallback: int, high: int, low: int = 1) -> int:
+        return int(reader.number(name, fallback, low=low, high=high, whole=True))
+
+    name = "BERTH_GATEWAY_FILES_KEYS"
+    return FilesConfig(
+        folder=Path(reader.text("BERTH_GATEWAY_FILES_DIR", str(default))).absolute(),
+        keys=reader.numbered(name, size=_FILES_KEY_BYTES) if reader.given(name) else {},
+        file_limit_bytes=whole("BERTH_GATEWAY_FILE_LIMIT_BYTES", 200 * _MIB, 4096 * _MIB, low=1024),
+        tenant_limit_bytes=whole("BERTH_GATEWAY_FILES_TENANT_BYTES", 5120 * _MIB, 2**50, low=1024),
+        open_batches=whole("BERTH_GATEWAY_OPEN_BATCHES", 20, 10_000),
+        lines_in_flight=whole("BERTH_GATEWAY_BATCH_LINES", 16, 1_000),
     )
 
 
@@ -90,6 +121,9 @@ class _Reader:
         if not value:
             raise ConfigurationError(f"Set the environment variable {name}.")
         return value
+
+    def given(self, name: str) -> bool:
+        return bool(self._environment.get(name, "").strip())
 
     def choice(self, name: str, default: str, allowed: tuple[str, ...]) -> str:
         value = self.text(name, default).upper()
@@ -122,16 +156,17 @@ class _Reader:
             raise ConfigurationError(f"{name} must be a redis://, rediss:// or unix:// URL.")
         return value
 
-    def peppers(self, name: str) -> dict[int, bytes]:
+    def numbered(self, name: str, *, size: int | None = None) -> dict[int, bytes]:
         # The value is secret, so that no message may quote it.
-        peppers: dict[int, bytes] = {}
+        values: dict[int, bytes] = {}
         for item in self.text(name).split(","):
             number, _, digits = item.strip().partition(":")
             try:
-                pepper = bytes.fromhex(digits)
-                peppers[int(number)] = pepper
+                value = bytes.fromhex(digits)
+                values[int(number)] = value
             except ValueError:
-                pepper = b""
-            if not pepper:
-                raise ConfigurationError(f"{name} must look like 1:<hex digits>,2:<hex digits>.")
-        return peppers
+                value = b""
+            if not value or (size is not None and (len(value) != size or not 0 <= int(number) < 2**32)):
+                form = "hex digits" if size is None else f"{2 * size} hex digits"
+                raise ConfigurationError(f"{name} must look like 1:<{form}>,2:<{form}>.")
+        return values

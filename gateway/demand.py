@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from gateway.contract import Endpoint, Key, SloClass
+from gateway.contract import BATCH_CLASS, Endpoint, Key, SloClass, TokenPrices
 
 
 class Demand(msgspec.Struct, frozen=True, kw_only=True):
@@ -31,3 +31,9 @@ class Demand(msgspec.Struct, frozen=True, kw_only=True):
     def most_tokens(self) -> int:
         """Most tokens that the request may use, input and output together."""
         return self.input_tokens + self.max_tokens * self.choices
+
+    @property
+    def prices(self) -> TokenPrices | None:
+        """The prices of its class, None where there are none."""
+        endpoint = self.endpoint
+        return endpoint.batch_prices if self.slo_class.name == BATCH_CLASS else endpoint.prices

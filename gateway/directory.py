@@ -6,11 +6,12 @@ import datetime as dt
 import hmac
 from collections.abc import Mapping
 from types import MappingProxyType
+from typing import Final
 
 import msgspec
 
 from gateway import errors, keys
-from gateway.contract import SCHEMA, Endpoint, Key, NamedRoute, SloClass, Snapshot
+from gateway.contract import SCHEMA, Endpoint, Key, NamedRoute, SloClass, Snapshot, Tenant
 
 
 class BadSnapshot(Exception):
@@ -19,17 +20,20 @@ class BadSnapshot(Exception):
 
 _decoder = msgspec.json.Decoder(Snapshot)
 _NONE: Mapping[str, Endpoint] = MappingProxyType({})
+_FILES_DAYS: Final = Tenant(tenant_id="", name="").files_days
 _NO_ROUTES: Mapping[str, NamedRoute] = MappingProxyType({})
 
 
 class Directory:
-    """Keys by digest; endpoints and named routes by tenant, project and name; classes by name."""
+    """Keys by digest and by id; endpoints and named routes by tenant, project and name; classes by name."""
 
     def __init__(self, snapshot: Snapshot, *, peppers: Mapping[int, bytes]) -> None:
         self.snapshot = snapshot
         self.allowed_origins = frozenset(snapshot.allowed_origins)
         self._peppers = peppers
         self._classes = {slo_class.name: slo_class for slo_class in snapshot.classes}
+        self.keys_by_id = {key.key_id: key for key in snapshot.keys}
+        self._files_days = {tenant.tenant_id: tenant.files_days for tenant in snapshot.tenants}
         self._keys: keys.KeyIndex = {(key.pepper_id, key.digest): key for key in snapshot.keys}
         self._salts: dict[str, str] = {}
         self._by_id: dict[str, Endpoint] = {}
@@ -68,6 +72,14 @@ class Directory:
         if endpoint is None:
             raise errors.model_not_found(name)
         return endpoint
+
+    def files_days(self, tenant_id: str) -> int:
+        """Give how many days a tenant's files and batches are kept; as a new tenant's where nothing is said."""
+        return self._files_days.get(tenant_id, _FILES_DAYS)
+
+    def has_class(self, name: str) -> bool:
+        """Say whether there is a class of this name."""
+        return name in self._classes
 
     def by_id(self, endpoint_id: str) -> Endpoint | None:
         """Find one endpoint, whoever may call it."""

@@ -12,6 +12,7 @@ import msgspec
 from aiohttp import web
 
 from gateway import errors, keys, requests
+from gateway.batches import BatchDoors
 from gateway.contract import Endpoint, Key, NamedRoute
 from gateway.directory import Directory
 from gateway.inference import Arrival, Inference, no_snapshot
@@ -45,6 +46,7 @@ class Doors:
         meter: Meter,
         metrics: Metrics,
         gateway: str,
+        batches: BatchDoors,
         limits_shared: Callable[[], bool],
     ) -> None:
         self._keeper = keeper
@@ -52,6 +54,7 @@ class Doors:
         self._meter = meter
         self._metrics = metrics
         self._gateway = gateway
+        self._batches = batches
         self._limits_shared = limits_shared
         self.draining = False
 
@@ -66,6 +69,7 @@ class Doors:
             ("POST", "/v1/chat/completions", self._chat),
             ("POST", "/v1/completions", self._complete),
             ("POST", "/v1/embeddings", self._embed),
+            *self._batches.doors(self._authenticate),
             ("OPTIONS", "/v1/{path:.*}", self._preflight),
             ("*", "/{path:.*}", self._unknown),
         ]
@@ -169,7 +173,7 @@ class Doors:
             )
         asked = request.headers.get("access-control-request-headers", "authorization, content-type")
         allowed = {
-            "access-control-allow-methods": "GET, POST, OPTIONS",
+            "access-control-allow-methods": "GET, POST, DELETE, OPTIONS",
             "access-control-allow-headers": asked,
             "access-control-max-age": "600",
         }

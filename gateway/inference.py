@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import datetime as dt
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from aiohttp import web
@@ -36,12 +36,17 @@ _STREAM_HEADERS: Final = {
 
 
 class Arrival(NamedTuple):
-    """One request at a generating door. ``headers`` go out with a stream; ``read`` understands its body."""
+    """One request. ``headers`` go out with a stream; ``read`` understands its body.
 
-    request: web.Request
+    ``request`` is None for one that did not come through a generating door, but as a line of a batch.
+    ``slo_class`` names a class that takes the place of its key's, empty for none.
+    """
+
+    request: web.Request | None
     request_id: str
     headers: Mapping[str, str]
     read: Callable[[bytes], Call]
+    slo_class: str = ""
 
 
 class Inference:
@@ -83,21 +88,51 @@ class Inference:
         Raises:
             ApiError: it was refused or failed before its first byte; its record is written.
         """
-        directory = self._directory()
+        directory, request = self._directory(), arrival.request
+        assert request is not None
         if directory is None:
             raise no_snapshot()
         try:
-            key = directory.key(arrival.request.headers.get("authorization"))
+            key = directory.key(request.headers.get("authorization"))
         except errors.ApiError:
             self._metrics.unauthenticated.inc()
             raise
+        return await self._ticketed(arrival, directory, key, lambda: self._body(request))
+
+    async def complete(
+        self, *, key: Key, content: bytes, read: Callable[[bytes], Call], request_id: str, slo_class: str
+    ) -> bytes:
+        """Answer a request of ``key`` that came through no generating door, in the class ``slo_class``.
+
+        It passes all that others pass, and is metered as they are. Gives the body of the answer.
+
+        Raises:
+            ApiError: it was refused or failed; its record is written.
+        """
+
+        async def body() -> bytes:
+            return content
+
+        directory = self._directory()
+        if directory is None:
+            raise no_snapshot()
+        arrival = Arrival(None, request_id, {}, read, slo_class)
+        response = await self._ticketed(arrival, directory, key, body)
+        assert isinstance(response, web.Response)
+        assert isinstance(response.body, bytes)
+        return response.body
+
+    async def _ticketed(
+        self, arrival: Arrival, directory: Directory, key: Key, body: Callable[[], Awaitable[bytes]]
+    ) -> web.StreamResponse:
+        """Answer one request whose key is known; however that ends, one record is written."""
         ticket = Ticket(request_id=arrival.request_id, key=key, region=self._region, write=self._write)
         task = asyncio.current_task()
         assert task is not None
         self._tasks.add(task)
         self._metrics.in_flight.inc()
         try:
-            return await self._metered(arrival, directory, key, ticket)
+            return await self._metered(arrival, directory, key, ticket, body)
         except errors.ApiError as error:
             error.more_headers = {**_permit_headers(ticket), **error.more_headers}
             failed = error.status >= 500 and ticket.target is not None
@@ -115,18 +150,26 @@ class Inference:
             self._metrics.in_flight.dec()
 
     async def _metered(
-        self, arrival: Arrival, directory: Directory, key: Key, ticket: Ticket
+        self,
+        arrival: Arrival,
+        directory: Directory,
+        key: Key,
+        ticket: Ticket,
+        body: Callable[[], Awaitable[bytes]],
     ) -> web.StreamResponse:
         keys.require_current(key, now=dt.datetime.now(dt.UTC))
-        call = arrival.read(await self._body(arrival.request))
+        call, request = arrival.read(await body()), arrival.request
+        if call.stream and request is None:
+            raise errors.invalid("A line of a batch cannot be streamed.", param="stream")
         passage = Passage(
             self._desk,
             directory=directory,
             key=key,
             call=call,
-            headers=arrival.request.headers,
+            headers=request.headers if request is not None else {},
             ticket=ticket,
             request_id=arrival.request_id,
+            slo_class=arrival.slo_class,
         )
         await passage.resolve()
         answer = _Answer(arrival, call, passage, ticket)
@@ -144,7 +187,7 @@ class Inference:
             )
             return await answer.break_off(late, error)
         except asyncio.CancelledError as error:
-            if not self._aborting or arrival.request.transport is None:
+            if not self._aborting or (request is not None and request.transport is None):
                 raise
             stopping = errors.not_ready("The gateway is stopping.", code="stopping", retry_after_s=1)
             return await answer.break_off(stopping, error)
@@ -186,6 +229,11 @@ class _Answer:
         self._passage = passage
         self._ticket = ticket
         self._response: web.StreamResponse | None = None
+
+    @property
+    def _request(self) -> web.Request:
+        assert self._arrival.request is not None  # only a door's request is streamed
+        return self._arrival.request
 
     async def run(self) -> web.StreamResponse:
         stream = await self._passage.begin()
@@ -263,13 +311,13 @@ class _Answer:
                     reasons[delta.choice] = delta.finish_reason
             if self._response is None:
                 self._response = response
-                await response.prepare(self._arrival.request)
+                await response.prepare(self._request)
             if piece := b"".join(pieces):
                 await response.write(piece)
             pieces.clear()
         if self._response is None:
             self._response = response
-            await response.prepare(self._arrival.request)
+            await response.prepare(self._request)
         end = reply.closing(
             finish_reasons=[
                 reason or self._inferred_reason(count) for reason, count in zip(reasons, tokens, strict=True)

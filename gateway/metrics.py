@@ -52,6 +52,20 @@ class Metrics:
             registry=self._registry,
         )  # fmt: skip
         self.budget_refusals = lru_cache(maxsize=16)(budget_refusals.labels)
+        self.files = Gauge(
+            "berth_gateway_files", "Files of all tenants in the files folder.", registry=self._registry
+        )
+        self.files_bytes = Gauge(
+            "berth_gateway_files_bytes", "Bytes of those files, decrypted.", registry=self._registry
+        )
+        self.batches = Gauge(
+            "berth_gateway_batches", "Batches in the files folder by state.", ("state",),
+            registry=self._registry,
+        ).labels  # fmt: skip
+        self.batch_lines = Counter(
+            "berth_gateway_batch_lines", "Lines of batches by what came of them here.", ("outcome",),
+            registry=self._registry,
+        ).labels  # fmt: skip
         for_endpoint = ("endpoint",)
         retries = Counter(
             "berth_gateway_retries", "Further attempts of requests.", for_endpoint, registry=self._registry

@@ -7,7 +7,8 @@ import contextlib
 import logging
 import os
 import random
-from collections.abc import Coroutine
+import time
+from collections.abc import Callable, Coroutine
 from typing import Any, Final
 
 import aiohttp
@@ -15,6 +16,7 @@ import msgspec
 from aiohttp import web
 
 from gateway.admission import Admission, AdmissionFigures
+from gateway.batches import BatchDoors, make_room
 from gateway.budgets import BudgetGate, LeaseBook, Lessee
 from gateway.config import Config
 from gateway.contract import EngineProtocol
@@ -45,12 +47,15 @@ _LAST_SHIPPING_S: Final = 5.0
 class GatewayServer:
     """Start with :meth:`start`, end with :meth:`stop`; ``url`` is where it answers in between.
 
+    ``clock`` is the time of day by which batches end and files go.
+
     Raises:
         FolderInUse: another process works under the same name in the same data folder.
     """
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, *, clock: Callable[[], float] = time.time) -> None:
         self._config = config
+        self._clock = clock
         self._lock = FolderLock(config.folder)
         self._meter = Meter(config.folder, gateway=config.name)
         self._book = ReplicaBook()
@@ -120,12 +125,21 @@ class GatewayServer:
             region=config.region,
             body_limit_bytes=config.body_limit_bytes,
         )
+        self._room = make_room(
+            config.files,
+            directory=lambda: self._keeper.directory,
+            complete=self._inference.complete,
+            metrics=self._metrics,
+            line_bytes=config.body_limit_bytes,
+            clock=self._clock,
+        )
         self._doors = Doors(
             keeper=self._keeper,
             inference=self._inference,
             meter=self._meter,
             metrics=self._metrics,
             gateway=config.name,
+            batches=BatchDoors(self._room),
             limits_shared=lambda: self._rates.is_shared,
         )
         self._shipper = Shipper(
@@ -153,6 +167,8 @@ class GatewayServer:
             on_read=self._admission.read,
         )
         self._run(reporter.run())
+        if self._room is not None:
+            self._room.runner.start()
         self._run(self._waking.run(session=control_session, control_plane_url=config.control_plane_url))
 
     def routes(self) -> list[web.RouteDef]:
@@ -166,6 +182,8 @@ class GatewayServer:
         requests here learns of it late.
         """
         self._doors.draining = True
+        if self._room is not None:
+            self._room.runner.drain()
         self._waking.stop()
         await asyncio.sleep(self._config.notice_s)
         await self._site.stop()
@@ -175,6 +193,8 @@ class GatewayServer:
         if self._inference.in_flight:
             _log.warning("%d requests are broken off", self._inference.in_flight)
             self._inference.abort()
+        if self._room is not None:
+            await self._room.runner.stop()
         await self._runner.cleanup()
         for task in self._tasks:
             task.cancel()

@@ -74,6 +74,8 @@ def spec_of(gateway: Gateway) -> GatewaySpec:
         labels={"gateway-id": str(gateway.id), "region": gateway.region.code},
         token=gateway_token(gateway),
         peppers={number: pepper.hex() for number, pepper in settings.KEY_PEPPERS.items()},
+        files_claim=settings.GATEWAY_FILES_CLAIM,
+        files_secret=settings.GATEWAY_FILES_SECRET,
         redis_url=settings.GATEWAY_REDIS_URL,
     )
 

@@ -24,11 +24,16 @@ def held_price(revision: Revision, pools: Iterable[problem.Pool]) -> Decimal:
     return each * revision.replicas * revision.gpus_per_replica * revision.price_factor
 
 
-def token_prices(endpoint: Endpoint, book: PriceBook, now: dt.datetime) -> TokenPrices | None:
-    """Give an endpoint's prices per million tokens, None where one of them is missing."""
+def token_prices(
+    endpoint: Endpoint, book: PriceBook, now: dt.datetime, *, slo_class: str = ""
+) -> TokenPrices | None:
+    """Give an endpoint's prices per million tokens, None where one of them is missing.
+
+    ``slo_class`` is the name of another class than its own.
+    """
 
     def amount(kind: str) -> str:
-        price = book.at(kind, now, model=endpoint.model.name, slo_class=endpoint.slo_class.name)
+        price = book.at(kind, now, model=endpoint.model.name, slo_class=slo_class or endpoint.slo_class.name)
         return f"{price.amount:f}"
 
     try:

@@ -188,6 +188,7 @@ def _endpoint(
             for revision, members in sorted(routes.items())
         ),
         prices=token_prices(endpoint, book, now),
+        batch_prices=token_prices(endpoint, book, now, slo_class=contract.BATCH_CLASS),
         rates=owners.rates(endpoint),
         shared=endpoint.shared,
         fallbacks=tuple(map(str, endpoint.fallbacks)),

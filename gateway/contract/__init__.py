@@ -38,6 +38,7 @@ from gateway.contract.reports import (
     Wakes,
 )
 from gateway.contract.serving import (
+    BATCH_CLASS,
     MOST_TOKENIZER_BYTES,
     TOKENIZERS_PATH,
     Elsewhere,
@@ -67,6 +68,7 @@ from gateway.contract.usage import (
 )
 
 __all__ = [
+    "BATCH_CLASS",
     "ITL_BOUNDS_MS",
     "LATENCY_BOUNDS_MS",
     "LEASES_PATH",

@@ -9,6 +9,9 @@ from typing import Final
 from gateway.contract.base import Message
 from gateway.contract.owners import RateLimits
 
+#: The class of the lines of batches, whatever the class of their endpoint or key.
+BATCH_CLASS: Final = "batch"
+
 
 class EngineProtocol(enum.StrEnum):
     """How an engine is spoken to; one adapter each in ``gateway.engines``."""
@@ -119,6 +122,7 @@ class Endpoint(Message, frozen=True):
     requests where its class says so; they satisfy this endpoint's residency or are not used. ``tokenizer`` is the
     SHA-256 (hex) under which the control plane gives the model's ``tokenizer.json``, empty where it has none;
     ``special_tokens`` is how its engines count with it.
+    ``prices`` are those of its own class, ``batch_prices`` those of :data:`BATCH_CLASS`.
     """
 
     endpoint_id: str
@@ -140,6 +144,7 @@ class Endpoint(Message, frozen=True):
     shared: bool = False
     fallbacks: tuple[str, ...] = ()
     tokenizer: str = ""
+    batch_prices: TokenPrices | None = None
     special_tokens: SpecialTokens = SpecialTokens.ONCE
 
 

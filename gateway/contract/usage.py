@@ -31,7 +31,7 @@ class Outcome(enum.StrEnum):
 
 
 class UsageSegment(Message, frozen=True):
-    """What a few seconds of requests used, for one key, endpoint, revision, outcome and UTC minute.
+    """What a few seconds of requests used, for one key, endpoint, class, revision, outcome and UTC minute.
 
     ``sequence`` counts the segments of one gateway from 1 without gaps and never returns; together
     with ``tenant_id``, ``day``, ``gateway`` and ``key_id`` it is the segment's identity, so that

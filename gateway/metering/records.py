@@ -91,7 +91,7 @@ class _Group(msgspec.Struct):
 def count_segments(
     records: Iterable[UsageRecord], *, gateway: str, first_sequence: int
 ) -> tuple[UsageSegment, ...]:
-    """Count records into one segment per tenant, UTC minute, key, endpoint, revision, region, outcome and route."""
+    """Count records into one segment per tenant, UTC minute, key, endpoint, class, revision, region, outcome, route."""
     groups: dict[tuple[object, ...], _Group] = {}
     for record in records:
         identity = (
@@ -100,6 +100,7 @@ def count_segments(
             record.key_id,
             record.project_id,
             record.endpoint_id,
+            record.slo_class,
             record.revision_id,
             record.region,
             record.outcome,

@@ -132,6 +132,9 @@ GATEWAY_PUBLIC_URL = env.text("GATEWAY_PUBLIC_URL", "")
 PORTAL_PUBLIC_URL = env.text("PORTAL_PUBLIC_URL", "")
 # Where gateways in clusters reach us, if not at the portal's public address.
 CONTROL_PLANE_URL = env.text("BERTH_CONTROL_PLANE_URL", "")
+# What each cluster's admin made for the files of gateways: a shared volume's claim, and the secret with its keys.
+GATEWAY_FILES_CLAIM = env.text("GATEWAY_FILES_CLAIM", "")
+GATEWAY_FILES_SECRET = env.text("GATEWAY_FILES_SECRET", "")
 #: Where the gateways that Berth deploys share their rate limits: a name that each cluster resolves to its own Redis.
 GATEWAY_REDIS_URL = env.text("GATEWAY_REDIS_URL", "")
 

@@ -41,6 +41,7 @@ class Bench:
     http: aiohttp.ClientSession
     server: GatewayServer | None = None
     window_s: str = "0.1"
+    clock: Callable[[], float] = time.time
     clients: list[openai.AsyncOpenAI] = dataclasses.field(default_factory=list)
 
     @property
@@ -68,7 +69,7 @@ class Bench:
 
     async def start(self, **more: str) -> GatewayServer:
         """Start the gateway and wait for a first snapshot, if there is one to be had."""
-        self.server = GatewayServer(read_config(self.environment(**more)))
+        self.server = GatewayServer(read_config(self.environment(**more)), clock=self.clock)
         await self.server.start()
         return self.server
 

@@ -244,12 +244,16 @@ def test_missing_settings_are_named(name: str) -> None:
         ("BERTH_GATEWAY_SEGMENT_WINDOW_S", "0"),
         ("BERTH_GATEWAY_SEGMENT_WINDOW_S", "nan"),
         ("BERTH_GATEWAY_LOG_LEVEL", "LOUD"),
+        ("BERTH_GATEWAY_FILES_KEYS", "1:aa"),
+        ("BERTH_GATEWAY_FILES_KEYS", "-1:" + "aa" * 32),
+        ("BERTH_GATEWAY_FILE_LIMIT_BYTES", "1"),
+        ("BERTH_GATEWAY_OPEN_BATCHES", "0"),
     ],
 )
 def test_wrong_settings_are_named(name: str, value: str) -> None:
     with pytest.raises(ConfigurationError, match=name) as caught:
         read_config({**GOOD, name: value})
-    if name == "BERTH_KEY_PEPPERS":
+    if name in ("BERTH_KEY_PEPPERS", "BERTH_GATEWAY_FILES_KEYS"):
         assert value not in str(caught.value).replace("1:<hex digits>,2:<hex digits>", "")
 
 
@@ -260,3 +264,5 @@ def test_good_settings() -> None:
     assert config.control_plane_url == "http://localhost:8000"
     assert (config.host, config.port) == ("127.0.0.1", 0)
     assert config.folder == Path(".berth/gateway/gw-1").absolute()
+    assert config.files.folder == config.folder / "files"
+    assert config.files.keys == {}

@@ -261,7 +261,10 @@ async def test_other_paths_do_not_exist(bench: Bench, method: str, path: str) ->
 
 async def test_no_door_that_takes_a_body_escapes_the_meter(bench: Bench) -> None:
     assert bench.server is not None
-    paths = [route.path for route in bench.server.routes() if route.method == "POST"]
+    # Files and batches answer nothing themselves: their lines pass the same seam, which their own tests show.
+    rest = ("/v1/files", "/v1/batches")
+    routes = bench.server.routes()
+    paths = [each.path for each in routes if each.method == "POST" and not each.path.startswith(rest)]
 
     for path in paths:
         async with bench.post(path, {"nonsense": True}) as response:

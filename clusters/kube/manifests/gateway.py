@@ -23,6 +23,7 @@ from clusters.kube.manifests.space import dns
 from clusters.specs import GIB, GatewaySpec
 
 DATA_AT: Final = "/data"
+FILES_AT: Final = "/files"
 #: The port stays open for so long while readiness fails already: nodes learn late that a pod goes.
 NOTICE_S: Final = 10
 #: After the last stream: the last usage is cut and shipped.
@@ -128,7 +129,13 @@ def _peppers(spec: GatewaySpec) -> str:
     return ",".join(f"{number}:{digits}" for number, digits in sorted(spec.peppers.items()))
 
 
+def _keeps_files(spec: GatewaySpec) -> bool:
+    # A volume for each pod would not do: a client's next request may reach another pod.
+    return bool(spec.files_claim and spec.files_secret)
+
+
 def _environment(spec: GatewaySpec) -> dict[str, str]:
+    files = {"BERTH_GATEWAY_FILES_DIR": f"{FILES_AT}/{object_name(spec)}"} if _keeps_files(spec) else {}
     return {
         "BERTH_GATEWAY_NAME": spec.name,
         "BERTH_GATEWAY_REGION": spec.region,
@@ -138,6 +145,7 @@ def _environment(spec: GatewaySpec) -> dict[str, str]:
         "BERTH_GATEWAY_NOTICE_S": str(NOTICE_S),
         "BERTH_GATEWAY_DRAIN_S": str(spec.drain_s),
         "BERTH_DATA_DIR": DATA_AT,
+        **files,
         "HOME": "/tmp",  # noqa: S108 - the container's own
         "PYTHONDONTWRITEBYTECODE": "1",
         "PYTHONUNBUFFERED": "1",
@@ -218,13 +226,23 @@ def _pod(spec: GatewaySpec, facts: ClusterFacts) -> dict[str, Any]:
             "failureThreshold": failures,
         }
 
+    secrets = [object_name(spec)]
+    mounts = [
+        {"name": "data", "mountPath": DATA_AT},
+        {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108
+    ]
+    volumes: list[dict[str, Any]] = [{"name": "tmp", "emptyDir": {"sizeLimit": quantities.of_bytes(GIB)}}]
+    if _keeps_files(spec):
+        secrets.append(spec.files_secret)
+        mounts.append({"name": "files", "mountPath": FILES_AT})
+        volumes.append({"name": "files", "persistentVolumeClaim": {"claimName": spec.files_claim}})
     container = {
         "name": "gateway",
         "image": spec.image.pinned,
         "imagePullPolicy": "IfNotPresent",
         "command": ["python", "-m", "gateway"],
         "env": pods.env(_environment(spec)),
-        "envFrom": [{"secretRef": {"name": object_name(spec)}}],
+        "envFrom": [{"secretRef": {"name": name}} for name in secrets],
         "ports": [{"name": "http", "containerPort": spec.port, "protocol": "TCP"}],
         "startupProbe": probe("/healthz", period=2, failures=30),
         "readinessProbe": probe("/readyz", period=2, failures=2),
@@ -234,10 +252,7 @@ def _pod(spec: GatewaySpec, facts: ClusterFacts) -> dict[str, Any]:
             "limits": {"memory": quantities.of_bytes(GIB)},
         },
         "securityContext": dict(pods.CONTAINER_SECURITY),
-        "volumeMounts": [
-            {"name": "data", "mountPath": DATA_AT},
-            {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108
-        ],
+        "volumeMounts": mounts,
         "terminationMessagePath": "/dev/termination-log",
         "terminationMessagePolicy": "FallbackToLogsOnError",
     }
@@ -259,7 +274,7 @@ def _pod(spec: GatewaySpec, facts: ClusterFacts) -> dict[str, Any]:
                     "labelSelector": {"matchLabels": selector(spec)},
                 }
             ],
-            "volumes": [{"name": "tmp", "emptyDir": {"sizeLimit": quantities.of_bytes(GIB)}}],
+            "volumes": volumes,
         },
     }
 

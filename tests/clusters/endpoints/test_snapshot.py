@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
@@ -16,6 +17,7 @@ from clusters.inventory.slo_classes import slo_class_change
 from clusters.models import CatalogModel, Cluster, Gateway, Region, Replica, Revision, SloClass
 from gateway import contract
 from gateway.contract import RouteRule, RouteTarget
+from gateway.directory import read_snapshot
 from tenants import scope
 from tenants.limits import key_change, project_limits_set, tenant_choices_set, tenant_limits_set
 from tenants.models import KeyScope
@@ -169,6 +171,7 @@ def test_routes_are_where_one_of_their_targets_is(snapshot, estate, order, tenan
     urls = {each.name: each.urls for each in found.elsewhere}
     assert urls == dict.fromkeys(("away", "gone", "abroad"), ("https://us.example.org",))
     assert {each.residency for each in found.elsewhere} == {"region:us-east-1"}
+    assert read_snapshot(msgspec.json.encode(found), gateway="gw-de", region="eu-de-1") == found
     abroad = snapshot(gateway)
     assert {each.name for each in abroad.named_routes} == {"both", "abroad"}
     assert [each.name for each in abroad.elsewhere] == ["here"]

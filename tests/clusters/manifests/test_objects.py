@@ -137,6 +137,22 @@ def test_the_text_is_the_same_with_and_without_libyaml(name):
     assert to_texts(objects) == to_texts(objects, dumper=dumper_on(yaml.SafeDumper))
 
 
+def test_a_gateway_keeps_files_on_the_volume_that_its_pods_share():
+    def pod(**changes: str) -> dict:
+        objects = {each["kind"]: each for each in gateway(dataclasses.replace(GATEWAY, **changes), FACTS)}
+        return objects["StatefulSet"]["spec"]["template"]["spec"]
+
+    told = pod(files_claim="shared", files_secret="files-keys")
+    container = told["containers"][0]
+    name = "gateway-eu-a"
+    assert {"name": "files", "persistentVolumeClaim": {"claimName": "shared"}} in told["volumes"]
+    assert {"name": "files", "mountPath": "/files"} in container["volumeMounts"]
+    assert {"name": "BERTH_GATEWAY_FILES_DIR", "value": f"/files/{name}"} in container["env"]
+    assert [each["secretRef"]["name"] for each in container["envFrom"]] == [name, "files-keys"]
+    # A volume without keys, or keys without a volume that all see, would be no use.
+    assert pod(files_claim="shared") == pod(files_secret="files-keys") == pod()
+
+
 def test_a_gateway_reaches_the_redis_that_it_is_told_of():
     def told(**changes: str) -> tuple[dict, dict, str]:
         objects = {each["kind"]: each for each in gateway(dataclasses.replace(GATEWAY, **changes), FACTS)}

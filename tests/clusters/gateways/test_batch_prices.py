@@ -1,0 +1,43 @@
+"""Gateways are told the prices of batch beside those of the endpoint's own class, as bills will have them."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+from billing.prices import price_set
+from clusters.endpoints import services
+from clusters.endpoints.snapshot import build_snapshot
+from gateway import contract
+from tenants import scope
+from tests.estate import MODEL
+from tests.factories import default_project, make_tenant
+
+KINDS = ("input_tokens", "output_tokens", "cached_tokens")
+
+
+def test_an_endpoint_has_the_prices_of_its_class_and_those_of_batch(estate) -> None:
+    tenant = make_tenant("acme", gpus=12)
+    with scope.tenant(tenant.id):
+        ordered = services.endpoint_order(
+            project=default_project(tenant), name="docs", terms=estate.terms(), actor="a test"
+        )
+    own = ordered.slo_class.name
+    assert own != contract.BATCH_CLASS
+    amounts = {own: ("8", "16", "2"), contract.BATCH_CLASS: ("4", "8", "1")}
+    for slo_class, of_class in amounts.items():
+        for kind, amount in zip(KINDS, of_class, strict=True):
+            price_set(
+                kind=kind,
+                amount=Decimal(amount),
+                currency=tenant.currency,
+                model=MODEL,
+                slo_class=slo_class,
+            )
+
+    (endpoint,) = build_snapshot(estate.gateway).endpoints
+
+    told = [
+        [Decimal(amount) for amount in (prices.input, prices.output, prices.cached)]
+        for prices in (endpoint.prices, endpoint.batch_prices)
+    ]
+    assert told == [[Decimal(amount) for amount in of_class] for of_class in amounts.values()]
