@@ -224,7 +224,7 @@ async def test_gates_are_entered_anew_for_each_endpoint(bench: Bench) -> None:
         assert answer.headers["x-berth-fallback"] == "third"
         assert answer.headers["x-purse"] == "third"
         assert purse.log == [
-            "enter docs 16", "withdraw docs", "enter second 16", "enter third 16", "settle third",
+            "enter docs 32", "withdraw docs", "enter second 32", "enter third 32", "settle third",
         ]  # fmt: skip
 
 
@@ -237,7 +237,7 @@ async def test_what_a_gate_refuses_never_falls_back(bench: Bench) -> None:
         answer = await engines.ask("hi")
 
         assert answer.code == "budget_exhausted"
-        assert purse.log == ["enter docs 16"]
+        assert purse.log == ["enter docs 32"]
         assert set(engines.calls().values()) == {0}
 
 
