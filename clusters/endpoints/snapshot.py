@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import uuid
 from collections import defaultdict
 from collections.abc import Iterable
 from urllib.parse import urlsplit
@@ -99,7 +100,7 @@ def build_snapshot(gateway: Gateway) -> contract.Snapshot:
             elsewhere=elsewhere(live, endpoints, routes, places),
             gateways=places.processes,
             gateways_here=places.processes_here,
-            budgets=contract_budgets({tenant.id for tenant in tenants}),
+            budgets=contract_budgets(_payers(tenants, endpoints)),
             allowed_origins=tuple(filter(None, [settings.PORTAL_PUBLIC_URL])),
         )
 
@@ -119,6 +120,13 @@ def _routed_replicas(endpoints: list[Endpoint]) -> QuerySet[Replica]:
     return Replica.objects.filter(
         gone_at=None, phase__in=(Replica.Phase.READY, Replica.Phase.DRAINING), endpoint__in=endpoints
     ).select_related("revision__cluster__region")
+
+
+def _payers(tenants: Iterable[Tenant], endpoints: Iterable[Endpoint]) -> set[uuid.UUID]:
+    """Give the tenants whose requests may come here: those of ``endpoints``, and all where one is shared."""
+    if any(endpoint.shared for endpoint in endpoints):
+        return {tenant.id for tenant in tenants}
+    return {endpoint.tenant_id for endpoint in endpoints}
 
 
 def _live_endpoints(**narrowed: object) -> QuerySet[Endpoint]:

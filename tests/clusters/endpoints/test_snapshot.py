@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
+
 import msgspec
 import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
+from billing.budgets.services import budget_create
 from clusters.endpoints.limits import endpoint_limits_set, endpoint_share
 from clusters.endpoints.routes import route_change, route_create, route_delete
 from clusters.endpoints.services import endpoint_pause
@@ -145,6 +148,17 @@ def test_limits_fallbacks_and_sharing_of_an_endpoint(snapshot, order, tenant):
     told = by_name(snapshot().endpoints, "chat")
     assert (told.rates.requests_per_minute, told.fallbacks, told.shared) == (5, (str(small.id),), True)
     assert by_name(snapshot().endpoints, "small").rates == contract.RateLimits()
+
+
+def test_budgets_are_of_those_who_may_call(snapshot, order, tenant):
+    chat, other = order("chat"), make_tenant("other")
+    for each in (tenant, other):
+        with scope.tenant(each.id):
+            budget_create(name="June", unit="money", limit=Decimal(5), period="month")
+    assert [each.tenant_id for each in snapshot().budgets] == [str(tenant.id)]
+    with scope.tenant(tenant.id):
+        endpoint_share(endpoint=chat, shared=True, actor="a test")
+    assert {each.tenant_id for each in snapshot().budgets} == {str(tenant.id), str(other.id)}
 
 
 def test_routes_are_where_one_of_their_targets_is(snapshot, estate, order, tenant):
