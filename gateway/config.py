@@ -10,6 +10,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 _NAME = re.compile(r"[a-z0-9]([a-z0-9._-]{0,46}[a-z0-9])?")
+_ON_OFF = ("ON", "OFF")
 _MIB = 1024 * 1024
 _FILES_KEY_BYTES = 32
 
@@ -47,6 +48,10 @@ class Config:
     notice_s: float
     drain_s: float
     report_s: float
+    signal_s: float
+    metrics: bool
+    traces_url: str  # where spans go, empty where none are made
+    trace_ratio: float
     most_waiting: int
     redis_url: str  # holds a password; empty for none
     redis_call_s: float
@@ -89,6 +94,10 @@ def read_config(environment: Mapping[str, str] = os.environ) -> Config:
         notice_s=reader.number("BERTH_GATEWAY_NOTICE_S", 0.0, low=0.0, high=300.0),
         drain_s=reader.number("BERTH_GATEWAY_DRAIN_S", 25.0, low=0.0, high=3_600.0),
         report_s=reader.number("BERTH_GATEWAY_REPORT_S", 30.0, low=0.05, high=3_600.0),
+        signal_s=reader.number("BERTH_GATEWAY_SIGNAL_S", 5.0, low=0.05, high=60.0),
+        metrics=reader.choice("BERTH_GATEWAY_METRICS", "on", _ON_OFF) == "ON",
+        traces_url=_traces_url(reader),
+        trace_ratio=reader.number("BERTH_GATEWAY_TRACE_RATIO", 0.01, low=0.0, high=1.0),
         most_waiting=int(reader.number("BERTH_GATEWAY_QUEUE_LIMIT", 4096, low=1, high=1_000_000, whole=True)),
         redis_url=reader.redis_url("BERTH_GATEWAY_REDIS_URL"),
         redis_call_s=reader.number("BERTH_GATEWAY_REDIS_CALL_S", 0.05, low=0.02, high=10.0),
@@ -110,6 +119,16 @@ def _read_files(reader: _Reader, *, default: Path) -> FilesConfig:
         open_batches=whole("BERTH_GATEWAY_OPEN_BATCHES", 20, 10_000),
         lines_in_flight=whole("BERTH_GATEWAY_BATCH_LINES", 16, 1_000),
     )
+
+
+def _traces_url(reader: _Reader) -> str:
+    """Give the address for spans. OpenTelemetry's own variables decide unless ours does."""
+    own = reader.url("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "")
+    base = reader.url("OTEL_EXPORTER_OTLP_ENDPOINT", "")
+    wanted = reader.choice("BERTH_GATEWAY_TRACES", "on" if own or base else "off", _ON_OFF)
+    if wanted == "OFF":
+        return ""
+    return own or (base or "http://localhost:4318") + "/v1/traces"
 
 
 class _Reader:
@@ -142,7 +161,9 @@ class _Reader:
             raise ConfigurationError(f"{name} must be from {low} to {high}; it is {text!r}.")
         return value
 
-    def url(self, name: str) -> str:
+    def url(self, name: str, default: str | None = None) -> str:
+        if default is not None and not self._environment.get(name, "").strip():
+            return default
         value = self.text(name).rstrip("/")
         parts = urlsplit(value)
         if parts.scheme not in ("http", "https") or not parts.hostname:

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import datetime as dt
 import hmac
-from collections.abc import Mapping
+import logging
+from collections.abc import Collection, Iterator, Mapping
 from types import MappingProxyType
 from typing import Final
 
 import msgspec
 
-from gateway import errors, keys
-from gateway.contract import SCHEMA, Endpoint, Key, NamedRoute, SloClass, Snapshot, Tenant
+from gateway import errors, keys, routing
+from gateway.contract import SCHEMA, Elsewhere, Endpoint, Key, NamedRoute, SloClass, Snapshot, Tenant
 
 
 class BadSnapshot(Exception):
     """A snapshot that must not be used; the message says why."""
 
 
+_log = logging.getLogger(__name__)
 _decoder = msgspec.json.Decoder(Snapshot)
 _NONE: Mapping[str, Endpoint] = MappingProxyType({})
 _FILES_DAYS: Final = Tenant(tenant_id="", name="").files_days
@@ -33,13 +35,14 @@ class Directory:
         self._peppers = peppers
         self._classes = {slo_class.name: slo_class for slo_class in snapshot.classes}
         self.keys_by_id = {key.key_id: key for key in snapshot.keys}
-        self._files_days = {tenant.tenant_id: tenant.files_days for tenant in snapshot.tenants}
         self._keys: keys.KeyIndex = {(key.pepper_id, key.digest): key for key in snapshot.keys}
+        self._tenants = {tenant.tenant_id: tenant for tenant in snapshot.tenants}
+        self._elsewhere = {(each.tenant_id, each.project_id, each.name): each for each in snapshot.elsewhere}
         self._salts: dict[str, str] = {}
         self._by_id: dict[str, Endpoint] = {}
         self._shared: dict[str, Endpoint] = {}
         self._endpoints: dict[tuple[str, str], dict[str, Endpoint]] = {}
-        for endpoint in snapshot.endpoints:
+        for endpoint in self._served_here():
             self._by_id[endpoint.endpoint_id] = endpoint
             owner = (endpoint.tenant_id, endpoint.project_id)
             self._endpoints.setdefault(owner, {})[endpoint.name] = endpoint
@@ -48,6 +51,27 @@ class Directory:
         self._routes: dict[tuple[str, str], dict[str, NamedRoute]] = {}
         for route in snapshot.named_routes:
             self._routes.setdefault((route.tenant_id, route.project_id), {})[route.name] = route
+
+    def _served_here(self) -> Iterator[Endpoint]:
+        """Give the endpoints that may pass this region; any other that is among them is called elsewhere."""
+        region, zones = self.snapshot.region, self.snapshot.zones
+        for endpoint in self.snapshot.endpoints:
+            if routing.allows(endpoint.residency, region=region, zones=zones):
+                yield endpoint
+                continue
+            _log.error(
+                "endpoint %s is not served: its residency %s does not allow region %s",
+                endpoint.endpoint_id, endpoint.residency, region,
+            )  # fmt: skip
+            self._elsewhere.setdefault(
+                (endpoint.tenant_id, endpoint.project_id, endpoint.name),
+                Elsewhere(
+                    tenant_id=endpoint.tenant_id,
+                    project_id=endpoint.project_id,
+                    name=endpoint.name,
+                    residency=endpoint.residency,
+                ),
+            )
 
     def key(self, authorization: str | None) -> Key:
         """Find the key of an ``Authorization`` header, expired ones too.
@@ -65,17 +89,40 @@ class Directory:
         """Find one endpoint that ``key`` may call.
 
         Raises:
-            ApiError: there is none, or it is another's (404).
+            ApiError: there is none, or it is another's (404), or it may not be served in this region (421).
         """
         own = self._endpoints.get((key.tenant_id, key.project_id), _NONE)
         endpoint = own.get(name) or self._shared.get(name)
         if endpoint is None:
+            self.refuse_elsewhere(key, name)
             raise errors.model_not_found(name)
         return endpoint
 
+    def refuse_elsewhere(self, key: Key, name: str) -> None:
+        """Check that ``name`` is no endpoint of ``key``'s that only other regions may serve.
+
+        Raises:
+            ApiError: it is one (421).
+        """
+        elsewhere = self._elsewhere.get((key.tenant_id, key.project_id, name))
+        if elsewhere is not None:
+            urls = tuple(filter(_goes_into_a_header, elsewhere.urls))
+            raise errors.wrong_region(
+                name, region=self.snapshot.region, residency=elsewhere.residency, urls=urls
+            )
+
+    def tenant(self, key: Key) -> Tenant | None:
+        """Give the tenant of ``key``, None where the snapshot says nothing of it."""
+        return self._tenants.get(key.tenant_id)
+
+    def tenants(self) -> Collection[Tenant]:
+        """Give all tenants of which the snapshot says something."""
+        return self._tenants.values()
+
     def files_days(self, tenant_id: str) -> int:
         """Give how many days a tenant's files and batches are kept; as a new tenant's where nothing is said."""
-        return self._files_days.get(tenant_id, _FILES_DAYS)
+        tenant = self._tenants.get(tenant_id)
+        return _FILES_DAYS if tenant is None else tenant.files_days
 
     def has_class(self, name: str) -> bool:
         """Say whether there is a class of this name."""
@@ -115,6 +162,10 @@ class Directory:
         own = self._classes[endpoint.slo_class]
         other = self._classes.get(asked, own)
         return other if other.priority > own.priority else own
+
+
+def _goes_into_a_header(url: str) -> bool:
+    return url.isascii() and url.isprintable() and not set(url) & set(' ,;<>"')
 
 
 def read_snapshot(content: bytes, *, gateway: str, region: str) -> Snapshot:

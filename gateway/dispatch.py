@@ -28,6 +28,7 @@ from gateway.engines.base import (
 )
 from gateway.metrics import Metrics
 from gateway.replicas import ReplicaBook, Visit
+from gateway.timing import Timing
 
 _log = logging.getLogger(__name__)
 _NOT_THERE: Final = 404  # the model, in an engine that is starting or stopping
@@ -76,12 +77,13 @@ class Dispatcher:
         options: Sequence[routing.Option],
         residency: str | None,
         deadline: float,
+        timing: Timing,
     ) -> Exchange:
         """Prepare one request to one of ``options``, over by ``deadline``. The caller closes it, however it ends.
 
         ``residency`` is what its replicas satisfy besides that of their endpoint, None for nothing.
         """
-        return Exchange(self, demand, request_id, options, residency, deadline)
+        return Exchange(self, demand, request_id, options, residency, deadline, timing)
 
     def retries(self, endpoint_id: str) -> routing.RetryBudget:
         """Give the retry budget of an endpoint."""
@@ -113,6 +115,7 @@ class Exchange:
         options: Sequence[routing.Option],
         residency: str | None,
         deadline: float,
+        timing: Timing,
     ) -> None:
         self._dispatcher = dispatcher
         self._book = dispatcher.book
@@ -120,6 +123,7 @@ class Exchange:
         self._demand = demand
         self._timeouts = demand.slo_class.timeouts
         self._request_id = request_id
+        self._timing = timing
         self._endpoint = demand.endpoint
         self._residency = residency
         self._options = options
@@ -152,7 +156,9 @@ class Exchange:
                 if failure is None:
                     raise _left_alone(self._demand.endpoint)
                 break
+            self._timing.asks()
             await self._take_place()
+            self._timing.admitted()
             assert self.target is not None
             assert self._visit is not None
             engine = self._dispatcher.engines[self.target.replica.protocol]

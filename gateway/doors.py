@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import logging
+import math
 import re
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
@@ -15,6 +16,7 @@ from gateway import errors, keys, requests
 from gateway.batches import BatchDoors
 from gateway.contract import Endpoint, Key, NamedRoute
 from gateway.directory import Directory
+from gateway.freshness import TOLD_FROM_S, Freshness
 from gateway.inference import Arrival, Inference, no_snapshot
 from gateway.metering.meter import Meter
 from gateway.metrics import CONTENT_TYPE, Metrics
@@ -23,13 +25,14 @@ from gateway.snapshots import SnapshotKeeper
 
 _log = logging.getLogger(__name__)
 _Handler = Callable[[web.Request, dict[str, str]], Awaitable[web.StreamResponse]]
+_SNAPSHOT_AGE: Final = "x-berth-snapshot-age"
 #: What a client calls its request: given back if it is harmless, and used for nothing.
 _CLIENT_REQUEST_ID: Final = "x-client-request-id"
 _HARMLESS_ID: Final = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 _CORS_EXPOSED: Final = ", ".join(
     [
         "x-request-id", "x-client-request-id", "x-should-retry", "retry-after", "retry-after-ms",
-        "x-berth-endpoint", "x-berth-fallback", "x-berth-shortened",
+        "x-berth-endpoint", "x-berth-fallback", "x-berth-shortened", _SNAPSHOT_AGE, errors.REGION_URLS_HEADER,
         *(f"x-ratelimit-{what}-{unit}" for what in ("limit", "remaining", "reset") for unit in ("requests", "tokens")),
     ]
 )  # fmt: skip
@@ -45,6 +48,7 @@ class Doors:
         inference: Inference,
         meter: Meter,
         metrics: Metrics,
+        freshness: Freshness,
         gateway: str,
         batches: BatchDoors,
         limits_shared: Callable[[], bool],
@@ -53,6 +57,7 @@ class Doors:
         self._inference = inference
         self._meter = meter
         self._metrics = metrics
+        self._freshness = freshness
         self._gateway = gateway
         self._batches = batches
         self._limits_shared = limits_shared
@@ -80,7 +85,7 @@ class Doors:
 
     def _api(self, handler: _Handler) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
         async def answer(request: web.Request) -> web.StreamResponse:
-            headers = {REQUEST_ID: new_request_id(), **self._cors(request)}
+            headers = {REQUEST_ID: new_request_id(), **self._cors(request), **self._age()}
             theirs = request.headers.get(_CLIENT_REQUEST_ID)
             if theirs is not None and _HARMLESS_ID.fullmatch(theirs):
                 headers[_CLIENT_REQUEST_ID] = theirs
@@ -153,7 +158,8 @@ class Doors:
             "status": "not ready" if reasons else "ready",
             "reasons": reasons,
             "snapshot_version": directory.snapshot.version if directory else None,
-            "control_plane_contact_age_s": None if age is None else round(age, 1),
+            "control_plane_contact_age_s": None if age is None or math.isinf(age) else round(age, 1),
+            "tenants_refused": sum(map(self._freshness.refuses, directory.tenants())) if directory else 0,
             "unacknowledged_segments": self._meter.spool.segments_pending,
             "limits": "shared" if self._limits_shared() else "local",
         }
@@ -190,12 +196,19 @@ class Doors:
             "vary": "Origin",
         }
 
+    def _age(self) -> dict[str, str]:
+        age = self._keeper.contact_age_s()
+        if age is None or age <= TOLD_FROM_S:
+            return {}
+        return {_SNAPSHOT_AGE: "unknown" if math.isinf(age) else str(int(age))}
+
     def _authenticate(self, request: web.Request) -> tuple[Directory, Key]:
         directory = self._keeper.directory
         if directory is None:
             raise no_snapshot()
         key = directory.key(request.headers.get("authorization"))
         keys.require_current(key, now=dt.datetime.now(dt.UTC))
+        self._freshness.require(directory.tenant(key))
         return directory, key
 
 

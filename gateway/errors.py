@@ -6,12 +6,13 @@ same request would be refused again and clients retry by themselves; 429 and 503
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Final
 
 import msgspec
 
+REGION_URLS_HEADER: Final = "x-berth-region-urls"
 _NONE: Final[Mapping[str, str]] = MappingProxyType({})
 
 
@@ -140,6 +141,28 @@ def model_not_found(name: str) -> ApiError:
         type="invalid_request_error",
         param="model",
         code="model_not_found",
+    )
+
+
+def wrong_region(name: str, *, region: str, residency: str, urls: Sequence[str]) -> ApiError:
+    """The endpoint's residency does not let its requests pass this gateway's region (421)."""
+    if urls:
+        remedy = f"Send it to {' or '.join(urls)}."
+        headers = {
+            REGION_URLS_HEADER: ", ".join(urls),
+            "link": ", ".join(f'<{url}>; rel="alternate"' for url in urls),
+        }
+    else:
+        remedy = "No gateway that may serve it has a public address: ask whoever runs this platform."
+        headers = {}
+    return ApiError(
+        status=421,
+        message=f"The model {name!r} has the residency {residency}, which does not allow region {region}, where"
+        f" this gateway stands. Nothing of the request was kept or passed on. {remedy}",
+        type="invalid_request_error",
+        param="model",
+        code="wrong_region",
+        more_headers=headers,
     )
 
 

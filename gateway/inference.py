@@ -17,6 +17,7 @@ from gateway.contract import Key, Outcome
 from gateway.directory import Directory
 from gateway.dispatch import explain
 from gateway.engines.base import EngineError, EngineStream
+from gateway.freshness import Freshness
 from gateway.metering.meter import Meter
 from gateway.metering.records import UsageRecord
 from gateway.metrics import Metrics
@@ -24,6 +25,7 @@ from gateway.passage import Desk, Passage
 from gateway.replies import Reply, vectors
 from gateway.requests import Call
 from gateway.ticket import Ticket
+from gateway.tracing import Tracer
 
 _log = logging.getLogger(__name__)
 _BODY_S: Final = 60.0
@@ -59,10 +61,14 @@ class Inference:
         desk: Desk,
         meter: Meter,
         metrics: Metrics,
+        freshness: Freshness,
+        tracer: Tracer | None,
         region: str,
         body_limit_bytes: int,
     ) -> None:
         self._directory = directory
+        self._freshness = freshness
+        self._tracer = tracer
         self._desk = desk
         self._meter = meter
         self._metrics = metrics
@@ -127,6 +133,8 @@ class Inference:
     ) -> web.StreamResponse:
         """Answer one request whose key is known; however that ends, one record is written."""
         ticket = Ticket(request_id=arrival.request_id, key=key, region=self._region, write=self._write)
+        if self._tracer is not None:
+            ticket.trace = self._tracer.begin(arrival.request.headers if arrival.request is not None else {})
         task = asyncio.current_task()
         assert task is not None
         self._tasks.add(task)
@@ -136,16 +144,19 @@ class Inference:
         except errors.ApiError as error:
             error.more_headers = {**_permit_headers(ticket), **error.more_headers}
             failed = error.status >= 500 and ticket.target is not None
-            ticket.close_quietly(Outcome.FAILED if failed else Outcome.REFUSED, status=error.status)
+            outcome = Outcome.FAILED if failed else Outcome.REFUSED
+            ticket.close_quietly(outcome, status=error.status, code=error.code or error.type)
             raise
         except (asyncio.CancelledError, ConnectionError):
             # The client has left: the server cancels then, unless a write finds out first.
             ticket.close_quietly(Outcome.CANCELLED, status=499)
             raise
         except Exception:
-            ticket.close_quietly(Outcome.FAILED, status=500)
+            ticket.close_quietly(Outcome.FAILED, status=500, code="internal_error")
             raise
         finally:
+            if self._tracer is not None and ticket.trace is not None and ticket.record is not None:
+                self._tracer.end(ticket.trace, ticket, ticket.record, route=_route(arrival))
             self._tasks.discard(task)
             self._metrics.in_flight.dec()
 
@@ -158,6 +169,7 @@ class Inference:
         body: Callable[[], Awaitable[bytes]],
     ) -> web.StreamResponse:
         keys.require_current(key, now=dt.datetime.now(dt.UTC))
+        self._freshness.require(directory.tenant(key))
         call, request = arrival.read(await body()), arrival.request
         if call.stream and request is None:
             raise errors.invalid("A line of a batch cannot be streamed.", param="stream")
@@ -256,7 +268,7 @@ class _Answer:
         if self._response is None:
             raise refusal from cause
         self._passage.close()
-        self._ticket.close_quietly(Outcome.FAILED, status=refusal.status)
+        self._ticket.close_quietly(Outcome.FAILED, status=refusal.status, code=refusal.code or refusal.type)
         # The client may have stopped reading, which is why this may not wait for it.
         with contextlib.suppress(ConnectionError, TimeoutError):
             async with asyncio.timeout(1.0):
@@ -339,6 +351,11 @@ class _Answer:
 
 def _permit_headers(ticket: Ticket) -> dict[str, str]:
     return {name: value for permit in ticket.permits for name, value in permit.headers.items()}
+
+
+def _route(arrival: Arrival) -> str:
+    """Give the door by which a request came."""
+    return "/v1/batches" if arrival.request is None else arrival.request.path
 
 
 def no_snapshot() -> errors.ApiError:

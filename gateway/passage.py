@@ -184,6 +184,7 @@ class Passage:
             options=options,
             residency=residency,
             deadline=self._began + self.slo_class.timeouts.total_s,
+            timing=self._ticket.timing,
         )
         self.max_tokens = demand.max_tokens
         request = msgspec.structs.replace(
@@ -192,6 +193,7 @@ class Passage:
             max_tokens=demand.max_tokens,
             cache_salt=self._directory.cache_salt(self._key.tenant_id),
             priority=1 / max(1, slo_class.priority),
+            traceparent=self._ticket.trace.traceparent if self._ticket.trace else "",
         )
         try:
             return await exchange.start(request)

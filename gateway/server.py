@@ -27,6 +27,8 @@ from gateway.engines import openai_http
 from gateway.engines.http import HttpPool
 from gateway.engines.triton_generate import TritonGenerate
 from gateway.files import FolderLock, write_atomically
+from gateway.freshness import Freshness
+from gateway.gauges import watch_process
 from gateway.inference import Inference
 from gateway.limits import RateGate, SharedCounters
 from gateway.metering.meter import Meter
@@ -36,8 +38,10 @@ from gateway.passage import Desk
 from gateway.protocol import DoorRunner
 from gateway.replicas import ReplicaBook
 from gateway.reports import Reporter
+from gateway.signals import Signaller
 from gateway.snapshots import SnapshotKeeper
 from gateway.tokens import TokenCounter, TokenizerStore
+from gateway.tracing import Tracer
 from gateway.waking import Waking
 
 _log = logging.getLogger(__name__)
@@ -59,9 +63,9 @@ class GatewayServer:
         self._lock = FolderLock(config.folder)
         self._meter = Meter(config.folder, gateway=config.name)
         self._book = ReplicaBook()
+        self._metrics = Metrics(counting=config.metrics)
         self._admission = Admission(self._book.outstanding, most_waiting=config.most_waiting)
         self._leases = LeaseBook(self._meter.charges())
-        self._metrics = Metrics()
         self._shared = (
             SharedCounters(config.redis_url, call_s=config.redis_call_s) if config.redis_url else None
         )
@@ -75,6 +79,17 @@ class GatewayServer:
             region=config.region,
             peppers=config.peppers,
             on_change=self._snapshot_changed,
+        )
+        self._freshness = Freshness(self._keeper.contact)
+        self._tracer = (
+            Tracer(
+                url=config.traces_url,
+                ratio=config.trace_ratio,
+                gateway=self._meter.identity,
+                region=config.region,
+            )
+            if config.traces_url
+            else None
         )
         self._waking = Waking(directory=lambda: self._keeper.directory)
         self._tasks: list[asyncio.Task[None]] = []
@@ -122,6 +137,8 @@ class GatewayServer:
             ),
             meter=self._meter,
             metrics=self._metrics,
+            freshness=self._freshness,
+            tracer=self._tracer,
             region=config.region,
             body_limit_bytes=config.body_limit_bytes,
         )
@@ -138,6 +155,7 @@ class GatewayServer:
             inference=self._inference,
             meter=self._meter,
             metrics=self._metrics,
+            freshness=self._freshness,
             gateway=config.name,
             batches=BatchDoors(self._room),
             limits_shared=lambda: self._rates.is_shared,
@@ -147,7 +165,16 @@ class GatewayServer:
             session=control_session,
             control_plane_url=config.control_plane_url,
         )
-        self._watch()
+        watch_process(
+            self._metrics,
+            keeper=self._keeper,
+            meter=self._meter,
+            freshness=self._freshness,
+            tracer=self._tracer,
+            limits_shared=lambda: self._rates.is_shared,
+            book=self._book,
+        )
+        self._metrics.add(AdmissionFigures(self._admission.state))
         self._keeper.load()
         await self._tokenizers.load()
         if self._shared is not None:
@@ -167,6 +194,16 @@ class GatewayServer:
             on_read=self._admission.read,
         )
         self._run(reporter.run())
+        if config.metrics:
+            signaller = Signaller(
+                tallies=self._metrics.tallies,
+                queues=self._admission.state,
+                identity=self._meter.identity,
+                session=control_session,
+                control_plane_url=config.control_plane_url,
+                interval_s=config.signal_s,
+            )
+            self._run(signaller.run())
         if self._room is not None:
             self._room.runner.start()
         self._run(self._waking.run(session=control_session, control_plane_url=config.control_plane_url))
@@ -209,6 +246,8 @@ class GatewayServer:
                 "%d usage segments wait on disk for the next start: %s",
                 self._meter.spool.segments_pending, error,
             )  # fmt: skip
+        if self._tracer is not None:
+            await asyncio.to_thread(self._tracer.close)
         await self._resources.aclose()
         (self._config.folder / "address.json").unlink(missing_ok=True)
         self._lock.release()
@@ -233,35 +272,11 @@ class GatewayServer:
         write_atomically(config.folder / "address.json", msgspec.json.encode(address))
         _log.info("gateway %s of region %s answers at %s", config.name, config.region, self.url)
 
-    def _watch(self) -> None:
-        self._metrics.add(AdmissionFigures(self._admission.state))
-        self._metrics.watch(
-            "spool_segments",
-            "Usage segments not yet acknowledged.",
-            lambda: self._meter.spool.segments_pending,
-        )
-        self._metrics.watch(
-            "limits_shared",
-            "1 while rate limits are counted together with other gateways, 0 while by this one alone.",
-            lambda: float(self._rates.is_shared),
-        )
-        self._metrics.watch(
-            "control_plane_contact_age_seconds",
-            "Seconds since the control plane last answered; NaN if it never did.",
-            lambda: age if (age := self._keeper.contact_age_s()) is not None else float("nan"),
-        )
-        self._metrics.watch(
-            "circuits_opened",
-            "Times that a replica was left alone because it failed again and again, since the start.",
-            lambda: self._book.opened,
-        )
-        self._metrics.watch(
-            "replicas_ejected",
-            "Times that a replica was ejected because it did worse than its peers, since the start.",
-            lambda: self._book.ejected,
-        )
-
     def _snapshot_changed(self, directory: Directory) -> None:
+        self._metrics.tallies.aim(directory.snapshot.classes)
+        self._metrics.tallies.keep(
+            frozenset(endpoint.endpoint_id for endpoint in directory.snapshot.endpoints)
+        )
         self._rates.use(directory.snapshot)
         self._leases.keep(directory.snapshot)
         self._tokenizers.use(directory.snapshot)

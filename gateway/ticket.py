@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from gateway.contract import Endpoint, Key, Outcome
 from gateway.engines.base import Delta
@@ -12,6 +13,10 @@ from gateway.gates import Permit
 from gateway.metering.records import UsageRecord
 from gateway.replies import Usage
 from gateway.routing import Target
+from gateway.timing import Timing
+
+if TYPE_CHECKING:
+    from gateway.tracing import Trace
 
 _log = logging.getLogger(__name__)
 
@@ -28,15 +33,22 @@ class Ticket:
         self.permits: list[Permit] = []
         self.target: Target | None = None
         self.usage = Usage()
+        self.timing = Timing()
+        self.trace: Trace | None = None
+        self.record: UsageRecord | None = None  # once it is written
         self._request_id = request_id
         self._key = key
         self._region = region
         self._write = write
-        self._started = time.perf_counter()
         self._first_token: float | None = None
         self._last_token = 0.0
         self._first_tokens = 0  # that came together first
         self._closed = False
+
+    @property
+    def first_token_at(self) -> float | None:
+        """When the first token came, in seconds of ``time.perf_counter``; None if none did."""
+        return self._first_token
 
     def count(self, deltas: Sequence[Delta]) -> None:
         """Count what one read brought of the answer; the input's counts replace those before."""
@@ -53,8 +65,8 @@ class Ticket:
                 self._first_token = self._last_token
                 self._first_tokens = max(usage.output_tokens, 1)
 
-    def close(self, outcome: Outcome, *, status: int = 200) -> None:
-        """Write the record unless it is written.
+    def close(self, outcome: Outcome, *, status: int = 200, code: str = "") -> None:
+        """Write the record unless it is written. ``code`` is what the client is told of a failure.
 
         Raises:
             OSError: it could not be made safe, so that the request must not be seen to succeed.
@@ -65,23 +77,26 @@ class Ticket:
         charges: dict[str, str] = {}
         for permit in reversed(self.permits):
             charges |= permit.settle(self.usage)
-        self._write(self._record(outcome, status, charges))
+        record = self._record(outcome, status, code, charges)
+        self._write(record)
+        self.record = record
 
     def withdraw(self) -> None:
         """Give back what gates let in: the request goes to another endpoint."""
         while self.permits:
             self.permits.pop().withdraw()
 
-    def close_quietly(self, outcome: Outcome, *, status: int) -> None:
+    def close_quietly(self, outcome: Outcome, *, status: int, code: str = "") -> None:
         """Write the record of a request that is failing anyway; a log that cannot be written is logged."""
         try:
-            self.close(outcome, status=status)
+            self.close(outcome, status=status, code=code)
         except OSError:
             _log.exception("request %s: its usage record could not be written", self._request_id)
 
-    def _record(self, outcome: Outcome, status: int, charges: dict[str, str]) -> UsageRecord:
+    def _record(self, outcome: Outcome, status: int, code: str, charges: dict[str, str]) -> UsageRecord:
         endpoint, target, key, usage = self.endpoint, self.target, self._key, self.usage
-        first = self._first_token
+        timing, first, now = self.timing, self._first_token, time.perf_counter()
+        asked, admitted, queued_s = timing.asked_at, timing.admitted_at, timing.queued_s(now)
         return UsageRecord(
             request_id=self._request_id,
             ended_at=time.time(),
@@ -98,11 +113,17 @@ class Ticket:
             input_tokens=usage.input_tokens,
             output_tokens=usage.output_tokens,
             cached_tokens=usage.cached_tokens,
-            ttft_ms=None if first is None else round((first - self._started) * 1000, 3),
+            ttft_ms=None if first is None else _ms(first - timing.started),
             itl_ms=self._itl_ms(),
-            duration_ms=round((time.perf_counter() - self._started) * 1000, 3),
+            duration_ms=_ms(now - timing.started),
             route_id=self.route_id,
             charges=charges,
+            code=code,
+            own_ms=None if asked is None else _ms(asked - timing.started),
+            queue_ms=None if queued_s is None else _ms(queued_s),
+            prefill_ms=None if first is None or admitted is None else _ms(first - admitted),
+            decode_ms=None if first is None else _ms(self._last_token - first),
+            retries=max(0, timing.places - 1),
         )
 
     def _itl_ms(self) -> float | None:
@@ -111,3 +132,7 @@ class Ticket:
         if self._first_token is None or self._last_token == self._first_token or later < 1:
             return None
         return round((self._last_token - self._first_token) * 1000 / later, 3)
+
+
+def _ms(seconds: float) -> float:
+    return round(seconds * 1000, 3)

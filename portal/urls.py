@@ -22,6 +22,7 @@ urlpatterns = [
     path("api/gateway/v1/tokenizers/<str:digest>", gateways.tokenizer, name="gateway-tokenizer"),
     path("api/gateway/v1/replicas", gateways.replicas, name="gateway-replicas"),
     path("api/gateway/v1/leases", gateways.leases, name="gateway-leases"),
+    path("api/gateway/v1/signals", gateways.signals, name="gateway-signals"),
     path("api/gateway/v1/wakes", gateways.wakes, name="gateway-wakes"),
     re_path(r"^api(/.*)?$", no_such_path),
     path("docs/errors", error_docs, name="error-docs"),

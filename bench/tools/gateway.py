@@ -137,6 +137,7 @@ def _estate(
     return Snapshot.build(
         gateway=NAME,
         region="eu-de-1",
+        zones=("EU",),
         keys=estate.keys,
         classes=estate.classes(queue_s=queue_s),
         endpoints=tuple(

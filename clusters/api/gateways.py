@@ -1,4 +1,5 @@
-"""The doors of gateways: pull a snapshot and tokenizers, ship usage, report replicas, wake endpoints, lease budgets.
+"""The doors of gateways: pull a snapshot and tokenizers, ship usage, report replicas and endpoints, wake these, lease
+budgets.
 
 Each gateway has a token of its own.
 """
@@ -19,6 +20,7 @@ from billing.budgets.exchange import exchange
 from billing.metering.ingest import ingest
 from clusters.endpoints.changes import wait_for_change
 from clusters.endpoints.memory import keep_memory
+from clusters.endpoints.signals import keep_signals
 from clusters.endpoints.snapshot import build_snapshot
 from clusters.endpoints.wanted import wake_wanted
 from clusters.inventory.gateways import token_digest
@@ -29,6 +31,7 @@ from tenants.errors import BerthError, NotFound
 
 LONGEST_WAIT_S = 55.0
 MOST_SEGMENTS = 5_000
+MOST_INSTANCE = 48
 
 
 class NotAGateway(BerthError):
@@ -117,6 +120,29 @@ def replicas(request: HttpRequest) -> HttpResponse:
     except BerthError as error:
         return _refusal(error)
     keep_memory(gateway=gateway, reports=message.reports)
+    return HttpResponse(status=204)
+
+
+@csrf_exempt
+@require_POST
+def signals(request: HttpRequest) -> HttpResponse:
+    """Take how endpoints stand at the gateway; what its region may not serve is left."""
+    try:
+        gateway = _gateway(request)
+        try:
+            message = msgspec.json.decode(request.body, type=contract.EndpointSignals)
+        except msgspec.DecodeError as error:
+            raise BadBatch(f"The body holds no signals: {error}") from error
+        name, _, instance = message.gateway.partition("/")
+        if name != gateway.name:
+            raise BadBatch(f"This token belongs to gateway {gateway.name}, the message says {name}.")
+        if len(instance) > MOST_INSTANCE:
+            raise BadBatch(f"The instance of a gateway has at most {MOST_INSTANCE} characters.")
+        if len(message.signals) > contract.MOST_SIGNALS:
+            raise BadBatch(f"One message has at most {contract.MOST_SIGNALS} signals.")
+    except BerthError as error:
+        return _refusal(error)
+    keep_signals(gateway=gateway, message=message, now=timezone.now())
     return HttpResponse(status=204)
 
 

@@ -12,6 +12,7 @@ from clusters.api.loads import LoadViewSet
 from clusters.api.revisions import MoveViewSet, RevisionViewSet
 from clusters.api.routes import RouteViewSet, SharedEndpointView
 from clusters.api.secrets import ModelSecretViewSet
+from clusters.api.signals import SignalViewSet
 from clusters.api.tokenizers import ModelTokenizerViewSet
 
 
@@ -55,6 +56,7 @@ urlpatterns = [
     path("endpoints/<uuid:id>/events", EndpointViewSet.as_view({"get": "events"})),
     path("endpoints/<uuid:id>/revisions", EndpointViewSet.as_view({"get": "revisions"})),
     path("endpoints/<uuid:id>/logs", EndpointViewSet.as_view({"get": "logs"})),
+    path("endpoints/<uuid:id>/signals", SignalViewSet.as_view({"get": "signals"})),
     path("endpoints/<uuid:id>/load", LoadViewSet.as_view({"get": "load"})),
     path("endpoints/<uuid:id>:replan", LoadViewSet.as_view({"post": "replan"})),
     path("endpoints/<uuid:id>:keep-order", LoadViewSet.as_view({"post": "keep_order"})),

@@ -88,6 +88,7 @@ def build_snapshot(gateway: Gateway) -> contract.Snapshot:
         return contract.Snapshot.build(
             gateway=gateway.name,
             region=region.code,
+            zones=tuple(sorted(region.zones)),
             keys=tuple(map(owners.key, keys)),
             endpoints=tuple(
                 _endpoint(endpoint, by_endpoint[endpoint.id], books[endpoint.tenant.currency], now)

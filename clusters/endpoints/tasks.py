@@ -15,6 +15,7 @@ from clusters.endpoints.gateways import reconcile_gateway
 from clusters.endpoints.load.observing import load_observe
 from clusters.endpoints.reconcile import reconcile_endpoint
 from clusters.endpoints.resync import resync_cluster
+from clusters.endpoints.signals import forget_signals
 from clusters.endpoints.watch import remove_leaks
 from clusters.inventory import gateways, renewing
 from clusters.models import Cluster, Endpoint, Gateway, Wanted
@@ -72,6 +73,12 @@ def remove_leaks_of(cluster_id: str) -> int:
     with claimed(f"leaks:{cluster_id}") as mine:
         cluster = Cluster.objects.filter(id=cluster_id).first() if mine else None
         return remove_leaks(cluster) if cluster else 0
+
+
+@shared_task
+def expire_signals() -> int:
+    """Remove what silent gateways told long ago; return how many rows that were."""
+    return forget_signals(now=timezone.now())
 
 
 @shared_task

@@ -9,6 +9,7 @@ from clusters.models.load import LoadObservation
 from clusters.models.replicas import Replica, Reservation
 from clusters.models.revisions import RenderedConfiguration, Revision
 from clusters.models.routes import NamedRoute
+from clusters.models.signals import EndpointSignal
 from clusters.models.slo import OnOverload, SloClass
 from clusters.models.tokenizers import Tokenizer
 from clusters.models.waiting import CapacityWait
@@ -24,6 +25,7 @@ __all__ = [
     "Condition",
     "Endpoint",
     "EndpointEvent",
+    "EndpointSignal",
     "EndpointState",
     "EngineImage",
     "Gateway",

@@ -30,6 +30,7 @@ _LOOK_AGAIN_S: Final = 0.1
 class QueueState(msgspec.Struct, frozen=True, kw_only=True):
     """One endpoint's admission. ``shed`` counts since the start by class and reason, ``limits`` are by replica id.
 
+    ``pressure`` counts the looks at a replica that found its KV cache nearly full, since the start.
     ``admitted_per_s`` is how fast its queue moves while requests wait, None while that is not known.
     """
 
@@ -37,6 +38,7 @@ class QueueState(msgspec.Struct, frozen=True, kw_only=True):
     oldest_s: float
     shed: Mapping[tuple[str, Reason], int]
     limits: Mapping[str, int]
+    pressure: int
     admitted_per_s: float | None
 
 
@@ -62,6 +64,7 @@ class Admission:
         self._shed: dict[str, Counter[tuple[str, Reason]]] = {}
         self._endpoints: Mapping[str, Endpoint] = {}
         self._served_by: dict[str, list[str]] = {}  # endpoint ids by replica id
+        self._pressure: Counter[str] = Counter()
         self._shares: Mapping[str, float] = {}
         self._gateways = 1
         self._waiting = 0
@@ -86,6 +89,8 @@ class Admission:
                 del self._queues[endpoint_id]
         for endpoint_id in self._shed.keys() - self._endpoints:
             del self._shed[endpoint_id]
+        for endpoint_id in self._pressure.keys() - self._endpoints:
+            del self._pressure[endpoint_id]
         self.changed()
 
     def newest(self, endpoint: Endpoint) -> Endpoint:
@@ -154,6 +159,7 @@ class Admission:
         """Look through what ``replica`` shows of itself for a KV cache that is nearly full: that is overload."""
         # One that works on nothing may still show what it needed last.
         if self._outstanding.get(replica.replica_id) and (kv_share(metrics) or 0.0) >= SHORT_OF_MEMORY:
+            self._pressure.update(self._served_by.get(replica.replica_id, ()))
             self.overloaded(replica)
 
     def changed(self) -> None:
@@ -175,6 +181,7 @@ class Admission:
                 oldest_s=queue.oldest_s(now) if queue else 0.0,
                 shed=dict(self._shed.get(endpoint_id, {})),
                 limits={replica.replica_id: self._limiter(replica).limit for replica in _replicas(endpoint)},
+                pressure=self._pressure[endpoint_id],
                 admitted_per_s=queue.admitted_per_s(now) if queue else None,
             )
         return states

@@ -45,9 +45,15 @@ class AdmissionFigures(Collector):
             "Most requests that a replica is given at once.",
             labels=("replica",),
         )
+        pressure = CounterMetricFamily(
+            "berth_gateway_kv_pressure",
+            "Looks at a replica that found its KV cache nearly full.",
+            labels=("endpoint",),
+        )
         by_replica: dict[str, int] = {}
         for endpoint_id, state in states.items():
             oldest.add_metric((endpoint_id,), state.oldest_s)
+            pressure.add_metric((endpoint_id,), state.pressure)
             for slo_class, count in state.waiting.items():
                 waiting.add_metric((endpoint_id, slo_class), count)
             for (slo_class, reason), count in state.shed.items():
@@ -55,4 +61,4 @@ class AdmissionFigures(Collector):
             by_replica |= state.limits
         for replica_id, limit in by_replica.items():
             limits.add_metric((replica_id,), limit)
-        return (waiting, oldest, shed, limits)
+        return (waiting, oldest, shed, limits, pressure)

@@ -1,8 +1,8 @@
 """The wire contract between the control plane and its gateways.
 
 All messages are JSON. A :class:`Snapshot` flows down by long poll; batches of :class:`UsageSegment`,
-:class:`ReplicaReports` and :class:`LeaseReport` flow up. Both sides import this package and nothing else of each
-other.
+:class:`ReplicaReports`, :class:`EndpointSignals` and :class:`LeaseReport` flow up. Both sides import this package
+and nothing else of each other.
 
 Times are UTC. Token counts are integers as the engine reported them. Amounts of money are decimal strings.
 Durations are seconds as floats.
@@ -55,6 +55,15 @@ from gateway.contract.serving import (
     Timeouts,
     TokenPrices,
 )
+from gateway.contract.signals import (
+    MOST_SIGNALLED_CLASSES,
+    MOST_SIGNALS,
+    SIGNAL_STALE_S,
+    SIGNAL_WINDOW_S,
+    SIGNALS_PATH,
+    EndpointSignal,
+    EndpointSignals,
+)
 from gateway.contract.snapshot import SCHEMA, SNAPSHOT_PATH, Snapshot
 from gateway.contract.usage import (
     ITL_BOUNDS_MS,
@@ -76,6 +85,8 @@ __all__ = [
     "MOST_LINES",
     "MOST_REPORTED_BYTES",
     "MOST_REPORTS",
+    "MOST_SIGNALLED_CLASSES",
+    "MOST_SIGNALS",
     "MOST_TOKENIZER_BYTES",
     "MOST_WAKES",
     "PLACES",
@@ -83,6 +94,9 @@ __all__ = [
     "REPLICAS_PATH",
     "REPORTED_METRICS",
     "SCHEMA",
+    "SIGNALS_PATH",
+    "SIGNAL_STALE_S",
+    "SIGNAL_WINDOW_S",
     "SNAPSHOT_PATH",
     "TOKENIZERS_PATH",
     "USAGE_PATH",
@@ -92,6 +106,8 @@ __all__ = [
     "BudgetUnit",
     "Elsewhere",
     "Endpoint",
+    "EndpointSignal",
+    "EndpointSignals",
     "EngineProtocol",
     "Grant",
     "Key",

@@ -56,9 +56,9 @@ class Project(Message, frozen=True):
 class Tenant(Message, frozen=True):
     """A tenant whose keys may call, and what it chose.
 
-    ``refuse_after_s`` is how long a gateway that hears nothing of the control plane goes on serving it, None for
-    ever; ``files_days`` how long files and batches are kept; ``share`` its weight beside other tenants on shared
-    endpoints.
+    ``refuse_after_s`` is how long a gateway that hears nothing of the control plane goes on serving it (30 s at
+    least, because a control plane with nothing new is heard no oftener), None for ever; ``files_days`` how long
+    files and batches are kept; ``share`` its weight beside other tenants on shared endpoints.
     """
 
     tenant_id: str

@@ -22,7 +22,8 @@ class Snapshot(Message, frozen=True):
 
     ``version`` is a digest of the content: equal content gives an equal version, and a long poll
     that names the version it holds is answered 304 when nothing changed within its wait. ``gateways`` counts the
-    processes that share the limits of all owners, ``gateways_here`` those of them in this region.
+    processes that share the limits of all owners, ``gateways_here`` those of them in this region. ``zones`` are
+    the zones that ``region`` belongs to: an endpoint whose residency allows neither is not served.
     """
 
     schema: int
@@ -37,6 +38,7 @@ class Snapshot(Message, frozen=True):
     budgets: tuple[Budget, ...] = ()
     named_routes: tuple[NamedRoute, ...] = ()
     elsewhere: tuple[Elsewhere, ...] = ()
+    zones: tuple[str, ...] = ()
     gateways: int = 1
     gateways_here: int = 1
     allowed_origins: tuple[str, ...] = ()  # browsers that may call (the portal's playground)

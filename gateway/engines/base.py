@@ -56,6 +56,7 @@ class EngineRequest(msgspec.Struct, frozen=True, kw_only=True):
     embedding: EngineEmbedding | None = None
     cache_salt: str = ""
     priority: float | None = None
+    traceparent: str = ""  # of the trace that the engine's own spans belong to, empty where none is made
 
 
 class Delta(NamedTuple):

@@ -16,6 +16,7 @@ from gateway.engines.base import (
 )
 from gateway.engines.http import HttpBroken, HttpPool, HttpResponse, Origin
 
+_LENGTH: Final = b"Content-Length: "
 _EVENT_LIMIT: Final = 1024 * 1024
 ERROR_LIMIT: Final = 64 * 1024
 
@@ -40,6 +41,15 @@ class Address(NamedTuple):
             f"Accept: {accept}\r\nContent-Length: "
         )
         return cls(origin, head.encode("ascii"))
+
+    def traced(self, traceparent: str) -> Address:
+        """Give the same place, where the engine is told of the trace that it works for; empty for none."""
+        if not traceparent:
+            return self
+        return self._replace(
+            head=b"%straceparent: %s\r\n%s"
+            % (self.head.removesuffix(_LENGTH), traceparent.encode("ascii"), _LENGTH)
+        )
 
     def message(self, body: bytes) -> bytes:
         """Give the whole request."""

@@ -126,10 +126,13 @@ class OpenAiHttp:
                 request.embedding,
                 model=replica.engine_model,
                 pool=self._pool,
-                address=_address(replica.url, EMBEDDINGS),
+                address=_address(replica.url, EMBEDDINGS).traced(request.traceparent),
                 timeouts=timeouts,
                 refusal=refusal,
             )
+
+        path = COMPLETIONS if request.chat is None else CHATS
+        address = _address(replica.url, path).traced(request.traceparent)
 
         async def start(request: EngineRequest) -> EngineStream:
             stream = await open_stream(
@@ -137,7 +140,7 @@ class OpenAiHttp:
                     OpenAiStream, between_tokens_s=timeouts.between_tokens_s, choices=request.choices
                 ),
                 pool=self._pool,
-                address=_address(replica.url, COMPLETIONS if request.chat is None else CHATS),
+                address=address,
                 body=_payload(request, replica),
                 timeouts=timeouts,
                 refusal=refusal,

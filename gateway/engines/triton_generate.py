@@ -86,7 +86,7 @@ class TritonGenerate:
             EngineError: the engine refused, failed or was late before its first piece.
         """
         try:
-            address = _address(replica.url, replica.engine_model)
+            address = _address(replica.url, replica.engine_model).traced(request.traceparent)
         except ValueError as error:
             raise EngineUnreachable(str(error)) from error
 

@@ -3,7 +3,7 @@
 from gateway.routing.affinity import PrefixIndex, cuts
 from gateway.routing.breaker import Breaker
 from gateway.routing.draw import draw, salted
-from gateway.routing.filter import Option, eligible, narrowed, options, resides
+from gateway.routing.filter import Option, allows, eligible, narrowed, options, resides
 from gateway.routing.pick import Target, draw_revision, pick, stick
 from gateway.routing.retries import RetryBudget, pause_s
 from gateway.routing.score import least_tokens, scores
@@ -14,6 +14,7 @@ __all__ = [
     "PrefixIndex",
     "RetryBudget",
     "Target",
+    "allows",
     "cuts",
     "draw",
     "draw_revision",

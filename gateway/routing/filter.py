@@ -16,10 +16,10 @@ class Option(NamedTuple):
     replicas: tuple[Replica, ...]
 
 
-def resides(replica: Replica, residency: str) -> bool:
-    """Say whether ``replica`` stands where ``residency`` demands.
+def allows(residency: str, *, region: str, zones: Collection[str]) -> bool:
+    """Say whether ``residency`` allows a region that belongs to ``zones``.
 
-    ``region:R`` demands its region, ``zone:Z`` one of its zones; ``global`` allows all. Anything
+    ``region:R`` demands the region, ``zone:Z`` one of the zones; ``global`` allows all. Anything
     else, and an empty name, allows nothing.
     """
     if residency == "global":
@@ -28,10 +28,15 @@ def resides(replica: Replica, residency: str) -> bool:
     if not place:
         return False
     if kind == "region":
-        return replica.region == place
+        return region == place
     if kind == "zone":
-        return place in replica.zones
+        return place in zones
     return False
+
+
+def resides(replica: Replica, residency: str) -> bool:
+    """Say whether ``replica`` stands where ``residency`` demands."""
+    return allows(residency, region=replica.region, zones=replica.zones)
 
 
 def eligible(

@@ -16,6 +16,7 @@ from portal.pages.endpoints import every_s, revision_price
 from portal.pages.load_shown import load_alert
 from portal.pages.orders_shown import limit_facts, load_facts, overload_facts
 from portal.pages.quotes import running_plan
+from portal.pages.signals_shown import now_shown
 from portal.templatetags.berth import residency
 from tenants.roles import Action
 
@@ -117,6 +118,7 @@ class OverviewPage(EndpointPage):
             {
                 "next_action": NEXT_ACTION.get(endpoint.state, ""),
                 "capacity": endpoint_capacity(endpoint),
+                "now": now_shown(endpoint),
                 "conditions": [
                     {"condition": each, "tone": _condition_tone(each)} for each in endpoint.conditions.all()
                 ],

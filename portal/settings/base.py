@@ -240,6 +240,7 @@ CELERY_BEAT_SCHEDULE = {
         "options": {"expires": 3600},
     },
     "endpoints-resync": {"task": "clusters.endpoints.tasks.sweep_resync", "schedule": 600.0},
+    "signals-expiry": {"task": "clusters.endpoints.tasks.expire_signals", "schedule": 3600.0},
     "metering-partitions": {"task": "billing.metering.tasks.keep_partitions", "schedule": 3600.0},
     "metering-rollups": {
         "task": "billing.metering.tasks.roll_up",

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 import sys
-from importlib.metadata import packages_distributions, requires
+from importlib.metadata import files, packages_distributions, requires
+from importlib.util import find_spec
 from pathlib import Path
 
 from packaging.requirements import Requirement
@@ -22,13 +23,26 @@ def imported_here() -> set[str]:
     """The distributions that the gateway's own lines import."""
     names = set()
     for path in (ROOT / "gateway").rglob("*.py"):
-        names.update(re.findall(r"^\s*(?:import|from) (\w+)", path.read_text(), re.MULTILINE))
-    return distributions(names - set(sys.stdlib_module_names) - {"gateway"})
+        names.update(re.findall(r"^\s*(?:import|from) ([\w.]+)", path.read_text(), re.MULTILINE))
+    ours = {*sys.stdlib_module_names, "gateway"}
+    return distributions({name for name in names if name.split(".")[0] not in ours})
 
 
 def distributions(modules: set[str]) -> set[str]:
     known = packages_distributions()
-    return {canonicalize_name(name) for module in modules for name in known.get(module, ())}
+    found = set()
+    for module in modules:
+        names = set(known.get(module.split(".")[0], ()))
+        if len(names) > 1:  # they share a namespace: the one that holds the module's file
+            spec = find_spec(module)
+            assert spec is not None
+            names = {name for name in names if holds(name, Path(spec.origin or ""))}
+        found |= {canonicalize_name(name) for name in names}
+    return found
+
+
+def holds(name: str, file: Path) -> bool:
+    return any(Path(str(each.locate())) == file for each in files(name) or ())
 
 
 def named() -> dict[str, set[str]]:

@@ -13,10 +13,13 @@ from aiohttp import web
 from gateway.contract import (
     LEASES_PATH,
     REPLICAS_PATH,
+    SIGNALS_PATH,
     SNAPSHOT_PATH,
     TOKENIZERS_PATH,
     USAGE_PATH,
     WAKES_PATH,
+    EndpointSignal,
+    EndpointSignals,
     LeaseAnswer,
     LeaseReport,
     Refused,
@@ -36,8 +39,9 @@ class FakeControlPlane:
     """Starts on a free port, or on ``port`` to come back where it was.
 
     ``segments`` holds what it took, by identity; ``sequences`` every sequence in the order of arrival,
-    repeats included; ``reports`` the metrics by replica of every report; ``wakes`` the endpoints of every message
-    that asked to wake some. ``tokenizers`` are given by the digest that they are kept under; ``fetched`` lists those
+    repeats included; ``reports`` the metrics by replica of every report; ``signals`` all that ``signallers`` told;
+    ``wakes`` the endpoints of every message that asked to wake some. ``tokenizers`` are given by the digest that
+    they are kept under; ``fetched`` lists those
     asked for. ``lose_receipts`` takes that many batches and then breaks the connection; ``refuse`` names sequences
     never to be taken. ``ledger`` lends of the budgets it has; ``lose_leases`` takes that many reports and then breaks
     the connection.
@@ -58,6 +62,8 @@ class FakeControlPlane:
         self.reports: list[dict[str, str]] = []
         self.ledger = FakeLedger()
         self.lose_leases = 0
+        self.signals: list[EndpointSignal] = []
+        self.signallers: set[str] = set()
         self.wakes: list[tuple[str, ...]] = []
         self._changed = asyncio.Event()
         self.port = 0
@@ -67,6 +73,7 @@ class FakeControlPlane:
         application.router.add_get(SNAPSHOT_PATH, self._snapshot)
         application.router.add_post(USAGE_PATH, self._usage)
         application.router.add_post(REPLICAS_PATH, self._replicas)
+        application.router.add_post(SIGNALS_PATH, self._signals)
         application.router.add_post(WAKES_PATH, self._wakes)
         application.router.add_get(TOKENIZERS_PATH + "/{digest}", self._tokenizer)
         application.router.add_post(LEASES_PATH, self._leases)
@@ -155,6 +162,13 @@ class FakeControlPlane:
         return web.Response(
             body=msgspec.json.encode(LeaseAnswer(grants=grants)), content_type="application/json"
         )
+
+    async def _signals(self, request: web.Request) -> web.StreamResponse:
+        self.tokens.add(request.headers.get("authorization"))
+        message = msgspec.json.decode(await request.read(), type=EndpointSignals)
+        self.signals += message.signals
+        self.signallers.add(message.gateway)
+        return web.Response(status=204)
 
     async def _wakes(self, request: web.Request) -> web.StreamResponse:
         self.tokens.add(request.headers.get("authorization"))

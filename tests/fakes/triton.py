@@ -50,6 +50,7 @@ class Call:
 
     model: str
     payload: dict[str, Any]
+    headers: dict[str, str] = dataclasses.field(default_factory=dict)  # names in lower case
     sent: int = 0
     finished: bool = False
     left_at: float | None = None  # time.monotonic() when the client was seen to be gone
@@ -80,7 +81,8 @@ class FakeTriton:
 
     async def _generate(self, request: web.Request) -> web.StreamResponse:
         payload = json.loads(await request.read())
-        call = Call(request.match_info["model"], payload)
+        headers = {name.lower(): value for name, value in request.headers.items()}
+        call = Call(request.match_info["model"], payload, headers)
         self.calls.append(call)
         behaviour = self.next_behaviours.pop(0) if self.next_behaviours else self.behaviour
         try:

@@ -64,6 +64,7 @@ class Bench:
             "BERTH_GATEWAY_SEGMENT_WINDOW_S": self.window_s,
             "BERTH_GATEWAY_DRAIN_S": "5",
             "BERTH_GATEWAY_REPORT_S": "0.1",
+            "BERTH_GATEWAY_SIGNAL_S": "0.1",
             **more,
         }
 

@@ -48,6 +48,7 @@ class House:
         snapshot = Snapshot.build(
             gateway="gw-1",
             region="eu-de-1",
+            zones=("EU",),
             keys=(),
             endpoints=(self.endpoint,),
             classes=tuple(CLASSES.values()),

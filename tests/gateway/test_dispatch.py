@@ -19,6 +19,7 @@ from gateway.dispatch import Dispatcher, Exchange, explain
 from gateway.engines.base import EngineError, EngineRequest, EngineUnreachable, answered_error
 from gateway.metrics import Metrics
 from gateway.replicas import ReplicaBook
+from gateway.timing import Timing
 from tests.gateway.world import World, key, replica
 
 TIMEOUTS = Timeouts(attempts=4, backoff_s=0.0001, backoff_most_s=0.0001)
@@ -107,6 +108,7 @@ class Bed:
             options=routing.options(self.endpoint),
             residency=None,
             deadline=time.monotonic() + 60,
+            timing=Timing(),
         )
 
     async def go(self, **options: Any) -> str:

@@ -143,13 +143,18 @@ async def test_whole_answers_never_come_in_part(bench: Bench) -> None:
     assert bench.totals()["failed"]["output_tokens"] == 3
 
 
+def elsewhere(region: str, *zones: str) -> tuple[Route, ...]:
+    there = replica("http://127.0.0.1:1", region=region, zones=zones)
+    return (Route(revision_id="rev1", weight=1, replicas=(there,)),)
+
+
 @pytest.mark.parametrize(
     "change",
     [
         {"state": "provisioning", "routes": ()},
-        {"residency": "region:us-1"},
-        {"residency": "zone:US"},
-        {"residency": "anything"},
+        {"residency": "region:eu-de-1", "routes": elsewhere("eu-fi-1", "EU")},
+        {"residency": "zone:EU", "routes": elsewhere("us-1", "US")},
+        {"residency": "zone:EU", "routes": elsewhere("us-1")},
     ],
 )
 async def test_nothing_may_serve(bench: Bench, change: dict[str, Any]) -> None:

@@ -273,7 +273,7 @@ async def test_salt_and_priority_come_from_the_key(bench: Bench) -> None:
         snapshot = bench.world.snapshot(engine.url)
         bench.control.publish(
             type(snapshot).build(
-                gateway="gw-1", region="eu-de-1", keys=snapshot.keys, endpoints=(mine, theirs),
+                gateway="gw-1", region="eu-de-1", zones=("EU",), keys=snapshot.keys, endpoints=(mine, theirs),
                 classes=(*(c for c in snapshot.classes if c.name != "standard"), SloClass(name="standard", priority=2)),
             )
         )  # fmt: skip

@@ -130,7 +130,12 @@ async def opened(data_dir: Path) -> AsyncIterator[Bench]:
         docs = world.endpoint(serve.url, routes=route(serve_replica(serve.url)), context_tokens=10_000)
         plain = world.endpoint(triton.url, endpoint_id="e2", name="plain", context_tokens=10_000)
         snapshot = Snapshot.build(
-            gateway="gw-1", region="eu-de-1", keys=usual.keys, endpoints=(docs, plain), classes=usual.classes
+            gateway="gw-1",
+            region="eu-de-1",
+            zones=("EU",),
+            keys=usual.keys,
+            endpoints=(docs, plain),
+            classes=usual.classes,
         )
         control = await FakeControlPlane(snapshot).start()
         bench = Bench(triton=triton, control=control, world=world, data_dir=data_dir, http=http)

@@ -111,5 +111,5 @@ class World:
             keys=self.keys,
             endpoints=(mine, theirs, *self.others),
             allowed_origins=self.allowed_origins,
-            **{"classes": self.classes(timeouts), **self.more},
+            **{"classes": self.classes(timeouts), "zones": ("EU",), **self.more},
         )

@@ -18,7 +18,7 @@ PEOPLE = 8
 
 async def test_people_pass_a_batch_where_there_is_one_place(desk: Desk) -> None:
     bench = desk.bench
-    one_place = msgspec.structs.replace(replica(bench.triton.url), concurrency=1)
+    one_place = msgspec.structs.replace(replica(bench.triton.url, replica_id="one"), concurrency=1)
     bench.publish(routes=(Route(revision_id="rev1", weight=100, replicas=(one_place,)),))
     await bench.settled()
     bench.triton.behaviour = Behaviour(tokens=2, delay_s=0.1)

@@ -1,0 +1,199 @@
+"""Tells the control plane how endpoints stand here: what waits and runs now, and the last minute's requests."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import random
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import chain
+from operator import add, sub
+from typing import Final
+
+import aiohttp
+import msgspec
+
+from gateway.admission import QueueState
+from gateway.contract import (
+    ITL_BOUNDS_MS,
+    LATENCY_BOUNDS_MS,
+    MOST_SIGNALLED_CLASSES,
+    MOST_SIGNALS,
+    SIGNAL_STALE_S,
+    SIGNAL_WINDOW_S,
+    SIGNALS_PATH,
+    EndpointSignal,
+    EndpointSignals,
+    Outcome,
+)
+from gateway.tallies import Tallies, Tally
+
+_log = logging.getLogger(__name__)
+_TIMEOUT: Final = aiohttp.ClientTimeout(total=15.0, sock_connect=5.0)
+#: A signal that still holds is told again before the control plane takes it for stale.
+_AGAIN_S: Final = SIGNAL_STALE_S / 3
+_TTFT: Final = len(LATENCY_BOUNDS_MS) + 1
+_ITL: Final = len(ITL_BOUNDS_MS) + 1
+#: Endpoints that are worked out before others get their turn in the event loop.
+_AT_ONCE: Final = 50
+
+_Numbers = tuple[float, ...]
+_ZEROS: Final[_Numbers] = (0.0,) * (12 + _TTFT + _ITL)
+
+
+class _Window:
+    """One endpoint's sums since the process began, as they were at each look of the last minute."""
+
+    def __init__(self) -> None:
+        self._looks: deque[tuple[float, _Numbers]] = deque()
+
+    def look(self, now: float, numbers: _Numbers) -> _Numbers:
+        """Note the sums of now; gives by how much they grew within the window."""
+        looks = self._looks
+        if not looks:
+            looks.append((-math.inf, _ZEROS))
+        if numbers != looks[-1][1]:
+            looks.append((now, numbers))
+        while len(looks) > 1 and looks[1][0] <= now - SIGNAL_WINDOW_S:
+            looks.popleft()
+        return tuple(map(sub, numbers, looks[0][1]))
+
+
+class Signaller:
+    """Tells every ``interval_s`` seconds about endpoints whose signal has changed, or would become stale.
+
+    ``queues`` gives what waits now by endpoint. ``session`` carries the gateway's token; ``clock`` gives seconds
+    that never go back.
+    """
+
+    def __init__(
+        self,
+        *,
+        tallies: Tallies,
+        queues: Callable[[], Mapping[str, QueueState]],
+        identity: str,
+        session: aiohttp.ClientSession,
+        control_plane_url: str,
+        interval_s: float,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._tallies = tallies
+        self._queues = queues
+        self._identity = identity
+        self._session = session
+        self._url = control_plane_url + SIGNALS_PATH
+        self._interval_s = interval_s
+        self._clock = clock
+        self._windows: dict[str, _Window] = {}
+        self._told: dict[str, tuple[float, EndpointSignal]] = {}
+
+    async def run(self) -> None:
+        """Tell until cancelled."""
+        while True:
+            # Gateways that started together must not all write together.
+            await asyncio.sleep(self._interval_s * random.uniform(0.9, 1.1))  # noqa: S311
+            signals = []
+            for number, signal in enumerate(self.news(), start=1):
+                signals.append(signal)
+                if number % _AT_ONCE == 0:
+                    await asyncio.sleep(0)
+            for start in range(0, len(signals), MOST_SIGNALS):
+                part = signals[start : start + MOST_SIGNALS]
+                if await self._send(part):
+                    self.told(part)
+
+    def told(self, signals: Iterable[EndpointSignal]) -> None:
+        """Note that the control plane took ``signals``."""
+        now = self._clock()
+        self._told.update((signal.endpoint_id, (now, signal)) for signal in signals)
+
+    def news(self) -> Iterable[EndpointSignal]:
+        """Give the signals to tell now."""
+        queues = self._queues()
+        waiting = {endpoint_id for endpoint_id, queue in queues.items() if queue.waiting}
+        endpoints = self._tallies.by_endpoint.keys() | self._tallies.in_flight.keys() | waiting
+        for gone in self._windows.keys() - self._tallies.by_endpoint.keys():
+            del self._windows[gone]
+        for endpoint_id in (endpoints | self._told.keys()) - {""}:
+            signal = self._signal(endpoint_id, queues.get(endpoint_id))
+            nothing = EndpointSignal(endpoint_id=endpoint_id)
+            told_at, told = self._told.get(endpoint_id, (0.0, nothing))
+            if signal == told == nothing:
+                self._told.pop(endpoint_id, None)  # silence says the same from now on
+            elif signal != told or self._clock() - told_at >= _AGAIN_S:
+                yield signal
+
+    def _signal(self, endpoint_id: str, queue: QueueState | None) -> EndpointSignal:
+        level = self._tallies.in_flight.get(endpoint_id)
+        by_class = self._tallies.by_endpoint.get(endpoint_id)
+        if by_class is None:
+            grown = _ZEROS
+        else:
+            window = self._windows.setdefault(endpoint_id, _Window())
+            grown = window.look(self._clock(), _sums(by_class.values(), queue.pressure if queue else 0))
+        counts, seconds, buckets = grown[:9], grown[9:12], grown[12:]
+        requests, shed, refused, failed, tokens_in, tokens_out, cached, prefills, pressure = map(int, counts)
+        queue_s, prefill_s, decode_s = (round(each, 3) for each in seconds)
+        return EndpointSignal(
+            endpoint_id=endpoint_id,
+            in_flight=level.value if level else 0,
+            queued=dict(sorted(queue.waiting.items())[:MOST_SIGNALLED_CLASSES]) if queue else {},
+            oldest_wait_s=round(queue.oldest_s, 1) if queue else 0.0,
+            requests=requests,
+            shed=shed,
+            refused=refused,
+            failed=failed,
+            input_tokens=tokens_in,
+            output_tokens=tokens_out,
+            cached_tokens=cached,
+            ttft_ms=_without_empty_end(buckets[:_TTFT]),
+            itl_ms=_without_empty_end(buckets[_TTFT:]),
+            queue_s=queue_s,
+            prefill_s=prefill_s,
+            decode_s=decode_s,
+            prefills=prefills,
+            kv_pressure=pressure,
+        )
+
+    async def _send(self, signals: list[EndpointSignal]) -> bool:
+        message = EndpointSignals(gateway=self._identity, signals=tuple(signals))
+        try:
+            async with self._session.post(
+                self._url,
+                data=msgspec.json.encode(message),
+                headers={"Content-Type": "application/json"},
+                timeout=_TIMEOUT,
+            ) as response:
+                if response.status >= 300:
+                    _log.warning("the control plane took no signals: it answered %d", response.status)
+                return response.status < 300
+        except (aiohttp.ClientError, TimeoutError) as error:
+            _log.info("the control plane took no signals: %r", error)
+            return False
+
+
+def _sums(tallies: Iterable[Tally], pressure: int) -> _Numbers:
+    """Add up the classes of an endpoint: counts, then seconds, then the buckets of both histograms."""
+    total: _Numbers = (*_ZEROS[:8], float(pressure), *_ZEROS[9:])
+    for tally in tallies:
+        numbers = chain(
+            (
+                sum(tally.outcomes.values()), tally.shed, tally.refused, tally.outcomes[Outcome.FAILED],
+                tally.input_tokens, tally.output_tokens, tally.cached_tokens, sum(tally.prefill.counts),
+                0, tally.queue.sum / 1000, tally.prefill.sum / 1000, tally.decode.sum / 1000,
+            ),
+            tally.ttft.counts,
+            tally.itl.counts,
+        )  # fmt: skip
+        total = tuple(map(add, total, numbers))
+    return total
+
+
+def _without_empty_end(buckets: Sequence[float]) -> tuple[int, ...]:
+    end = len(buckets)
+    while end and not buckets[end - 1]:
+        end -= 1
+    return tuple(map(int, buckets[:end]))
