@@ -38,6 +38,11 @@ class Metrics:
         self.counting = counting
         self.tallies = Tallies()
         self._registry = CollectorRegistry()
+        budget_refusals = Counter(
+            "berth_gateway_budget_refusals", "Requests that a budget did not let in.", ("code",),
+            registry=self._registry,
+        )  # fmt: skip
+        self.budget_refusals = lru_cache(maxsize=16)(budget_refusals.labels)
         self._registry.register(_Requests(self.tallies))
         budget_refusals = Counter(
             "berth_gateway_budget_refusals", "Requests that a budget did not let in.", ("code",),

@@ -1,5 +1,4 @@
-"""The doors of gateways: pull a snapshot and tokenizers, ship usage, report replicas and endpoints, wake these, lease
-budgets.
+"""The doors of gateways: snapshots, tokenizers, usage, reports of replicas and endpoints, wakes, leases of budgets.
 
 Each gateway has a token of its own.
 """

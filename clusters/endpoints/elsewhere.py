@@ -37,9 +37,9 @@ class GatewayPlaces:
         )
 
     def urls_for(self, residency: str) -> tuple[str, ...]:
-        """Give the public addresses of gateways that ``residency`` allows."""
+        """Give what OpenAI clients are told as base URL of the gateways that ``residency`` allows."""
         return tuple(
-            each.public_url.rstrip("/")
+            f"{each.public_url.rstrip('/')}/v1"
             for each in self.gateways
             if each.public_url and residency_allows(residency, each.region.code, frozenset(each.region.zones))
         )

@@ -101,7 +101,7 @@ class BudgetGate:
 
 
 def _tariff(purse: Purse, demand: Demand) -> costs.Tariff:
-    prices = demand.endpoint.prices
+    prices = demand.prices
     if prices is None:
         raise refusals.not_priced(purse.budget, demand.endpoint.name)
     try:

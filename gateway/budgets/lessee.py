@@ -79,7 +79,10 @@ class Lessee:
                 if self._failing_since is None:
                     # Once more at once: an idle connection may just have been closed.
                     self._failing_since, delay = time.monotonic(), 0.0
-                _log.warning("leases are not renewed, next try in %.1f s: %s", delay, error)
+                _log.log(
+                    logging.DEBUG if self.is_away else logging.WARNING,
+                    "leases are not renewed, next try in %.1f s: %s", delay, error,
+                )  # fmt: skip
                 await asyncio.sleep(delay)
 
     async def close(self) -> None:

@@ -16,7 +16,7 @@ from gateway.contract import Budget, BudgetPeriod, BudgetUnit, Owner, Project, T
 from gateway.metering.spool import read_spool
 from tests.fakes.triton import Behaviour
 from tests.gateway.conftest import Bench, eventually
-from tests.gateway.world import KEY, OTHER_PROJECT_KEY
+from tests.gateway.world import KEY, OTHER_PROJECT_KEY, key
 
 CHAT = {"model": "docs", "messages": [{"role": "user", "content": "hello there"}], "max_tokens": 5}
 PRICES = TokenPrices(currency="EUR", input="1.0000000001", output="3", cached="0.5")
@@ -74,10 +74,14 @@ async def test_what_is_held_is_settled_to_what_was_used(bench: Bench) -> None:
 
 
 async def test_exactly_n_of_ten_n_at_once(bench: Bench) -> None:
-    bench.triton.behaviour = Behaviour(tokens=5, first_delay_s=0.5)
+    answering = asyncio.Event()
+    bench.triton.behaviour = Behaviour(tokens=5, until=answering)
     await give(bench, budget(HOLD * 8))
 
-    answers = await asyncio.gather(*(ask(bench) for _ in range(80)))
+    asking = [asyncio.create_task(ask(bench)) for _ in range(80)]
+    await eventually(lambda: sum(each.done() for each in asking) == 72)
+    answering.set()
+    answers = await asyncio.gather(*asking)
 
     assert sorted(status for status, _, _ in answers) == [200] * 8 + [429] * 72
     assert len(bench.triton.calls) == 8
@@ -168,6 +172,17 @@ async def test_money_is_exact_and_cached_input_has_its_price(bench: Bench) -> No
     # 1 fresh input token, 3 cached, 5 output.
     expected = "0.0000175000000001"
     await eventually(lambda: f"{bench.control.ledger.settled('b1').normalize():f}" == expected)
+
+
+async def test_a_request_of_the_class_batch_is_held_and_settled_at_the_batch_prices(bench: Bench) -> None:
+    bench.world.keys = (key(KEY, "k1", slo_class="batch"),)
+    half = TokenPrices(currency="EUR", input="0.5", output="1.5", cached="0.25")
+    await give(bench, budget("1", unit=BudgetUnit.MONEY, currency="EUR"), batch_prices=half)
+
+    assert (await ask(bench))[0] == 200
+
+    # 4 input tokens, 5 output.
+    await eventually(lambda: f"{bench.control.ledger.settled('b1').normalize():f}" == "0.0000095")
 
 
 @pytest.mark.parametrize(

@@ -183,7 +183,7 @@ def test_routes_are_where_one_of_their_targets_is(snapshot, estate, order, tenan
         2,
     )
     urls = {each.name: each.urls for each in found.elsewhere}
-    assert urls == dict.fromkeys(("away", "gone", "abroad"), ("https://us.example.org",))
+    assert urls == dict.fromkeys(("away", "gone", "abroad"), ("https://us.example.org/v1",))
     assert {each.residency for each in found.elsewhere} == {"region:us-east-1"}
     assert read_snapshot(msgspec.json.encode(found), gateway="gw-de", region="eu-de-1") == found
     abroad = snapshot(gateway)
