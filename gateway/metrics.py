@@ -44,11 +44,6 @@ class Metrics:
         )  # fmt: skip
         self.budget_refusals = lru_cache(maxsize=16)(budget_refusals.labels)
         self._registry.register(_Requests(self.tallies))
-        budget_refusals = Counter(
-            "berth_gateway_budget_refusals", "Requests that a budget did not let in.", ("code",),
-            registry=self._registry,
-        )  # fmt: skip
-        self.budget_refusals = lru_cache(maxsize=16)(budget_refusals.labels)
         self.files = Gauge(
             "berth_gateway_files", "Files of all tenants in the files folder.", registry=self._registry
         )

@@ -21,11 +21,11 @@ class UsageRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
 
     ``endpoint_id`` and what follows from it are empty for a request that named none it may call.
     ``ttft_ms`` is None if no token came, ``itl_ms`` if not enough came to tell the time between them. ``charges``
-    says what was settled of which budget's window (budget, begin, end), in the budget's smallest unit as a decimal string. ``code`` is
-    what the client of a refused or failed request was told. ``own_ms`` is how long the gateway took until it asked
-    for a place at a replica, ``queue_ms`` how long there was none, ``prefill_ms`` the time from the place to the
-    first token, ``decode_ms`` from there to the last; None where it did not come to that. ``retries`` are attempts
-    at an engine after the first.
+    says what was settled of which budget's window (budget, begin, end), in the budget's smallest unit as a decimal
+    string. ``code`` is what the client of a refused or failed request was told. ``own_ms`` is how long the gateway
+    took until it asked for a place at a replica, ``queue_ms`` how long there was none, ``prefill_ms`` the time from
+    the place to the first token, ``decode_ms`` from there to the last; None where it did not come to that.
+    ``retries`` are attempts at an engine after the first.
     """
 
     request_id: str
