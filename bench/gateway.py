@@ -30,7 +30,7 @@ MODELS: Final = sides.KINDS
 VARIANTS: Final[Mapping[str, dict[str, Any]]] = {
     "metering_off": {"module": "bench.tools.unmetered"},
     "metrics_off": {"environment": {"BERTH_GATEWAY_METRICS": "off"}},
-    "tracing_all": {"environment": {"BERTH_GATEWAY_TRACES": "on", "BERTH_GATEWAY_TRACE_SHARE": "1"}},
+    "tracing_all": {"environment": {"BERTH_GATEWAY_TRACES": "on", "BERTH_GATEWAY_TRACE_RATIO": "1"}},
 }
 Calls = dict[str, dict[str, Any]]
 

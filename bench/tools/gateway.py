@@ -18,7 +18,21 @@ import msgspec
 import psutil
 
 from bench.tools.load import ROOT, Report
-from gateway.contract import EngineProtocol, Route, Snapshot
+from embedded.datadir import open_data_dir
+from embedded.redis import Redis
+from gateway.contract import (
+    Budget,
+    BudgetPeriod,
+    BudgetUnit,
+    EngineProtocol,
+    Owner,
+    Project,
+    RateLimits,
+    Route,
+    Snapshot,
+    Tenant,
+    TokenPrices,
+)
 from tests.fakes.control_plane import TOKEN, FakeControlPlane
 from tests.gateway import world
 
@@ -27,6 +41,17 @@ START_S: Final = 30.0
 CONCURRENCY: Final = 1024
 QUEUE_S: Final = 30.0
 CONTEXT_TOKENS: Final = 1_000_000
+RATES: Final = RateLimits(requests_per_minute=10**9, tokens_per_minute=10**12)
+PRICES: Final = TokenPrices(currency="EUR", input="0.2", output="0.6", cached="0.05")
+BUDGETS: Final = tuple(
+    Budget(
+        budget_id=f"budget-{owner}-{unit}", tenant_id="t1", owner=owner, owner_id=owner_id, name=f"{owner} {unit}",
+        unit=unit, limit="1000000000", period=BudgetPeriod.MONTH, time_zone="Europe/Berlin",
+        currency="EUR" if unit is BudgetUnit.MONEY else "",
+    )
+    for owner, owner_id in ((Owner.KEY, "k1"), (Owner.PROJECT, "p1"), (Owner.TENANT, "t1"))
+    for unit in (BudgetUnit.MONEY, BudgetUnit.TOKENS)
+)  # fmt: skip
 NAME: Final = "gw-1"
 HEADERS: Final = {"Authorization": f"Bearer {world.KEY}"}
 
@@ -81,11 +106,16 @@ async def running(
 ) -> AsyncIterator[Gateway]:
     """Start a gateway whose endpoints are the keys of ``models``, each for an engine's model of that value.
 
-    Its engine works on ``concurrency`` requests at once; ``module`` is run in the place of ``gateway``.
+    Everything is on: rate limits of key, project, tenant and endpoint, shared through a Redis of its own, and budgets
+    of money and tokens, all too large to refuse anything. Its engine works on ``concurrency`` requests at once;
+    ``module`` is run in the place of ``gateway``.
     """
     folder.mkdir(parents=True, exist_ok=True)
     estate = _estate(engine_url, models, protocol=protocol, concurrency=concurrency, queue_s=queue_s)
     control = await FakeControlPlane(estate).start()
+    control.ledger.budgets |= {budget.budget_id: budget for budget in BUDGETS}
+    redis = Redis(open_data_dir(folder / "redis"))
+    redis.start()
     settings = {
         "PATH": os.environ["PATH"],
         "BERTH_GATEWAY_NAME": NAME,
@@ -95,6 +125,7 @@ async def running(
         "BERTH_CONTROL_PLANE_URL": control.url,
         "BERTH_DATA_DIR": str(folder),
         "BERTH_KEY_PEPPERS": f"7:{world.PEPPER.hex()}",
+        "BERTH_GATEWAY_REDIS_URL": redis.url(),
         **environment,
     }
     log = (folder / "gateway.log").open("wb")
@@ -113,6 +144,7 @@ async def running(
             process.kill()
             await process.wait()
         await control.stop()
+        redis.stop()
         log.close()
 
 
@@ -138,7 +170,10 @@ def _estate(
         gateway=NAME,
         region="eu-de-1",
         zones=("EU",),
-        keys=estate.keys,
+        keys=tuple(msgspec.structs.replace(key, rates=RATES) for key in estate.keys),
+        tenants=(Tenant(tenant_id="t1", name="one", rates=RATES),),
+        projects=(Project(project_id="p1", tenant_id="t1", name="first", rates=RATES),),
+        budgets=BUDGETS,
         classes=estate.classes(queue_s=queue_s),
         endpoints=tuple(
             estate.endpoint(
@@ -146,6 +181,8 @@ def _estate(
                 endpoint_id=f"endpoint-{name}",
                 name=name,
                 context_tokens=CONTEXT_TOKENS,
+                rates=RATES,
+                prices=PRICES,
                 routes=(Route(revision_id=f"revision-{name}", weight=100, replicas=(replica,)),),
             )
             for name, replica in replicas.items()
