@@ -38,6 +38,7 @@ class Directory:
         self._keys: keys.KeyIndex = {(key.pepper_id, key.digest): key for key in snapshot.keys}
         self._tenants = {tenant.tenant_id: tenant for tenant in snapshot.tenants}
         self._elsewhere = {(each.tenant_id, each.project_id, each.name): each for each in snapshot.elsewhere}
+        self._shared_elsewhere = {each.name: each for each in snapshot.elsewhere if each.shared}
         self._salts: dict[str, str] = {}
         self._by_id: dict[str, Endpoint] = {}
         self._shared: dict[str, Endpoint] = {}
@@ -99,12 +100,13 @@ class Directory:
         return endpoint
 
     def refuse_elsewhere(self, key: Key, name: str) -> None:
-        """Check that ``name`` is no endpoint of ``key``'s that only other regions may serve.
+        """Check that ``name`` is no endpoint of ``key``'s, nor a shared one, that only other regions may serve.
 
         Raises:
             ApiError: it is one (421).
         """
-        elsewhere = self._elsewhere.get((key.tenant_id, key.project_id, name))
+        own = self._elsewhere.get((key.tenant_id, key.project_id, name))
+        elsewhere = own or self._shared_elsewhere.get(name)
         if elsewhere is not None:
             urls = tuple(filter(_goes_into_a_header, elsewhere.urls))
             raise errors.wrong_region(

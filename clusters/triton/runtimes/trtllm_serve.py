@@ -32,6 +32,8 @@ def engine_of(spec: DeploymentSpec) -> EngineContainer:
     extra = {name: value for name, value in options.items() if name not in told}
     # Without these it serves no Prometheus metrics.
     extra |= {"return_perf_metrics": True, "perf_metrics_max_requests": 1000}
+    # Without it a request with a response_format is refused.
+    extra["guided_decoding_backend"] = "xgrammar"
     command: tuple[str, ...] = (
         "trtllm-serve", checkpoint,
         "--host", "0.0.0.0", "--port", str(container.HTTP_PORT),  # noqa: S104 - one pod's own address
