@@ -26,6 +26,7 @@ from clusters.models import (
     NamedRoute,
     Region,
     Replica,
+    Revision,
     SloClass,
     Wanted,
 )
@@ -52,7 +53,7 @@ FEATURES: dict[str, tuple[str, ...]] = {
     "triton-python": (),
     "triton-llmapi": (),
     "triton-engine": (),
-    "trtllm-serve": ("chat", "tools", "response_format", "logprobs", "logit_bias"),
+    "trtllm-serve": ("chat", "response_format", "logprobs", "logit_bias"),
 }
 #: What a runtime does with special tokens when it takes a prompt in.
 SPECIAL_TOKENS = {
@@ -218,8 +219,14 @@ def _replica(replica: Replica) -> contract.Replica:
         metrics_url=_metrics_url(replica),
         concurrency=replica.revision.max_batch_size,
         draining=replica.phase == Replica.Phase.DRAINING or replica.revision.retired_at is not None,
-        features=FEATURES[replica.revision.runtime],
+        features=_features(replica.revision),
     )
+
+
+def _features(revision: Revision) -> tuple[str, ...]:
+    """Give what clients may ask of an engine: it takes tools where it was started with a parser of their calls."""
+    features = FEATURES[revision.runtime]
+    return (*features, "tools") if "chat" in features and revision.spec.get("tool_parser") else features
 
 
 def _metrics_url(replica: Replica) -> str:

@@ -40,6 +40,7 @@ def engine_of(spec: DeploymentSpec) -> EngineContainer:
         "--backend", "pytorch",
         "--tp_size", str(spec.tensor_parallel), "--pp_size", str(spec.pipeline_parallel),
         *(("--ep_size", str(spec.expert_parallel)) if spec.expert_parallel > 1 else ()),
+        *(("--tool_parser", spec.tool_parser) if spec.tool_parser else ()),
         "--max_batch_size", str(options["max_batch_size"]),
         "--max_num_tokens", str(options["max_num_tokens"]),
         "--max_seq_len", str(options["max_seq_len"]),

@@ -126,16 +126,20 @@ def test_engines_of_a_retired_revision_finish_and_the_endpoint_is_not_ready(snap
     [
         ("triton-python", set()),
         ("triton-llmapi", set()),
-        ("trtllm-serve", {"chat", "tools", "response_format"}),
+        ("trtllm-serve", {"chat", "response_format", "logprobs", "logit_bias"}),
     ],
 )
-def test_features_are_those_of_the_runtime(snapshot, order, settle, runtime, features):
+@pytest.mark.parametrize("tool_parser", ["", "qwen3"])
+def test_features_are_those_of_the_runtime_and_tools_need_a_parser(
+    snapshot, order, settle, runtime, features, tool_parser
+):
     Cluster.objects.update(runtimes=[runtime])
-    CatalogModel.objects.update(runtimes=[runtime])
+    CatalogModel.objects.update(runtimes=[runtime], tool_parser=tool_parser)
     settle(order())
+    CatalogModel.objects.update(tool_parser="")  # what runs goes on with what it was started with
     (replica,) = snapshot().endpoints[0].routes[0].replicas
-    assert features <= set(replica.features)
-    assert bool(features) == bool(replica.features)
+    tools = {"tools"} if tool_parser and runtime == "trtllm-serve" else set()
+    assert set(replica.features) == features | tools
 
 
 def test_limits_fallbacks_and_sharing_of_an_endpoint(snapshot, order, tenant):
