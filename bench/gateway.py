@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -12,6 +13,7 @@ from bench.tools import berth, engine, gateway, litellm, load, mock, overload, s
 from bench.tools.figures import Figures, quantile, quantiles, share
 from clusters.triton.repository import ENGINE_MODEL
 from gateway.contract import EngineProtocol
+from tests.fakes.otlp import FakeCollector
 
 STEP_S: Final = 3.0
 CONNECTIONS: Final = (1, 32, 256, 500)
@@ -30,7 +32,11 @@ MODELS: Final = sides.KINDS
 VARIANTS: Final[Mapping[str, dict[str, Any]]] = {
     "metering_off": {"module": "bench.tools.unmetered"},
     "metrics_off": {"environment": {"BERTH_GATEWAY_METRICS": "off"}},
-    "tracing_all": {"environment": {"BERTH_GATEWAY_TRACES": "on", "BERTH_GATEWAY_TRACE_RATIO": "1"}},
+    "tracing_on": {"environment": {"BERTH_GATEWAY_TRACES": "on"}},
+    "tracing_every_request": {
+        "environment": {"BERTH_GATEWAY_TRACES": "on", "BERTH_GATEWAY_TRACE_RATIO": "1"}
+    },
+    "limits_and_budgets_off": {"limited": False},
 }
 Calls = dict[str, dict[str, Any]]
 
@@ -96,22 +102,29 @@ async def _beside_peers(folder: Path, url: str) -> Figures:
 
 async def _features(folder: Path, url: str) -> Figures:
     """Compare a gateway as it is shipped with one that lacks or has one thing, in turns."""
-    counts: dict[str, float] = {}
+    cpu: Counter[str] = Counter()
+    rates: Counter[str] = Counter()
     async with contextlib.AsyncExitStack() as stack:
-        fronts = {
-            name: await stack.enter_async_context(
-                gateway.running(folder / name, url, MODELS, protocol=EngineProtocol.OPENAI_HTTP, **options)
+        collector = await stack.enter_async_context(FakeCollector())
+        fronts = {}
+        for name, options in {"shipped": {}, **VARIANTS}.items():
+            environment = {"OTEL_EXPORTER_OTLP_ENDPOINT": collector.url, "BERTH_GATEWAY_TRACES": "off"}
+            given = options | {"environment": environment | options.get("environment", {})}
+            fronts[name] = await stack.enter_async_context(
+                gateway.running(folder / name, url, MODELS, protocol=EngineProtocol.OPENAI_HTTP, **given)
             )
-            for name, options in {"shipped": {}, **VARIANTS}.items()
-        }
         for _ in range(FEATURE_ROUNDS):
             for name, front in fronts.items():
                 call = sides.chat(front.url, "answer", "answer", gateway.HEADERS)
                 cpu_s = front.cpu_s()
                 report = await load.run(load.plan_for(**call, connections=32, seconds=STEP_S))
-                counts[name] = counts.get(name, 0.0) + share(front.cpu_s() - cpu_s, report.all_answered)
-    figures: Figures = {"shipped_cpu_us_each": counts["shipped"] / FEATURE_ROUNDS * 1e6}
-    return figures | {f"{name}_cpu_ratio": share(counts[name], counts["shipped"]) for name in VARIANTS}
+                cpu[name] += share(front.cpu_s() - cpu_s, report.all_answered)
+                rates[name] += report.per_s
+    figures: Figures = {"shipped_cpu_us_each": cpu["shipped"] / FEATURE_ROUNDS * 1e6}
+    for name in VARIANTS:
+        figures[f"{name}_rps_ratio"] = share(rates[name], rates["shipped"])
+        figures[f"{name}_cpu_ratio"] = share(cpu[name], cpu["shipped"])
+    return figures
 
 
 async def _overload(folder: Path, url: str) -> Figures:

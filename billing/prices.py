@@ -15,7 +15,7 @@ from billing.models import Price
 from billing.rating import prices as rating
 from billing.rating.rounding import places_of
 from tenants.errors import Invalid
-from tenants.services import clean
+from tenants.validation import clean
 
 #: Until then a new price may begin in the past: the time a form takes to be sent.
 LATE: Final = dt.timedelta(minutes=5)

@@ -123,11 +123,19 @@ def held(
     return [Held(**dict(zip(names, row, strict=True))) for row in rows]
 
 
-def used(*, start: dt.datetime, end: dt.datetime, cuts: Iterable[dt.datetime] = ()) -> list[Used]:
+def used(
+    *,
+    start: dt.datetime,
+    end: dt.datetime,
+    cuts: Iterable[dt.datetime] = (),
+    route_id: uuid.UUID | None = None,
+) -> list[Used]:
     """Sum requests and tokens by interval, endpoint, model and class.
 
-    Usage is known by the hour: an hour belongs to the interval in which it begins.
+    Usage is known by the hour: an hour belongs to the interval in which it begins. ``route_id`` narrows to what came
+    by one named route.
     """
+    narrowed = " AND route_id = %(route)s" if route_id else ""
     hours, days = [], []
     for since, till in cut(start, end, cuts):
         # Whole UTC days are read from the day rollup, what is left at both ends from the hours.
@@ -142,7 +150,8 @@ def used(*, start: dt.datetime, end: dt.datetime, cuts: Iterable[dt.datetime] = 
         whole = {part[:2]: part[2:] for part in parts if part[0] < part[1]}
         if not whole:
             continue
-        for row in _rows(_USED.replace("{table}", table), list(whole), {}):
+        statement = _USED.replace("{table}", table).replace("{scope}", "{scope}" + narrowed)
+        for row in _rows(statement, list(whole), {"route": route_id}):
             key = (*whole[row[0], row[1]], *row[2:7])
             found = sums.setdefault(key, [0, 0, 0, 0])
             sums[key] = [a + b for a, b in zip(found, row[7:], strict=True)]

@@ -120,6 +120,7 @@ class DeploymentSpec:
     ``name`` is unique in the cluster and stable for the revision; ``labels`` say whose it is
     (``tenant``, ``endpoint``, ``revision`` at least) and come back in the observation. ``secrets`` are
     environment variables for fetching weights; they are never part of a document and never compared.
+    ``tool_parser`` is how its runtime reads calls of tools in answers, empty where it takes no tools.
     ``gpu_quota`` is how many GPUs of a kind the project's namespace may hold at most, None for no bound: the
     cluster's own last line, behind the quota that admission keeps.
     """
@@ -148,6 +149,7 @@ class DeploymentSpec:
     placement: Placement = Placement()
     scaling: Scaling | None = None  # where the cluster scales by itself; None: ``replicas`` it is
     gpu_quota: int | None = None
+    tool_parser: str = ""
     secrets: Mapping[str, str] = dataclasses.field(default_factory=dict, repr=False, compare=False)
 
     @property

@@ -39,6 +39,7 @@ class Directory:
         self._keys: keys.KeyIndex = {(key.pepper_id, key.digest): key for key in snapshot.keys}
         self._tenants = {tenant.tenant_id: tenant for tenant in snapshot.tenants}
         self._elsewhere = {(each.tenant_id, each.project_id, each.name): each for each in snapshot.elsewhere}
+        self._shared_elsewhere = {each.name: each for each in snapshot.elsewhere if each.shared}
         self._salts: dict[str, str] = {}
         self._by_id: dict[str, Endpoint] = {}
         self._shared: dict[str, Endpoint] = {}
@@ -96,25 +97,21 @@ class Directory:
         """
         endpoint = self._endpoints.get((key.tenant_id, key.project_id), _NONE).get(name)
         if endpoint is None:
-            # Not even a shared one stands in for one that must stay elsewhere.
-            self._refuse_elsewhere(key, name)
-            endpoint = self._shared.get(name)
-        if endpoint is None:
-            raise errors.model_not_found(name)
+            # Not even a shared one stands in for one's own that must stay elsewhere.
+            own = self._elsewhere.get((key.tenant_id, key.project_id, name))
+            endpoint = None if own else self._shared.get(name)
+            if endpoint is None:
+                raise self._not_here(name, own or self._shared_elsewhere.get(name))
         return endpoint
 
-    def _refuse_elsewhere(self, key: Key, name: str) -> None:
-        """Check that ``name`` is no endpoint of ``key``'s that only other regions may serve.
-
-        Raises:
-            ApiError: it is one (421).
-        """
-        elsewhere = self._elsewhere.get((key.tenant_id, key.project_id, name))
-        if elsewhere is not None:
-            urls = tuple(filter(_goes_into_a_header, elsewhere.urls))
-            raise errors.wrong_region(
-                name, region=self.snapshot.region, residency=elsewhere.residency, urls=urls
-            )
+    def _not_here(self, name: str, elsewhere: Elsewhere | None) -> errors.ApiError:
+        """There is no endpoint of this name (404), or only other regions may serve it (421)."""
+        if elsewhere is None:
+            return errors.model_not_found(name)
+        urls = tuple(filter(_goes_into_a_header, elsewhere.urls))
+        return errors.wrong_region(
+            name, region=self.snapshot.region, residency=elsewhere.residency, urls=urls
+        )
 
     def tenant(self, key: Key) -> Tenant | None:
         """Give the tenant of ``key``, None where the snapshot says nothing of it."""

@@ -79,7 +79,9 @@ class _Protocol(web.RequestHandler):
     ) -> web.StreamResponse:
         """Answer a request that could not be read."""
         # The exception quotes what came, which may be a key or a prompt: only its name is logged.
-        if status >= 500:
+        if isinstance(exc, ConnectionError):
+            _log.debug("a client left while it was answered")
+        elif status >= 500:
             _log.error("a request failed outside its door: %s", type(exc).__name__)
         else:
             _log.debug("what came cannot be read as HTTP: %s", type(exc).__name__)

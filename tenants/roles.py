@@ -17,6 +17,7 @@ class Action(enum.StrEnum):
     MANAGE_BUDGETS = "manage-budgets"
     MANAGE_PROJECTS = "manage-projects"
     MANAGE_MEMBERS = "manage-members"
+    MANAGE_SETTINGS = "manage-settings"  # what the tenant chose: how long it is served and kept
     MANAGE_SECRETS = "manage-secrets"  # credentials for fetching the weights of models
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import datetime as dt
 import uuid
+from collections.abc import Mapping
+from typing import Any
 
 from django.contrib.auth.password_validation import validate_password
 from django.core.exceptions import ValidationError
@@ -11,31 +13,15 @@ from django.db import transaction
 from django.utils import timezone
 
 from tenants import roles, scope, secret_keys
+from tenants.announcements import announce
 from tenants.errors import Conflict, Forbidden, Invalid, NotFound
+from tenants.limits import check_key_limits
 from tenants.models import ApiKey, KeyScope, Membership, Project, Quota, Role, Tenant, User
+from tenants.validation import clean
 
 LONGEST_KEY_LIFE = dt.timedelta(days=366)
 DEFAULT_KEY_LIFE = dt.timedelta(days=90)
 PLAYGROUND_KEY_LIFE = dt.timedelta(hours=1)
-
-
-def clean(instance, *, identified_by: str = "name") -> None:
-    """Run the model's own validation and turn its complaints into ours.
-
-    ``identified_by`` is the field to blame where a constraint over the whole row is violated.
-
-    Raises:
-        Invalid: a field or a constraint is violated; the message names it.
-    """
-    try:
-        instance.full_clean()
-    except ValidationError as error:
-        found = {
-            (identified_by if field == "__all__" else field): list(texts)
-            for field, texts in error.message_dict.items()
-        }
-        first = next(iter(found.values()))[0]
-        raise Invalid(first, errors=found) from error
 
 
 @transaction.atomic
@@ -98,15 +84,20 @@ def _check_password(password: str, user: User) -> None:
 
 
 @transaction.atomic
-def project_create(*, name: str, slug: str, cost_centre: str = "") -> Project:
-    """Make a project in the open tenant.
+def project_create(
+    *, name: str, slug: str, cost_centre: str = "", limits: Mapping[str, int | None] | None = None
+) -> Project:
+    """Make a project in the open tenant; ``limits`` are those of :mod:`tenants.limits`.
 
     Raises:
-        Invalid: the slug is taken or malformed.
+        Invalid: the slug is taken or malformed, or a limit is out of bounds.
     """
-    project = Project(tenant_id=scope.current_tenant_id(), name=name, slug=slug, cost_centre=cost_centre)
+    project = Project(
+        tenant_id=scope.current_tenant_id(), name=name, slug=slug, cost_centre=cost_centre, **(limits or {})
+    )
     clean(project, identified_by="slug")
     project.save()
+    announce()
     return project
 
 
@@ -122,6 +113,7 @@ def project_change(*, project: Project, name: str | None = None, cost_centre: st
     if changed:
         clean(project, identified_by="slug")
         project.save(update_fields=changed)
+        announce()
     return project
 
 
@@ -219,13 +211,14 @@ def key_mint(
     granter_role: str = Role.OWNER,
     expires_at: dt.datetime | None = None,
     ephemeral: bool = False,
+    limits: Mapping[str, Any] | None = None,
 ) -> tuple[ApiKey, str]:
     """Make a key and give it with its text, which is kept nowhere.
 
-    Without ``expires_at`` the key lasts 90 days.
+    Without ``expires_at`` the key lasts 90 days. ``limits`` are those of :data:`tenants.limits.KEY_LIMITS`.
 
     Raises:
-        Invalid: project, role or expiry do not go together.
+        Invalid: project, role, expiry or limits do not go together.
         Forbidden: a management key would have a role above the granter's own.
     """
     now = timezone.now()
@@ -246,6 +239,7 @@ def key_mint(
             )
         if not roles.may_grant(granter_role, role):
             raise Forbidden(f"A member with role {granter_role} cannot make a key with role {role}.")
+    check_key_limits(key_scope, limits or {})
     text = secret_keys.generate()
     pepper_id = secret_keys.newest_pepper()
     key = ApiKey(
@@ -260,9 +254,11 @@ def key_mint(
         created_by=created_by,
         expires_at=expires_at,
         ephemeral=ephemeral,
+        **(limits or {}),
     )
     clean(key)
     key.save()
+    announce()
     return key, text
 
 
@@ -277,6 +273,7 @@ def key_revoke(*, key: ApiKey, granter_role: str = Role.OWNER) -> ApiKey:
     if key.revoked_at is None:
         key.revoked_at = timezone.now()
         key.save(update_fields=["revoked_at"])
+        announce()
     return key
 
 

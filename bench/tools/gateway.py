@@ -101,17 +101,20 @@ async def running(
     protocol: EngineProtocol = EngineProtocol.TRITON_GENERATE,
     concurrency: int = CONCURRENCY,
     queue_s: float = QUEUE_S,
+    limited: bool = True,
     module: str = "gateway",
     environment: Mapping[str, str] = MappingProxyType({}),
 ) -> AsyncIterator[Gateway]:
     """Start a gateway whose endpoints are the keys of ``models``, each for an engine's model of that value.
 
     Everything is on: rate limits of key, project, tenant and endpoint, shared through a Redis of its own, and budgets
-    of money and tokens, all too large to refuse anything. Its engine works on ``concurrency`` requests at once;
-    ``module`` is run in the place of ``gateway``.
+    of money and tokens, all too large to refuse anything; none of it without ``limited``. Its engine works on
+    ``concurrency`` requests at once; ``module`` is run in the place of ``gateway``.
     """
     folder.mkdir(parents=True, exist_ok=True)
     estate = _estate(engine_url, models, protocol=protocol, concurrency=concurrency, queue_s=queue_s)
+    if not limited:
+        estate = _unlimited(estate)
     control = await FakeControlPlane(estate).start()
     control.ledger.budgets |= {budget.budget_id: budget for budget in BUDGETS}
     redis = Redis(open_data_dir(folder / "redis"))
@@ -188,6 +191,16 @@ def _estate(
             for name, replica in replicas.items()
         ),
     )
+
+
+def _unlimited(estate: Snapshot) -> Snapshot:
+    """Take rates and budgets away."""
+    free = RateLimits()
+    content = {
+        part: tuple(msgspec.structs.replace(each, rates=free) for each in getattr(estate, part))
+        for part in ("keys", "tenants", "projects", "endpoints")
+    }
+    return msgspec.structs.replace(estate, budgets=(), **content)
 
 
 async def _ready(process: asyncio.subprocess.Process, folder: Path) -> str:

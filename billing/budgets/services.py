@@ -14,9 +14,10 @@ from billing.budgets import lending
 from billing.budgets.ledger import CHANNEL
 from billing.models import Budget, BudgetLease, BudgetWindow
 from tenants import notices, scope
+from tenants.announcements import announce
 from tenants.errors import Invalid
 from tenants.models import ApiKey, KeyScope, Project, Tenant
-from tenants.services import clean
+from tenants.validation import clean
 
 
 @transaction.atomic
@@ -52,6 +53,7 @@ def budget_create(
         budget.alert_percents = sorted(set(alert_percents))
     clean(budget)
     budget.save()
+    announce()
     return budget
 
 
@@ -82,6 +84,7 @@ def budget_change(
         return budget
     clean(budget)
     budget.save(update_fields=changed)
+    announce()
     if "limit" in changed:
         _apply_limit(budget)
     return budget
@@ -91,6 +94,7 @@ def budget_change(
 def budget_delete(*, budget: Budget) -> None:
     """Remove a budget with its history; what gateways hold of it holds up nobody any more."""
     budget.delete()
+    announce()
 
 
 def _apply_limit(budget: Budget) -> None:

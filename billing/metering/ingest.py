@@ -39,18 +39,18 @@ _ONE_DAY = dt.timedelta(days=1)
 # one another in one direction only and cannot deadlock.
 _INSERT = """
 INSERT INTO billing_usagesegment (
-    tenant_id, day, gateway, sequence, key_id, project_id, endpoint_id, revision_id, model, slo_class,
+    tenant_id, day, gateway, sequence, key_id, project_id, endpoint_id, revision_id, route_id, model, slo_class,
     region, outcome, window_start, window_end, requests, input_tokens, output_tokens, cached_tokens,
     input_tokens_squared, output_tokens_squared, ttft_ms, itl_ms, received_at)
-SELECT tenant_id, day, %s, sequence, key_id, project_id, endpoint_id, revision_id, model, slo_class,
+SELECT tenant_id, day, %s, sequence, key_id, project_id, endpoint_id, revision_id, route_id, model, slo_class,
     region, outcome, window_start, window_end, requests, input_tokens, output_tokens, cached_tokens,
     input_tokens_squared, output_tokens_squared, ttft_ms::integer[], itl_ms::integer[], %s
 FROM unnest(
-    %s::uuid[], %s::date[], %s::bigint[], %s::uuid[], %s::uuid[], %s::uuid[], %s::uuid[], %s::text[],
-    %s::text[], %s::text[], %s::text[], %s::timestamptz[], %s::timestamptz[], %s::integer[],
+    %s::uuid[], %s::date[], %s::bigint[], %s::uuid[], %s::uuid[], %s::uuid[], %s::uuid[], %s::uuid[],
+    %s::text[], %s::text[], %s::text[], %s::text[], %s::timestamptz[], %s::timestamptz[], %s::integer[],
     %s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[], %s::text[], %s::text[])
 AS segment (
-    tenant_id, day, sequence, key_id, project_id, endpoint_id, revision_id, model, slo_class,
+    tenant_id, day, sequence, key_id, project_id, endpoint_id, revision_id, route_id, model, slo_class,
     region, outcome, window_start, window_end, requests, input_tokens, output_tokens,
     cached_tokens, input_tokens_squared, output_tokens_squared, ttft_ms, itl_ms)
 """
@@ -104,7 +104,7 @@ class _Check:
             return f"the segment is of gateway {segment.gateway!r}, the batch of {self._gateway!r}"
         if (segment.tenant_id, segment.project_id) not in self._projects:
             return f"there is no tenant {segment.tenant_id!r} with a project {segment.project_id!r}"
-        for found in (segment.key_id, segment.endpoint_id or None, segment.revision_id):
+        for found in (segment.key_id, segment.endpoint_id or None, segment.revision_id, segment.route_id):
             if found not in self._good_ids:
                 if not _UUID.match(found):
                     return f"{found!r} is not a UUID"
@@ -192,6 +192,7 @@ def _insert(gateway: str, segments: list[UsageSegment], now: dt.datetime) -> int
         _literal([each.project_id for each in ordered]),
         _literal([each.endpoint_id or None for each in ordered]),
         _literal([each.revision_id for each in ordered]),
+        _literal([each.route_id for each in ordered]),
         _literal([each.model for each in ordered]),
         _literal([each.slo_class for each in ordered]),
         _literal([each.region for each in ordered]),

@@ -20,7 +20,9 @@ from tenants import locks, scope
 MARK: Final = "usage"
 PAGE: Final = 20_000
 
-_DIMENSIONS = "tenant_id, project_id, endpoint_id, key_id, revision_id, model, slo_class, region, outcome"
+_DIMENSIONS = (
+    "tenant_id, project_id, endpoint_id, key_id, revision_id, route_id, model, slo_class, region, outcome"
+)
 _COUNTS = (
     "requests", "input_tokens", "output_tokens", "cached_tokens", "input_tokens_squared", "output_tokens_squared",
 )  # fmt: skip

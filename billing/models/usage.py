@@ -14,7 +14,8 @@ class UsageSegment(models.Model):
 
     The table is partitioned by ``day``; its primary key is the segment's identity, so that sending one
     again inserts nothing. ``xact`` is the inserting transaction, by which the rollups read in commit order.
-    ``endpoint_id`` is null for requests that were refused because they named no endpoint of the key's.
+    ``endpoint_id`` is null for requests that were refused because they named no endpoint of the key's,
+    ``route_id`` for those that came by the endpoint's own name.
     """
 
     pk = models.CompositePrimaryKey("tenant", "day", "gateway", "sequence", "key_id")
@@ -26,6 +27,7 @@ class UsageSegment(models.Model):
     project_id = models.UUIDField()
     endpoint_id = models.UUIDField(null=True)
     revision_id = models.UUIDField(null=True)
+    route_id = models.UUIDField(null=True)
     model = models.CharField(max_length=80)
     slo_class = models.CharField(max_length=40)
     region = models.CharField(max_length=40)
@@ -60,6 +62,7 @@ class UsageRollup(models.Model):
     key_id = models.UUIDField()
     endpoint_id = models.UUIDField(null=True)
     revision_id = models.UUIDField(null=True)
+    route_id = models.UUIDField(null=True)
     model = models.CharField(max_length=80)
     slo_class = models.CharField(max_length=40)
     region = models.CharField(max_length=40)
@@ -85,7 +88,7 @@ def _one_row(name: str) -> list[models.UniqueConstraint]:
         models.UniqueConstraint(
             fields=[
                 "tenant", "bucket", "project_id", "endpoint_id", "key_id", "revision_id",
-                "model", "slo_class", "region", "outcome",
+                "route_id", "model", "slo_class", "region", "outcome",
             ],
             name=name,
             nulls_distinct=False,

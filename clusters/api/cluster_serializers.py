@@ -267,6 +267,10 @@ class MoveBody(StrictSerializer):
     )  # fmt: skip
 
 
+class ShareBody(StrictSerializer):
+    shared = serializers.BooleanField(help_text="Whether every tenant may call it.")
+
+
 class RestoreBody(StrictSerializer):
     in_place = serializers.BooleanField(
         default=False, help_text="Stop what runs first, for when there is no room for both: an outage."

@@ -19,6 +19,7 @@ from clusters.api.serializers import (
     RevisionDetailSerializer,
 )
 from clusters.endpoints import selectors, services
+from clusters.endpoints.limits import endpoint_limits_set
 from clusters.endpoints.waiting import capacity_for
 from clusters.models import Endpoint, EndpointState
 from tenants.api.base import IF_MATCH, ReadOnlyTenantViewSet
@@ -84,8 +85,16 @@ class EndpointViewSet(ReadOnlyTenantViewSet):
 
     @extend_schema(request=EndpointChange, responses=EndpointDetailSerializer, parameters=[IF_MATCH])
     def partial_update(self, request, id) -> Response:
-        """Change the number of replicas."""
-        return self._change(services.endpoint_scale, **self.validated(EndpointChange))
+        """Change the number of replicas, the limits a minute, or the fallbacks."""
+        wishes = self.validated(EndpointChange)
+        replicas = wishes.pop("replicas", None)
+        if replicas is None:
+            return self._change(endpoint_limits_set, **wishes)
+        answer = self._change(services.endpoint_scale, replicas=replicas)
+        if not wishes:
+            return answer
+        endpoint_limits_set(endpoint=self.get_object(), actor=self.caller.actor, **wishes)
+        return self._answer(self.get_object())
 
     @extend_schema(responses={202: EndpointDetailSerializer}, parameters=[IF_MATCH])
     def destroy(self, request, id) -> Response:

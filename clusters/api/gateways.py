@@ -5,8 +5,11 @@ Each gateway has a token of its own.
 
 from __future__ import annotations
 
+import functools
 import math
 import time
+from collections.abc import Callable
+from typing import TypeVar
 
 import msgspec
 from asgiref.sync import sync_to_async
@@ -30,7 +33,11 @@ from tenants.errors import BerthError, NotFound
 
 LONGEST_WAIT_S = 55.0
 MOST_SEGMENTS = 5_000
-MOST_INSTANCE = 48
+MOST_INSTANCE = 20
+
+_Message = TypeVar("_Message", bound=msgspec.Struct)
+_Door = Callable[[HttpRequest], HttpResponse]
+_Take = Callable[[Gateway, _Message], HttpResponse]
 
 
 class NotAGateway(BerthError):
@@ -80,85 +87,57 @@ def tokenizer(request: HttpRequest, digest: str) -> HttpResponse:
     return HttpResponse(content, content_type="application/json", headers={"ETag": etag})
 
 
-@csrf_exempt
-@require_POST
-def usage(request: HttpRequest) -> HttpResponse:
+def _takes(message_type: type[_Message], what: str) -> Callable[[_Take[_Message]], _Door]:
+    """Make a door that takes a POST of ``message_type`` from a gateway."""
+
+    def door_of(take: _Take[_Message]) -> _Door:
+        @csrf_exempt
+        @require_POST
+        @functools.wraps(take)
+        def door(request: HttpRequest) -> HttpResponse:
+            try:
+                gateway = _gateway(request)
+                return take(gateway, _decoded(request, message_type, what))
+            except BerthError as error:
+                return _refusal(error)
+
+        return door
+
+    return door_of
+
+
+@_takes(contract.UsageBatch, "a batch of usage segments")
+def usage(gateway: Gateway, batch: contract.UsageBatch) -> HttpResponse:
     """Take a batch of usage segments; sending one again is always safe."""
-    try:
-        gateway = _gateway(request)
-        try:
-            batch = msgspec.json.decode(request.body, type=contract.UsageBatch)
-        except msgspec.DecodeError as error:
-            raise BadBatch(f"The body is not a batch of usage segments: {error}") from error
-        if batch.gateway.split("/")[0] != gateway.name:
-            raise BadBatch(f"This token belongs to gateway {gateway.name}, the batch says {batch.gateway}.")
-        if len(batch.segments) > MOST_SEGMENTS:
-            raise BadBatch(
-                f"A batch has at most {MOST_SEGMENTS} segments; this one has {len(batch.segments)}."
-            )
-    except BerthError as error:
-        return _refusal(error)
+    _check_name(gateway, batch.gateway)
+    _check_count(len(batch.segments), "segments", most=MOST_SEGMENTS)
     receipt = ingest(batch=batch, now=timezone.now())
     return HttpResponse(msgspec.json.encode(receipt), content_type="application/json")
 
 
-@csrf_exempt
-@require_POST
-def replicas(request: HttpRequest) -> HttpResponse:
+@_takes(contract.ReplicaReports, "replica reports")
+def replicas(gateway: Gateway, message: contract.ReplicaReports) -> HttpResponse:
     """Take what replicas of the gateway's region show of their memory; what is not its to tell is left."""
-    try:
-        gateway = _gateway(request)
-        try:
-            message = msgspec.json.decode(request.body, type=contract.ReplicaReports)
-        except msgspec.DecodeError as error:
-            raise BadBatch(f"The body holds no replica reports: {error}") from error
-        if len(message.reports) > contract.MOST_REPORTS:
-            raise BadBatch(f"One message has at most {contract.MOST_REPORTS} reports.")
-        if any(len(report.metrics) > contract.MOST_REPORTED_BYTES for report in message.reports):
-            raise BadBatch(f"A report has at most {contract.MOST_REPORTED_BYTES} bytes of metrics.")
-    except BerthError as error:
-        return _refusal(error)
+    _check_count(len(message.reports), "reports", most=contract.MOST_REPORTS)
+    if any(len(report.metrics) > contract.MOST_REPORTED_BYTES for report in message.reports):
+        raise BadBatch(f"A report has at most {contract.MOST_REPORTED_BYTES} bytes of metrics.")
     keep_memory(gateway=gateway, reports=message.reports)
     return HttpResponse(status=204)
 
 
-@csrf_exempt
-@require_POST
-def signals(request: HttpRequest) -> HttpResponse:
+@_takes(contract.EndpointSignals, "signals of endpoints")
+def signals(gateway: Gateway, message: contract.EndpointSignals) -> HttpResponse:
     """Take how endpoints stand at the gateway; what its region may not serve is left."""
-    try:
-        gateway = _gateway(request)
-        try:
-            message = msgspec.json.decode(request.body, type=contract.EndpointSignals)
-        except msgspec.DecodeError as error:
-            raise BadBatch(f"The body holds no signals: {error}") from error
-        name, _, instance = message.gateway.partition("/")
-        if name != gateway.name:
-            raise BadBatch(f"This token belongs to gateway {gateway.name}, the message says {name}.")
-        if len(instance) > MOST_INSTANCE:
-            raise BadBatch(f"The instance of a gateway has at most {MOST_INSTANCE} characters.")
-        if len(message.signals) > contract.MOST_SIGNALS:
-            raise BadBatch(f"One message has at most {contract.MOST_SIGNALS} signals.")
-    except BerthError as error:
-        return _refusal(error)
+    _check_name(gateway, message.gateway)
+    _check_count(len(message.signals), "signals", most=contract.MOST_SIGNALS)
     keep_signals(gateway=gateway, message=message, now=timezone.now())
     return HttpResponse(status=204)
 
 
-@csrf_exempt
-@require_POST
-def wakes(request: HttpRequest) -> HttpResponse:
+@_takes(contract.Wakes, "endpoints to wake")
+def wakes(gateway: Gateway, message: contract.Wakes) -> HttpResponse:
     """Look at endpoints that requests ask for in vain, soon; what the gateway does not serve is left."""
-    try:
-        gateway = _gateway(request)
-        try:
-            message = msgspec.json.decode(request.body, type=contract.Wakes)
-        except msgspec.DecodeError as error:
-            raise BadBatch(f"The body names no endpoints to wake: {error}") from error
-        if len(message.endpoint_ids) > contract.MOST_WAKES:
-            raise BadBatch(f"One message names at most {contract.MOST_WAKES} endpoints.")
-    except BerthError as error:
-        return _refusal(error)
+    _check_count(len(message.endpoint_ids), "endpoints", most=contract.MOST_WAKES)
     wake_wanted(gateway=gateway, endpoint_ids=message.endpoint_ids)
     return HttpResponse(status=204)
 
@@ -177,15 +156,31 @@ async def leases(request: HttpRequest) -> HttpResponse:
 
 def _lease_report(request: HttpRequest) -> contract.LeaseReport:
     gateway = _gateway(request)
-    try:
-        report = msgspec.json.decode(request.body, type=contract.LeaseReport)
-    except msgspec.DecodeError as error:
-        raise BadBatch(f"The body is no report of leases: {error}") from error
-    if report.gateway.split("/")[0] != gateway.name or len(report.gateway) > 64:
-        raise BadBatch(f"This token belongs to gateway {gateway.name}, the report says {report.gateway}.")
-    if len(report.lines) > contract.MOST_LINES:
-        raise BadBatch(f"A report has at most {contract.MOST_LINES} lines; this one has {len(report.lines)}.")
+    report = _decoded(request, contract.LeaseReport, "a report of leases")
+    _check_name(gateway, report.gateway)
+    _check_count(len(report.lines), "lines", most=contract.MOST_LINES)
     return report
+
+
+def _decoded(request: HttpRequest, message_type: type[_Message], what: str) -> _Message:
+    try:
+        return msgspec.json.decode(request.body, type=message_type)
+    except msgspec.DecodeError as error:
+        raise BadBatch(f"The body does not hold {what}: {error}") from error
+
+
+def _check_name(gateway: Gateway, told: str) -> None:
+    """Check that a message says it is from ``gateway``: its name, a slash, and the instance of a data folder."""
+    name, _, instance = told.partition("/")
+    if name != gateway.name:
+        raise BadBatch(f"This token belongs to gateway {gateway.name}, the message says {told[:80]}.")
+    if len(instance) > MOST_INSTANCE:
+        raise BadBatch(f"The instance of a gateway has at most {MOST_INSTANCE} characters.")
+
+
+def _check_count(count: int, what: str, *, most: int) -> None:
+    if count > most:
+        raise BadBatch(f"One message has at most {most} {what}; this one has {count}.")
 
 
 def _wait(request: HttpRequest, *, longest: float) -> float:

@@ -7,12 +7,15 @@ from typing import Any
 from rest_framework import serializers
 
 from clusters.api.plan_serializers import PRECISIONS
+from clusters.endpoints.limits import MOST_FALLBACKS
 from clusters.endpoints.planning import OrderTerms
 from clusters.endpoints.profiles import completed
 from clusters.models import CatalogModel, Cluster, GpuType, Region, SloClass
 from clusters.planning.profiles import NAMED
 from clusters.planning.search.sizing import BATCH_LIMIT
 from tenants.api.fields import ReferenceField, StrictSerializer
+from tenants.api.serializers import RatesBody, apart
+from tenants.limits import RATES
 from tenants.models import Project
 
 MOST_TOKENS = 10_000_000
@@ -155,7 +158,16 @@ class PlanRequest(StrictSerializer):
         return {**order, "terms": OrderTerms(**completed(asked, model))}
 
 
-class EndpointOrder(PlanRequest):
+class EndpointLimits(RatesBody):
+    """What an endpoint may be asked a minute, and who takes its requests when it is full."""
+
+    fallbacks = serializers.ListField(
+        child=serializers.UUIDField(), max_length=MOST_FALLBACKS, required=False,
+        help_text="Ids of endpoints that take its requests, in order, where its class says so.",
+    )  # fmt: skip
+
+
+class EndpointOrder(EndpointLimits, PlanRequest):
     """An order: what to run, for whom, under which name."""
 
     name = serializers.CharField(max_length=63, help_text="The model name that clients of the endpoint send.")
@@ -163,6 +175,18 @@ class EndpointOrder(PlanRequest):
         find=lambda: Project.objects.all(), by="slug", what="project", help_text="Its slug."
     )
 
+    def validate(self, values: dict[str, Any]) -> dict[str, Any]:
+        limits = {name: values.pop(name) for name in RATES if name in values}
+        fallbacks = values.pop("fallbacks", [])
+        return {**super().validate(values), "limits": limits, "fallbacks": fallbacks}
 
-class EndpointChange(StrictSerializer):
-    replicas = serializers.IntegerField(min_value=1, max_value=MOST_REPLICAS)
+
+class EndpointChange(EndpointLimits):
+    """Only what is sent is changed."""
+
+    replicas = serializers.IntegerField(min_value=1, max_value=MOST_REPLICAS, required=False)
+
+    def validate(self, values: dict[str, Any]) -> dict[str, Any]:
+        if not values:
+            raise serializers.ValidationError(f"Send one of {', '.join(self.fields)}.")
+        return apart(values, RATES)

@@ -1,4 +1,4 @@
-"""Revisions of an endpoint: what its cluster was told, and running an earlier one again; moving it."""
+"""Revisions of an endpoint: what its cluster was told, and running an earlier one again; moving and sharing it."""
 
 from __future__ import annotations
 
@@ -11,10 +11,12 @@ from clusters.api.cluster_serializers import (
     ConfigurationSerializer,
     MoveBody,
     RestoreBody,
+    ShareBody,
 )
 from clusters.api.operators import OperatorViewSet
 from clusters.api.serializers import EndpointDetailSerializer
 from clusters.endpoints import selectors, services
+from clusters.endpoints.limits import endpoint_share
 from clusters.models import Endpoint, Revision
 from tenants import scope
 from tenants.api.base import IF_MATCH, TenantViewSet
@@ -82,11 +84,11 @@ class RevisionViewSet(TenantViewSet):
 
 @extend_schema(tags=["endpoints"])
 class MoveViewSet(OperatorViewSet):
-    """Moving an endpoint, whoever's it is."""
+    """Moving and sharing an endpoint, whoever's it is."""
 
     model = Endpoint
     serializer_class = EndpointDetailSerializer
-    reason = "an operator moves an endpoint through the REST API"
+    reason = "an operator moves or shares an endpoint through the REST API"
 
     def rows(self):
         return selectors.endpoint_detail()
@@ -112,6 +114,27 @@ class MoveViewSet(OperatorViewSet):
         self.audit("endpoint.move", endpoint=str(endpoint.id), cluster=cluster and cluster.name)
         return _shown(self, self.get_object())
 
+    @extend_schema(
+        request=ShareBody,
+        responses=EndpointDetailSerializer,
+        parameters=[IF_MATCH],
+        operation_id="endpoints_share",
+    )
+    def share(self, request, id) -> Response:
+        """For operators: publish it to every tenant, or take it back."""
+        endpoint = self.get_object()
+        refuse_stale(request, endpoint.generation)
+        shared = self.validated(ShareBody)["shared"]
+        with scope.tenant(endpoint.tenant_id):
+            endpoint_share(
+                endpoint=endpoint,
+                shared=shared,
+                actor=self.caller.actor,
+                if_generation=endpoint.generation if asks_for_version(request) else None,
+            )
+        self.audit("endpoint.share", endpoint=str(endpoint.id), shared=shared)
+        return _shown(self, self.get_object(), code=status.HTTP_200_OK)
+
 
 def _revision(endpoint: Endpoint, number: int) -> Revision:
     revision = Revision.objects.filter(endpoint=endpoint, number=number).first()
@@ -120,7 +143,5 @@ def _revision(endpoint: Endpoint, number: int) -> Revision:
     return revision
 
 
-def _shown(view: TenantViewSet, endpoint: Endpoint) -> Response:
-    return view.shown(
-        EndpointDetailSerializer, endpoint, code=status.HTTP_202_ACCEPTED, ETag=etag(endpoint.generation)
-    )
+def _shown(view: TenantViewSet, endpoint: Endpoint, *, code: int = status.HTTP_202_ACCEPTED) -> Response:
+    return view.shown(EndpointDetailSerializer, endpoint, code=code, ETag=etag(endpoint.generation))

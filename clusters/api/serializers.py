@@ -10,6 +10,7 @@ from rest_framework import serializers
 from clusters.api.capacity_serializers import CapacitySerializer
 from clusters.api.plan_serializers import PRECISIONS
 from clusters.endpoints import selectors
+from clusters.endpoints.limits import endpoint_fallbacks, overload_policy
 from clusters.endpoints.states import NEXT_ACTION
 from clusters.endpoints.waiting import capacity_of
 from clusters.models import (
@@ -69,14 +70,19 @@ class CatalogModelSerializer(serializers.ModelSerializer):
 
 
 class SloClassSerializer(serializers.ModelSerializer):
-    """A class of service. Latencies in milliseconds, null where there is no target; timeouts in seconds."""
+    """A class of service. Latencies in milliseconds, null where there is no target; timeouts in seconds.
+
+    ``queue_s`` is the longest a request waits for a replica, ``floor`` the share of admissions that stays with the
+    class while higher ones wait too, ``on_overload`` what happens when there is no room.
+    """
 
     class Meta:
         model = SloClass
         fields = [
             "id", "name", "title", "description", "ttft_p95_ms", "itl_p95_ms", "availability", "priority",
-            "price_factor", "spare_replicas", "first_token_timeout_s", "between_tokens_timeout_s", "total_timeout_s",
-            "attempts",
+            "price_factor", "spare_replicas", "connect_timeout_s", "first_token_timeout_s", "between_tokens_timeout_s",
+            "total_timeout_s", "attempts", "backoff_s", "backoff_most_s", "queue_s", "floor", "context_tokens",
+            "on_overload", "degraded_context_tokens",
         ]  # fmt: skip
 
 
@@ -196,7 +202,8 @@ class EndpointSerializer(serializers.ModelSerializer):
             "id", "name", "project", "project_id", "model", "model_id", "slo_class", "slo_class_id",
             "residency", "certifications", "near", "profile", "requests_per_second", "burstiness", "input_tokens",
             "input_cv", "output_tokens", "output_cv", "prefix_share", "context_tokens", "output_limit", "pins",
-            "approved_precisions", "replicas", "wanted", "generation", "observed_generation",
+            "approved_precisions", "replicas", "requests_per_minute", "tokens_per_minute", "shared",
+            "wanted", "generation", "observed_generation",
             "state", "reason", "since", "next_action", "revision", "created_at", "ready_at", "deleted_at",
         ]  # fmt: skip
 
@@ -217,8 +224,23 @@ class CallableAtSerializer(serializers.Serializer):
     base_url = serializers.CharField()
 
 
+class FallbackSerializer(serializers.Serializer):
+    """An endpoint that takes another's requests, where its class says so."""
+
+    id = serializers.UUIDField()
+    name = serializers.CharField(help_text="Empty: it is gone.")
+    note = serializers.CharField(
+        help_text="Why it takes none, or none now; empty: nothing stands in the way."
+    )
+
+
 class EndpointDetailSerializer(EndpointSerializer):
     """An endpoint with all that is known of it."""
+
+    fallbacks = serializers.SerializerMethodField()
+    overload = serializers.SerializerMethodField(
+        help_text="What happens to a request when there is no room, in words."
+    )
 
     conditions = ConditionSerializer(many=True)
     observed_replicas = ReplicaSerializer(many=True, source="present")
@@ -226,7 +248,22 @@ class EndpointDetailSerializer(EndpointSerializer):
     capacity = serializers.SerializerMethodField(help_text="While it waits for free GPUs, else null.")
 
     class Meta(EndpointSerializer.Meta):
-        fields = [*EndpointSerializer.Meta.fields, "conditions", "observed_replicas", "urls", "capacity"]
+        fields = [
+            *EndpointSerializer.Meta.fields,
+            "fallbacks",
+            "overload",
+            "conditions",
+            "observed_replicas",
+            "urls",
+            "capacity",
+        ]
+
+    @extend_schema_field(FallbackSerializer(many=True))
+    def get_fallbacks(self, endpoint: Endpoint) -> list[dict[str, Any]]:
+        return FallbackSerializer(endpoint_fallbacks(endpoint), many=True).data
+
+    def get_overload(self, endpoint: Endpoint) -> str:
+        return overload_policy(endpoint)
 
     @extend_schema_field(CallableAtSerializer(many=True))
     def get_urls(self, endpoint: Endpoint) -> list[dict[str, Any]]:

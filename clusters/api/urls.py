@@ -10,6 +10,7 @@ from clusters.api.endpoints import EndpointViewSet
 from clusters.api.engines import ImageViewSet, TuningViewSet
 from clusters.api.loads import LoadViewSet
 from clusters.api.revisions import MoveViewSet, RevisionViewSet
+from clusters.api.routes import RouteViewSet, SharedEndpointView
 from clusters.api.secrets import ModelSecretViewSet
 from clusters.api.signals import SignalViewSet
 from clusters.api.tokenizers import ModelTokenizerViewSet
@@ -61,6 +62,14 @@ urlpatterns = [
     path("endpoints/<uuid:id>:keep-order", LoadViewSet.as_view({"post": "keep_order"})),
     path("endpoints/<uuid:id>:what-if", LoadViewSet.as_view({"post": "what_if"})),
     path("endpoints/<uuid:id>:move", MoveViewSet.as_view({"post": "move"})),
+    path("endpoints/<uuid:id>:share", MoveViewSet.as_view({"post": "share"})),
+    path("shared-endpoints", SharedEndpointView.as_view()),
+    path("routes", RouteViewSet.as_view({"get": "list", "post": "create"})),
+    path(
+        "routes/<uuid:id>",
+        RouteViewSet.as_view({"get": "retrieve", "patch": "partial_update", "delete": "destroy"}),
+    ),
+    path("routes/<uuid:id>/costs", RouteViewSet.as_view({"get": "costs"})),
     path(
         "endpoints/<uuid:id>/revisions/<int:number>/configuration",
         RevisionViewSet.as_view({"get": "configuration"}),

@@ -57,6 +57,7 @@ def spec_for(
             node_selector=pool.selector,
             tolerate=tuple(pool.cluster.tolerate),
         ),
+        tool_parser=endpoint.model.tool_parser,
     )
 
 

@@ -1,15 +1,9 @@
-"""Waiting for changes that gateways must hear of."""
+"""Waiting for changes that gateways must hear of; those who make them announce them by ``tenants.announcements``."""
 
 from __future__ import annotations
 
 from tenants import notices
-
-CHANNEL = "berth_snapshot"
-
-
-def announce() -> None:
-    """Let waiting gateways look again, once the open transaction has committed."""
-    notices.announce(CHANNEL)
+from tenants.announcements import CHANNEL
 
 
 async def wait_for_change(seconds: float) -> None:

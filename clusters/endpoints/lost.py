@@ -12,12 +12,12 @@ from django.utils import timezone
 
 from billing.allocations import allocation_close
 from clusters.endpoints import placement
-from clusters.endpoints.changes import announce
 from clusters.endpoints.conditions import set_condition
 from clusters.endpoints.history import record
 from clusters.endpoints.wake import wake
 from clusters.models import Cluster, Condition, Endpoint, Gateway, Replica, Reservation, Revision
 from tenants import scope
+from tenants.announcements import announce
 from tenants.errors import Conflict
 from tenants.models import Tenant
 

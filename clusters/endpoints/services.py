@@ -6,12 +6,17 @@ while the endpoint is at that generation, and raises Stale otherwise.
 
 from __future__ import annotations
 
+import uuid
+from collections.abc import Mapping, Sequence
+
 from django.db import transaction
 
 from billing.allocations import label_write
 from clusters.endpoints import placement
 from clusters.endpoints.blueprint import SpecUnusable, kept_spec
 from clusters.endpoints.history import record
+from clusters.endpoints.limits import check_fallbacks
+from clusters.endpoints.names import refuse_name_of_route
 from clusters.endpoints.planning import Market, OrderTerms
 from clusters.endpoints.waiting import gives_way
 from clusters.endpoints.wake import wake
@@ -19,9 +24,10 @@ from clusters.endpoints.wishes import bump, for_update, refusals, refuse_hopeles
 from clusters.models import Cluster, Endpoint, Reservation, Revision, Wanted
 from clusters.planning.plans import Plan, PlanStatus
 from tenants import scope
+from tenants.announcements import announce
 from tenants.errors import Conflict, Invalid, OverQuota
 from tenants.models import Project, Tenant, User
-from tenants.services import clean
+from tenants.validation import clean
 
 MOST_REPLICAS = 64
 
@@ -37,11 +43,19 @@ def endpoint_quote(*, terms: OrderTerms) -> Plan:
 
 @transaction.atomic
 def endpoint_order(
-    *, project: Project, name: str, terms: OrderTerms, actor: str, created_by: User | None = None
+    *,
+    project: Project,
+    name: str,
+    terms: OrderTerms,
+    actor: str,
+    created_by: User | None = None,
+    limits: Mapping[str, int | None] | None = None,
+    fallbacks: Sequence[uuid.UUID] = (),
 ) -> Endpoint:
     """Accept an order: plan it, reserve its GPUs and wake the reconciler.
 
-    Where only capacity is wanting, or others wait for it already, the order is accepted and waits.
+    Where only capacity is wanting, or others wait for it already, the order is accepted and waits. ``limits`` and
+    ``fallbacks`` are those of :mod:`clusters.endpoints.limits`.
 
     Raises:
         Invalid: a value is wrong, or the name is taken.
@@ -54,6 +68,8 @@ def endpoint_order(
         project=project,
         name=name,
         created_by=created_by,
+        fallbacks=list(fallbacks),
+        **(limits or {}),
         **terms.to_fields(),
     )
     if not terms.model.published:
@@ -61,6 +77,8 @@ def endpoint_order(
             f"The model {terms.model.name} is no longer offered.",
             errors={"model": ["Choose one of the catalog."]},
         )
+    refuse_name_of_route(name)
+    check_fallbacks(endpoint, fallbacks)
     clean(endpoint)
     market = Market.read(tenant=tenant, lock=True)
     plan = market.plan(terms)
@@ -77,6 +95,7 @@ def endpoint_order(
     if not gives_way(endpoint, plan):
         placement.settle(endpoint, plan, market.capacities)
     wake(endpoint)
+    announce()
     return endpoint
 
 

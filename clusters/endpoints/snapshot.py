@@ -1,8 +1,9 @@
-"""The snapshot that a gateway serves from: keys, endpoints, routes, prices."""
+"""The snapshot that a gateway serves from: keys and their limits, endpoints, routes, prices."""
 
 from __future__ import annotations
 
 import datetime as dt
+import uuid
 from collections import defaultdict
 from collections.abc import Iterable
 from urllib.parse import urlsplit
@@ -13,12 +14,26 @@ from django.utils import timezone
 
 from billing.budgets.selectors import contract_budgets
 from billing.prices import price_book
-from billing.rating.prices import MissingPrice, PriceBook
-from clusters.models import Cluster, Endpoint, EndpointState, Gateway, Replica, SloClass, Wanted
+from billing.rating.prices import PriceBook
+from clusters.endpoints import owners
+from clusters.endpoints.elsewhere import GatewayPlaces, elsewhere, named_route, split_routes
+from clusters.endpoints.pricing import token_prices
+from clusters.models import (
+    Cluster,
+    Endpoint,
+    EndpointState,
+    Gateway,
+    NamedRoute,
+    Region,
+    Replica,
+    Revision,
+    SloClass,
+    Wanted,
+)
 from clusters.planning.residency import residency_allows
 from gateway import contract
 from tenants import scope
-from tenants.models import ApiKey, KeyScope, Tenant
+from tenants.models import ApiKey, KeyScope, Project, Tenant
 
 PROTOCOLS = {
     "triton-python": contract.EngineProtocol.TRITON_GENERATE,
@@ -32,6 +47,13 @@ METRICS: dict[str, tuple[int | None, str]] = {
     "triton-llmapi": (8002, "/metrics"),
     "triton-engine": (8002, "/metrics"),
     "trtllm-serve": (None, "/prometheus/metrics"),
+}
+#: What a runtime's engines can do beyond text, in the words of ``contract.Replica.features``.
+FEATURES: dict[str, tuple[str, ...]] = {
+    "triton-python": (),
+    "triton-llmapi": (),
+    "triton-engine": (),
+    "trtllm-serve": ("chat", "response_format", "logprobs", "logit_bias"),
 }
 #: What a runtime does with special tokens when it takes a prompt in.
 SPECIAL_TOKENS = {
@@ -50,67 +72,77 @@ def build_snapshot(gateway: Gateway) -> contract.Snapshot:
     """
     region = gateway.region
     with scope.platform(f"snapshot for gateway {gateway.name}"):
-        endpoints = served_endpoints(gateway)
-        replicas = served_replicas(endpoints).order_by("revision_id", "index", "id")
+        live = list(_live_endpoints())
+        endpoints = [endpoint for endpoint in live if _serves(region, endpoint)]
+        replicas = _routed_replicas(endpoints).order_by("revision_id", "index", "id")
         by_endpoint: dict = defaultdict(list)
         for replica in replicas:
             by_endpoint[replica.endpoint_id].append(replica)
         now = timezone.now()
-        keys = (
-            ApiKey.objects.usable(now)
-            .filter(scope=KeyScope.INFERENCE, tenant__state=Tenant.State.ACTIVE)
-            .order_by("id")
-        )
+        active = {"tenant__state": Tenant.State.ACTIVE}
+        keys = ApiKey.objects.usable(now).filter(scope=KeyScope.INFERENCE, **active).order_by("id")
+        tenants = list(Tenant.objects.filter(state=Tenant.State.ACTIVE).order_by("id"))
+        projects = Project.objects.filter(**active).order_by("id")
+        routes = split_routes(NamedRoute.objects.filter(**active).order_by("id"), endpoints)
+        places = GatewayPlaces.read(gateway)
         books = {currency: price_book(currency) for currency in {e.tenant.currency for e in endpoints}}
-        served = tuple(
-            _endpoint(endpoint, by_endpoint[endpoint.id], books[endpoint.tenant.currency], now)
-            for endpoint in endpoints
-        )
-        # Who may call pays: everybody where an endpoint is shared, else those whose endpoints these are.
-        payers = {each.tenant_id for each in (keys if any(one.shared for one in served) else endpoints)}
         return contract.Snapshot.build(
             gateway=gateway.name,
             region=region.code,
             zones=tuple(sorted(region.zones)),
-            keys=tuple(map(_key, keys)),
-            endpoints=served,
+            keys=tuple(map(owners.key, keys)),
+            endpoints=tuple(
+                _endpoint(endpoint, by_endpoint[endpoint.id], books[endpoint.tenant.currency], now)
+                for endpoint in endpoints
+            ),
             classes=tuple(map(_class, SloClass.objects.order_by("priority", "name"))),
-            budgets=contract_budgets(payers),
+            tenants=tuple(map(owners.tenant, tenants)),
+            projects=tuple(map(owners.project, projects)),
+            named_routes=tuple(map(named_route, routes.here)),
+            elsewhere=elsewhere(live, endpoints, routes, places),
+            gateways=places.processes,
+            gateways_here=places.processes_here,
+            budgets=contract_budgets(_payers(tenants, endpoints)),
             allowed_origins=tuple(filter(None, [settings.PORTAL_PUBLIC_URL])),
         )
 
 
 def served_endpoints(gateway: Gateway, **narrowed: object) -> list[Endpoint]:
     """Give the endpoints whose requests may pass the gateway's region. Call it in the platform's scope."""
-    region = gateway.region
-    return [
-        endpoint
-        for endpoint in Endpoint.objects.live()
+    return [endpoint for endpoint in _live_endpoints(**narrowed) if _serves(gateway.region, endpoint)]
+
+
+def served_replicas(endpoints: list[Endpoint]) -> QuerySet[Replica]:
+    """Give the replicas that new requests to ``endpoints`` may be sent to. Call it in the platform's scope."""
+    return _routed_replicas(endpoints).filter(phase=Replica.Phase.READY, revision__retired_at=None)
+
+
+def _routed_replicas(endpoints: list[Endpoint]) -> QuerySet[Replica]:
+    """Give those that requests may be sent to, and those that finish what they were sent before."""
+    return Replica.objects.filter(
+        gone_at=None, phase__in=(Replica.Phase.READY, Replica.Phase.DRAINING), endpoint__in=endpoints
+    ).select_related("revision__cluster__region")
+
+
+def _payers(tenants: Iterable[Tenant], endpoints: Iterable[Endpoint]) -> set[uuid.UUID]:
+    """Give the tenants whose requests may come here: those of ``endpoints``, and all where one is shared."""
+    if any(endpoint.shared for endpoint in endpoints):
+        return {tenant.id for tenant in tenants}
+    return {endpoint.tenant_id for endpoint in endpoints}
+
+
+def _live_endpoints(**narrowed: object) -> QuerySet[Endpoint]:
+    return (
+        Endpoint.objects.live()
         .exclude(wanted=Wanted.DELETED)
         .select_related("tenant", "model", "slo_class")
         .filter(tenant__state=Tenant.State.ACTIVE, **narrowed)
         .order_by("id")
-        if residency_allows(endpoint.residency, region.code, frozenset(region.zones))
-    ]
-
-
-def served_replicas(endpoints: list[Endpoint]) -> QuerySet[Replica]:
-    """Give the replicas that requests to ``endpoints`` may be sent to. Call it in the platform's scope."""
-    return Replica.objects.filter(
-        gone_at=None, phase=Replica.Phase.READY, revision__retired_at=None, endpoint__in=endpoints
-    ).select_related("revision__cluster__region")
-
-
-def _key(key: ApiKey) -> contract.Key:
-    return contract.Key(
-        key_id=str(key.id),
-        pepper_id=key.pepper_id,
-        digest=key.digest,
-        tenant_id=str(key.tenant_id),
-        project_id=str(key.project_id),
-        name=key.name,
-        expires_at=key.expires_at,
     )
+
+
+def _serves(region: Region, endpoint: Endpoint) -> bool:
+    return residency_allows(endpoint.residency, region.code, frozenset(region.zones))
 
 
 def _class(slo: SloClass) -> contract.SloClass:
@@ -125,7 +157,14 @@ def _class(slo: SloClass) -> contract.SloClass:
             between_tokens_s=slo.between_tokens_timeout_s,
             total_s=slo.total_timeout_s,
             attempts=slo.attempts,
+            backoff_s=slo.backoff_s,
+            backoff_most_s=slo.backoff_most_s,
         ),
+        queue_s=slo.queue_s,
+        floor=slo.floor,
+        context_tokens=slo.context_tokens,
+        on_overload=contract.OnOverload(slo.on_overload),
+        degraded_context_tokens=slo.degraded_context_tokens,
     )
 
 
@@ -138,7 +177,8 @@ def _endpoint(
         routes[str(replica.revision_id)].append(_replica(replica))
         runtime = replica.revision.runtime
     # A route is there as soon as an engine answers; "ready" waits for a gateway to confirm the route.
-    state = EndpointState.READY if routes and endpoint.wanted == Wanted.RUNNING else endpoint.state
+    serving = any(not replica.draining for members in routes.values() for replica in members)
+    state = EndpointState.READY if serving and endpoint.wanted == Wanted.RUNNING else endpoint.state
     return contract.Endpoint(
         endpoint_id=str(endpoint.id),
         tenant_id=str(endpoint.tenant_id),
@@ -157,8 +197,11 @@ def _endpoint(
             contract.Route(revision_id=revision, weight=100, replicas=tuple(members))
             for revision, members in sorted(routes.items())
         ),
-        prices=_prices(endpoint, endpoint.slo_class.name, book, now),
-        batch_prices=_prices(endpoint, contract.BATCH_CLASS, book, now),
+        prices=token_prices(endpoint, book, now),
+        batch_prices=token_prices(endpoint, book, now, slo_class=contract.BATCH_CLASS),
+        rates=owners.rates(endpoint),
+        shared=endpoint.shared,
+        fallbacks=tuple(map(str, endpoint.fallbacks)),
         tokenizer=endpoint.model.tokenizer_id or "",
         special_tokens=SPECIAL_TOKENS[runtime],
     )
@@ -174,7 +217,16 @@ def _replica(replica: Replica) -> contract.Replica:
         region=region.code,
         zones=tuple(sorted(region.zones)),
         metrics_url=_metrics_url(replica),
+        concurrency=replica.revision.max_batch_size,
+        draining=replica.phase == Replica.Phase.DRAINING or replica.revision.retired_at is not None,
+        features=_features(replica.revision),
     )
+
+
+def _features(revision: Revision) -> tuple[str, ...]:
+    """Give what clients may ask of an engine: it takes tools where it was started with a parser of their calls."""
+    features = FEATURES[revision.runtime]
+    return (*features, "tools") if "chat" in features and revision.spec.get("tool_parser") else features
 
 
 def _metrics_url(replica: Replica) -> str:
@@ -185,21 +237,3 @@ def _metrics_url(replica: Replica) -> str:
     parts = urlsplit(replica.url)
     host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
     return f"http://{host}:{port or parts.port}{path}"
-
-
-def _prices(
-    endpoint: Endpoint, slo_class: str, book: PriceBook, now: dt.datetime
-) -> contract.TokenPrices | None:
-    def amount(kind: str) -> str:
-        price = book.at(kind, now, model=endpoint.model.name, slo_class=slo_class)
-        return f"{price.amount:f}"
-
-    try:
-        return contract.TokenPrices(
-            currency=endpoint.tenant.currency,
-            input=amount("input_tokens"),
-            output=amount("output_tokens"),
-            cached=amount("cached_tokens"),
-        )
-    except MissingPrice:
-        return None

@@ -7,6 +7,7 @@ from clusters.errors import Impossible
 from clusters.models import Endpoint, Wanted
 from clusters.planning.plans import Plan, PlanStatus
 from tenants import scope
+from tenants.announcements import announce
 from tenants.errors import Conflict, OverQuota, Stale
 from tenants.models import Tenant
 
@@ -40,10 +41,11 @@ def for_update(endpoint: Endpoint, if_generation: int | None, *, deleting_too: b
 
 
 def bump(endpoint: Endpoint, *fields: str) -> None:
-    """Count a wish, save ``fields`` with it and wake the reconciler."""
+    """Count a wish, save ``fields`` with it, wake the reconciler and let gateways look."""
     endpoint.generation += 1
     endpoint.save(update_fields=["generation", *fields])
     wake(endpoint)
+    announce()
 
 
 def refusals(plan: Plan) -> list[dict]:

@@ -1,23 +1,22 @@
-"""The catalog and the SLO classes: what may be ordered, where its weights are, what is promised with it."""
+"""The catalog: what may be ordered, and where its weights are."""
 
 from __future__ import annotations
 
 import dataclasses
 import uuid
 from collections.abc import Callable, Mapping
-from decimal import Decimal
 from typing import Any, Final
 
 from django.db import transaction
 
 from clusters.inventory.weights import check_notes, check_secrets, check_weights, opened, sealed
-from clusters.models import CatalogModel, ModelSecret, Region, SloClass
+from clusters.models import CatalogModel, ModelSecret, Region
 from clusters.planning import problem
 from clusters.planning.architecture import Architecture, ArchitectureError
 from clusters.specs import Weights, WeightsKind
 from tenants import scope
 from tenants.errors import Invalid
-from tenants.services import clean
+from tenants.validation import clean
 
 #: How an engine can be run, preferred first.
 RUNTIMES: Final = ("triton-llmapi", "trtllm-serve", "triton-engine", "triton-python")
@@ -39,9 +38,6 @@ OPTIONAL_ARCHITECTURE: Final = tuple(
     field.name for field in dataclasses.fields(Architecture) if field.default is not dataclasses.MISSING
 )
 
-#: Replicas that a class may keep beyond what the load needs.
-MOST_SPARE: Final = 16
-
 
 @transaction.atomic
 def model_add(
@@ -56,6 +52,7 @@ def model_add(
     context_tokens: int,
     chat_template: str,
     allowed_zones: list[str] | None = None,
+    tool_parser: str = "",
     derived_from: CatalogModel | None = None,
     published: bool = True,
     weights_kind: str = WeightsKind.BUILT_IN,
@@ -85,6 +82,7 @@ def model_add(
         architecture=dict(architecture),
         context_tokens=context_tokens,
         chat_template=chat_template,
+        tool_parser=tool_parser,
         allowed_zones=allowed_zones or [],
         derived_from=derived_from,
         published=published,
@@ -111,6 +109,7 @@ def model_change(
     description: str | None = None,
     licence: str | None = None,
     allowed_zones: list[str] | None = None,
+    tool_parser: str | None = None,
     published: bool | None = None,
     weights_kind: str | None = None,
     weights_uri: str | None = None,
@@ -133,6 +132,7 @@ def model_change(
         "description": description,
         "licence": licence,
         "allowed_zones": allowed_zones,
+        "tool_parser": tool_parser,
         "published": published,
         "weights_kind": weights_kind and str(weights_kind),
         "weights_uri": weights_uri,
@@ -260,45 +260,12 @@ def _tenant_field(secret: ModelSecret) -> str:
     return f"clusters_modelsecret:{secret.tenant_id}:{secret.id}:sealed"
 
 
-@transaction.atomic
-def slo_class_add(*, name: str, **values: Any) -> SloClass:
-    """Add an SLO class; ``values`` are fields of :class:`SloClass`.
-
-    Raises:
-        Invalid: the name is taken, or a value is out of bounds.
-    """
-    slo_class = SloClass(name=name, **values)
-    _check_promises(slo_class)
-    clean(slo_class)
-    slo_class.save()
-    return slo_class
-
-
-@transaction.atomic
-def slo_class_change(*, slo_class: SloClass, **wishes: Any) -> SloClass:
-    """Change fields of an SLO class.
-
-    Gateways follow new timeouts and attempts at once; new targets hold for plans made from now on.
-
-    Raises:
-        Invalid: a value is out of bounds.
-    """
-    return _change(slo_class, wishes, check=_check_promises)
-
-
-def _change(row: Any, wishes: Mapping[str, Any], check: Callable[[Any], None] | None = None) -> Any:
+def _change(row: CatalogModel, wishes: Mapping[str, Any], check: Callable[[Any], None]) -> CatalogModel:
     changed = [field for field, wish in wishes.items() if wish is not None and wish != getattr(row, field)]
-    # A latency target is given up by None.
-    changed += [
-        field
-        for field in ("ttft_p95_ms", "itl_p95_ms")
-        if field in wishes and wishes[field] is None and getattr(row, field) is not None
-    ]
     for field in changed:
         setattr(row, field, wishes[field])
     if changed:
-        if check:
-            check(row)
+        check(row)
         clean(row)
         row.save(update_fields=changed)
     return row
@@ -364,26 +331,3 @@ _FIELDS: Final = {theirs: ours for ours, theirs in ARCHITECTURE.items()} | {
     "model.context_limit": "context_tokens",
     "model.precisions": "precisions",
 }
-
-
-def _check_promises(slo_class: SloClass) -> None:
-    errors: dict[str, list[str]] = {}
-    if not Decimal(0) < slo_class.availability < Decimal(1):
-        errors["availability"] = ["Write a share above 0 and below 1, for instance 0.999 for 99.9 %."]
-    if slo_class.price_factor <= 0:
-        errors["price_factor"] = ["The factor on prices must be above 0."]
-    if slo_class.priority < 1:
-        errors["priority"] = ["1 is the first."]
-    if not 0 <= slo_class.spare_replicas <= MOST_SPARE:
-        errors["spare_replicas"] = [f"0 to {MOST_SPARE} replicas can stand by."]
-    if slo_class.attempts < 1:
-        errors["attempts"] = ["At least one attempt."]
-    for name in ("connect_timeout_s", "first_token_timeout_s", "between_tokens_timeout_s", "total_timeout_s"):
-        if getattr(slo_class, name) <= 0:
-            errors[name] = ["A timeout must be longer than 0 seconds."]
-    if not errors and slo_class.first_token_timeout_s > slo_class.total_timeout_s:
-        errors["first_token_timeout_s"] = [
-            "Waiting for the first token cannot take longer than the whole answer."
-        ]
-    if errors:
-        raise Invalid(next(iter(errors.values()))[0], errors=errors)

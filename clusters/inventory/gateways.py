@@ -19,9 +19,10 @@ from billing.budgets.ledger import gateway_release
 from clusters.inventory.images import image_of
 from clusters.models import Cluster, Gateway, Region
 from clusters.specs import EngineImage
+from tenants.announcements import announce
 from tenants.errors import Conflict, Invalid
 from tenants.sealing import seal, unseal
-from tenants.services import clean
+from tenants.validation import clean
 
 log = logging.getLogger(__name__)
 
@@ -105,6 +106,7 @@ def gateway_deploy(
     _give_token(gateway, token)
     clean(gateway)
     gateway.save()
+    announce()
     transaction.on_commit(functools.partial(enqueue, str(gateway.id)))
     return gateway
 
@@ -133,6 +135,7 @@ def gateway_change(
     clean(gateway)
     if changed:
         gateway.save(update_fields=changed)
+        announce()
     if "replicas" in changed:
         wake(gateway)
     return gateway
@@ -167,6 +170,7 @@ def gateway_remove(*, gateway: Gateway, usage_is_lost: bool = False) -> Gateway:
             not shipped; ``usage_is_lost`` removes it all the same.
     """
     gateway = Gateway.objects.select_for_update(of=("self",)).get(id=gateway.id)
+    announce()
     if gateway.cluster_id is None:
         gateway_forget(gateway)
         return gateway

@@ -12,7 +12,7 @@ from clusters import specs
 from clusters.models import EngineImage
 from clusters.planning.versions import version_numbers
 from tenants.errors import Invalid
-from tenants.services import clean
+from tenants.validation import clean
 
 _TENSORRT_LLM: Final = {
     "reference": "nvcr.io/nvidia/tritonserver:26.07-trtllm-python-py3",

@@ -23,7 +23,7 @@ from clusters.kube.credentials import Credentials, KubeconfigError, from_kubecon
 from clusters.models import Cluster, Endpoint, NodePool, Region, Revision
 from tenants import scope
 from tenants.errors import Conflict, Invalid, Stale
-from tenants.services import clean
+from tenants.validation import clean
 
 __all__ = [
     "cluster_change",

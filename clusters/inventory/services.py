@@ -14,7 +14,7 @@ from clusters.planning.gpus import gpu_catalog
 from clusters.planning.versions import version_numbers
 from tenants import scope
 from tenants.errors import Conflict, Invalid
-from tenants.services import clean
+from tenants.validation import clean
 
 
 def gpu_types_sync() -> int:

@@ -11,7 +11,7 @@ from clusters.models import ClassTuning, SloClass
 from clusters.specs import Tuning
 from clusters.triton.tuning import defaults_for
 from tenants.errors import Invalid
-from tenants.services import clean
+from tenants.validation import clean
 
 FIELDS: Final = tuple(field.name for field in dataclasses.fields(Tuning))
 

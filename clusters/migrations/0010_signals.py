@@ -10,7 +10,7 @@ from tenants.isolation import isolate
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("clusters", "0008_tokenizers"),
+        ("clusters", "0009_gateway_policies"),
         ("tenants", "0003_operator_answers"),
     ]
 

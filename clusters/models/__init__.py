@@ -8,8 +8,9 @@ from clusters.models.gateways import Gateway
 from clusters.models.load import LoadObservation
 from clusters.models.replicas import Replica, Reservation
 from clusters.models.revisions import RenderedConfiguration, Revision
+from clusters.models.routes import NamedRoute
 from clusters.models.signals import EndpointSignal
-from clusters.models.slo import SloClass
+from clusters.models.slo import OnOverload, SloClass
 from clusters.models.tokenizers import Tokenizer
 from clusters.models.waiting import CapacityWait
 
@@ -31,8 +32,10 @@ __all__ = [
     "GpuType",
     "LoadObservation",
     "ModelSecret",
+    "NamedRoute",
     "Node",
     "NodePool",
+    "OnOverload",
     "Region",
     "RenderedConfiguration",
     "Replica",

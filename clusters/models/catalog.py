@@ -15,6 +15,11 @@ model_name_rule = RegexValidator(
 )
 
 
+tool_parser_rule = RegexValidator(
+    r"^[a-z0-9][a-z0-9_.-]*$", "Use the name of one of the engine's tool parsers, for instance qwen3."
+)
+
+
 class CatalogModel(Identified):
     """A model of the catalog. ``architecture`` holds the numbers the planner reads.
 
@@ -45,6 +50,10 @@ class CatalogModel(Identified):
     architecture = models.JSONField(default=dict)
     context_tokens = models.PositiveIntegerField()
     chat_template = models.TextField()
+    tool_parser = models.CharField(
+        max_length=40, blank=True, validators=[tool_parser_rule],
+        help_text="How trtllm-serve reads calls of tools in this model's answers. Empty: it takes no tools.",
+    )  # fmt: skip
     derived_from = models.ForeignKey(
         "self", on_delete=models.PROTECT, null=True, blank=True, related_name="variants"
     )

@@ -14,7 +14,7 @@ from clusters.models.catalog import CatalogModel
 from clusters.models.clusters import Cluster
 from clusters.models.slo import SloClass
 from tenants.managers import TenantManager, TenantQuerySet
-from tenants.models import Project, TenantOwned, User
+from tenants.models import Project, RateLimited, TenantOwned, User
 
 name_rule = RegexValidator(
     r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$",
@@ -55,8 +55,11 @@ class EndpointQuerySet(TenantQuerySet):
         return self.live().filter(due_at__lte=now)
 
 
-class Endpoint(TenantOwned):
+class Endpoint(RateLimited, TenantOwned):
     """Model x SLO class x residency, with expected load and limits.
+
+    ``fallbacks`` are ids of the tenant's endpoints that take its requests, in order, where the class says so; those
+    that are gone are passed over. ``shared`` ones are published by the platform to every tenant.
 
     ``generation`` counts the wishes; the reconciler writes ``observed_generation`` when it has acted on one.
     ``due_at`` is when it is to look again, None while all is settled. A pass claims the endpoint by an
@@ -109,6 +112,9 @@ class Endpoint(TenantOwned):
         help_text="Empty: as many as the expected load needs.",
     )  # fmt: skip
 
+    fallbacks = ArrayField(models.UUIDField(), default=list, blank=True)
+    shared = models.BooleanField(default=False)
+
     cluster = models.ForeignKey(
         Cluster, on_delete=models.SET_NULL, null=True, blank=True, related_name="+",
         help_text="Where operators moved it. Empty: Berth chooses.",
@@ -142,6 +148,12 @@ class Endpoint(TenantOwned):
                 condition=Q(deleted_at=None),
                 name="endpoint_name_in_tenant",
                 violation_error_message="An endpoint of this name exists already; choose another name.",
+            ),
+            models.UniqueConstraint(
+                Lower("name"),
+                condition=Q(deleted_at=None, shared=True),
+                name="endpoint_name_among_shared",
+                violation_error_message="A shared endpoint of this name exists already.",
             ),
         ]
         indexes = [

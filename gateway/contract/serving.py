@@ -149,13 +149,17 @@ class Endpoint(Message, frozen=True):
 
 
 class Elsewhere(Message, frozen=True):
-    """An endpoint that this gateway's region may not serve, and the public URLs of gateways that may."""
+    """An endpoint that this gateway's region may not serve, and the base URLs of gateways that may.
+
+    ``shared`` ones are every tenant's, as those of the snapshot are.
+    """
 
     tenant_id: str
     project_id: str
     name: str
     residency: str
     urls: tuple[str, ...] = ()
+    shared: bool = False
 
 
 class RouteTarget(Message, frozen=True):

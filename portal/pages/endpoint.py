@@ -14,7 +14,7 @@ from portal.pages.base import Live, TenantPage
 from portal.pages.capacity import endpoint_capacity
 from portal.pages.endpoints import every_s, revision_price
 from portal.pages.load_shown import load_alert
-from portal.pages.orders_shown import limit_facts, load_facts
+from portal.pages.orders_shown import limit_facts, load_facts, overload_facts
 from portal.pages.quotes import running_plan
 from portal.pages.signals_shown import now_shown
 from portal.templatetags.berth import residency
@@ -151,6 +151,7 @@ class Overview(OverviewPage):
             "status": self.status(),
             "load_alert": load_alert(endpoint, self.tenant.currency, self.link("endpoint-load")),
             "facts": self._facts(),
+            **overload_facts(endpoint),
             "revision": revision,
             "hourly": hourly,
             **(running_plan(revision, endpoint) if revision else {}),

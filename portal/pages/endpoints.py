@@ -9,8 +9,10 @@ from django.core.paginator import Paginator
 from django.http import HttpRequest, HttpResponse
 
 from clusters.endpoints.selectors import endpoint_list, quota_use
+from clusters.endpoints.shared import shared_endpoints
 from clusters.models import Endpoint, EndpointState, Revision
 from portal.pages.base import Live, TenantPage
+from portal.pages.budgets import alerts_now
 from tenants.models import Project
 
 #: States that end by themselves: whoever looks at one wants to see the end of it.
@@ -76,8 +78,11 @@ class Endpoints(EndpointsPage):
 
     def get(self, request: HttpRequest, slug: str) -> HttpResponse:
         table, context = self.table()
-        projects = Project.objects.all()
-        return self.render("tenant/endpoints/list.html", {**context, "table": table, "projects": projects})
+        context |= {"table": table, "projects": Project.objects.all(), "shared": shared_endpoints()}
+        context["budget_alerts"] = [
+            row | {"url": self.url("budget", row["budget"].id)} for row in alerts_now()
+        ]
+        return self.render("tenant/endpoints/list.html", context)
 
 
 class EndpointsTable(EndpointsPage):

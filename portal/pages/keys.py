@@ -1,4 +1,4 @@
-"""API keys: the list, making one (its text is shown once), revoking one."""
+"""API keys: the list, making one (its text is shown once), changing and revoking one."""
 
 from __future__ import annotations
 
@@ -16,8 +16,10 @@ from django.utils import timezone
 
 from billing.models import UsageDay
 from portal.pages.base import TenantPage, put_on_form
+from portal.pages.limits_form import KeyLimitsForm, key_limits_told
 from tenants import roles
 from tenants.errors import BerthError
+from tenants.limits import KEY_LIMITS, key_change
 from tenants.models import ApiKey, KeyScope, Project, Role
 from tenants.roles import Action
 from tenants.services import key_mint, key_revoke
@@ -31,7 +33,7 @@ _PURPOSES: Final = {
 }
 
 
-class KeyForm(forms.Form):
+class KeyForm(KeyLimitsForm):
     """A key to be made."""
 
     name = forms.CharField(max_length=80, help_text="What will use it, for instance chat-backend.")
@@ -47,6 +49,25 @@ class KeyForm(forms.Form):
             (role.value, role.label) for role in Role if roles.may_grant(granter_role, role)
         ][::-1]
 
+    @property
+    def is_limited(self) -> bool:
+        """Whether a limit was typed or is wrong."""
+        return any(self[name].value() or name in self.errors for name in KEY_LIMITS)
+
+
+class KeyChangeForm(KeyLimitsForm):
+    """What may be changed of a key."""
+
+    name = forms.CharField(max_length=80)
+
+    field_order = ("name", *KEY_LIMITS)
+
+    def __init__(self, *args: Any, inference: bool, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if not inference:
+            for name in KEY_LIMITS:
+                del self.fields[name]
+
 
 class Keys(TenantPage):
     """All keys but those of playgrounds, newest first."""
@@ -61,7 +82,8 @@ class Keys(TenantPage):
                 {
                     "key": key,
                     "state": key.state(now),
-                    "revocable": self._may_revoke(key),
+                    "changeable": self._may_change(key),
+                    "limits": key_limits_told(key),
                     "used_on": key.last_used_at.date() if key.last_used_at else used.get(key.id),
                 }
                 for key in page
@@ -71,7 +93,7 @@ class Keys(TenantPage):
         }
         return self.render("tenant/keys/list.html", context)
 
-    def _may_revoke(self, key: ApiKey) -> bool:
+    def _may_change(self, key: ApiKey) -> bool:
         allowed = not key.role or roles.may_grant(self.membership.role, key.role)
         return key.revoked_at is None and self.may(Action.MINT_KEYS) and allowed
 
@@ -118,6 +140,7 @@ class NewKey(TenantPage):
             created_by=self.request.user,
             granter_role=self.membership.role,
             expires_at=timezone.now() + dt.timedelta(days=int(chosen["life"])),
+            limits={name: chosen[name] for name in KEY_LIMITS} if inference else None,
         )
 
     def _form(self, *args: Any, **kwargs: Any) -> KeyForm:
@@ -132,13 +155,55 @@ class NewKey(TenantPage):
         return self.render("tenant/keys/new.html", {"form": form, "purposes": tiles}, status=status)
 
 
-class RevokeKey(TenantPage):
-    """Revoke a key for ever, once confirmed."""
+class KeyPage(TenantPage):
+    """A screen of one key."""
 
     action = Action.MINT_KEYS
 
+    def key(self) -> ApiKey:
+        """Give the key that the address names."""
+        found = ApiKey.objects.filter(id=self.kwargs["id"], ephemeral=False).select_related("project").first()
+        if found is None:
+            raise Http404
+        return found
+
+
+class EditKey(KeyPage):
+    """Change a key's name and limits; its text, purpose and expiry stay."""
+
     def get(self, request: HttpRequest, slug: str, id: str) -> HttpResponse:
-        key = self._key(id)
+        key = self.key()
+        initial = {name: getattr(key, name) for name in ("name", *KEY_LIMITS)}
+        return self._show(key, self._form(key, initial=initial))
+
+    def post(self, request: HttpRequest, slug: str, id: str) -> HttpResponse:
+        key = self.key()
+        form = self._form(key, request.POST)
+        if form.is_valid():
+            limits = {name: form.cleaned_data[name] for name in KEY_LIMITS if name in form.fields}
+            try:
+                key_change(
+                    key=key, name=form.cleaned_data["name"], limits=limits, granter_role=self.membership.role
+                )
+            except BerthError as error:
+                put_on_form(form, error)
+            else:
+                self.say(f"The key {key.name} is changed; gateways follow within a second.")
+                return redirect(self.url("keys"))
+        return self._show(key, form, status=422)
+
+    def _form(self, key: ApiKey, *args: Any, **kwargs: Any) -> KeyChangeForm:
+        return KeyChangeForm(*args, inference=key.scope == KeyScope.INFERENCE, **kwargs)
+
+    def _show(self, key: ApiKey, form: KeyChangeForm, *, status: int = 200) -> HttpResponse:
+        return self.render("tenant/keys/edit.html", {"key": key, "form": form}, status=status)
+
+
+class RevokeKey(KeyPage):
+    """Revoke a key for ever, once confirmed."""
+
+    def get(self, request: HttpRequest, slug: str, id: str) -> HttpResponse:
+        key = self.key()
         context = {
             "key": key,
             "consequences": [
@@ -150,13 +215,7 @@ class RevokeKey(TenantPage):
         return self.render("tenant/keys/revoke.html", context)
 
     def post(self, request: HttpRequest, slug: str, id: str) -> HttpResponse:
-        key = self._key(id)
+        key = self.key()
         key_revoke(key=key, granter_role=self.membership.role)
         self.say(f"The key {key.name} is revoked.")
         return redirect(self.url("keys"))
-
-    def _key(self, id: str) -> ApiKey:
-        key = ApiKey.objects.filter(id=id).first()
-        if key is None:
-            raise Http404
-        return key

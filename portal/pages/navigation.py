@@ -35,6 +35,7 @@ TENANT = (
         (
             Item("Endpoints", "endpoints", "endpoints", also=("endpoint",)),
             Item("Catalog", "catalog", "catalog", also=("model", "order")),
+            Item("Routes", "routes", "switch", also=("route",)),
             Item("Keys", "keys", "key", also=("key",)),
         ),
     ),
@@ -42,6 +43,7 @@ TENANT = (
         "Account for",
         (
             Item("Usage and cost", "usage", "usage", also=("usage",), action=Action.VIEW_COST),
+            Item("Budgets", "budgets", "cost", also=("budget",)),
             Item("Statements", "statements", "statement", also=("statement",), action=Action.VIEW_COST),
         ),
     ),
@@ -50,6 +52,7 @@ TENANT = (
         (
             Item("Projects", "projects", "project", also=("project",)),
             Item("Members", "members", "members", also=("member",)),
+            Item("Settings", "settings", "settings"),
         ),
     ),
 )

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from clusters.endpoints.limits import endpoint_fallbacks, overload_policy
 from clusters.endpoints.profiles import named_profile
 from clusters.models import Endpoint
+from portal.pages.limits_form import rates_told
 from portal.pages.quote_choices import PINS
 from portal.templatetags.berth import count, decimals, percent
 
@@ -29,6 +31,19 @@ def load_facts(endpoint: Endpoint) -> list[dict[str, Any]]:
         },
         {"label": "Shared prefix", "value": f"{percent(endpoint.prefix_share, 0)} of the input"},
     ]
+
+
+def overload_facts(endpoint: Endpoint) -> dict[str, Any]:
+    """Give the limits a minute of an endpoint, its fallbacks, and what happens when it has no room."""
+    fallbacks = endpoint_fallbacks(endpoint)
+    names = ", ".join(each.name for each in fallbacks if each.name)
+    limits = [
+        {"label": "Limits", "value": ", ".join(rates_told(endpoint)) or "none of its own"},
+        {"label": "Fallbacks", "value": names or "none"},
+    ]
+    if endpoint.shared:
+        limits.append({"label": "Shared", "value": "every tenant may call it"})
+    return {"limits": limits, "overload": overload_policy(endpoint), "fallbacks": fallbacks}
 
 
 def limit_facts(endpoint: Endpoint) -> list[dict[str, Any]]:

@@ -9,19 +9,23 @@ from django.shortcuts import redirect
 from django.utils.text import slugify
 
 from portal.pages.base import TenantPage, put_on_form
+from portal.pages.limits_form import RatesForm, rates_of, rates_told
 from tenants.errors import BerthError
+from tenants.limits import RATES, project_limits_set
 from tenants.models import Project
 from tenants.roles import Action
 from tenants.services import project_change, project_create
 
 
-class ProjectForm(forms.Form):
-    """A project's name and cost centre."""
+class ProjectForm(RatesForm):
+    """A project's name and cost centre, and what all its keys may use together."""
 
     name = forms.CharField(max_length=120)
     cost_centre = forms.CharField(
         max_length=64, required=False, label="Cost centre", help_text="As your accounting calls it."
     )
+
+    field_order = ("name", "cost_centre", "slug", *RATES)
 
 
 class NewProjectForm(ProjectForm):
@@ -40,7 +44,11 @@ class Projects(TenantPage):
 
     def get(self, request: HttpRequest, slug: str) -> HttpResponse:
         live = Count("endpoints", filter=Q(endpoints__deleted_at=None))
-        return self.render("tenant/projects/list.html", {"projects": Project.objects.annotate(live=live)})
+        rows = [
+            {"project": project, "limits": rates_told(project)}
+            for project in Project.objects.annotate(live=live)
+        ]
+        return self.render("tenant/projects/list.html", {"rows": rows})
 
 
 class NewProject(TenantPage):
@@ -60,6 +68,7 @@ class NewProject(TenantPage):
                     name=chosen["name"],
                     slug=chosen["slug"] or slugify(chosen["name"])[:40].strip("-"),
                     cost_centre=chosen["cost_centre"],
+                    limits=form.taken(),
                 )
             except BerthError as error:
                 put_on_form(form, error)
@@ -79,15 +88,15 @@ class EditProject(TenantPage):
 
     def get(self, request: HttpRequest, slug: str, id: str) -> HttpResponse:
         project = self._project(id)
-        return self._show(
-            ProjectForm(initial={"name": project.name, "cost_centre": project.cost_centre}), project
-        )
+        initial = {"name": project.name, "cost_centre": project.cost_centre, **rates_of(project)}
+        return self._show(ProjectForm(initial=initial), project)
 
     def post(self, request: HttpRequest, slug: str, id: str) -> HttpResponse:
         project, form = self._project(id), ProjectForm(request.POST)
         if form.is_valid():
             try:
-                project_change(project=project, **form.cleaned_data)
+                project_change(project=project, **form.taken("name", "cost_centre"))
+                project_limits_set(project=project, limits=form.taken())
             except BerthError as error:
                 put_on_form(form, error)
             else:

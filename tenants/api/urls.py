@@ -1,8 +1,8 @@
-"""Paths of the tenants room under /api/v1."""
+"""Paths of the tenants room under /api/v1. Those of keys stand in the router, for their classes are another room's."""
 
 from django.urls import path
 
-from tenants.api.views import KeyViewSet, MemberViewSet, ProjectViewSet
+from tenants.api.views import MemberViewSet, ProjectViewSet
 
 urlpatterns = [
     path("projects", ProjectViewSet.as_view({"get": "list", "post": "create"})),
@@ -12,7 +12,4 @@ urlpatterns = [
         "members/<uuid:id>",
         MemberViewSet.as_view({"get": "retrieve", "patch": "partial_update", "delete": "destroy"}),
     ),
-    path("keys", KeyViewSet.as_view({"get": "list", "post": "create"})),
-    path("keys/<uuid:id>", KeyViewSet.as_view({"get": "retrieve", "delete": "destroy"})),
-    path("keys/<uuid:id>:revoke", KeyViewSet.as_view({"post": "revoke"})),
 ]

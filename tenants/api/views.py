@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import django_filters
 from drf_spectacular.utils import extend_schema
 from rest_framework.response import Response
 
 from tenants import services
-from tenants.api.base import IF_MATCH, EditableTenantViewSet, ReadOnlyTenantViewSet
+from tenants.api.base import IF_MATCH, EditableTenantViewSet
 from tenants.api.idempotency import idempotent
 from tenants.api.serializers import (
+    KeyChange,
     KeyCreate,
     KeySerializer,
     MemberChange,
@@ -20,6 +23,7 @@ from tenants.api.serializers import (
     ProjectCreate,
     ProjectSerializer,
 )
+from tenants.limits import key_change, project_limits_set
 from tenants.models import ApiKey, KeyScope, Membership, Project
 from tenants.roles import Action
 
@@ -40,7 +44,10 @@ class ProjectViewSet(EditableTenantViewSet):
     @extend_schema(request=ProjectChange, responses=ProjectSerializer, parameters=[IF_MATCH])
     def partial_update(self, request, id) -> Response:
         changes = self.validated(ProjectChange)
-        return self.versioned(services.project_change(project=self.to_edit(), **changes))
+        project = self.to_edit()
+        if limits := changes.pop("limits", None):
+            project_limits_set(project=project, limits=limits)
+        return self.versioned(services.project_change(project=project, **changes))
 
 
 @extend_schema(tags=["members"])
@@ -79,13 +86,16 @@ class KeyFilter(django_filters.FilterSet):
 
 
 @extend_schema(tags=["keys"])
-class KeyViewSet(ReadOnlyTenantViewSet):
+class KeyViewSet(EditableTenantViewSet):
     """Keys for calling models (inference) and for this API (management)."""
+
+    create_body: ClassVar[type[KeyCreate]] = KeyCreate
+    change_body: ClassVar[type[KeyChange]] = KeyChange
 
     model = ApiKey
     serializer_class = KeySerializer
     filterset_class = KeyFilter
-    role_actions = dict.fromkeys(("create", "revoke", "destroy"), Action.MINT_KEYS)
+    role_actions = dict.fromkeys(("create", "partial_update", "revoke", "destroy"), Action.MINT_KEYS)
 
     def rows(self):
         return ApiKey.objects.filter(ephemeral=False).select_related("project")
@@ -93,7 +103,7 @@ class KeyViewSet(ReadOnlyTenantViewSet):
     @extend_schema(request=KeyCreate, responses={201: NewKeySerializer})
     @idempotent
     def create(self, request) -> Response:
-        wishes = self.validated(KeyCreate)
+        wishes = self.validated(self.create_body)
         key, key.text = services.key_mint(
             key_scope=wishes.pop("scope"),
             created_by=self.caller.user,
@@ -101,6 +111,12 @@ class KeyViewSet(ReadOnlyTenantViewSet):
             **wishes,
         )
         return self.created(NewKeySerializer, key)
+
+    @extend_schema(request=KeyChange, responses=KeySerializer, parameters=[IF_MATCH])
+    def partial_update(self, request, id) -> Response:
+        """Change its name or its limits; gateways follow within a second."""
+        changes = self.validated(self.change_body)
+        return self.versioned(key_change(key=self.to_edit(), granter_role=self.caller.role, **changes))
 
     @extend_schema(request=None, responses=KeySerializer, operation_id="keys_revoke")
     def revoke(self, request, id) -> Response:

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import zoneinfo
+from typing import Final
 
 from django.core.exceptions import ValidationError
-from django.core.validators import RegexValidator
+from django.core.validators import MaxValueValidator, MinValueValidator, RegexValidator
 from django.db import models
 from django.db.models.functions import Lower
 
 from tenants.models.base import Identified, TenantOwned
+from tenants.models.limits import RateLimited
+
+#: How long files and batches may be kept, in days.
+MOST_FILES_DAYS: Final = 30
 
 slug_rule = RegexValidator(
     r"^[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?$",
@@ -23,8 +28,11 @@ def known_zone(name: str) -> None:
         raise ValidationError(f"{name!r} is not a time zone; use a name such as Europe/Berlin or UTC.")
 
 
-class Tenant(Identified):
-    """An organisation."""
+class Tenant(RateLimited, Identified):
+    """An organisation.
+
+    ``share`` and the rates are the operators' to set, ``refuse_after_s`` and ``files_days`` its own choice.
+    """
 
     class State(models.TextChoices):
         ACTIVE = "active"
@@ -35,6 +43,18 @@ class Tenant(Identified):
     time_zone = models.CharField(max_length=64, default="UTC", validators=[known_zone])
     currency = models.CharField(max_length=3, default="EUR")
     state = models.CharField(max_length=16, choices=State, default=State.ACTIVE)
+    refuse_after_s = models.PositiveIntegerField(
+        null=True, blank=True, validators=[MinValueValidator(60), MaxValueValidator(366 * 86_400)],
+        help_text="How long a gateway that hears nothing of Berth goes on serving it. Empty: for ever.",
+    )  # fmt: skip
+    files_days = models.PositiveSmallIntegerField(
+        default=7, validators=[MinValueValidator(1), MaxValueValidator(MOST_FILES_DAYS)],
+        help_text="How long files and batches are kept.",
+    )  # fmt: skip
+    share = models.FloatField(
+        default=1, validators=[MinValueValidator(0.01), MaxValueValidator(100.0)],
+        help_text="Its weight beside other tenants on shared endpoints.",
+    )  # fmt: skip
 
     class Meta:
         ordering = ["name"]
@@ -43,7 +63,7 @@ class Tenant(Identified):
         return self.name
 
 
-class Project(TenantOwned):
+class Project(RateLimited, TenantOwned):
     """A cost centre inside a tenant."""
 
     name = models.CharField(max_length=120)

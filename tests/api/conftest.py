@@ -19,9 +19,9 @@ from clusters.models import (
     SloClass,
     Tokenizer,
 )
-from tenants.models import Role, Tenant
+from tenants.models import PlatformRole, Role, Tenant
 from tests.estate import Estate, make_estate
-from tests.factories import make_tenant, management_key
+from tests.factories import make_tenant, make_user, management_key
 
 ESTATE = (GpuType, SloClass, Tokenizer, CatalogModel, Price, Region, Cluster, NodePool, Gateway, EngineImage)
 
@@ -48,6 +48,14 @@ def stranger(db) -> APIClient:
 @pytest.fixture
 def owner(tenant) -> APIClient:
     return client_of(tenant)
+
+
+@pytest.fixture
+def operator(db) -> APIClient:
+    """A signed-in operator of the platform."""
+    client = APIClient()
+    client.force_login(make_user("olga@example.org", platform_role=PlatformRole.OPERATOR))
+    return client
 
 
 @pytest.fixture

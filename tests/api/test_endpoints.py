@@ -310,3 +310,64 @@ def test_a_list_takes_as_many_queries_for_many_as_for_one(owner, django_assert_m
         owner.get(f"{API}/endpoints?page_size=1")
     with django_assert_max_num_queries(len(few)):
         assert len(owner.get(f"{API}/endpoints").json()["results"]) == 4
+
+
+def test_limits_and_fallbacks_are_ordered_and_changed(owner):
+    small = order(owner, "small")
+    made = order(owner, requests_per_minute=600, fallbacks=[small["id"]])
+    assert (made["requests_per_minute"], made["tokens_per_minute"]) == (600, None)
+    assert made["fallbacks"] == [{"id": small["id"], "name": "small", "note": ""}]
+    assert "goes to the fallbacks" in made["overload"]
+    path = f"{API}/endpoints/{made['id']}"
+    seen = owner.get(path)["ETag"]
+    change = {"tokens_per_minute": 9_000, "fallbacks": [], "replicas": 2}
+    changed = owner.patch(path, change, headers={"If-Match": seen})
+    assert changed.status_code == 200, changed.content
+    now = changed.json()
+    assert (now["requests_per_minute"], now["tokens_per_minute"], now["replicas"]) == (600, 9_000, 2)
+    assert now["fallbacks"] == []
+    assert_problem(owner.patch(path, {"requests_per_minute": 1}, headers={"If-Match": seen}), 412, "stale")
+    assert owner.patch(path, {"requests_per_minute": None}).json()["requests_per_minute"] is None
+    told = [event["message"] for event in owner.get(f"{path}/events").json()["results"]]
+    assert "Limits changed, requests per minute: no limit." in told
+
+
+def test_a_fallback_that_can_never_serve_is_accepted_and_told(owner):
+    away = order(owner, "away", residency="region:us-east-1")
+    made = order(owner, fallbacks=[away["id"]])
+    assert "No region satisfies both zone:EU and region:us-east-1" in made["fallbacks"][0]["note"]
+    owner.delete(f"{API}/endpoints/{away['id']}")
+
+
+def test_wrong_fallbacks_are_named(owner, stranger):
+    made = order(owner)
+    path = f"{API}/endpoints/{made['id']}"
+    theirs = order(stranger, "theirs")["id"]
+    for wrong in ([made["id"]], [theirs], [made["id"]] * 6, ["x"]):
+        errors = assert_problem(owner.patch(path, {"fallbacks": wrong}), 422, "invalid")["errors"]
+        assert next(iter(errors)).startswith("fallbacks"), wrong
+    small = order(owner, "small")["id"]
+    assert_problem(owner.patch(path, {"fallbacks": [small, small]}), 422, "invalid")
+    assert_problem(owner.patch(path, {}), 422, "invalid")
+    refused = owner.post(f"{API}/endpoints", {**ORDER, "name": "more", "fallbacks": [theirs]})
+    assert_problem(refused, 422, "invalid")
+
+
+def test_operators_publish_an_endpoint_to_every_tenant(owner, stranger, operator, tenant):
+    made = order(owner)
+    assert stranger.get(f"{API}/shared-endpoints").json() == {"results": []}
+    path = f"{API}/endpoints/{made['id']}:share"
+    assert_problem(owner.post(path, {"shared": True}), 404, "not-found")
+    answer = operator.post(path, {"shared": True})
+    assert answer.status_code == 200, answer.content
+    assert answer.json()["shared"] is True
+    (shown,) = stranger.get(f"{API}/shared-endpoints").json()["results"]
+    assert (shown["name"], shown["model"], shown["residency"]) == ("chat", MODEL, "zone:EU")
+    assert float(shown["prices"]["output"]) > float(shown["prices"]["input"]) > 0
+    assert str(tenant.id) not in str(shown)
+    assert_problem(stranger.get(f"{API}/endpoints/{made['id']}"), 404, "not-found")
+    theirs = order(stranger)
+    taken = operator.post(f"{API}/endpoints/{theirs['id']}:share", {"shared": True})
+    assert "exists already" in assert_problem(taken, 422, "invalid")["errors"]["name"][0]
+    assert operator.post(path, {"shared": False}).json()["shared"] is False
+    assert stranger.get(f"{API}/shared-endpoints").json() == {"results": []}

@@ -11,14 +11,15 @@ from django.utils import timezone
 from tenants import scope, services
 from tenants.models import ApiKey, IdempotencyRecord, KeyScope, Role
 from tests.api.conftest import client_of
-from tests.api.contract import API, CreateContract, assert_problem
+from tests.api.contract import API, EditContract, assert_problem
 from tests.factories import default_project
 
 pytestmark = pytest.mark.django_db
 
 
-class TestKeys(CreateContract):
+class TestKeys(EditContract):
     path = "keys"
+    changes = ({"name": "renamed"}, {"requests_per_minute": 60})
     may_create = frozenset({Role.OWNER, Role.ADMIN, Role.DEVELOPER})
 
     def body(self, number: int = 0) -> dict:
@@ -149,3 +150,57 @@ def test_playground_keys_are_not_listed(owner, tenant):
         )
         assert ApiKey.objects.filter(id=key.id).exists()
     assert str(key.id) not in owner.get(f"{API}/keys").content.decode()
+
+
+LIMITS = {
+    "slo_class": "batch", "context_tokens": 4096, "requests_per_minute": 60, "tokens_per_minute": 10_000,
+}  # fmt: skip
+
+
+@pytest.mark.usefixtures("estate")
+def test_an_inference_key_is_made_and_changed_with_limits(owner):
+    made = mint(owner, **LIMITS)
+    assert LIMITS.items() <= made.items()
+    path = f"{API}/keys/{made['id']}"
+    lifted = {"slo_class": "", "context_tokens": None, "requests_per_minute": None}
+    changed = owner.patch(path, lifted)
+    assert changed.status_code == 200, changed.content
+    assert (lifted | {"tokens_per_minute": 10_000}).items() <= changed.json().items()
+    assert owner.get(path).json() == changed.json()
+
+
+@pytest.mark.usefixtures("estate")
+@pytest.mark.parametrize(
+    ("changes", "field"),
+    [
+        ({"slo_class": "gold"}, "slo_class"),
+        ({"context_tokens": 1}, "context_tokens"),
+        ({"requests_per_minute": 0}, "requests_per_minute"),
+        ({"tokens_per_minute": "many"}, "tokens_per_minute"),
+    ],
+)
+def test_a_wrong_limit_is_named(owner, changes, field):
+    body = {"name": "ci", "scope": "inference", "project": "default"} | changes
+    assert list(assert_problem(owner.post(f"{API}/keys", body), 422, "invalid")["errors"]) == [field]
+    path = f"{API}/keys/{mint(owner)['id']}"
+    assert list(assert_problem(owner.patch(path, changes), 422, "invalid")["errors"]) == [field]
+
+
+def test_management_keys_have_no_limits(owner):
+    body = {"name": "ci", "scope": "management", "role": "viewer", "tokens_per_minute": 5}
+    assert list(assert_problem(owner.post(f"{API}/keys", body), 422, "invalid")["errors"]) == [
+        "tokens_per_minute"
+    ]
+    made = mint(owner, scope="management", role="viewer", project=...)
+    path = f"{API}/keys/{made['id']}"
+    assert_problem(owner.patch(path, {"tokens_per_minute": 5}), 422, "invalid")
+    assert owner.patch(path, {"name": "robot"}).json()["name"] == "robot"
+
+
+def test_changing_a_key_wants_the_role_and_the_tenant(owner, stranger, tenant):
+    path = f"{API}/keys/{mint(owner)['id']}"
+    held = f"{API}/keys/{mint(owner, scope='management', role='owner', project=...)['id']}"
+    assert_problem(client_of(tenant, Role.VIEWER).patch(path, {"name": "x"}), 403, "forbidden")
+    assert_problem(client_of(tenant, Role.DEVELOPER).patch(held, {"name": "x"}), 403, "forbidden")
+    assert_problem(stranger.patch(path, {"name": "x"}), 404, "not-found")
+    assert client_of(tenant, Role.DEVELOPER).patch(path, {"name": "mine"}).json()["name"] == "mine"

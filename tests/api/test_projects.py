@@ -68,6 +68,19 @@ def test_name_and_cost_centre_can_be_changed_one_by_one(owner):
     assert owner.get(f"{API}/projects/{made['id']}").json()["name"] == "Find"
 
 
+def test_limits_are_set_kept_and_lifted(owner):
+    made = owner.post(
+        f"{API}/projects", {"slug": "search", "name": "Search", "requests_per_minute": 90}
+    ).json()
+    assert (made["requests_per_minute"], made["tokens_per_minute"]) == (90, None)
+    path = f"{API}/projects/{made['id']}"
+    changed = owner.patch(path, {"tokens_per_minute": 5_000, "name": "Find"}).json()
+    assert changed == {**made, "tokens_per_minute": 5_000, "name": "Find"}
+    assert owner.patch(path, {"requests_per_minute": None}).json()["requests_per_minute"] is None
+    errors = assert_problem(owner.patch(path, {"tokens_per_minute": 0}), 422, "invalid")["errors"]
+    assert list(errors) == ["tokens_per_minute"]
+
+
 def test_the_slug_stays(owner):
     made = owner.post(f"{API}/projects", {"slug": "search", "name": "Search"}).json()
     body = assert_problem(owner.patch(f"{API}/projects/{made['id']}", {"slug": "other"}), 422, "invalid")

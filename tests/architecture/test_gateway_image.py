@@ -25,6 +25,8 @@ def imported_here() -> set[str]:
     for path in (ROOT / "gateway").rglob("*.py"):
         names.update(re.findall(r"^\s*(?:import|from) ([\w.]+)", path.read_text(), re.MULTILINE))
     ours = {*sys.stdlib_module_names, "gateway"}
+    if "zoneinfo" in names:  # the zones themselves: a slim system has none
+        names.add("tzdata")
     return distributions({name for name in names if name.split(".")[0] not in ours})
 
 
@@ -52,7 +54,7 @@ def named() -> dict[str, set[str]]:
 
 
 def needed(names: set[str]) -> set[str]:
-    """These distributions and all they need on Linux, as installed here."""
+    """These distributions and all they need on Linux and on the first Python that locks are made for."""
     found: set[str] = set()
     extras = named()
     while names:
@@ -60,8 +62,10 @@ def needed(names: set[str]) -> set[str]:
         found.add(name)
         for line in requires(name) or ():
             requirement = Requirement(line)
-            asked = ["", *extras.get(name, ())]
-            if requirement.marker is None or any(requirement.marker.evaluate({"extra": x}) for x in asked):
+            asked = [
+                {"extra": extra, "python_full_version": "3.11.0"} for extra in ("", *extras.get(name, ()))
+            ]
+            if requirement.marker is None or any(map(requirement.marker.evaluate, asked)):
                 names |= {canonicalize_name(requirement.name)} - found
     return found
 

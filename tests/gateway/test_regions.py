@@ -55,6 +55,16 @@ async def test_a_model_of_another_region_is_answered_with_the_right_urls(bench: 
     assert SECRET.encode() not in kept
 
 
+async def test_a_shared_one_is_every_tenants(bench: Bench) -> None:
+    theirs = {"tenant_id": "t9", "project_id": "p9", "residency": "zone:US", "urls": URLS}
+    await publish(bench, Elsewhere(name="shared", shared=True, **theirs), Elsewhere(name="private", **theirs))
+    for key in (KEY, OTHER_PROJECT_KEY):
+        async with bench.post("/v1/chat/completions", chat("shared"), key=key) as response:
+            assert response.status == 421
+        async with bench.post("/v1/chat/completions", chat("private"), key=key) as response:
+            assert response.status == 404
+
+
 async def test_the_official_client_is_told_once(bench: Bench) -> None:
     await publish(bench, in_the_us())
     client = bench.openai().with_options(max_retries=2)

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
+
 import pytest
 from django.urls import reverse
 
+from billing.budgets.services import budget_create
+from clusters.endpoints.routes import route_create
+from gateway.contract import RouteRule, RouteTarget
 from tenants import scope
 from tenants.models import KeyScope, Project
 from tenants.services import key_mint, member_add
@@ -15,12 +20,13 @@ pytestmark = pytest.mark.django_db
 SCREENS = {
     "endpoints": 200, "endpoints-table": 200, "catalog": 200, "order": 403, "keys": 200, "key-new": 403,
     "usage": 403, "usage-csv": 403, "statements": 403, "projects": 200, "project-new": 403, "members": 200,
-    "member-new": 403,
+    "member-new": 403, "routes": 200, "route-new": 403, "budgets": 200, "budget-new": 403, "settings": 200,
 }  # fmt: skip
 OF_ENDPOINTS = {
     "endpoint": 200, "endpoint-revisions": 200, "endpoint-playground": 200, "endpoint-logs": 200,
     "endpoint-log": 200, "endpoint-load": 200, "endpoint-replan": 403, "endpoint-what-if": 200,
     "endpoint-cost": 403, "endpoint-scale": 403, "endpoint-delete": 403,
+    "endpoint-limits": 403,
 }  # fmt: skip
 
 
@@ -43,8 +49,20 @@ def test_other_objects(world):
     with scope.tenant(world.tenant.id):
         project = Project.objects.get()
         key, _ = key_mint(name="k", key_scope=KeyScope.INFERENCE, project=project)
-    for name, id in {"key-revoke": key.id, "project": project.id}.items():
-        _check(world, reverse(f"tenant:{name}", args=["nord", id]), viewer=403)
+    endpoint = world.order()
+    with scope.tenant(world.tenant.id):
+        rule = RouteRule(targets=(RouteTarget(endpoint_id=str(endpoint.id)),))
+        route = route_create(project=project, name="smart", rules=[rule])
+        budget = budget_create(name="June", unit="money", limit=Decimal(5), period="month")
+    for name, id in {
+        "key-revoke": key.id, "key": key.id, "project": project.id, "route": route.id, "route-edit": route.id,
+        "route-delete": route.id, "budget": budget.id, "budget-edit": budget.id, "budget-delete": budget.id,
+    }.items():  # fmt: skip
+        _check(
+            world,
+            reverse(f"tenant:{name}", args=["nord", id]),
+            viewer=200 if name in {"route", "budget"} else 403,
+        )
         foreign = reverse(f"tenant:{name}", args=["other", id])
         assert world.browser("stranger").get(foreign).status_code == 404
     _check(world, reverse("tenant:model", args=["nord", "berth-docs-ngram"]), viewer=200)

@@ -86,12 +86,39 @@ def test_a_tenant_orders_calls_and_sees_the_cost(visitor):
         ("/statements", "statement"),
         ("/members", "members"),
         ("/projects", "projects"),
+        ("/settings", "settings"),
+        ("/routes", "routes"),
+        ("/budgets", "budgets"),
     ]:
         visitor.open(f"{tenant}{path}")
         visitor.look(shot)
 
+    visitor.open(f"{tenant}/budgets/new")
+    page.get_by_label("Name").fill(f"budget {name}")
+    page.get_by_label("Limit").fill("25")
+    visitor.look("budget-new")
+    page.get_by_role("button", name="Make the budget").click()
+    expect(page.locator("main")).to_contain_text("of 25.00 EUR")
+    visitor.look("budget")
+
+    visitor.open(f"{tenant}/routes/new")
+    page.get_by_label("Name").fill(f"route-{name}")
+    page.get_by_label("Prompt of at most").fill("200")
+    page.get_by_label("Endpoint", exact=True).select_option(label=name)
+    page.get_by_role("button", name="Add a rule").click()
+    page.get_by_label("Endpoint", exact=True).last.select_option(label=name)
+    visitor.look("route-new")
+    page.get_by_role("button", name="Save").last.click()
+    expect(page.locator("main")).to_contain_text("the prompt has at most 200 tokens")
+    visitor.look("route")
+
     visitor.open(f"{tenant}/")
-    page.get_by_role("link", name=name).first.click()
+    page.get_by_role("link", name=name, exact=True).first.click()
+    page.get_by_role("link", name="Change limits and fallback").click()
+    page.get_by_label("Requests a minute").fill("600")
+    visitor.look("endpoint-limits")
+    page.get_by_role("button", name="Save").click()
+    expect(page.locator("main")).to_contain_text("600 requests a minute")
     page.get_by_role("link", name="Delete").click()
     page.get_by_label("Type").fill(name)
     visitor.look("delete")
@@ -118,8 +145,11 @@ def test_an_operator_walks_the_console(visitor):
         ("/console/advisor/policy", "advisor-policy"),
         ("/console/catalog", "catalog"),
         ("/console/slo-classes", "slo-classes"),
+        ("/console/slo-classes/batch", "slo-class"),
         ("/console/prices", "prices"),
         ("/console/tenants", "tenants"),
+        (f"/console/tenants/{accounts.TENANTS[0].slug}", "tenant"),
+        (f"/console/tenants/{accounts.TENANTS[0].slug}/limits", "tenant-limits"),
         ("/console/gateways", "gateways"),
     ]:
         visitor.open(path)

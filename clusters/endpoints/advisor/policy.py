@@ -16,7 +16,7 @@ from tenants import scope
 from tenants.audit import audit
 from tenants.errors import Conflict, Invalid
 from tenants.locks import claimed
-from tenants.services import clean
+from tenants.validation import clean
 
 ACTOR: Final = "advisor, by the operators' policy"
 

@@ -21,7 +21,7 @@ from clusters.models import Endpoint, Reservation, Revision, Wanted
 from clusters.planning import problem
 from clusters.planning.plans import Configuration, Plan, PlanStatus
 from tenants.errors import Conflict, Invalid
-from tenants.services import clean
+from tenants.validation import clean
 
 #: What is ordered anew rather than planned anew: gateways, labels and prices go by it.
 FIXED = ("model", "slo_class", "residency", "certifications", "cluster")

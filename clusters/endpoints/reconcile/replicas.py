@@ -12,6 +12,7 @@ from django.utils import timezone
 from billing.allocations import allocation_close, allocation_open
 from clusters.models import Endpoint, Node, Replica, Reservation, Revision
 from clusters.specs import ReplicaStatus
+from tenants.announcements import announce
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,6 +53,7 @@ def keep_replicas(endpoint: Endpoint, revision: Revision, replicas: Sequence[Rep
     shown = [status.replica_id for status in replicas]
     known = Replica.objects.filter(revision=revision).filter(Q(gone_at=None) | Q(replica_id__in=shown))
     rows = {row.replica_id: row for row in known}
+    changed = False
     new = [status for status in replicas if status.replica_id not in rows]
     for status in replicas:
         seen = Seen.of(status)
@@ -72,11 +74,14 @@ def keep_replicas(endpoint: Endpoint, revision: Revision, replicas: Sequence[Rep
             row.save(update_fields=[*FIELDS, "gone_at"])
         else:
             continue
+        changed = True
         _keep_allocation(endpoint, revision, status, now)
     for row in rows.values():
         allocation_close(replica_id=row.replica_id, ended_at=_ended(row, new, now))
         row.phase, row.gone_at = Replica.Phase.GONE, now
         row.save(update_fields=["phase", "gone_at"])
+    if changed or rows:
+        announce()  # a replica that drains is to get no new requests from now on
 
 
 def keep_reservation(revision: Revision, replicas: Sequence[ReplicaStatus]) -> None:

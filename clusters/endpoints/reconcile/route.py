@@ -6,12 +6,12 @@ import datetime as dt
 
 from django.utils import timezone
 
-from clusters.endpoints.changes import announce
 from clusters.endpoints.conditions import set_condition
 from clusters.endpoints.reconcile.work import Work
 from clusters.models import Condition, Gateway, Replica
 from clusters.planning.residency import residency_allows
 from tenants import scope
+from tenants.announcements import announce
 
 LOOK_AGAIN_S = 0.3
 PATIENT_S = 5.0

@@ -32,12 +32,15 @@ def engine_of(spec: DeploymentSpec) -> EngineContainer:
     extra = {name: value for name, value in options.items() if name not in told}
     # Without these it serves no Prometheus metrics.
     extra |= {"return_perf_metrics": True, "perf_metrics_max_requests": 1000}
+    # Without it a request with a response_format is refused.
+    extra["guided_decoding_backend"] = "xgrammar"
     command: tuple[str, ...] = (
         "trtllm-serve", checkpoint,
         "--host", "0.0.0.0", "--port", str(container.HTTP_PORT),  # noqa: S104 - one pod's own address
         "--backend", "pytorch",
         "--tp_size", str(spec.tensor_parallel), "--pp_size", str(spec.pipeline_parallel),
         *(("--ep_size", str(spec.expert_parallel)) if spec.expert_parallel > 1 else ()),
+        *(("--tool_parser", spec.tool_parser) if spec.tool_parser else ()),
         "--max_batch_size", str(options["max_batch_size"]),
         "--max_num_tokens", str(options["max_num_tokens"]),
         "--max_seq_len", str(options["max_seq_len"]),

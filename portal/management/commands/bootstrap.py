@@ -34,6 +34,8 @@ CLASSES = [
         "spare_replicas": 1,
         "first_token_timeout_s": 20,
         "attempts": 3,
+        "queue_s": 1,
+        "on_overload": "fallback",
     },
     {
         "name": "standard",
@@ -46,6 +48,9 @@ CLASSES = [
         "price_factor": Decimal("1"),
         "first_token_timeout_s": 60,
         "attempts": 2,
+        "queue_s": 5,
+        "floor": 0.1,
+        "on_overload": "fallback",
     },
     {
         "name": "batch",
@@ -59,6 +64,10 @@ CLASSES = [
         "first_token_timeout_s": 300,
         "total_timeout_s": 3600,
         "attempts": 2,
+        "backoff_s": 0.5,
+        "backoff_most_s": 10,
+        "queue_s": 60,
+        "floor": 0.05,
     },
 ]
 

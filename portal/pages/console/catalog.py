@@ -62,6 +62,10 @@ class ModelForm(ConsoleForm):
     allowed_zones = WordsField(
         required=False, help_text="Zones its licence allows, apart by commas: EU, EEA, US. Empty: anywhere."
     )
+    tool_parser = forms.CharField(
+        max_length=40, required=False, help_text="How trtllm-serve reads calls of tools in its answers, for "
+        "instance qwen3. Empty: clients may not send tools. New revisions take it up.",
+    )  # fmt: skip
     published = forms.BooleanField(required=False, initial=True, label="May be ordered")
 
 
@@ -113,7 +117,7 @@ class NewModelForm(ModelForm):
     groups = (
         ("What tenants see", "", ("name", "title", "description", "licence", "context_tokens")),
         ("Offer", "", ("allowed_zones", "published", "derived_from")),
-        ("How it runs", "", ("runtimes", "precisions", "chat_template")),
+        ("How it runs", "", ("runtimes", "precisions", "chat_template", "tool_parser")),
         ("Architecture", "The planner sizes memory and speed by these; they are in the model's config.json.",
          tuple(_NUMBERS)),
         ("Further numbers", "Of models that have them: experts, windows, latent or linear attention. Estimates of "
@@ -159,6 +163,7 @@ class ModelDetail(ConsolePage):
                 {"label": "Context", "value": f"{model.context_tokens:,} tokens"},
                 {"label": "Allowed zones", "value": ", ".join(model.allowed_zones) or "anywhere"},
                 {"label": "Runtimes", "value": ", ".join(model.runtimes)},
+                {"label": "Tool parser", "value": model.tool_parser or "none: clients may not send tools"},
                 {"label": "Precisions", "value": f"{', '.join(model.precisions)} (the first is its own)"},
                 {
                     "label": "Tokenizer",

@@ -10,6 +10,7 @@ from django.shortcuts import redirect
 from django.urls import reverse
 
 from clusters.endpoints import services
+from clusters.endpoints.limits import endpoint_share
 from clusters.models import Cluster, Endpoint
 from portal.pages.base import ConsolePage
 from portal.pages.console.endpoints import endpoints_crumb, find_endpoint
@@ -72,6 +73,37 @@ class EndpointMove(FormPage):
         audit(self.request.user, "endpoint.move", endpoint=str(endpoint.id), cluster=cluster and cluster.name)
         self.say(f"{endpoint.name} runs on {where} as soon as its engines are ready there.")
         return redirect("console:endpoint", endpoint.id)
+
+
+class EndpointShare(ConsolePage):
+    """Publishes an endpoint to every tenant, or takes it back, once confirmed."""
+
+    reason = "publish an endpoint to every tenant, or take it back"
+
+    def get(self, request: HttpRequest, id: Any) -> HttpResponse:
+        return self._ask(find_endpoint(id))
+
+    def post(self, request: HttpRequest, id: Any) -> HttpResponse:
+        endpoint = find_endpoint(id)
+        shared = request.POST.get("shared") == "yes"
+        try:
+            with scope.tenant(endpoint.tenant_id):
+                endpoint_share(endpoint=endpoint, shared=shared, actor=self.actor)
+        except BerthError as error:
+            return self._ask(endpoint, error=error)
+        audit(request.user, "endpoint.share", endpoint=str(endpoint.id), shared=shared)
+        told = "is published to every tenant" if shared else "is no longer published to other tenants"
+        self.say(f"{endpoint.name} {told}; gateways follow within a second.")
+        return redirect("console:endpoint", endpoint.id)
+
+    def _ask(self, endpoint: Endpoint, *, error: BerthError | None = None) -> HttpResponse:
+        context = {
+            "endpoint": endpoint,
+            "error": error,
+            "cancel_url": reverse("console:endpoint", args=[endpoint.id]),
+            "breadcrumbs": [*endpoint_crumbs(endpoint), {"label": "Share"}],
+        }
+        return self.render("console/endpoint_share.html", context, status=error.status if error else 200)
 
 
 class EndpointRevision(ConsolePage):

@@ -16,7 +16,7 @@ from clusters.endpoints.states import NEXT_ACTION
 from clusters.models import Cluster, Endpoint, EndpointState, Revision, SloClass, Wanted
 from portal.pages.base import ConsolePage
 from portal.pages.capacity import endpoint_capacity
-from portal.pages.orders_shown import limit_facts, load_facts
+from portal.pages.orders_shown import limit_facts, load_facts, overload_facts
 from portal.pages.quotes import running_plan
 from portal.pages.revisions_shown import may_be_restored, revision_state
 from tenants.errors import BerthError, NotFound
@@ -91,6 +91,7 @@ class EndpointDetail(ConsolePage):
             "next_action": NEXT_ACTION.get(endpoint.state, ""),
             "tone": TONES.get(EndpointState(endpoint.state), "info"),
             "facts": _facts(endpoint),
+            **overload_facts(endpoint),
             "capacity": endpoint_capacity(endpoint),
             "revision": revision,
             "deployment": _deployment(revision) if revision else [],

@@ -10,16 +10,25 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.urls import reverse
 
-from clusters.inventory import catalog
-from clusters.models import SloClass
+from clusters.inventory import slo_classes
+from clusters.models import OnOverload, SloClass
 from portal.pages.base import ConsolePage
 from portal.pages.console.forms import ConsoleForm, FormPage
+from tenants.api.serializers import MOST_A_MINUTE
 from tenants.audit import audit
-from tenants.errors import NotFound
+from tenants.errors import Invalid, NotFound
 
 TARGETS = ("ttft_p95_ms", "itl_p95_ms", "availability")
-POLICIES = ("priority", "price_factor", "spare_replicas", "attempts")
+POLICIES = ("priority", "price_factor", "spare_replicas")
+ADMISSION = ("queue_s", "floor_percent", "context_tokens", "on_overload", "degraded_context_tokens")
+RETRIES = ("attempts", "backoff_s", "backoff_most_s")
 TIMEOUTS = ("connect_timeout_s", "first_token_timeout_s", "between_tokens_timeout_s", "total_timeout_s")
+
+
+ADMISSION_HELP = (
+    "Classes are served by priority at every replica. The floors of all classes must sum to less than 100 %. When "
+    "there is too much of everything, the lowest class is refused first."
+)
 
 
 class SloClassForm(ConsoleForm):
@@ -39,7 +48,7 @@ class SloClassForm(ConsoleForm):
         max_digits=6, decimal_places=3, initial=1, help_text="On the price of the GPUs it holds."
     )
     spare_replicas = forms.IntegerField(
-        min_value=0, max_value=catalog.MOST_SPARE, initial=0, label="Spare replicas",
+        min_value=0, max_value=slo_classes.MOST_SPARE, initial=0, label="Spare replicas",
         help_text="Beyond what the load needs, so that a lost one is not missed. Orders pay for them.",
     )  # fmt: skip
     attempts = forms.IntegerField(
@@ -54,12 +63,48 @@ class SloClassForm(ConsoleForm):
     )
     total_timeout_s = forms.FloatField(min_value=1, max_value=86_400, initial=300, label="Whole answer (s)")
 
+    backoff_s = forms.FloatField(
+        min_value=0, max_value=60, initial=0.05, label="First pause (s)",
+        help_text="Before the second attempt, drawn from 0 to this; it doubles with each.",
+    )  # fmt: skip
+    backoff_most_s = forms.FloatField(min_value=0, max_value=600, initial=1, label="Longest pause (s)")
+    queue_s = forms.FloatField(
+        min_value=0, max_value=86_400, initial=5, label="Longest wait for a replica (s)",
+        help_text="0: nobody waits, what has no place at once is overload.",
+    )  # fmt: skip
+    floor_percent = forms.FloatField(
+        min_value=0, max_value=99, initial=0, label="Floor (%)",
+        help_text="Of the places that become free, this much stays with the class while higher ones wait too. "
+        "0: higher classes always go first.",
+    )  # fmt: skip
+    context_tokens = forms.IntegerField(
+        min_value=2, max_value=MOST_A_MINUTE, required=False, label="Longest request with its answer",
+        help_text="In tokens. Empty: what each endpoint allows.",
+    )  # fmt: skip
+    on_overload = forms.ChoiceField(
+        choices=OnOverload, initial=OnOverload.REFUSE, label="When there is no room",
+        help_text="Fallbacks are the endpoint's own to name, and only where its residency allows them.",
+    )  # fmt: skip
+    degraded_context_tokens = forms.IntegerField(
+        min_value=2, max_value=MOST_A_MINUTE, required=False, label="Shortened to",
+        help_text="In tokens, with the answer. Needed where a shorter context is admitted.",
+    )  # fmt: skip
+
     groups = (
         ("What tenants see", "", ("title", "description")),
         ("Targets", "Plans from now on keep to them; endpoints that run are not moved.", TARGETS),
         ("Policy", "Plans from now on count spare replicas and the price factor.", POLICIES),
-        ("Timeouts", "Gateways follow them at once.", TIMEOUTS),
+        ("Admission", ADMISSION_HELP, ADMISSION),
+        ("Timeouts", "Gateways follow them within a second.", TIMEOUTS),
+        ("Attempts", "Only before the first byte of an answer, and within a tenth of the traffic.", RETRIES),
     )
+
+    def values(self) -> dict[str, Any]:
+        """Give what was typed as a class keeps it."""
+        typed = dict(self.cleaned_data)
+        # Two decimals of a percent, so that 7 % is 0.07 and not a hair beside it.
+        typed["floor"] = round(typed.pop("floor_percent") / 100, 4)
+        return typed
 
 
 class NewSloClassForm(SloClassForm):
@@ -73,7 +118,10 @@ class SloClasses(ConsolePage):
 
     def get(self, request: HttpRequest) -> HttpResponse:
         used = Count("endpoints", filter=Q(endpoints__deleted_at=None))
-        return self.render("console/slo_classes.html", {"classes": SloClass.objects.annotate(in_use=used)})
+        return self.render(
+            "console/slo_classes.html",
+            {"classes": SloClass.objects.annotate(in_use=used).order_by("priority", "name")},
+        )
 
 
 class SloClassAdd(FormPage):
@@ -87,7 +135,10 @@ class SloClassAdd(FormPage):
         return [_crumb()]
 
     def save(self, form: NewSloClassForm) -> HttpResponse:
-        slo_class = catalog.slo_class_add(**form.cleaned_data)
+        try:
+            slo_class = slo_classes.slo_class_add(**form.values())
+        except Invalid as error:
+            raise _named_as_typed(error) from error
         audit(self.request.user, "slo-class.add", **form.cleaned_data)
         self.say(f"SLO class {slo_class.title} is added.")
         return redirect("console:slo-classes")
@@ -114,17 +165,29 @@ class SloClassEdit(FormPage):
 
     def initial(self) -> dict[str, Any]:
         slo_class = self.slo_class
-        values = {name: getattr(slo_class, name) for name in SloClassForm.base_fields}
+        kept = [name for name in SloClassForm.base_fields if name != "floor_percent"]
+        values = {name: getattr(slo_class, name) for name in kept}
+        values["floor_percent"] = round(slo_class.floor * 100, 2)
+        values |= {name: f"{value:g}" for name, value in values.items() if isinstance(value, float)}
         return values | {name: f"{values[name].normalize():f}" for name in ("availability", "price_factor")}
 
     def save(self, form: SloClassForm) -> HttpResponse:
-        slo_class = catalog.slo_class_change(slo_class=self.slo_class, **form.cleaned_data)
+        try:
+            slo_class = slo_classes.slo_class_change(slo_class=self.slo_class, **form.values())
+        except Invalid as error:
+            raise _named_as_typed(error) from error
         audit(
             self.request.user, "slo-class.change", name=slo_class.name,
             **{name: form.cleaned_data[name] for name in form.changed_data},
         )  # fmt: skip
         self.say(f"SLO class {slo_class.title} is saved.")
         return redirect("console:slo-classes")
+
+
+def _named_as_typed(error: Invalid) -> Invalid:
+    """Name the field of the form, which asks for a floor in percent."""
+    errors = {("floor_percent" if name == "floor" else name): texts for name, texts in error.errors.items()}
+    return Invalid(error.message, errors=errors)
 
 
 def _crumb() -> dict[str, str]:

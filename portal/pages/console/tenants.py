@@ -14,15 +14,20 @@ from django.shortcuts import redirect
 from django.urls import reverse
 from django.utils import timezone
 
+from billing.budgets.selectors import budget_states
 from billing.estate import platform_costs
+from billing.models import Budget
 from clusters.endpoints.selectors import endpoint_list
 from clusters.inventory.selectors import gpus_held_by_tenant
 from clusters.models import Endpoint
 from portal.pages.base import ConsolePage
+from portal.pages.budgets import shown
 from portal.pages.console.forms import ConsoleForm, FormPage
+from portal.pages.limits_form import RatesForm, rates_of, rates_told, served_for
 from tenants import scope, services
 from tenants.audit import audit
 from tenants.errors import NotFound
+from tenants.limits import RATES, tenant_limits_set
 from tenants.models import Membership, Quota, Tenant
 
 MOST_GPUS = 1_000_000
@@ -63,6 +68,18 @@ class QuotaForm(ConsoleForm):
     )  # fmt: skip
 
 
+class TenantLimitsForm(RatesForm, ConsoleForm):
+    share = forms.FloatField(
+        min_value=0.01, max_value=100, initial=1, label="Weight on shared endpoints",
+        help_text="Beside other tenants when a shared endpoint is full: with 2 it gets twice what one with 1 gets.",
+    )  # fmt: skip
+
+    groups = (
+        ("Limits", "Of all its keys together, over all gateways; what is above is refused with 429.", RATES),
+        ("Shared endpoints", "", ("share",)),
+    )
+
+
 class Tenants(ConsolePage):
     reason = "list tenants with what they hold and cost"
 
@@ -99,6 +116,14 @@ class TenantDetail(ConsolePage):
                 {"label": "Slug", "value": tenant.slug, "code": True},
                 {"label": "Time zone", "value": tenant.time_zone},
                 {"label": "Currency", "value": tenant.currency},
+                {"label": "Limits", "value": ", ".join(rates_told(tenant)) or "none"},
+                {"label": "Weight on shared endpoints", "value": f"{tenant.share:g}"},
+                {"label": "At a gateway cut off from Berth", "value": served_for(tenant)},
+                {"label": "Files and batches", "value": f"kept {tenant.files_days} days"},
+            ],
+            "budgets": [
+                shown(state)
+                for state in budget_states(Budget.objects.filter(tenant=tenant).order_by("name"), now=now)
             ],
             "held": gpus_held_by_tenant()[tenant.id],
             "limit": Quota.objects.filter(tenant=tenant, resource="gpus")
@@ -161,6 +186,31 @@ class TenantQuota(FormPage):
             limit=form.cleaned_data["gpus"],
         )
         self.say(f"{tenant.name} may hold {form.cleaned_data['gpus']} GPUs.")
+        return redirect("console:tenant", tenant.slug)
+
+
+class TenantLimits(FormPage):
+    reason = "limit a tenant at gateways"
+    form_class = TenantLimitsForm
+    title = "Limits"
+    submit_label = "Set limits"
+
+    def heading(self) -> str:
+        return f"Limits of {find_tenant(self.kwargs['slug']).name}"
+
+    def crumbs(self) -> list[dict[str, str]]:
+        tenant = find_tenant(self.kwargs["slug"])
+        return [_crumb(), {"label": tenant.name, "url": reverse("console:tenant", args=[tenant.slug])}]
+
+    def initial(self) -> dict[str, Any]:
+        tenant = find_tenant(self.kwargs["slug"])
+        return {**rates_of(tenant), "share": tenant.share}
+
+    def save(self, form: TenantLimitsForm) -> HttpResponse:
+        tenant = find_tenant(self.kwargs["slug"])
+        tenant_limits_set(tenant=tenant, limits=form.taken(), share=form.cleaned_data["share"])
+        audit(self.request.user, "tenant.limits", tenant=tenant.slug, **form.cleaned_data)
+        self.say(f"The limits of {tenant.name} are set; gateways follow within a second.")
         return redirect("console:tenant", tenant.slug)
 
 

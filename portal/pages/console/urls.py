@@ -57,6 +57,7 @@ urlpatterns = [
     path("endpoints", endpoints.Endpoints.as_view(), name="endpoints"),
     path("endpoints/<uuid:id>", endpoints.EndpointDetail.as_view(), name="endpoint"),
     path("endpoints/<uuid:id>/logs/<str:replica>", endpoints.EndpointLog.as_view(), name="endpoint-log"),
+    path("endpoints/<uuid:id>/share", endpoint_changes.EndpointShare.as_view(), name="endpoint-share"),
     path("endpoints/<uuid:id>/move", endpoint_changes.EndpointMove.as_view(), name="endpoint-move"),
     path(
         "endpoints/<uuid:id>/revisions/<int:number>",
@@ -102,5 +103,6 @@ urlpatterns = [
     path("tenants", tenants.Tenants.as_view(), name="tenants"),
     path("tenants/open", tenants.TenantOpen.as_view(), name="tenant-open"),
     path("tenants/<slug:slug>", tenants.TenantDetail.as_view(), name="tenant"),
+    path("tenants/<slug:slug>/limits", tenants.TenantLimits.as_view(), name="tenant-limits"),
     path("tenants/<slug:slug>/quota", tenants.TenantQuota.as_view(), name="tenant-quota"),
 ]

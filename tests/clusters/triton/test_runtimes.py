@@ -155,6 +155,11 @@ def test_the_openai_server_is_told_by_flags_and_a_file():
     assert "max_batch_size" not in extra
 
 
+def test_the_openai_server_reads_calls_of_tools_as_the_catalog_says():
+    command = engine_of(spec_of("trtllm-serve", tool_parser="qwen3")).command
+    assert command[command.index("--tool_parser") + 1] == "qwen3"
+
+
 def test_weights_from_outside_are_loaded_once_by_whoever_needs_them():
     hub = spec_of("triton-llmapi", weights=HUB)
     (job,) = engine_of(hub).jobs

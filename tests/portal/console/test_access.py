@@ -40,6 +40,8 @@ def details(endpoint) -> list[str]:
         reverse("console:slo-edit", args=["batch"]),
         reverse("console:tenant", args=["acme"]),
         reverse("console:tenant-quota", args=["acme"]),
+        reverse("console:tenant-limits", args=["acme"]),
+        reverse("console:endpoint-share", args=[endpoint.id]),
     ]
 
 

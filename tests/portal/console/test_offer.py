@@ -26,7 +26,9 @@ SLO = {
     "title": "Nightly", "description": "Until the morning.", "ttft_p95_ms": "", "itl_p95_ms": "",
     "availability": "0.98", "priority": "9", "price_factor": "0.4", "spare_replicas": "0", "attempts": "2",
     "connect_timeout_s": "2",
-    "first_token_timeout_s": "600", "between_tokens_timeout_s": "60", "total_timeout_s": "3600",
+    "first_token_timeout_s": "600", "between_tokens_timeout_s": "60", "total_timeout_s": "3600", "queue_s": "60",
+    "floor_percent": "5", "context_tokens": "", "on_overload": "refuse", "degraded_context_tokens": "",
+    "backoff_s": "0.5", "backoff_most_s": "10",
 }  # fmt: skip
 PRICE = {
     "kind": "gpu_hour",
@@ -167,6 +169,12 @@ def test_targets_change_and_can_be_given_up(console, estate):
         ({"spare_replicas": ""}, "spare_replicas"),
         ({"first_token_timeout_s": "3601", "total_timeout_s": "10"}, "first_token_timeout_s"),
         ({"total_timeout_s": "10"}, "first_token_timeout_s"),
+        ({"floor_percent": "85"}, "floor_percent"),
+        ({"floor_percent": "-1"}, "floor_percent"),
+        ({"queue_s": "3601"}, "queue_s"),
+        ({"on_overload": "shorten"}, "degraded_context_tokens"),
+        ({"context_tokens": "100", "degraded_context_tokens": "100"}, "degraded_context_tokens"),
+        ({"backoff_s": "11"}, "backoff_most_s"),
     ],
 )
 def test_impossible_promises_are_refused_and_input_kept(console, estate, changes, field):
@@ -175,6 +183,18 @@ def test_impossible_promises_are_refused_and_input_kept(console, estate, changes
     assert answer.context["form"].errors[field]
     assert "Until the morning." in answer.text
     assert SloClass.objects.get(name="interactive").title == "Interactive"
+
+
+def test_policies_of_a_class_are_set_explained_and_listed(console, estate):
+    path = reverse("console:slo-edit", args=["batch"])
+    form = console.get(path).context["form"]
+    assert (form["floor_percent"].value(), form["queue_s"].value()) == ("5", "60")
+    shorter = {"on_overload": "shorten", "degraded_context_tokens": "2048", "floor_percent": "7"}
+    listed = console.post(path, SLO | shorter, follow=True).text
+    assert "shorter, 2,048 tokens" in listed
+    batch = SloClass.objects.get(name="batch")
+    assert (batch.floor, batch.on_overload, batch.queue_s) == (0.07, "shorten", 60)
+    assert "sum to less than 100 %" in console.get(path).text
 
 
 def test_a_price_supersedes_from_now_and_the_old_one_is_still_shown(console, estate):

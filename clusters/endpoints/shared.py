@@ -1,0 +1,58 @@
+"""Endpoints that the platform publishes to every tenant, as any of them may know them."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from django.utils import timezone
+
+from billing.prices import price_book
+from clusters.endpoints.pricing import token_prices
+from clusters.endpoints.selectors import CallableAt, endpoint_urls, gateway_list
+from clusters.models import Endpoint, Wanted
+from gateway.contract import TokenPrices
+from tenants import scope
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SharedEndpoint:
+    """What is told of a shared endpoint: never whose it is, nor where it runs."""
+
+    name: str
+    model: str
+    title: str
+    slo_class: str
+    residency: str
+    context_tokens: int
+    state: str
+    prices: TokenPrices | None
+    urls: list[CallableAt]
+
+
+def shared_endpoints() -> list[SharedEndpoint]:
+    """Give the shared endpoints by name; the queries do not grow with their number."""
+    now = timezone.now()
+    with scope.platform("show the endpoints that are published to every tenant"):
+        rows = list(
+            Endpoint.objects.live()
+            .exclude(wanted=Wanted.DELETED)
+            .filter(shared=True)
+            .select_related("tenant", "model", "slo_class")
+            .order_by("name")
+        )
+        gateways = gateway_list() if rows else []
+        books = {currency: price_book(currency) for currency in {row.tenant.currency for row in rows}}
+        return [
+            SharedEndpoint(
+                name=row.name,
+                model=row.model.name,
+                title=row.model.title,
+                slo_class=row.slo_class.name,
+                residency=row.residency,
+                context_tokens=row.context_cap,
+                state=row.state,
+                prices=token_prices(row, books[row.tenant.currency], now),
+                urls=endpoint_urls(row, gateways),
+            )
+            for row in rows
+        ]
