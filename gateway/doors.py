@@ -14,12 +14,14 @@ from aiohttp import web
 
 from gateway import errors, keys, requests
 from gateway.batches import BatchDoors
+from gateway.budgets.gate import ALERT_HEADER
 from gateway.contract import Endpoint, Key, NamedRoute
 from gateway.directory import Directory
 from gateway.freshness import TOLD_FROM_S, Freshness
 from gateway.inference import Arrival, Inference, no_snapshot
 from gateway.metering.meter import Meter
 from gateway.metrics import CONTENT_TYPE, Metrics
+from gateway.passage import FALLBACK_HEADER, SHORTENED_HEADER
 from gateway.protocol import REQUEST_ID, continue_anyway, new_request_id, refusal
 from gateway.snapshots import SnapshotKeeper
 
@@ -32,7 +34,7 @@ _HARMLESS_ID: Final = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 _CORS_EXPOSED: Final = ", ".join(
     [
         "x-request-id", "x-client-request-id", "x-should-retry", "retry-after", "retry-after-ms",
-        "x-berth-endpoint", "x-berth-fallback", "x-berth-shortened", _SNAPSHOT_AGE, errors.REGION_URLS_HEADER,
+        "x-berth-endpoint", FALLBACK_HEADER, SHORTENED_HEADER, ALERT_HEADER, _SNAPSHOT_AGE, errors.REGION_URLS_HEADER,
         *(f"x-ratelimit-{what}-{unit}" for what in ("limit", "remaining", "reset") for unit in ("requests", "tokens")),
     ]
 )  # fmt: skip

@@ -222,6 +222,7 @@ async def test_browsers_may_read_the_headers(bench: Bench) -> None:
     async with bench.http.get(f"{bench.url}/v1/models", headers=headers) as response:
         exposed = response.headers["access-control-expose-headers"]
     assert "x-ratelimit-remaining-tokens" in exposed
+    assert "x-berth-budget-alert" in exposed
     assert "retry-after-ms" in exposed
 
 
