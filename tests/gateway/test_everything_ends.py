@@ -7,14 +7,20 @@ import contextlib
 import dataclasses
 import json
 import random
+import time
 from collections import Counter
+from collections.abc import Iterator
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import aiohttp
 import msgspec
 import pytest
+from redis import Redis as RedisClient
 
+from embedded.datadir import DataDir
+from embedded.redis import Redis
 from gateway.budgets.accounts import read_charge_key
 from gateway.contract import (
     Budget,
@@ -36,7 +42,7 @@ from gateway.contract import (
     TokenPrices,
     from_units,
 )
-from gateway.limits.window import Window
+from gateway.limits.window import WINDOW_S, Window
 from gateway.metering.log import Position, log_files, read_log
 from gateway.metering.records import UsageRecord
 from tests.fakes import triton, trtllm_serve
@@ -315,16 +321,34 @@ def records_of(bench: Bench) -> list[UsageRecord]:
     return [record for found, _ in read_log(folder, Position(), active=None) for record in found]
 
 
+@pytest.fixture
+def redis(tmp_path: Path) -> Iterator[Redis]:
+    running = Redis(DataDir(tmp_path / "redis"))
+    running.start()
+    try:
+        yield running
+    finally:
+        running.stop()
+
+
 @pytest.mark.parametrize("seed", [1, 11])
-async def test_nothing_stays_held_and_every_token_is_in_one_record(idle: Bench, seed: int) -> None:
+async def test_nothing_stays_held_and_every_token_is_in_one_record(
+    idle: Bench, redis: Redis, seed: int
+) -> None:
     idle.world = world()
+    began = time.monotonic()
     idle.control.ledger.budgets = {each.budget_id: each for each in BUDGETS}
     async with contextlib.AsyncExitStack() as stack:
         tritons = {name: await stack.enter_async_context(FakeTriton()) for name in TRITONS}
         serve = await stack.enter_async_context(FakeTrtllmServe())
         storm = Storm(idle, tritons, serve, seed)
         idle.control.publish(storm.snapshot())
-        server = await idle.ready(BERTH_GATEWAY_FILES_KEYS=FILES_KEY)
+        server = await idle.ready(
+            BERTH_GATEWAY_FILES_KEYS=FILES_KEY,
+            BERTH_GATEWAY_REDIS_URL=redis.url(3),
+            BERTH_GATEWAY_REDIS_CALL_S="5",
+        )
+        await eventually(lambda: server._rates.is_shared)
         batch_id = await order_batch(idle)
         changing = asyncio.create_task(storm.change())
         connector = aiohttp.TCPConnector(limit=0)
@@ -397,8 +421,20 @@ async def test_nothing_stays_held_and_every_token_is_in_one_record(idle: Bench, 
 
         # Limits count what was used as well, and nothing besides.
         windows: dict[str, Window] = server._rates._local._windows
-        for owner in ("key:k1", "key:k2", "tenant:t1"):
-            assert windows[f"berth:limits:{owner}:tokens"].total == used[owner.split(":")[1]]
+        for owner in ("k1", "k2", "t1"):
+            kind = "tenant" if owner == "t1" else "key"
+            counter = f"berth:limits:{kind}:{owner}:tokens"
+            shared = await _shared_total(redis, counter, most=used[owner])
+            assert windows[counter].total <= used[owner]
+            if time.monotonic() < began + WINDOW_S:
+                assert shared == windows[counter].total == used[owner]
+
+
+async def _shared_total(redis: Redis, counter: str, *, most: int) -> int:
+    """Give what Redis counts, once it has been told of all corrections."""
+    with RedisClient.from_url(redis.url(3)) as client:
+        await eventually(lambda: int(client.hget(counter, "total")) <= most)
+        return int(client.hget(counter, "total"))
 
 
 def _money(record: UsageRecord) -> int:
