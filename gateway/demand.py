@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from gateway.contract import BATCH_CLASS, Endpoint, Key, SloClass, TokenPrices
+from gateway.contract import Endpoint, Key, SloClass, TokenPrices
 
 
 class Demand(msgspec.Struct, frozen=True, kw_only=True):
@@ -35,5 +35,5 @@ class Demand(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def prices(self) -> TokenPrices | None:
         """The prices of its class, None where there are none."""
-        endpoint = self.endpoint
-        return endpoint.batch_prices if self.slo_class.name == BATCH_CLASS else endpoint.prices
+        endpoint, name = self.endpoint, self.slo_class.name
+        return endpoint.prices if name == endpoint.slo_class else endpoint.lower_prices.get(name)

@@ -85,6 +85,7 @@ def build_snapshot(gateway: Gateway) -> contract.Snapshot:
         projects = Project.objects.filter(**active).order_by("id")
         routes = split_routes(NamedRoute.objects.filter(**active).order_by("id"), endpoints)
         places = GatewayPlaces.read(gateway)
+        classes = list(SloClass.objects.order_by("priority", "name"))
         books = {currency: price_book(currency) for currency in {e.tenant.currency for e in endpoints}}
         return contract.Snapshot.build(
             gateway=gateway.name,
@@ -92,10 +93,10 @@ def build_snapshot(gateway: Gateway) -> contract.Snapshot:
             zones=tuple(sorted(region.zones)),
             keys=tuple(map(owners.key, keys)),
             endpoints=tuple(
-                _endpoint(endpoint, by_endpoint[endpoint.id], books[endpoint.tenant.currency], now)
+                _endpoint(endpoint, by_endpoint[endpoint.id], books[endpoint.tenant.currency], classes, now)
                 for endpoint in endpoints
             ),
-            classes=tuple(map(_class, SloClass.objects.order_by("priority", "name"))),
+            classes=tuple(map(_class, classes)),
             tenants=tuple(map(owners.tenant, tenants)),
             projects=tuple(map(owners.project, projects)),
             named_routes=tuple(map(named_route, routes.here)),
@@ -169,7 +170,11 @@ def _class(slo: SloClass) -> contract.SloClass:
 
 
 def _endpoint(
-    endpoint: Endpoint, replicas: Iterable[Replica], book: PriceBook, now: dt.datetime
+    endpoint: Endpoint,
+    replicas: Iterable[Replica],
+    book: PriceBook,
+    classes: Iterable[SloClass],
+    now: dt.datetime,
 ) -> contract.Endpoint:
     routes: dict[str, list[contract.Replica]] = defaultdict(list)
     runtime = next(iter(endpoint.model.runtimes), "triton-llmapi")
@@ -198,7 +203,12 @@ def _endpoint(
             for revision, members in sorted(routes.items())
         ),
         prices=token_prices(endpoint, book, now),
-        batch_prices=token_prices(endpoint, book, now, slo_class=contract.BATCH_CLASS),
+        lower_prices={
+            other.name: prices
+            for other in classes
+            if other.priority > endpoint.slo_class.priority
+            and (prices := token_prices(endpoint, book, now, slo_class=other.name)) is not None
+        },
         rates=owners.rates(endpoint),
         shared=endpoint.shared,
         fallbacks=tuple(map(str, endpoint.fallbacks)),

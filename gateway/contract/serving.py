@@ -122,7 +122,8 @@ class Endpoint(Message, frozen=True):
     requests where its class says so; they satisfy this endpoint's residency or are not used. ``tokenizer`` is the
     SHA-256 (hex) under which the control plane gives the model's ``tokenizer.json``, empty where it has none;
     ``special_tokens`` is how its engines count with it.
-    ``prices`` are those of its own class, ``batch_prices`` those of :data:`BATCH_CLASS`.
+    ``prices`` are those of its own class, ``lower_prices`` those of each class that a request may be
+    lowered to, by its name.
     """
 
     endpoint_id: str
@@ -144,7 +145,7 @@ class Endpoint(Message, frozen=True):
     shared: bool = False
     fallbacks: tuple[str, ...] = ()
     tokenizer: str = ""
-    batch_prices: TokenPrices | None = None
+    lower_prices: dict[str, TokenPrices] = {}
     special_tokens: SpecialTokens = SpecialTokens.ONCE
 
 

@@ -174,10 +174,10 @@ async def test_money_is_exact_and_cached_input_has_its_price(bench: Bench) -> No
     await eventually(lambda: f"{bench.control.ledger.settled('b1').normalize():f}" == expected)
 
 
-async def test_a_request_of_the_class_batch_is_held_and_settled_at_the_batch_prices(bench: Bench) -> None:
+async def test_a_request_of_a_lower_class_is_held_and_settled_at_the_prices_of_that(bench: Bench) -> None:
     bench.world.keys = (key(KEY, "k1", slo_class="batch"),)
     half = TokenPrices(currency="EUR", input="0.5", output="1.5", cached="0.25")
-    await give(bench, budget("1", unit=BudgetUnit.MONEY, currency="EUR"), batch_prices=half)
+    await give(bench, budget("1", unit=BudgetUnit.MONEY, currency="EUR"), lower_prices={"batch": half})
 
     assert (await ask(bench))[0] == 200
 

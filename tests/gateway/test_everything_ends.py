@@ -100,7 +100,7 @@ class Storm:
                 revision_id=revision, weight=rng.choice((0, 10, 90)), replicas=tuple(map(engine, names))
             )
 
-        priced = {"prices": PRICES, "batch_prices": BATCH_PRICES, "context_tokens": 400}
+        priced = {"prices": PRICES, "lower_prices": {"batch": BATCH_PRICES}, "context_tokens": 400}
         fallbacks = world.endpoint(
             "", endpoint_id="e3", name="small", routes=(route("rev3", "r3"),), **priced
         )
@@ -358,7 +358,7 @@ async def test_nothing_stays_held_and_every_token_is_in_one_record(
         for engine in tritons.values():
             engine.behaviour, engine.next_behaviours = triton.Behaviour(), []
         serve.behaviour, serve.next_behaviours = trtllm_serve.Behaviour(), []
-        calm = {"context_tokens": 400, "prices": PRICES, "batch_prices": BATCH_PRICES}
+        calm = {"context_tokens": 400, "prices": PRICES, "lower_prices": {"batch": BATCH_PRICES}}
         idle.control.publish(idle.world.snapshot(tritons["r1"].url, **calm))
         client = idle.openai()
         async with asyncio.timeout(60):

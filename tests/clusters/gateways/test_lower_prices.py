@@ -1,4 +1,4 @@
-"""Gateways are told the prices of batch beside those of the endpoint's own class, as bills will have them."""
+"""Gateways are told the prices of lower classes beside those of the endpoint's own, as bills will have them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.factories import default_project, make_tenant
 KINDS = ("input_tokens", "output_tokens", "cached_tokens")
 
 
-def test_an_endpoint_has_the_prices_of_its_class_and_those_of_batch(estate) -> None:
+def test_an_endpoint_has_the_prices_of_its_class_and_those_of_lower_ones(estate) -> None:
     tenant = make_tenant("acme", gpus=12)
     with scope.tenant(tenant.id):
         ordered = services.endpoint_order(
@@ -36,8 +36,9 @@ def test_an_endpoint_has_the_prices_of_its_class_and_those_of_batch(estate) -> N
 
     (endpoint,) = build_snapshot(estate.gateway).endpoints
 
+    assert own not in endpoint.lower_prices
     told = [
         [Decimal(amount) for amount in (prices.input, prices.output, prices.cached)]
-        for prices in (endpoint.prices, endpoint.batch_prices)
+        for prices in (endpoint.prices, endpoint.lower_prices[contract.BATCH_CLASS])
     ]
     assert told == [[Decimal(amount) for amount in of_class] for of_class in amounts.values()]
