@@ -55,18 +55,18 @@ def watch_process(
         "1 while rate limits are counted together with other gateways, 0 while by this one alone.",
         limits_shared,
     )
-    metrics.watch(
+    metrics.watch_total(
         "circuits_opened",
         "Times that a replica was left alone because it failed again and again, since the start.",
         lambda: book.opened,
     )
-    metrics.watch(
+    metrics.watch_total(
         "replicas_ejected",
         "Times that a replica was ejected because it did worse than its peers, since the start.",
         lambda: book.ejected,
     )
     if tracer is not None:
-        metrics.watch(
+        metrics.watch_total(
             "untraced_requests",
             "Requests whose spans could not be exported since the process began.",
             lambda: tracer.dropped,

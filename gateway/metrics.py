@@ -27,6 +27,16 @@ _HISTOGRAMS: Final[Mapping[str, str]] = {
 }
 
 
+class _Total(Collector):
+    def __init__(self, name: str, help_text: str, value: Callable[[], float]) -> None:
+        self._name = name
+        self._help_text = help_text
+        self._value = value
+
+    def collect(self) -> Iterator[Metric]:
+        yield CounterMetricFamily(self._name, self._help_text, value=self._value())
+
+
 class Metrics:
     """One process's metrics, in a registry of their own. With ``counting`` off no request is counted.
 
@@ -104,6 +114,10 @@ class Metrics:
     def watch(self, name: str, help_text: str, value: Callable[[], float]) -> None:
         """Show ``value()`` as a gauge whenever metrics are read."""
         Gauge(f"berth_gateway_{name}", help_text, registry=self._registry).set_function(value)
+
+    def watch_total(self, name: str, help_text: str, value: Callable[[], float]) -> None:
+        """Show ``value()``, which only grows, as a counter whenever metrics are read."""
+        self._registry.register(_Total(f"berth_gateway_{name}", help_text, value))
 
     def add(self, collector: Collector) -> None:
         """Show what ``collector`` gives whenever metrics are read."""

@@ -138,7 +138,7 @@ async def test_a_broken_replica_is_left_alone_then_probed_and_taken_back(bench: 
                 await asyncio.sleep(0.01)
         async with bench.http.get(f"{bench.url}/metrics") as response:
             shown = await response.text()
-        assert "berth_gateway_circuits_opened 0.0" not in shown
+        assert "berth_gateway_circuits_opened_total 0.0" not in shown
         assert 'berth_gateway_retries_total{endpoint="e1"}' in shown
 
 
@@ -168,7 +168,7 @@ async def test_a_full_engine_is_left_for_another_and_not_blamed(bench: Bench) ->
         assert {answer.status for answer in answers} == {200}
         assert engines.calls()["b"] == 20
         async with bench.http.get(f"{bench.url}/metrics") as response:
-            assert "berth_gateway_circuits_opened 0.0" in await response.text()
+            assert "berth_gateway_circuits_opened_total 0.0" in await response.text()
 
 
 async def test_in_a_total_outage_retries_add_a_tenth_and_a_few(bench: Bench) -> None:
