@@ -12,10 +12,8 @@ import httpx
 import openai
 import pytest
 
-from gateway import errors
 from gateway.contract import Timeouts
 from gateway.demand import Demand
-from gateway.gates import Permit
 from gateway.replies import Usage
 from tests.fakes.triton import Behaviour
 from tests.gateway.conftest import Bench, eventually
@@ -32,16 +30,6 @@ def patient(bench: Bench, **options: Any) -> openai.AsyncOpenAI:
     client = openai.AsyncOpenAI(api_key=KEY, base_url=f"{bench.url}/v1", **options)
     bench.clients.append(client)
     return client
-
-
-class Refusing:
-    """A gate that refuses as a spent budget does."""
-
-    def __init__(self, error: errors.ApiError) -> None:
-        self._error = error
-
-    async def enter(self, demand: Demand) -> Permit:
-        raise self._error
 
 
 class Counting:
@@ -171,22 +159,6 @@ async def test_what_may_pass_later_is_tried_again_by_itself(bench: Bench) -> Non
     assert answer.choices[0].message.content == "w0 w1 w2 w3 w4 "
     totals = bench.totals()
     assert (totals["failed"]["requests"], totals["completed"]["requests"]) == (1, 1)
-
-
-async def test_a_spent_budget_arrives_once(bench: Bench) -> None:
-    refused = errors.ApiError(
-        status=429, message="The budget of project p1 is spent until Monday.", type="insufficient_quota",
-        code="insufficient_quota", retry_after_s=5, more_headers={"x-should-retry": "false"},
-    )  # fmt: skip
-    stand_at(bench, Refusing(refused))
-
-    with pytest.raises(openai.RateLimitError) as caught:
-        await patient(bench).chat.completions.create(**CHAT)
-
-    assert caught.value.code == "insufficient_quota"
-    assert caught.value.response.headers["x-should-retry"] == "false"
-    assert bench.totals()["refused"]["requests"] == 1
-    assert bench.triton.calls == []
 
 
 async def test_gates_are_told_the_most_that_a_request_may_use(bench: Bench) -> None:

@@ -182,7 +182,9 @@ async def test_a_collector_that_fails_or_is_away_holds_up_nobody(
     async def untraced() -> str:
         async with traced.http.get(f"{traced.url}/metrics") as response:
             text = await response.text()
-        return next(line for line in text.splitlines() if line.startswith("berth_gateway_untraced_requests_total "))
+        return next(
+            line for line in text.splitlines() if line.startswith("berth_gateway_untraced_requests_total ")
+        )
 
     async with asyncio.timeout(15):
         while await untraced() != "berth_gateway_untraced_requests_total 20.0":
