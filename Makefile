@@ -42,4 +42,4 @@ lock: $(STAMP) ## Compile requirements.lock anew from pyproject.toml, and the ga
 		--generate-hashes --no-emit-index-url --no-header -q -o deploy/gateway/requirements.lock
 
 clean: ## Remove the environment and all data of the embedded services
-	rm -rf $(VENV) .berth .berth-test bench/results staticfiles
+	rm -rf $(VENV) .berth .berth-bench .berth-test bench/results staticfiles

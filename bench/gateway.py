@@ -63,23 +63,27 @@ async def _before_the_mock(folder: Path) -> Figures:
 
 
 async def _beside_peers(folder: Path, url: str) -> Figures:
-    places = folder / "berth", folder / "litellm"
-    async with (
-        gateway.running(places[0], url, MODELS, protocol=EngineProtocol.OPENAI_HTTP) as front,
-        litellm.running(places[1], url, MODELS) as peer,
-    ):
-        figures: Figures = {
-            "berth_at_rest_mib": front.resident_mib(),
-            "litellm_at_rest_mib": peer.resident_mib(),
-        }
+    """Compare the three; LiteLLM is left out, aloud, where it cannot be installed."""
+    async with contextlib.AsyncExitStack() as stack:
+        front = await stack.enter_async_context(
+            gateway.running(folder / "berth", url, MODELS, protocol=EngineProtocol.OPENAI_HTTP)
+        )
+        peer = None
+        try:
+            peer = await stack.enter_async_context(litellm.running(folder / "litellm", url, MODELS))
+        except litellm.NotInstalled as error:
+            print(f"LiteLLM is left out: {error}")
 
         def calls(kind: str, *, prompt: str = "") -> Calls:
-            return {
+            sides_of = {
                 "upstream": sides.upstream(url, kind, prompt=prompt),
                 "berth": sides.chat(front.url, kind, kind, gateway.HEADERS, prompt=prompt),
-                "litellm": sides.chat(peer.url, kind, kind, litellm.HEADERS, prompt=prompt),
             }
+            if peer is not None:
+                sides_of["litellm"] = sides.chat(peer.url, kind, kind, litellm.HEADERS, prompt=prompt)
+            return sides_of
 
+        figures: Figures = _memory(front, peer, "at_rest")
         for connections in CONNECTIONS:
             figures |= await _full_speed(front, f"c{connections}", calls("answer"), connections)
         streams = await _full_speed(front, "streams", calls("stream"), STREAM_CONNECTIONS)
@@ -87,16 +91,21 @@ async def _beside_peers(folder: Path, url: str) -> Figures:
         figures |= await _full_speed(front, "large", calls("answer", prompt=sides.LARGE), LARGE_CONNECTIONS)
         for kind, prefix in (("answer", ""), ("stream", "stream_")):
             figures |= await _paced(front, prefix, calls(kind))
-        figures["berth_to_litellm_c32"] = share(
-            float(figures["berth_rps_c32"]), float(figures["litellm_rps_c32"])
-        )
-        figures |= {
-            "berth_after_load_mib": front.resident_mib(),
-            "litellm_after_load_mib": peer.resident_mib(),
-        }
+        if peer is not None:
+            figures["berth_to_litellm_c32"] = share(
+                float(figures["berth_rps_c32"]), float(figures["litellm_rps_c32"])
+            )
+        figures |= _memory(front, peer, "after_load")
         await asyncio.sleep(SETTLE_S)
         figures["completed_requests"] = front.answered
         figures["completed_requests_in_shipped_usage"] = await front.stop()
+    return figures
+
+
+def _memory(front: gateway.Gateway, peer: litellm.LiteLlm | None, when: str) -> Figures:
+    figures: Figures = {f"berth_{when}_mib": front.resident_mib()}
+    if peer is not None:
+        figures[f"litellm_{when}_mib"] = peer.resident_mib()
     return figures
 
 
@@ -184,6 +193,8 @@ async def _paced(front: gateway.Gateway, prefix: str, calls: Calls) -> Figures:
     times = first if prefix else last
     figures: Figures = {}
     for side, name in (("berth", "added"), ("litellm", "litellm_added")):
+        if side not in calls:
+            continue
         for percent in (50, 99):
             alone, through = (quantile(times[which], percent / 100) for which in ("upstream", side))
             figures[f"{prefix}{name}_p{percent}_ms"] = through - alone

@@ -27,6 +27,10 @@ START_S: Final = 120.0
 INSTALL_S: Final = 900.0
 
 
+class NotInstalled(Exception):
+    """The package cannot be had; the message is the end of what the installer said."""
+
+
 class LiteLlm:
     """A running proxy."""
 
@@ -45,7 +49,7 @@ def installed() -> Path:
     """Install it if it is not there yet, and give its command.
 
     Raises:
-        RuntimeError: it cannot be installed; the message is the end of what the installer said.
+        NotInstalled: it cannot be installed.
     """
     command = HOME / "bin" / "litellm"
     if not command.exists():
@@ -56,7 +60,7 @@ def installed() -> Path:
             env=os.environ | {"VIRTUAL_ENV": str(HOME)}, capture_output=True, text=True, timeout=INSTALL_S,
         )  # fmt: skip
         if done.returncode != 0:
-            raise RuntimeError(f"LiteLLM {VERSION} cannot be installed: {done.stderr[-2000:]}")
+            raise NotInstalled(done.stderr[-2000:])
     return command
 
 
