@@ -103,6 +103,7 @@ class Reporter:
                 data=msgspec.json.encode(ReplicaReports(reports=reports)),
                 headers={"Content-Type": "application/json"},
                 timeout=_CONTROL_TIMEOUT,
+                allow_redirects=False,
             ) as response:
                 if response.status >= 300:
                     _log.warning("the control plane took no replica reports: it answered %d", response.status)

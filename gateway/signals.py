@@ -167,6 +167,7 @@ class Signaller:
                 data=msgspec.json.encode(message),
                 headers={"Content-Type": "application/json"},
                 timeout=_TIMEOUT,
+                allow_redirects=False,
             ) as response:
                 if response.status >= 300:
                     _log.warning("the control plane took no signals: it answered %d", response.status)

@@ -97,7 +97,10 @@ class SnapshotKeeper:
         held = self.directory.snapshot.version if self.directory else ""
         try:
             async with session.get(
-                url, params={"version": held, "wait": str(wait_s)}, timeout=_TIMEOUT
+                url,
+                params={"version": held, "wait": str(wait_s)},
+                timeout=_TIMEOUT,
+                allow_redirects=False,
             ) as response:
                 content = await response.read()
         except (aiohttp.ClientError, TimeoutError) as error:

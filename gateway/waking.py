@@ -132,6 +132,7 @@ class Waking:
                 data=msgspec.json.encode(Wakes(endpoint_ids=endpoint_ids)),
                 headers={"Content-Type": "application/json"},
                 timeout=_TIMEOUT,
+                allow_redirects=False,
             ) as response:
                 if response.status < 300:
                     return True

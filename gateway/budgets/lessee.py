@@ -154,6 +154,7 @@ class Lessee:
                 data=msgspec.json.encode(report),
                 headers={"Content-Type": "application/json"},
                 timeout=aiohttp.ClientTimeout(total=wait_s + _ANSWER_S, sock_connect=2.0),
+                allow_redirects=False,
             ) as response:
                 body = await response.read()
         except (aiohttp.ClientError, TimeoutError) as error:

@@ -81,6 +81,7 @@ class Shipper:
                 data=msgspec.json.encode(batch),
                 headers={"Content-Type": "application/json"},
                 timeout=_TIMEOUT,
+                allow_redirects=False,
             ) as response:
                 body = await response.read()
         except (aiohttp.ClientError, TimeoutError) as error:

@@ -121,7 +121,7 @@ class TokenizerStore:
 
 async def _fetch(session: aiohttp.ClientSession, url: str, digest: str) -> bytes:
     try:
-        async with session.get(url, timeout=_TIMEOUT) as response:
+        async with session.get(url, timeout=_TIMEOUT, allow_redirects=False) as response:
             if response.status != 200:
                 raise FetchFailed(f"the control plane answered {response.status}")
             content = b""

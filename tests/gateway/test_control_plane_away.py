@@ -6,6 +6,8 @@ import stat
 
 import msgspec
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
 
 from gateway.contract import SCHEMA
 from gateway.directory import BadSnapshot, read_snapshot
@@ -136,3 +138,25 @@ async def test_revoked_and_new_keys_take_effect(bench: Bench) -> None:
         assert response.status == 401
     async with bench.post("/v1/chat/completions", CHAT, key=fresh) as response:
         assert response.status == 200
+
+
+async def test_a_redirect_is_not_followed_with_the_gateways_token(idle: Bench) -> None:
+    asked: list[str] = []
+    reached: list[str] = []
+
+    async def redirect(request: web.Request) -> web.Response:
+        asked.append(request.path)
+        return web.Response(status=307, headers={"Location": f"{elsewhere.make_url('/')}"})
+
+    async def answer(request: web.Request) -> web.Response:
+        reached.append(request.path)
+        return web.Response(text="{}")
+
+    app, other = web.Application(), web.Application()
+    app.router.add_route("*", "/{path:.*}", redirect)
+    other.router.add_route("*", "/{path:.*}", answer)
+    async with TestServer(other) as elsewhere, TestServer(app) as control:
+        await idle.start(BERTH_CONTROL_PLANE_URL=str(control.make_url("")).rstrip("/"))
+        await eventually(lambda: len(asked) >= 2)
+        assert reached == []
+        assert (await idle.http.get(f"{idle.url}/readyz")).status == 503
