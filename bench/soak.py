@@ -45,7 +45,8 @@ async def _soak(folder: Path, minutes: float) -> Figures:
         memory: list[float] = []
         p99: list[float] = []
         sent = answered = 0
-        for window in range(max(4, round(minutes * 60 / WINDOW_S))):
+        windows = max(4, round(minutes * 60 / WINDOW_S))
+        for window in range(windows):
             kind = tuple(calls)[window % len(calls)]
             report = front.count(
                 await load.run(
@@ -55,8 +56,15 @@ async def _soak(folder: Path, minutes: float) -> Figures:
             sent += report.sent
             answered += report.answered
             memory.append(front.resident_mib())
+            now_ms = quantile(report.last_byte_ms, 0.99)
             if kind == "answer":
-                p99.append(quantile(report.last_byte_ms, 0.99))
+                p99.append(now_ms)
+            # An hour is long: what was seen so far is of use if it is broken off.
+            print(
+                f"  {window + 1} of {windows}: {kind}, {report.answered} of {report.sent}, p99 {now_ms:.1f} ms,"
+                f" {memory[-1]:.1f} MiB",
+                flush=True,
+            )
         warm = round(len(memory) * WARM_UP_SHARE)
         third = max(1, len(p99) // 3)
         return {
