@@ -18,7 +18,7 @@ import httpx
 import pytest
 
 from billing.budgets.services import budget_create
-from billing.models import BudgetWindow
+from billing.models import BudgetLease, BudgetWindow
 from clusters.endpoints import services
 from clusters.endpoints.reconcile import reconcile_endpoint
 from clusters.inventory.gateways import gateway_register
@@ -107,6 +107,12 @@ class Site:
     def settled(self) -> int:
         with scope.platform("a test"):
             return int(BudgetWindow.objects.get().settled)
+
+    def reports(self, name: str) -> list[int]:
+        """Give the number of the last report that the ledger heard of a gateway."""
+        with scope.platform("a test"):
+            leases = BudgetLease.objects.filter(lessee__startswith=f"{name}/")
+            return list(leases.values_list("sequence", flat=True))
 
     def metered(self) -> tuple[int, int]:
         """Give the completed requests and all tokens that the usage logs of the gateways tell of."""
@@ -264,7 +270,10 @@ def test_kill_9_in_the_middle_never_overspends_and_the_rest_can_be_spent(site) -
     assert tokens <= LIMIT
     assert site.settled() <= LIMIT
 
+    before = site.reports("gw-2")
     site.gateway("gw-2")
+    # Until it is heard again, all that it was lent counts as spent.
+    wait(lambda: site.reports("gw-2") != before)
     seen += asyncio.run(rest())
 
     requests, tokens = site.metered()
