@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterable
 from typing import Final
 
 import aiohttp
-import msgspec
 
 from gateway.contract import (
     MOST_REPORTED_BYTES,
@@ -25,10 +24,10 @@ from gateway.contract import (
     ReplicaReports,
 )
 from gateway.directory import Directory
+from gateway.telling import tell
 
 _log = logging.getLogger(__name__)
 _ENGINE_TIMEOUT: Final = aiohttp.ClientTimeout(total=2.0)
-_CONTROL_TIMEOUT: Final = aiohttp.ClientTimeout(total=15.0, sock_connect=5.0)
 _ANSWER_LIMIT: Final = 1024 * 1024
 _AT_ONCE: Final = 8
 _PREFIXES: Final = tuple(prefix.encode() for prefix in REPORTED_METRICS)
@@ -97,18 +96,7 @@ class Reporter:
         }.values()
 
     async def _send(self, reports: tuple[ReplicaReport, ...]) -> None:
-        try:
-            async with self._session.post(
-                self._url,
-                data=msgspec.json.encode(ReplicaReports(reports=reports)),
-                headers={"Content-Type": "application/json"},
-                timeout=_CONTROL_TIMEOUT,
-                allow_redirects=False,
-            ) as response:
-                if response.status >= 300:
-                    _log.warning("the control plane took no replica reports: it answered %d", response.status)
-        except (aiohttp.ClientError, TimeoutError) as error:
-            _log.info("the control plane took no replica reports: %r", error)
+        await tell(self._session, self._url, ReplicaReports(reports=reports), what="replica reports")
 
 
 async def _metrics(engines: aiohttp.ClientSession, replica: Replica) -> str:

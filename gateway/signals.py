@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import math
 import random
 import time
@@ -14,7 +13,6 @@ from operator import add, sub
 from typing import Final
 
 import aiohttp
-import msgspec
 
 from gateway.admission import QueueState
 from gateway.contract import (
@@ -31,9 +29,8 @@ from gateway.contract import (
 )
 from gateway.metering.records import without_empty_end
 from gateway.tallies import Tallies, Tally
+from gateway.telling import tell
 
-_log = logging.getLogger(__name__)
-_TIMEOUT: Final = aiohttp.ClientTimeout(total=15.0, sock_connect=5.0)
 #: A signal that still holds is told again before the control plane takes it for stale.
 _AGAIN_S: Final = SIGNAL_STALE_S / 3
 _TTFT: Final = len(LATENCY_BOUNDS_MS) + 1
@@ -161,20 +158,7 @@ class Signaller:
 
     async def _send(self, signals: list[EndpointSignal]) -> bool:
         message = EndpointSignals(gateway=self._identity, signals=tuple(signals))
-        try:
-            async with self._session.post(
-                self._url,
-                data=msgspec.json.encode(message),
-                headers={"Content-Type": "application/json"},
-                timeout=_TIMEOUT,
-                allow_redirects=False,
-            ) as response:
-                if response.status >= 300:
-                    _log.warning("the control plane took no signals: it answered %d", response.status)
-                return response.status < 300
-        except (aiohttp.ClientError, TimeoutError) as error:
-            _log.info("the control plane took no signals: %r", error)
-            return False
+        return await tell(self._session, self._url, message, what="signals")
 
 
 def _sums(tallies: Iterable[Tally], pressure: int) -> _Numbers:

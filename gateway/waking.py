@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import math
 import time
 from collections import Counter
@@ -12,12 +11,12 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 import aiohttp
-import msgspec
 
 from gateway import errors, routing
 from gateway.backoff import Backoff
 from gateway.contract import MOST_WAKES, WAKES_PATH, Wakes
 from gateway.directory import Directory
+from gateway.telling import tell
 
 HOLD_HEADER: Final = "x-scale-up-timeout"
 MOST_HOLD_S: Final = 600.0
@@ -27,8 +26,7 @@ _COMING: Final = frozenset(
     {"scaled-to-zero", "provisioning", "waiting-for-capacity", "ready", "updating", "degraded"}
 )
 
-_log = logging.getLogger(__name__)
-_TIMEOUT: Final = aiohttp.ClientTimeout(total=10.0, sock_connect=5.0)
+_TELL_S: Final = 10.0
 #: How long an endpoint that was told of is not told of again.
 _AGAIN_S: Final = 5.0
 #: How long an endpoint goes on being wanted while the control plane is away.
@@ -115,7 +113,7 @@ class Waking:
             batch = tuple(self._wanted)[:MOST_WAKES]
             if not batch:
                 continue
-            if await self._post(session, url, batch):
+            if await tell(session, url, Wakes(endpoint_ids=batch), what="wakes", total_s=_TELL_S):
                 backoff.reset()
                 for endpoint_id in batch:
                     del self._wanted[endpoint_id]
@@ -124,22 +122,6 @@ class Waking:
                 await asyncio.sleep(backoff.next())
             if self._wanted:
                 self._asked.set()
-
-    async def _post(self, session: aiohttp.ClientSession, url: str, endpoint_ids: tuple[str, ...]) -> bool:
-        try:
-            async with session.post(
-                url,
-                data=msgspec.json.encode(Wakes(endpoint_ids=endpoint_ids)),
-                headers={"Content-Type": "application/json"},
-                timeout=_TIMEOUT,
-                allow_redirects=False,
-            ) as response:
-                if response.status < 300:
-                    return True
-                _log.warning("the control plane was not told what to wake: it answered %d", response.status)
-        except (aiohttp.ClientError, TimeoutError) as error:
-            _log.info("the control plane was not told what to wake: %r", error)
-        return False
 
 
 def asked_hold_s(headers: Mapping[str, str], *, most_s: float) -> float:
