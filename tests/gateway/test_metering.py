@@ -342,7 +342,10 @@ async def test_a_lost_data_folder_begins_under_another_instance(bench: Bench) ->
         shutil.rmtree(bench.folder)
         await bench.ready()
 
-    assert bench.control.sequences == [1, 1]
+    # A gateway that stops before it has read the receipt sends a segment again: what counts are identities.
+    folders = {(segment.gateway, segment.sequence) for segment in bench.control.segments.values()}
+    assert len(folders) == 2
+    assert {sequence for _, sequence in folders} == {1}
 
 
 async def test_a_lost_receipt_repeats_the_same_segments(bench: Bench) -> None:
