@@ -14,6 +14,7 @@ from django.utils import timezone
 from billing.models import Price
 from billing.rating import prices as rating
 from billing.rating.rounding import places_of
+from tenants import scope
 from tenants.errors import Invalid
 from tenants.validation import clean
 
@@ -26,6 +27,7 @@ _SELECTORS: Final = {
     Price.Kind.INPUT_TOKENS: ("model", "slo_class"),
     Price.Kind.OUTPUT_TOKENS: ("model", "slo_class"),
     Price.Kind.CACHED_TOKENS: ("model", "slo_class"),
+    Price.Kind.CLASS_FACTOR: ("slo_class",),
 }
 
 
@@ -66,8 +68,9 @@ def price_set(
     errors = _complaints(price, earliest=None if bootstrap else now - LATE)
     if errors:
         raise Invalid(next(iter(errors.values())), errors={name: [text] for name, text in errors.items()})
-    clean(price)
-    price.save(force_insert=True)
+    with scope.platform("add a price"):
+        clean(price)
+        price.save(force_insert=True)
     return price
 
 
@@ -98,7 +101,8 @@ def _complaints(price: Price, *, earliest: dt.datetime | None) -> dict[str, str]
 
 def price_book(currency: str) -> PriceBook:
     """Read all prices in ``currency`` as a book; one query."""
-    return PriceBook([_rated(price) for price in Price.objects.filter(currency=currency)])
+    listed = Price.objects.filter(book=None, tenant=None, currency=currency)
+    return PriceBook([_rated(price) for price in listed])
 
 
 class PriceBook(rating.PriceBook):

@@ -145,6 +145,7 @@ def _lines(book: PriceBook, period: Period, now: dt.datetime, places: int) -> li
             key,
             groups[key],
             position=position,
+            period=period,
             amount=rounded[order[key]] if order[key] in rounded else round_amount(exact[key], SHOWN_PLACES),
         )
         for position, key in enumerate(sorted(groups), start=1)
@@ -181,19 +182,27 @@ def _rated_groups(book: PriceBook, period: Period, now: dt.datetime) -> dict[_Li
     return groups
 
 
-def _line(key: _LineKey, found: list[Rated], *, position: int, amount: Decimal) -> StatementLine:
+def _line(
+    key: _LineKey, found: list[Rated], *, position: int, period: Period, amount: Decimal
+) -> StatementLine:
     first = found[0]
+    allocated = key.basis == StatementLine.Basis.ALLOCATION
     quantity = Fraction(sum((rated.quantity for rated in found), Decimal(0))) / first.kind.per
     what = key.sku.partition(":")[2].replace(":", ", ")
     return StatementLine(
         position=position,
+        kind=StatementLine.Kind.GPU_TIME if allocated else StatementLine.Kind.TOKENS,
+        service_month=dt.date(period.year, period.month, 1),
+        service_start=period.start,
+        service_end=period.end,
         project_id=key.project_id,
+        project_name=key.project,
         endpoint_id=key.endpoint_id,
         endpoint_name=key.endpoint,
         sku=key.sku,
         description=f"{_WORDS[first.kind]}, {what}" + ("" if first.step else " (no price was set)"),
         basis=key.basis,
-        charged=key.basis == StatementLine.Basis.ALLOCATION,
+        charged=allocated,
         quantity=shown(quantity, QUANTITY_PLACES),
         unit=_UNITS.get(first.kind, "million tokens"),
         unit_price=first.step.unit_price * key.factor if first.step else Decimal(0),

@@ -13,7 +13,8 @@ from tenants.models import Project, TenantOwned
 class Allocation(TenantOwned):
     """GPUs held by one replica from ``started_at`` until ``ended_at`` (None: still held).
 
-    Written from what the cluster shows, not from what was asked of it.
+    Written from what the cluster shows, not from what was asked of it. ``gpus`` are devices of ``gpu_type``; where
+    that is a part of a GPU, ``slice`` names it (a MIG profile) and ``share`` is which part of a whole one it is.
     """
 
     project = models.ForeignKey(Project, on_delete=models.PROTECT, related_name="+")
@@ -22,8 +23,11 @@ class Allocation(TenantOwned):
     replica_id = models.CharField(max_length=80)
     cluster = models.CharField(max_length=80)
     region = models.CharField(max_length=40)
+    pool = models.CharField(max_length=40, blank=True)
     gpu_type = models.CharField(max_length=40)
     gpus = models.PositiveSmallIntegerField()
+    slice = models.CharField(max_length=40, blank=True)
+    share = models.DecimalField(max_digits=9, decimal_places=8, default=Decimal(1))
     price_factor = models.DecimalField(
         max_digits=6, decimal_places=3, default=Decimal(1), help_text="Of the SLO class, as it was quoted."
     )

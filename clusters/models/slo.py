@@ -34,6 +34,15 @@ class SloClass(Identified):
     availability = models.DecimalField(max_digits=6, decimal_places=5, help_text="0.999 means 99.9 %.")
     priority = models.PositiveSmallIntegerField(help_text="1 is served first.")
     price_factor = models.DecimalField(max_digits=6, decimal_places=3, default=Decimal(1))
+    credit_percent = models.DecimalField(
+        max_digits=5, decimal_places=2, default=Decimal(10),
+        validators=[MinValueValidator(Decimal(0)), MaxValueValidator(Decimal(100))],
+        help_text="Credited of an endpoint's charge of a month in which it misses a target.",
+    )  # fmt: skip
+    cost_target = models.DecimalField(
+        max_digits=12, decimal_places=4, null=True, blank=True, validators=[MinValueValidator(Decimal(0))],
+        help_text="What a million tokens should cost at most, in the platform's currency. Empty: no target.",
+    )  # fmt: skip
     spare_replicas = models.PositiveSmallIntegerField(
         default=0, help_text="Replicas beyond what the load needs, so that a lost one is not missed."
     )

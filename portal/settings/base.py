@@ -258,6 +258,8 @@ SEALING_KEYS = env.numbered_keys("BERTH_SEALING_KEYS") if env.text("BERTH_SEALIN
 DATA_DIR = Path(env.text("BERTH_DATA_DIR", str(BASE_DIR / ".berth")))
 CURRENCY = env.text("BERTH_CURRENCY", "EUR")
 USAGE_RETENTION_DAYS = env.number("USAGE_RETENTION_DAYS", 400)
+# So long a month stays open after its end, for usage that comes late.
+STATEMENT_GRACE_DAYS = env.number("STATEMENT_GRACE_DAYS", 3)
 
 LOGGING = {
     "version": 1,

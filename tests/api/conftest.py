@@ -19,6 +19,7 @@ from clusters.models import (
     SloClass,
     Tokenizer,
 )
+from tenants import scope
 from tenants.models import PlatformRole, Role, Tenant
 from tests.estate import Estate, make_estate
 from tests.factories import make_tenant, make_user, management_key
@@ -71,8 +72,9 @@ def estate(db) -> Estate:
         _kept.append(copy.deepcopy((made, [list(model.objects.all()) for model in ESTATE])))
         return made
     estate, tables = copy.deepcopy(_kept[0])
-    for model, rows in zip(ESTATE, tables, strict=True):
-        model.objects.bulk_create(rows)
+    with scope.platform("copy the estate"):
+        for model, rows in zip(ESTATE, tables, strict=True):
+            model.objects.bulk_create(rows)
     return estate
 
 

@@ -178,7 +178,10 @@ def test_month_that_has_not_begun_is_refused(tenant):
 def test_final_statement_stays(tenant, project, chat):
     statement, _ = draft(tenant)
     with scope.tenant(tenant.id):
-        Statement.objects.filter(id=statement.id).update(state=Statement.State.FINAL)
+        Statement.objects.filter(id=statement.id).update(
+            state=Statement.State.FINAL, number="2026-05-000001", finalized_at=LATER,
+            inputs_sha256="0" * 64, document_sha256="0" * 64,
+        )  # fmt: skip
     with pytest.raises(StatementIsFinal):
         draft(tenant)
 
