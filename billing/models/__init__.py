@@ -4,9 +4,18 @@ from billing.models.budgets import Budget, BudgetAlert, BudgetLease, BudgetWindo
 from billing.models.gpu_time import AllocationPhase, AssetRate, ClusterHour, GpuSupply, HeldHour
 from billing.models.labels import EndpointLabel, SharedPeriod
 from billing.models.ledger import LedgerAccount, LedgerEntry, LedgerTransaction
+from billing.models.metering import (
+    EngineTokens,
+    GatewayDay,
+    GatewayLogDay,
+    GatewaySequence,
+    SequenceGap,
+    UsageDropped,
+    UsageRefusal,
+)
 from billing.models.prices import Book, Commitment, Credit, Price
 from billing.models.statements import BillingAccount, Statement, StatementLine, StatementNumber
-from billing.models.usage import RollupMark, UsageDay, UsageHour, UsageMinutes, UsageSegment
+from billing.models.usage import RollupMark, UsageDay, UsageHour, UsageMinute, UsageMinutes, UsageSegment
 
 __all__ = [
     "Allocation",
@@ -23,6 +32,10 @@ __all__ = [
     "Commitment",
     "Credit",
     "EndpointLabel",
+    "EngineTokens",
+    "GatewayDay",
+    "GatewayLogDay",
+    "GatewaySequence",
     "GpuSupply",
     "HeldHour",
     "LedgerAccount",
@@ -30,12 +43,16 @@ __all__ = [
     "LedgerTransaction",
     "Price",
     "RollupMark",
+    "SequenceGap",
     "SharedPeriod",
     "Statement",
     "StatementLine",
     "StatementNumber",
     "UsageDay",
+    "UsageDropped",
     "UsageHour",
+    "UsageMinute",
     "UsageMinutes",
+    "UsageRefusal",
     "UsageSegment",
 ]
