@@ -242,6 +242,7 @@ CELERY_BEAT_SCHEDULE = {
     "endpoints-resync": {"task": "clusters.endpoints.tasks.sweep_resync", "schedule": 600.0},
     "signals-expiry": {"task": "clusters.endpoints.tasks.expire_signals", "schedule": 3600.0},
     "metering-partitions": {"task": "billing.metering.tasks.keep_partitions", "schedule": 3600.0},
+    "metering-retention": {"task": "billing.metering.tasks.drop_partitions", "schedule": 3600.0},
     "metering-rollups": {
         "task": "billing.metering.tasks.roll_up",
         "schedule": 2.0,
@@ -258,6 +259,9 @@ SEALING_KEYS = env.numbered_keys("BERTH_SEALING_KEYS") if env.text("BERTH_SEALIN
 DATA_DIR = Path(env.text("BERTH_DATA_DIR", str(BASE_DIR / ".berth")))
 CURRENCY = env.text("BERTH_CURRENCY", "EUR")
 USAGE_RETENTION_DAYS = env.number("USAGE_RETENTION_DAYS", 400)
+USAGE_MINUTE_DAYS = env.number("USAGE_MINUTE_DAYS", 35)
+# Usage that comes so long after its day is late: taken and counted, but shown to operators.
+USAGE_LATE_DAYS = env.number("USAGE_LATE_DAYS", 2)
 # So long a month stays open after its end, for usage that comes late.
 STATEMENT_GRACE_DAYS = env.number("STATEMENT_GRACE_DAYS", 3)
 
