@@ -151,10 +151,12 @@ def _cost() -> models.DecimalField:
 class ClusterTime(models.Model):
     """Where the GPU time of a pool went, in GPU-seconds: ``seen`` = ``held`` + ``idle`` + ``platform``.
 
-    ``idle`` here is what nobody held. ``excess`` is that part of ``held`` that no node showed at that moment: clocks
-    that differ, a node that was lost or is not read; ``seen`` is raised by it, so that the sum holds. ``cost`` is what
-    it cost its owner; the three parts of it sum to it. Time without an asset rate is a row of its own, with a blank
-    ``currency``. A GPU-second of a part of a GPU is ``share`` of a whole one's.
+    ``idle`` here is what nobody held. ``held`` = ``loading`` + ``serving`` + ``unused`` + ``draining``, where
+    ``unused`` is what :class:`HeldTime` calls idle; ``queued`` was waited for. ``excess`` is that part of ``held``
+    that no node showed at that moment: clocks that differ, a node that was lost or is not read; ``seen`` is raised by
+    it, so that the sum holds. ``cost`` is what it cost its owner: held, idle and platform sum to it, ``unused_cost``
+    is a part of what was held. Time without an asset rate is a row of its own, with a blank ``currency``. A GPU-second
+    of a part of a GPU is ``share`` of a whole one's.
     """
 
     id = models.BigAutoField(primary_key=True)
@@ -169,11 +171,17 @@ class ClusterTime(models.Model):
     idle = _gpu_seconds()
     platform = _gpu_seconds()
     excess = _gpu_seconds()
+    queued = _gpu_seconds()
+    loading = _gpu_seconds()
+    serving = _gpu_seconds()
+    unused = _gpu_seconds()
+    draining = _gpu_seconds()
     currency = models.CharField(max_length=3, blank=True)
     cost = _cost()
     held_cost = _cost()
     idle_cost = _cost()
     platform_cost = _cost()
+    unused_cost = _cost()
 
     class Meta:
         abstract = True
@@ -190,6 +198,10 @@ class ClusterHour(ClusterTime):
             models.UniqueConstraint(fields=_CLUSTER_KEY, name="cluster_hour_once"),
             models.CheckConstraint(
                 condition=Q(seen=F("held") + F("idle") + F("platform")), name="cluster_hour_adds_up"
+            ),
+            models.CheckConstraint(
+                condition=Q(held=F("loading") + F("serving") + F("unused") + F("draining")),
+                name="cluster_hour_held_adds_up",
             ),
             models.CheckConstraint(
                 condition=Q(cost=F("held_cost") + F("idle_cost") + F("platform_cost")),
