@@ -260,6 +260,10 @@ CURRENCY = env.text("BERTH_CURRENCY", "EUR")
 USAGE_RETENTION_DAYS = env.number("USAGE_RETENTION_DAYS", 400)
 # So long a month stays open after its end, for usage that comes late.
 STATEMENT_GRACE_DAYS = env.number("STATEMENT_GRACE_DAYS", 3)
+# Who stands on statements and in FOCUS exports as having made, published and billed the service.
+FOCUS_PROVIDER_NAME = env.text("FOCUS_PROVIDER_NAME", "Berth")
+FOCUS_PUBLISHER_NAME = env.text("FOCUS_PUBLISHER_NAME", FOCUS_PROVIDER_NAME)
+FOCUS_INVOICE_ISSUER_NAME = env.text("FOCUS_INVOICE_ISSUER_NAME", FOCUS_PROVIDER_NAME)
 
 LOGGING = {
     "version": 1,
