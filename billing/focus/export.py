@@ -21,8 +21,8 @@ from django.conf import settings
 from django.db.models import Sum
 
 from billing.focus.columns import Column, Type, columns
-from billing.focus.rows import HELD_KINDS, Covered, CoverKey, Issuer, Row, focus_rows
-from billing.models import Commitment, Statement
+from billing.focus.rows import Covered, CoverKey, Issuer, Row, focus_rows
+from billing.models import Commitment, Statement, StatementLine
 from tenants.models import Tenant
 
 #: Rows in memory at once, and rows of a Parquet row group.
@@ -32,7 +32,7 @@ BATCH: Final = 2_000
 def statement_rows(statement: Statement) -> Iterator[Row]:
     """Give the FOCUS rows of one statement, read bit by bit. The scope must stay open until they are read."""
     covered = _covered(statement)
-    lines = statement.lines.filter(charged=True).order_by("position")
+    lines = statement.lines.exclude(charged=False, commitment_id=None).order_by("position")
     commitments = lines.exclude(commitment_id=None).values("commitment_id")
     return focus_rows(
         statement,
@@ -104,7 +104,7 @@ def _batches(rows: Iterator[Row]) -> Iterator[list[Row]]:
 
 
 def _covered(statement: Statement) -> dict[CoverKey, Covered]:
-    used = statement.lines.filter(charged=True, kind__in=HELD_KINDS).exclude(commitment_id=None)
+    used = statement.lines.exclude(commitment_id=None).exclude(kind=StatementLine.Kind.COMMITMENT)
     sums = (
         used.order_by()
         .values_list("commitment_id", "service_month", "correction")

@@ -1,13 +1,13 @@
 """Lines of a statement as rows of FOCUS 1.2: plain functions of what the lines say.
 
-Charged lines only: a row is a charge, and what a statement shows beside (tokens of a dedicated endpoint, a tenant's
-share of a shared one's GPU time) would be counted twice. What decides a row:
+A row is a charge: what a statement shows beside (tokens of a dedicated endpoint, a tenant's share of a shared one's GPU
+time) would be counted twice and is left out. What decides a row:
 
 * GPU time and tokens are ``Usage``. Their ContractedCost and ListCost are quantity times unit price, exact, as FOCUS
   wants it; BilledCost is the rounded amount of the line, so that its sum is the statement's total.
 * A commitment is a ``Purchase``, whose EffectiveCost is 0. GPU time that it covered is ``Used`` with BilledCost 0 and
-  its share as EffectiveCost; what nobody used is a row ``Unused``. So the EffectiveCost of a commitment's usage is the
-  BilledCost of its purchase.
+  its share as EffectiveCost, even where the endpoint was shared and its GPU time is shown beside; what nobody used is a
+  row ``Unused``. So the EffectiveCost of a commitment's usage is the BilledCost of its purchase.
 * Credits are ``Credit``; they have no price and no quantity, and every cost is what was billed.
 * A correction is of class ``Correction`` and keeps the period in which it was used.
 """
@@ -34,7 +34,6 @@ SERVICE_NAME: Final = "LLM endpoints"
 COMMITMENT_TYPE: Final = "Committed GPUs"
 
 Kind = StatementLine.Kind
-HELD_KINDS: Final = (Kind.GPU_TIME, Kind.IDLE_GPU_TIME, Kind.SHARED_GPU_TIME)
 CREDIT_KINDS: Final = (Kind.SLO_CREDIT, Kind.CREDIT)
 #: Pricing units by the units of lines, and how many consumed units of which name one of them is.
 UNITS: Final = {
@@ -80,28 +79,34 @@ def focus_rows(
     covered: Mapping[CoverKey, Covered],
     names: Mapping[uuid.UUID, str],
 ) -> Iterator[Row]:
-    """Give the rows of charged ``lines``, in their order; values are text, Decimal, int, aware datetime or None.
+    """Give the rows of ``lines``, in their order; values are text, Decimal, int, aware datetime or None.
 
     ``covered`` says what each commitment covered, ``names`` what each is called.
     """
     shared = _of_statement(statement, account_name, issuer)
     for line in lines:
-        if not line.charged:
-            continue
         row = shared | _of_line(line)
-        if line.kind in CREDIT_KINDS:
+        if is_covered(line):
+            yield row | _usage(line) | _used(line, names[line.commitment_id])
+        elif not line.charged:
+            continue
+        elif line.kind in CREDIT_KINDS:
             yield row | _credit(line)
         elif line.kind == Kind.COMMITMENT:
             name = names[line.commitment_id]
-            yield row | _purchase(line, name)
+            if line.quantity or line.amount:
+                yield row | _purchase(line, name)
             used = covered.get(cover_key(line), Covered())
             rest = Covered(line.quantity - used.quantity, line.amount - used.effective)
             if rest != Covered():
                 yield row | _unused(line, name, rest)
-        elif line.commitment_id:
-            yield row | _usage(line) | _used(line, names[line.commitment_id])
         else:
             yield row | _usage(line)
+
+
+def is_covered(line: StatementLine) -> bool:
+    """Say whether a commitment pays for the line's GPU time."""
+    return line.commitment_id is not None and line.kind != Kind.COMMITMENT
 
 
 def _of_statement(statement: Statement, account_name: str, issuer: Issuer) -> Row:
@@ -185,6 +190,7 @@ def _used(line: StatementLine, name: str) -> Row:
     return {
         "PricingCategory": "Committed",
         **_costs(line, effective=line.effective_amount, contracted=price, listed=price),
+        "BilledCost": line.amount if line.charged else ZERO,
         **_prices(price, price),
         **_commitment(line, name, "Used", line.quantity),
     }

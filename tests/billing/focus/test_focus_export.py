@@ -73,7 +73,7 @@ def test_every_kind_of_line_becomes_its_category(statement):
     assert Counter(
         (row["ChargeCategory"], row["x_StatementLineKind"], row["ChargeClass"]) for row in rows
     ) == {
-        ("Usage", "gpu_time", ""): 2,
+        ("Usage", "gpu_time", ""): 3,
         ("Usage", "idle_gpu_time", ""): 2,
         ("Usage", "tokens", ""): 2,
         ("Usage", "tokens", "Correction"): 1,
@@ -87,7 +87,9 @@ def test_every_kind_of_line_becomes_its_category(statement):
 
 def test_what_is_shown_beside_is_no_charge(statement):
     with scope.tenant(statement.tenant_id):
-        beside = set(statement.lines.filter(charged=False).values_list("position", flat=True))
+        beside = set(
+            statement.lines.filter(charged=False, commitment_id=None).values_list("position", flat=True)
+        )
     assert beside
     assert not beside & {int(row["x_StatementLine"]) for row in exported(statement)}
 
@@ -103,8 +105,9 @@ def test_commitment_is_spread_over_what_it_covered(statement):
     assert told == [
         ("Usage", "Used", "0.0", "1440.0", "600.0", name),
         ("Usage", "Used", "0.0", "105.6", "44.0", name),
+        ("Usage", "Used", "0.0", "9.6", "4.0", name),
         ("Purchase", "", "1785.6", "0.0", "744.0", name),
-        ("Usage", "Unused", "0.0", "240.0", "100.0", name),
+        ("Usage", "Unused", "0.0", "230.4", "96.0", name),
     ]
 
 
@@ -212,10 +215,10 @@ def test_rows_are_read_as_they_are_written(statement):
 def test_command_writes_by_the_ending(statement, tmp_path):
     for name in ("may.csv", "may.parquet", "MAY.CSV"):
         said = command("--tenant", "acme", "--month", "2026-05", "--out", str(tmp_path / name))
-        assert "12 rows in FOCUS 1.2" in said
+        assert "13 rows in FOCUS 1.2" in said
     assert [each.name for each in sorted(tmp_path.iterdir())] == ["MAY.CSV", "may.csv", "may.parquet"]
     assert (tmp_path / "may.csv").read_bytes() == (tmp_path / "MAY.CSV").read_bytes()
-    assert pq.read_table(tmp_path / "may.parquet").num_rows == 12
+    assert pq.read_table(tmp_path / "may.parquet").num_rows == 13
 
 
 def test_command_draws_a_month_that_is_open(tenant, tmp_path):
@@ -229,7 +232,7 @@ def test_command_takes_every_tenant_by_turns(statement, tmp_path):
     every_kind(other, default_project(other), number="2026-05-000002")
     command("--all-tenants", "--month", "2026-05", "--out", str(tmp_path / "all.csv"))
     rows = list(csv.DictReader((tmp_path / "all.csv").open()))
-    assert Counter(row["InvoiceId"] for row in rows) == {"2026-05-000001": 12, "2026-05-000002": 12}
+    assert Counter(row["InvoiceId"] for row in rows) == {"2026-05-000001": 13, "2026-05-000002": 13}
     assert problems(rows) == []
 
 
