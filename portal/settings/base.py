@@ -264,6 +264,9 @@ STATEMENT_GRACE_DAYS = env.number("STATEMENT_GRACE_DAYS", 3)
 FOCUS_PROVIDER_NAME = env.text("FOCUS_PROVIDER_NAME", "Berth")
 FOCUS_PUBLISHER_NAME = env.text("FOCUS_PUBLISHER_NAME", FOCUS_PROVIDER_NAME)
 FOCUS_INVOICE_ISSUER_NAME = env.text("FOCUS_INVOICE_ISSUER_NAME", FOCUS_PROVIDER_NAME)
+# TrueType fonts of PDF documents. The default comes with reportlab and has the letters of western Europe.
+DOCUMENT_FONT = env.text("DOCUMENT_FONT", "Vera.ttf")
+DOCUMENT_FONT_BOLD = env.text("DOCUMENT_FONT_BOLD", "VeraBd.ttf")
 
 LOGGING = {
     "version": 1,
