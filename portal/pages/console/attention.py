@@ -10,6 +10,7 @@ from django.urls import reverse
 
 from billing.metering.reconciliation import bad_days
 from billing.metering.sequences import settled_gaps
+from billing.metering.tasks import LOOKED_BACK_DAYS
 from billing.models import UsageRefusal
 from clusters.inventory.images import unpinned
 from clusters.inventory.selectors import is_silent, unpriced_pools
@@ -19,8 +20,6 @@ from portal.templatetags.berth import money
 
 #: So many endpoints of one state are named; the others are counted.
 MOST_NAMED = 5
-#: Usage that was refused or does not reconcile is pointed out for so long.
-LOOKED_BACK_DAYS = 7
 #: Credentials that Berth cannot renew are pointed out so long before their end,
 EXPIRES_SOON = dt.timedelta(days=14)
 #: and the token of its own account, which it renews after two thirds of its life, so long before.
