@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 import datetime as dt
-import io
 import uuid
 from collections import defaultdict
 from decimal import Decimal
@@ -93,27 +91,6 @@ def statement_draft(*, month: dt.date, now: dt.datetime) -> Statement:
     statement.computed_at = now
     statement.save(update_fields=["currency", "period_start", "period_end", "total", "computed_at"])
     return statement
-
-
-def statement_csv(statement: Statement) -> str:
-    """Give the statement's lines as CSV (RFC 4180), one header row, in their order.
-
-    Text that a spreadsheet would take for a formula is preceded by an apostrophe.
-    """
-    projects = Names()
-    out = io.StringIO()
-    rows = csv.writer(out)
-    rows.writerow(
-        ["month", "project", "endpoint", "sku", "description", "basis", "charged", "quantity", "unit",
-         "unit_price", "amount", "currency"]
-    )  # fmt: skip
-    for line in statement.lines.all():
-        texts = (projects.project(line.project_id), line.endpoint_name, line.sku, line.description)
-        rows.writerow(
-            [f"{statement.month:%Y-%m}", *map(_harmless, texts), line.basis, "yes" if line.charged else "no",
-             f"{line.quantity:f}", line.unit, f"{line.unit_price:f}", f"{line.amount:f}", statement.currency]
-        )  # fmt: skip
-    return out.getvalue()
 
 
 def _locked(tenant: Tenant, period: Period, now: dt.datetime) -> Statement:
@@ -213,7 +190,3 @@ def _line(
 
 def _facts(line: StatementLine) -> list[object]:
     return [getattr(line, name) for name in _LINE_FIELDS]
-
-
-def _harmless(text: str) -> str:
-    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text
