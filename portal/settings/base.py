@@ -187,6 +187,7 @@ SPECTACULAR_SETTINGS = {
     "ENUM_NAME_OVERRIDES": {
         "Role": "tenants.models.people.Role",
         "TenantState": "tenants.models.tenants.Tenant.State",
+        "PriceKind": "billing.models.prices.Price.Kind",
         "StatementState": "billing.models.statements.Statement.State",
         "EndpointState": "clusters.models.endpoints.EndpointState",
         "AdviceRunState": "clusters.models.advice.AdviceRun.State",

@@ -109,7 +109,7 @@ def test_month_that_runs_is_drawn_as_it_stands(tenant):
     add_usage(project, at=utc("2026-05-03T09:30"), endpoint_id=chat, output_tokens=2_000_000)
     owner = client(tenant)
     drawn = get(owner, "statements/current", month="2026-05")
-    assert (drawn["state"], drawn["number"], drawn["total"]) == ("draft", "", "7.2000")
+    assert (drawn["state"], drawn["number"], drawn["total"]) == ("grace", "", "7.2000")
     lines = get(owner, f"statements/{drawn['id']}/lines")["results"]
     assert sum(Decimal(line["amount"]) for line in lines if line["charged"]) == Decimal("7.20")
     assert get(owner, "statements/current")["month"] == f"{timezone.now():%Y-%m}"
