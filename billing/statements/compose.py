@@ -20,7 +20,8 @@ from billing.statements.lines import Basis, Kind, Line, identity
 from billing.statements.reckoning import Reckoning, reckon
 from billing.statements.tariffs import Tariff, tariff_of
 
-ZERO: Final = Decimal(0)
+#: As amounts are stored: sums of them keep their four places.
+ZERO: Final = Decimal("0.0000")
 
 #: What was charged before by identity: all that corrections compare.
 _MEASURES: Final = ("quantity", "amount", "list_amount", "effective_amount")

@@ -248,6 +248,16 @@ CELERY_BEAT_SCHEDULE = {
         "schedule": 2.0,
         "options": {"expires": 4},
     },
+    "statements-close": {
+        "task": "billing.statements.tasks.close_due",
+        "schedule": 3600.0,
+        "options": {"expires": 3600},
+    },
+    "statements-drafts": {
+        "task": "billing.statements.tasks.draft_running",
+        "schedule": 86400.0,
+        "options": {"expires": 86400},
+    },
     "idempotency-expiry": {"task": "tenants.tasks.forget_idempotency_records", "schedule": 3600.0},
 }
 
