@@ -16,7 +16,7 @@ import msgspec
 
 from billing.rating.rounding import places_of
 from billing.statements.inputs import Charged, Inputs, Month
-from billing.statements.lines import Basis, Kind, Line, identity
+from billing.statements.lines import Basis, Kind, Line, identity, stored
 from billing.statements.reckoning import Reckoning, reckon
 from billing.statements.tariffs import Tariff, tariff_of
 
@@ -59,7 +59,7 @@ def compose(inputs: Inputs, tariff: Tariff | None = None) -> Composed:
     total = sum((line.amount for line in charged), ZERO)
     reckonings = [own, *(reckoned for _, reckoned in late)]
     return Composed(
-        lines=tuple(lines),
+        lines=tuple(map(stored, lines)),
         charges=total - credits,
         credits=credits,
         total=total,
