@@ -13,6 +13,7 @@ from django.utils import timezone
 from billing.documents.contents import charged, contents_of
 from billing.documents.downloads import FORMATS, statement_file
 from billing.documents.months import month_statement
+from billing.documents.targets import targets_of
 from billing.models import BillingAccount, Statement, StatementLine
 from portal.pages.base import TenantPage
 from portal.pages.statement_shown import page_of
@@ -96,6 +97,7 @@ class StatementOfMonth(StatementPage):
             "page": page,
             "idle": charged(idle),
             "beside": beside,
+            "targets": targets_of(statement),
             "downloads": self.downloads(asked),
             "parked": self.parked(),
             "newer_url": f"{address}?page={page.previous_page_number()}" if page.has_previous() else "",

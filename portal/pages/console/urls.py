@@ -21,6 +21,7 @@ from portal.pages.console import (
     model_weights,
     prices,
     slo_classes,
+    statements,
     tenants,
     what_if,
 )
@@ -100,6 +101,9 @@ urlpatterns = [
     path("slo-classes/<slug:name>", slo_classes.SloClassEdit.as_view(), name="slo-edit"),
     path("prices", prices.Prices.as_view(), name="prices"),
     path("prices/add", prices.PriceAdd.as_view(), name="price-add"),
+    path("statements", statements.Statements.as_view(), name="statements"),
+    path("statements/<uuid:id>/<str:kind>", statements.StatementFile.as_view(), name="statement-file"),
+    path("tenants/<slug:slug>/unpark", statements.Unpark.as_view(), name="account-unpark"),
     path("tenants", tenants.Tenants.as_view(), name="tenants"),
     path("tenants/open", tenants.TenantOpen.as_view(), name="tenant-open"),
     path("tenants/<slug:slug>", tenants.TenantDetail.as_view(), name="tenant"),
