@@ -3,6 +3,7 @@
 from django.urls import path, register_converter
 
 from clusters.api.advice import AdvicePolicyViewSet, AdviceRunViewSet
+from clusters.api.asset_rates import AssetRateViewSet
 from clusters.api.budgets import TenantBudgetViewSet
 from clusters.api.catalog import CatalogModelViewSet, ProfileView, RegionViewSet, SloClassViewSet
 from clusters.api.clusters import ClusterViewSet
@@ -89,6 +90,8 @@ urlpatterns = [
     path("clusters/<name:name>/nodes", ClusterViewSet.as_view({"get": "nodes"})),
     path("tenant-budgets", TenantBudgetViewSet.as_view(READ_LIST)),
     path("tenant-budgets/<uuid:id>", TenantBudgetViewSet.as_view(READ_ONE)),
+    path("asset-rates", AssetRateViewSet.as_view({"get": "list", "post": "create"})),
+    path("asset-rates/<uuid:id>", AssetRateViewSet.as_view(READ_ONE)),
     path("engine-images", ImageViewSet.as_view(READ_LIST)),
     path("engine-images/<name:use>", ImageViewSet.as_view({"get": "retrieve", "put": "update"})),
     path("engine-settings", TuningViewSet.as_view(READ_LIST)),

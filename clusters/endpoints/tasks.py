@@ -18,6 +18,7 @@ from clusters.endpoints.resync import resync_cluster
 from clusters.endpoints.signals import forget_signals
 from clusters.endpoints.watch import remove_leaks
 from clusters.inventory import gateways, renewing
+from clusters.inventory.supply import supply_sweep
 from clusters.models import Cluster, Endpoint, Gateway, Wanted
 from tenants import scope
 from tenants.locks import claimed
@@ -173,6 +174,13 @@ def advise(run_id: str) -> None:
 def keep_advice() -> int:
     """Carry the advisor's moves on, and do what its policy allows; return how many moves changed."""
     return advice_keep()
+
+
+@shared_task
+def keep_supply() -> int:
+    """Write down which GPUs clusters have, where nobody told of a change; return how many intervals changed."""
+    with claimed("supply:clusters") as mine:
+        return supply_sweep() if mine else 0
 
 
 @shared_task

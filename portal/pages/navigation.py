@@ -74,6 +74,7 @@ CONSOLE = (
             Item("Catalog", "catalog", "catalog", also=("model",)),
             Item("SLO classes", "slo-classes", "slo", also=("slo",)),
             Item("Prices", "prices", "price", also=("price",)),
+            Item("GPU costs", "asset-rates", "cost", also=("asset-rate",)),
             Item("What if", "what-if", "search"),
         ),
     ),

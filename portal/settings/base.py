@@ -249,6 +249,11 @@ CELERY_BEAT_SCHEDULE = {
         "schedule": 2.0,
         "options": {"expires": 4},
     },
+    "gpu-supply": {
+        "task": "clusters.endpoints.tasks.keep_supply",
+        "schedule": 600.0,
+        "options": {"expires": 600},
+    },
     "gpu-hours": {
         "task": "billing.gpu_time.tasks.compute_hours",
         "schedule": 60.0,

@@ -5,6 +5,7 @@ from django.urls import path
 from portal.pages.console import (
     advisor,
     advisor_policy,
+    asset_rates,
     catalog,
     cluster,
     cluster_forms,
@@ -100,6 +101,8 @@ urlpatterns = [
     path("slo-classes/<slug:name>", slo_classes.SloClassEdit.as_view(), name="slo-edit"),
     path("prices", prices.Prices.as_view(), name="prices"),
     path("prices/add", prices.PriceAdd.as_view(), name="price-add"),
+    path("asset-rates", asset_rates.AssetRates.as_view(), name="asset-rates"),
+    path("asset-rates/add", asset_rates.AssetRateAdd.as_view(), name="asset-rate-add"),
     path("tenants", tenants.Tenants.as_view(), name="tenants"),
     path("tenants/open", tenants.TenantOpen.as_view(), name="tenant-open"),
     path("tenants/<slug:slug>", tenants.TenantDetail.as_view(), name="tenant"),
