@@ -24,7 +24,7 @@ from billing.models.metering import (
     UsageRefusal,
 )
 from billing.models.prices import Book, Commitment, Credit, Price
-from billing.models.statements import BillingAccount, Statement, StatementLine, StatementNumber
+from billing.models.statements import BillingAccount, LateChange, Statement, StatementLine, StatementNumber
 from billing.models.usage import RollupMark, UsageDay, UsageHour, UsageMinute, UsageMinutes, UsageSegment
 
 __all__ = [
@@ -52,6 +52,7 @@ __all__ = [
     "GpuWait",
     "HeldDay",
     "HeldHour",
+    "LateChange",
     "LedgerAccount",
     "LedgerEntry",
     "LedgerTransaction",
