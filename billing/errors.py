@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tenants.errors import Conflict
+from tenants.errors import Conflict, Invalid
 
 
 class StatementIsFinal(Conflict):
@@ -10,3 +10,17 @@ class StatementIsFinal(Conflict):
 
     code = "statement-is-final"
     title = "The statement is final"
+
+
+class Unbalanced(Invalid):
+    """What is to be posted does not sum to zero."""
+
+    code = "unbalanced"
+    title = "The posting does not balance"
+
+
+class NotParked(Conflict):
+    """Only a parked account can be unparked."""
+
+    code = "not-parked"
+    title = "The account is not parked"

@@ -33,6 +33,12 @@ def held(lock: Lock, *, wait: bool = False) -> Iterator[bool]:
             yield cursor.fetchone()[0]
 
 
+def share(lock: Lock) -> None:
+    """Wait until nobody :func:`held` ``lock``, and keep it from being held until the open transaction ends."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_advisory_xact_lock_shared(%s)", [lock])
+
+
 @contextlib.contextmanager
 def claimed(name: str) -> Iterator[bool]:
     """Claim ``name`` for the length of the block; give False when somebody else has it.

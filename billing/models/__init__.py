@@ -5,7 +5,7 @@ from billing.models.gpu_time import AllocationPhase, AssetRate, ClusterHour, Gpu
 from billing.models.labels import EndpointLabel, SharedPeriod
 from billing.models.ledger import LedgerAccount, LedgerEntry, LedgerTransaction
 from billing.models.prices import Book, Commitment, Credit, Price
-from billing.models.statements import BillingAccount, Statement, StatementLine, StatementNumber
+from billing.models.statements import BillingAccount, LateChange, Statement, StatementLine, StatementNumber
 from billing.models.usage import RollupMark, UsageDay, UsageHour, UsageMinutes, UsageSegment
 
 __all__ = [
@@ -25,6 +25,7 @@ __all__ = [
     "EndpointLabel",
     "GpuSupply",
     "HeldHour",
+    "LateChange",
     "LedgerAccount",
     "LedgerEntry",
     "LedgerTransaction",
