@@ -12,6 +12,13 @@ class StatementIsFinal(Conflict):
     title = "The statement is final"
 
 
+class NotClosable(Conflict):
+    """A statement cannot be closed yet; the message says what it waits for."""
+
+    code = "not-closable"
+    title = "The statement cannot be closed yet"
+
+
 class Unbalanced(Invalid):
     """What is to be posted does not sum to zero."""
 

@@ -26,7 +26,7 @@ def stays(table: str, which: str = "") -> migrations.RunSQL:
 
 
 class Migration(migrations.Migration):
-    dependencies = [("billing", "0010_metering_isolation"), ("billing", "0011_gpu_time")]
+    dependencies = [("billing", "0011_gpu_time")]
 
     operations = [
         migrations.RunSQL(rule(RULE), rule(RULE_BEFORE)),

@@ -16,11 +16,12 @@ import msgspec
 
 from billing.rating.rounding import places_of
 from billing.statements.inputs import Charged, Inputs, Month
-from billing.statements.lines import Basis, Kind, Line, identity
+from billing.statements.lines import Basis, Kind, Line, identity, stored
 from billing.statements.reckoning import Reckoning, reckon
 from billing.statements.tariffs import Tariff, tariff_of
 
-ZERO: Final = Decimal(0)
+#: As amounts are stored: sums of them keep their four places.
+ZERO: Final = Decimal("0.0000")
 
 #: What was charged before by identity: all that corrections compare.
 _MEASURES: Final = ("quantity", "amount", "list_amount", "effective_amount")
@@ -58,7 +59,7 @@ def compose(inputs: Inputs, tariff: Tariff | None = None) -> Composed:
     total = sum((line.amount for line in charged), ZERO)
     reckonings = [own, *(reckoned for _, reckoned in late)]
     return Composed(
-        lines=tuple(lines),
+        lines=tuple(map(stored, lines)),
         charges=total - credits,
         credits=credits,
         total=total,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import uuid
-from decimal import Decimal
+from decimal import Decimal, localcontext
 from typing import Any, Final
 
 import msgspec
@@ -54,6 +54,23 @@ class Line(msgspec.Struct, frozen=True, kw_only=True):
 
 
 FIELDS: Final = tuple(field.name for field in msgspec.structs.fields(Line))
+
+
+_SCALES: Final = {
+    **dict.fromkeys(("quantity", "unit_price", "list_unit_price"), Decimal(1).scaleb(-QUANTITY_PLACES)),
+    **dict.fromkeys(("amount", "list_amount", "effective_amount"), Decimal(1).scaleb(-AMOUNT_PLACES)),
+}
+
+
+def stored(line: Line) -> Line:
+    """Give a line whose numbers have the places that the database keeps, so that it reads back byte by byte."""
+    with localcontext(prec=60):
+        changes = {
+            name: scaled
+            for name, scale in _SCALES.items()
+            if not (scaled := (number := getattr(line, name)).quantize(scale)).same_quantum(number)
+        }
+    return msgspec.structs.replace(line, **changes) if changes else line
 
 
 def line_of(row: StatementLine) -> Line:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime as dt
 import uuid
 from collections import defaultdict
 from collections.abc import Collection, Iterable
@@ -47,9 +48,16 @@ def kept(prices: Iterable[Listed], used: Collection[str], classes: Collection[st
     return tuple(sorted(found, key=lambda price: price.id))
 
 
-def listed(currency: str, tenant_ids: Collection[uuid.UUID]) -> dict[uuid.UUID | None, list[Listed]]:
-    """Read the list's prices (under None) and the tenants' own as plain data; one query."""
+def listed(
+    currency: str, tenant_ids: Collection[uuid.UUID], *, until: dt.datetime | None = None
+) -> dict[uuid.UUID | None, list[Listed]]:
+    """Read the list's prices (under None) and the tenants' own as plain data; one query.
+
+    ``until`` leaves out those that were entered later.
+    """
     rows = Price.objects.filter(Q(tenant=None) | Q(tenant__in=tenant_ids), book=None, currency=currency)
+    if until:
+        rows = rows.filter(created_at__lte=until)
     found: defaultdict[uuid.UUID | None, list[Listed]] = defaultdict(list)
     for row in rows.order_by():
         found[row.tenant_id].append(

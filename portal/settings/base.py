@@ -249,6 +249,16 @@ CELERY_BEAT_SCHEDULE = {
         "schedule": 2.0,
         "options": {"expires": 4},
     },
+    "statements-close": {
+        "task": "billing.statements.tasks.close_due",
+        "schedule": 3600.0,
+        "options": {"expires": 3600},
+    },
+    "statements-drafts": {
+        "task": "billing.statements.tasks.draft_running",
+        "schedule": 86400.0,
+        "options": {"expires": 86400},
+    },
     "gpu-hours": {
         "task": "billing.gpu_time.tasks.compute_hours",
         "schedule": 60.0,
