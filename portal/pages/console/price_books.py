@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from typing import Any
 from urllib.parse import urlencode
 from uuid import UUID
@@ -12,6 +13,7 @@ from django.db.models import Count
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.urls import reverse
+from django.utils import timezone
 
 from billing.books import (
     book_copy_live,
@@ -82,6 +84,7 @@ class PriceBookDetail(ConsolePage):
         context = {
             "book": book,
             "currency": settings.CURRENCY,
+            "last_month": f"{timezone.now().replace(day=1) - dt.timedelta(days=1):%Y-%m}",
             "kinds": [
                 {
                     "label": kind.label,

@@ -18,7 +18,8 @@ from billing.prices import price_set
 from tenants import scope
 from tenants.models import Role
 from tenants.services import member_add
-from tests.factories import make_tenant, make_user
+from tests.billing.prices import hold, label
+from tests.factories import default_project, make_tenant, make_user
 
 pytestmark = pytest.mark.django_db
 PRICE = {"kind": "gpu_hour", "amount": "0.70", "gpu_type": "l4"}
@@ -198,3 +199,46 @@ def test_the_catalog_shows_a_tenant_what_its_tokens_cost(client, estate):
     text = client.get(page).text
     assert "777" in text
     assert "888" not in text
+
+
+@pytest.fixture
+def last_month(estate, acme) -> str:
+    """Acme held an L4 for ten hours of the last month; gives the month."""
+    first = timezone.now().astimezone(dt.UTC).replace(day=1, hour=0, minute=0, second=0, microsecond=0)
+    start = (first - dt.timedelta(days=1)).replace(day=1)
+    project = default_project(acme)
+    hold(
+        project, label(project, "chat"), f"{start:%Y-%m-%d}T00:00", f"{start:%Y-%m-%d}T10:00", gpu_type="l4",
+        region="eu-fi-1",
+    )  # fmt: skip
+    return f"{start:%Y-%m}"
+
+
+def test_a_month_is_rated_by_a_book_for_all_one_and_as_csv(console, last_month, book):
+    book_price_set(
+        book=book, kind="gpu_hour", amount=Decimal("0.10"), currency="EUR", gpu_type="l4", region="eu-fi-1"
+    )
+    path = f"{reverse('console:price-rerate')}?month={last_month}&book={book.id}"
+    answer = console.get(path)
+    (row,) = [each["row"] for each in answer.context["rows"]]
+    assert row.after == Decimal("1.00")
+    assert row.before > row.after
+    assert "Acme &lt;b&gt;GmbH&lt;/b&gt;" in answer.text
+    assert "Spring &lt;i&gt;sale&lt;/i&gt;" in answer.text
+    by_sku = console.get(f"{path}&tenant=acme")
+    assert sum(each.after for each in by_sku.context["skus"]) == Decimal("1.00")
+    sheet = console.get(f"{path}&format=csv")
+    assert sheet["Content-Type"].startswith("text/csv")
+    assert "acme,Acme <b>GmbH</b>,,,EUR" in sheet.text
+
+
+def test_a_month_without_anything_and_a_wrong_choice_say_so(console, book):
+    page = reverse("console:price-rerate")
+    assert "Nothing was charged" in console.get(f"{page}?month={timezone.now():%Y-%m}&book={book.id}").text
+    for query in (
+        f"month=1999-01&book={book.id}",
+        f"month={timezone.now():%Y-%m}&book={uuid.uuid4()}",
+        "month=x",
+    ):
+        assert console.get(f"{page}?{query}").status_code == 422
+    assert console.get(f"{page}?month={timezone.now():%Y-%m}&book={book.id}&tenant=none").status_code == 404
