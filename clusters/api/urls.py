@@ -14,6 +14,7 @@ from clusters.api.revisions import MoveViewSet, RevisionViewSet
 from clusters.api.routes import RouteViewSet, SharedEndpointView
 from clusters.api.secrets import ModelSecretViewSet
 from clusters.api.signals import SignalViewSet
+from clusters.api.statements import TenantStatementViewSet
 from clusters.api.tokenizers import ModelTokenizerViewSet
 
 
@@ -92,6 +93,14 @@ urlpatterns = [
     path("tenant-budgets/<uuid:id>", TenantBudgetViewSet.as_view(READ_ONE)),
     path("asset-rates", AssetRateViewSet.as_view({"get": "list", "post": "create"})),
     path("asset-rates/<uuid:id>", AssetRateViewSet.as_view(READ_ONE)),
+    path("tenant-statements", TenantStatementViewSet.as_view(READ_LIST)),
+    path("tenant-statements/<uuid:id>", TenantStatementViewSet.as_view(READ_ONE)),
+    path("tenant-statements/<uuid:id>/pdf", TenantStatementViewSet.as_view({"get": "pdf"})),
+    path("tenant-statements/<uuid:id>/csv", TenantStatementViewSet.as_view({"get": "csv"})),
+    path("tenant-statements/<uuid:id>/focus.csv", TenantStatementViewSet.as_view({"get": "focus_csv"})),
+    path(
+        "tenant-statements/<uuid:id>/focus.parquet", TenantStatementViewSet.as_view({"get": "focus_parquet"})
+    ),
     path("engine-images", ImageViewSet.as_view(READ_LIST)),
     path("engine-images/<name:use>", ImageViewSet.as_view({"get": "retrieve", "put": "update"})),
     path("engine-settings", TuningViewSet.as_view(READ_LIST)),

@@ -86,5 +86,11 @@ CONSOLE = (
             Item("Engine settings", "engine-settings", "settings", also=("engine-settings",)),
         ),
     ),
-    Group("Customers", (Item("Tenants", "tenants", "tenant", also=("tenant",)),)),
+    Group(
+        "Customers",
+        (
+            Item("Tenants", "tenants", "tenant", also=("tenant",)),
+            Item("Statements", "statements", "statement", also=("statement", "account")),
+        ),
+    ),
 )

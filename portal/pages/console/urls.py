@@ -25,6 +25,7 @@ from portal.pages.console import (
     price_rerate,
     prices,
     slo_classes,
+    statements,
     tenants,
     what_if,
 )
@@ -119,6 +120,9 @@ urlpatterns = [
         price_books.PriceBookRemove.as_view(),
         name="price-book-remove",
     ),
+    path("statements", statements.Statements.as_view(), name="statements"),
+    path("statements/<uuid:id>/<str:kind>", statements.StatementFile.as_view(), name="statement-file"),
+    path("tenants/<slug:slug>/unpark", statements.Unpark.as_view(), name="account-unpark"),
     path("tenants", tenants.Tenants.as_view(), name="tenants"),
     path("tenants/open", tenants.TenantOpen.as_view(), name="tenant-open"),
     path("tenants/<slug:slug>", tenants.TenantDetail.as_view(), name="tenant"),
