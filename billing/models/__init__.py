@@ -1,6 +1,6 @@
 from billing.models.allocations import Allocation
 from billing.models.attainment import Attainment
-from billing.models.budgets import Budget, BudgetAlert, BudgetLease, BudgetWindow
+from billing.models.budgets import Budget, BudgetAlert, BudgetLease, BudgetWindow, GpuClaim
 from billing.models.gpu_time import AllocationPhase, AssetRate, ClusterHour, GpuSupply, HeldHour
 from billing.models.labels import EndpointLabel, SharedPeriod
 from billing.models.ledger import LedgerAccount, LedgerEntry, LedgerTransaction
@@ -23,6 +23,7 @@ __all__ = [
     "Commitment",
     "Credit",
     "EndpointLabel",
+    "GpuClaim",
     "GpuSupply",
     "HeldHour",
     "LedgerAccount",

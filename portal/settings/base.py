@@ -247,6 +247,26 @@ CELERY_BEAT_SCHEDULE = {
         "schedule": 2.0,
         "options": {"expires": 4},
     },
+    "budgets-settle": {
+        "task": "billing.budgets.tasks.settle",
+        "schedule": 60.0,
+        "options": {"expires": 60},
+    },
+    "budgets-forecast": {
+        "task": "billing.budgets.tasks.forecast",
+        "schedule": 600.0,
+        "options": {"expires": 600},
+    },
+    "budgets-stop": {
+        "task": "clusters.endpoints.tasks.stop_spent",
+        "schedule": 15.0,
+        "options": {"expires": 15},
+    },
+    "outbox-sweep": {
+        "task": "tenants.webhooks.tasks.sweep",
+        "schedule": 5.0,
+        "options": {"expires": 5},
+    },
     "idempotency-expiry": {"task": "tenants.tasks.forget_idempotency_records", "schedule": 3600.0},
 }
 
