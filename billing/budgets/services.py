@@ -39,8 +39,8 @@ def budget_create(
 ) -> Budget:
     """Make a budget in the open tenant, in the tenant's currency. ``owner_id`` may be left out for the tenant.
 
-    Without a ``basis`` GPU-hours are counted of GPU time, money and tokens of requests. Of GPU time, what is held already
-    counts from the window's beginning.
+    Without a ``basis`` GPU-hours are counted of GPU time, money and tokens of requests. Of GPU time, what is held
+    already counts from the window's beginning.
 
     Raises:
         Invalid: the name is taken, the owner is none of the tenant's, a value is out of range, or they contradict.
