@@ -267,6 +267,7 @@ CELERY_BEAT_SCHEDULE = {
         "schedule": 5.0,
         "options": {"expires": 5},
     },
+    "outbox-expiry": {"task": "tenants.webhooks.tasks.forget_sent", "schedule": 3600.0},
     "idempotency-expiry": {"task": "tenants.tasks.forget_idempotency_records", "schedule": 3600.0},
 }
 
@@ -274,6 +275,12 @@ CELERY_BEAT_SCHEDULE = {
 KEY_PEPPERS = env.numbered_keys("BERTH_KEY_PEPPERS") if env.text("BERTH_KEY_PEPPERS", "") else {}
 # Under these secrets rest in the database. The control plane alone has them.
 SEALING_KEYS = env.numbered_keys("BERTH_SEALING_KEYS") if env.text("BERTH_SEALING_KEYS", "") else {}
+
+# Private networks that tenants' webhooks may lead to, as CIDRs. Loopback is for development and tests.
+OUTSIDE_ALLOWED_NETWORKS = env.networks("OUTSIDE_ALLOWED_NETWORKS")
+OUTSIDE_ALLOW_LOOPBACK = env.flag("OUTSIDE_ALLOW_LOOPBACK")
+# A webhook that took nothing for so long is disabled.
+WEBHOOK_DISABLE_AFTER_DAYS = env.number("WEBHOOK_DISABLE_AFTER_DAYS", 5)
 
 DATA_DIR = Path(env.text("BERTH_DATA_DIR", str(BASE_DIR / ".berth")))
 CURRENCY = env.text("BERTH_CURRENCY", "EUR")
