@@ -1,6 +1,6 @@
 from billing.models.allocations import Allocation
 from billing.models.attainment import Attainment
-from billing.models.budgets import Budget, BudgetAlert, BudgetLease, BudgetWindow
+from billing.models.budgets import Budget, BudgetAlert, BudgetLease, BudgetWindow, GpuClaim
 from billing.models.gpu_time import (
     AllocationPhase,
     AssetRate,
@@ -48,6 +48,7 @@ __all__ = [
     "GatewayDay",
     "GatewayLogDay",
     "GatewaySequence",
+    "GpuClaim",
     "GpuSupply",
     "GpuWait",
     "HeldDay",

@@ -11,6 +11,7 @@ from django.utils import timezone
 from clusters.endpoints import wake
 from clusters.endpoints.advisor.policy import advice_keep
 from clusters.endpoints.advisor.runs import ADVISE, advice_run_execute
+from clusters.endpoints.budgets import endpoints_stop_spent
 from clusters.endpoints.gateways import reconcile_gateway
 from clusters.endpoints.load.observing import load_observe
 from clusters.endpoints.reconcile import reconcile_endpoint
@@ -60,6 +61,13 @@ def _lease_due() -> list:
             due_at=now + dt.timedelta(seconds=LEASE_S)
         )
     return due
+
+
+@shared_task
+def stop_spent() -> int:
+    """Pause endpoints whose owner's budget is spent and stops them; return how many that were."""
+    with claimed("sweep:budgets") as mine:
+        return endpoints_stop_spent(now=timezone.now()) if mine else 0
 
 
 @shared_task
