@@ -15,6 +15,8 @@ class Lock(enum.IntEnum):
     USAGE_ROLLUPS = 7001
     USAGE_PARTITIONS = 7002
     ADVICE_RUNS = 7003
+    REPORTS = 7040
+    SAVINGS = 7041
 
 
 @contextlib.contextmanager

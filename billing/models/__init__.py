@@ -5,6 +5,7 @@ from billing.models.gpu_time import AllocationPhase, AssetRate, ClusterHour, Gpu
 from billing.models.labels import EndpointLabel, SharedPeriod
 from billing.models.ledger import LedgerAccount, LedgerEntry, LedgerTransaction
 from billing.models.prices import Book, Commitment, Credit, Price
+from billing.models.reports import EndpointDay, EndpointMonth, ModelDay, PoolDay, PoolHour, ReportDay
 from billing.models.statements import BillingAccount, Statement, StatementLine, StatementNumber
 from billing.models.usage import RollupMark, UsageDay, UsageHour, UsageMinutes, UsageSegment
 
@@ -22,13 +23,19 @@ __all__ = [
     "ClusterHour",
     "Commitment",
     "Credit",
+    "EndpointDay",
     "EndpointLabel",
+    "EndpointMonth",
     "GpuSupply",
     "HeldHour",
     "LedgerAccount",
     "LedgerEntry",
     "LedgerTransaction",
+    "ModelDay",
+    "PoolDay",
+    "PoolHour",
     "Price",
+    "ReportDay",
     "RollupMark",
     "SharedPeriod",
     "Statement",

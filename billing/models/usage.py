@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from django.contrib.postgres.fields import ArrayField
+from django.contrib.postgres.indexes import BrinIndex
 from django.db import models
 
 from tenants.managers import TenantManager
@@ -108,6 +109,9 @@ class UsageDay(UsageRollup):
 
     class Meta(UsageRollup.Meta):
         constraints = _one_row("usage_day_once")
+        indexes = [
+            BrinIndex(fields=["bucket"], name="usage_day_bucket", pages_per_range=32)
+        ]  # all of one day
 
 
 class UsageMinutes(models.Model):
