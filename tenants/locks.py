@@ -17,6 +17,7 @@ class Lock(enum.IntEnum):
     ADVICE_RUNS = 7003
     REPORTS = 7040
     SAVINGS = 7041
+    GPU_HOURS = 7010
 
 
 @contextlib.contextmanager

@@ -1,7 +1,17 @@
 from billing.models.allocations import Allocation
 from billing.models.attainment import Attainment
 from billing.models.budgets import Budget, BudgetAlert, BudgetLease, BudgetWindow
-from billing.models.gpu_time import AllocationPhase, AssetRate, ClusterHour, GpuSupply, HeldHour
+from billing.models.gpu_time import (
+    AllocationPhase,
+    AssetRate,
+    ClusterDay,
+    ClusterHour,
+    DueHour,
+    GpuSupply,
+    GpuWait,
+    HeldDay,
+    HeldHour,
+)
 from billing.models.labels import EndpointLabel, SharedPeriod
 from billing.models.ledger import LedgerAccount, LedgerEntry, LedgerTransaction
 from billing.models.prices import Book, Commitment, Credit, Price
@@ -20,13 +30,17 @@ __all__ = [
     "BudgetAlert",
     "BudgetLease",
     "BudgetWindow",
+    "ClusterDay",
     "ClusterHour",
     "Commitment",
     "Credit",
+    "DueHour",
     "EndpointDay",
     "EndpointLabel",
     "EndpointMonth",
     "GpuSupply",
+    "GpuWait",
+    "HeldDay",
     "HeldHour",
     "LedgerAccount",
     "LedgerEntry",

@@ -102,6 +102,16 @@ class UsageHour(UsageRollup):
 
     class Meta(UsageRollup.Meta):
         constraints = _one_row("usage_hour_once")
+        # GPU time: which endpoints were asked in an hour, by any tenant. Rows are written about in order of time.
+        indexes = [
+            BrinIndex(
+                fields=["bucket"],
+                opclasses=["timestamptz_minmax_multi_ops"],
+                pages_per_range=32,
+                autosummarize=True,
+                name="usage_hour_bucket",
+            )
+        ]
 
 
 class UsageDay(UsageRollup):

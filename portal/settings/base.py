@@ -247,6 +247,11 @@ CELERY_BEAT_SCHEDULE = {
         "schedule": 2.0,
         "options": {"expires": 4},
     },
+    "gpu-hours": {
+        "task": "billing.gpu_time.tasks.compute_hours",
+        "schedule": 60.0,
+        "options": {"expires": 60},
+    },
     "idempotency-expiry": {"task": "tenants.tasks.forget_idempotency_records", "schedule": 3600.0},
 }
 
