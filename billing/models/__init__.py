@@ -14,10 +14,19 @@ from billing.models.gpu_time import (
 )
 from billing.models.labels import EndpointLabel, SharedPeriod
 from billing.models.ledger import LedgerAccount, LedgerEntry, LedgerTransaction
+from billing.models.metering import (
+    EngineTokens,
+    GatewayDay,
+    GatewayLogDay,
+    GatewaySequence,
+    SequenceGap,
+    UsageDropped,
+    UsageRefusal,
+)
 from billing.models.prices import Book, Commitment, Credit, Price
 from billing.models.reports import EndpointDay, EndpointMonth, ModelDay, PoolDay, PoolHour, ReportDay
 from billing.models.statements import BillingAccount, Statement, StatementLine, StatementNumber
-from billing.models.usage import RollupMark, UsageDay, UsageHour, UsageMinutes, UsageSegment
+from billing.models.usage import RollupMark, UsageDay, UsageHour, UsageMinute, UsageMinutes, UsageSegment
 
 __all__ = [
     "Allocation",
@@ -38,6 +47,10 @@ __all__ = [
     "EndpointDay",
     "EndpointLabel",
     "EndpointMonth",
+    "EngineTokens",
+    "GatewayDay",
+    "GatewayLogDay",
+    "GatewaySequence",
     "GpuSupply",
     "GpuWait",
     "HeldDay",
@@ -51,12 +64,16 @@ __all__ = [
     "Price",
     "ReportDay",
     "RollupMark",
+    "SequenceGap",
     "SharedPeriod",
     "Statement",
     "StatementLine",
     "StatementNumber",
     "UsageDay",
+    "UsageDropped",
     "UsageHour",
+    "UsageMinute",
     "UsageMinutes",
+    "UsageRefusal",
     "UsageSegment",
 ]
