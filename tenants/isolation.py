@@ -14,8 +14,6 @@ EXEMPT = {
     "billing.AssetRate": "what GPUs cost their owner; its own policy shows it in the platform's scope only",
     "billing.GpuSupply": "the platform's estate; its own policy shows it in the platform's scope only",
     "billing.ClusterHour": "the platform's estate; its own policy shows it in the platform's scope only",
-    "billing.PoolHour": "the platform's estate; its own policy shows it in the platform's scope only",
-    "billing.PoolDay": "the platform's estate; its own policy shows it in the platform's scope only",
     "billing.ModelDay": "sums over all tenants; its own policy shows them in the platform's scope only",
     "billing.ReportDay": "when reports were made; no tenant's data",
     "billing.ClusterDay": "the platform's estate; its own policy shows it in the platform's scope only",

@@ -15,9 +15,9 @@ class Lock(enum.IntEnum):
     USAGE_ROLLUPS = 7001
     USAGE_PARTITIONS = 7002
     ADVICE_RUNS = 7003
+    GPU_HOURS = 7010
     REPORTS = 7040
     SAVINGS = 7041
-    GPU_HOURS = 7010
 
 
 @contextlib.contextmanager

@@ -9,7 +9,9 @@ from tenants.isolation import PLATFORM_RULE, isolate
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("billing", "0008_money_isolation"),
+        ("billing", "0010_metering_isolation"),
+        ("billing", "0011_gpu_time"),
+        ("billing", "0012_prices"),
         ("tenants", "0004_gateway_policies"),
     ]
 
@@ -33,6 +35,7 @@ class Migration(migrations.Migration):
                 ("amount", models.DecimalField(decimal_places=15, default=0, max_digits=40)),
                 ("asset_currency", models.CharField(blank=True, max_length=3)),
                 ("asset_cost", models.DecimalField(decimal_places=15, default=0, max_digits=40)),
+                ("idle_asset_cost", models.DecimalField(decimal_places=15, default=0, max_digits=40)),
                 ("id", models.BigAutoField(primary_key=True, serialize=False)),
                 ("project_id", models.UUIDField()),
                 ("endpoint_id", models.UUIDField()),
@@ -69,6 +72,7 @@ class Migration(migrations.Migration):
                 ("amount", models.DecimalField(decimal_places=15, default=0, max_digits=40)),
                 ("asset_currency", models.CharField(blank=True, max_length=3)),
                 ("asset_cost", models.DecimalField(decimal_places=15, default=0, max_digits=40)),
+                ("idle_asset_cost", models.DecimalField(decimal_places=15, default=0, max_digits=40)),
                 ("id", models.BigAutoField(primary_key=True, serialize=False)),
                 ("project_id", models.UUIDField()),
                 ("endpoint_id", models.UUIDField()),
@@ -104,61 +108,12 @@ class Migration(migrations.Migration):
                 ("amount", models.DecimalField(decimal_places=15, default=0, max_digits=40)),
                 ("asset_currency", models.CharField(blank=True, max_length=3)),
                 ("asset_cost", models.DecimalField(decimal_places=15, default=0, max_digits=40)),
+                ("idle_asset_cost", models.DecimalField(decimal_places=15, default=0, max_digits=40)),
                 ("id", models.BigAutoField(primary_key=True, serialize=False)),
                 ("day", models.DateField()),
                 ("model", models.CharField(blank=True, max_length=80)),
                 ("slo_class", models.CharField(blank=True, max_length=40)),
                 ("gpu_type", models.CharField(max_length=40)),
-            ],
-        ),
-        migrations.CreateModel(
-            name="PoolDay",
-            fields=[
-                ("queued", models.DecimalField(decimal_places=6, default=0, max_digits=24)),
-                ("loading", models.DecimalField(decimal_places=6, default=0, max_digits=24)),
-                ("serving", models.DecimalField(decimal_places=6, default=0, max_digits=24)),
-                ("idle", models.DecimalField(decimal_places=6, default=0, max_digits=24)),
-                ("draining", models.DecimalField(decimal_places=6, default=0, max_digits=24)),
-                ("held", models.DecimalField(decimal_places=6, default=0, max_digits=24)),
-                ("id", models.BigAutoField(primary_key=True, serialize=False)),
-                ("cluster", models.CharField(max_length=80)),
-                ("region", models.CharField(max_length=40)),
-                ("pool", models.CharField(max_length=40)),
-                ("gpu_type", models.CharField(max_length=40)),
-                ("seen", models.DecimalField(decimal_places=6, default=0, max_digits=24)),
-                ("free", models.DecimalField(decimal_places=6, default=0, max_digits=24)),
-                ("platform", models.DecimalField(decimal_places=6, default=0, max_digits=24)),
-                ("asset_currency", models.CharField(blank=True, max_length=3)),
-                ("cost", models.DecimalField(decimal_places=15, default=0, max_digits=40)),
-                ("held_cost", models.DecimalField(decimal_places=15, default=0, max_digits=40)),
-                ("free_cost", models.DecimalField(decimal_places=15, default=0, max_digits=40)),
-                ("platform_cost", models.DecimalField(decimal_places=15, default=0, max_digits=40)),
-                ("day", models.DateField()),
-            ],
-        ),
-        migrations.CreateModel(
-            name="PoolHour",
-            fields=[
-                ("queued", models.DecimalField(decimal_places=6, default=0, max_digits=24)),
-                ("loading", models.DecimalField(decimal_places=6, default=0, max_digits=24)),
-                ("serving", models.DecimalField(decimal_places=6, default=0, max_digits=24)),
-                ("idle", models.DecimalField(decimal_places=6, default=0, max_digits=24)),
-                ("draining", models.DecimalField(decimal_places=6, default=0, max_digits=24)),
-                ("held", models.DecimalField(decimal_places=6, default=0, max_digits=24)),
-                ("id", models.BigAutoField(primary_key=True, serialize=False)),
-                ("cluster", models.CharField(max_length=80)),
-                ("region", models.CharField(max_length=40)),
-                ("pool", models.CharField(max_length=40)),
-                ("gpu_type", models.CharField(max_length=40)),
-                ("seen", models.DecimalField(decimal_places=6, default=0, max_digits=24)),
-                ("free", models.DecimalField(decimal_places=6, default=0, max_digits=24)),
-                ("platform", models.DecimalField(decimal_places=6, default=0, max_digits=24)),
-                ("asset_currency", models.CharField(blank=True, max_length=3)),
-                ("cost", models.DecimalField(decimal_places=15, default=0, max_digits=40)),
-                ("held_cost", models.DecimalField(decimal_places=15, default=0, max_digits=40)),
-                ("free_cost", models.DecimalField(decimal_places=15, default=0, max_digits=40)),
-                ("platform_cost", models.DecimalField(decimal_places=15, default=0, max_digits=40)),
-                ("bucket", models.DateTimeField()),
             ],
         ),
         migrations.CreateModel(
@@ -171,7 +126,7 @@ class Migration(migrations.Migration):
         migrations.AddIndex(
             model_name="usageday",
             index=django.contrib.postgres.indexes.BrinIndex(
-                fields=["bucket"], name="usage_day_bucket", pages_per_range=32
+                autosummarize=True, fields=["bucket"], name="usage_day_bucket", pages_per_range=32
             ),
         ),
         migrations.AddField(
@@ -201,28 +156,26 @@ class Migration(migrations.Migration):
                 name="model_day_once",
             ),
         ),
-        migrations.AddConstraint(
-            model_name="poolday",
-            constraint=models.UniqueConstraint(
-                fields=("day", "cluster", "pool", "gpu_type", "asset_currency"), name="pool_day_once"
-            ),
-        ),
-        migrations.AddConstraint(
-            model_name="poolhour",
-            constraint=models.UniqueConstraint(
-                fields=("bucket", "cluster", "pool", "gpu_type", "asset_currency"), name="pool_hour_once"
-            ),
-        ),
         migrations.AddIndex(
             model_name="endpointday",
             index=django.contrib.postgres.indexes.BrinIndex(
-                fields=["day"], name="endpoint_day_day", pages_per_range=32
+                autosummarize=True, fields=["day"], name="endpoint_day_day", pages_per_range=32
             ),
         ),
         migrations.AddConstraint(
             model_name="endpointday",
             constraint=models.UniqueConstraint(
-                fields=("tenant", "day", "endpoint_id", "revision_id", "cluster", "pool", "gpu_type"),
+                fields=(
+                    "tenant",
+                    "day",
+                    "endpoint_id",
+                    "revision_id",
+                    "project_id",
+                    "cluster",
+                    "pool",
+                    "gpu_type",
+                    "asset_currency",
+                ),
                 name="endpoint_day_once",
             ),
         ),
@@ -252,7 +205,5 @@ class Migration(migrations.Migration):
         ),
         isolate("billing_endpointday"),
         isolate("billing_endpointmonth"),
-        isolate("billing_poolhour", PLATFORM_RULE),
-        isolate("billing_poolday", PLATFORM_RULE),
         isolate("billing_modelday", PLATFORM_RULE),
     ]

@@ -24,7 +24,7 @@ from billing.models.metering import (
     UsageRefusal,
 )
 from billing.models.prices import Book, Commitment, Credit, Price
-from billing.models.reports import EndpointDay, EndpointMonth, ModelDay, PoolDay, PoolHour, ReportDay
+from billing.models.reports import EndpointDay, EndpointMonth, ModelDay, ReportDay
 from billing.models.statements import BillingAccount, Statement, StatementLine, StatementNumber
 from billing.models.usage import RollupMark, UsageDay, UsageHour, UsageMinute, UsageMinutes, UsageSegment
 
@@ -59,8 +59,6 @@ __all__ = [
     "LedgerEntry",
     "LedgerTransaction",
     "ModelDay",
-    "PoolDay",
-    "PoolHour",
     "Price",
     "ReportDay",
     "RollupMark",

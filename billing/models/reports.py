@@ -14,7 +14,7 @@ from tenants.models import Tenant
 
 
 class _GpuTime(models.Model):
-    """GPU-seconds by what was done in them, as :class:`~billing.models.HeldHour` tells them apart."""
+    """Seconds of whole GPUs by what was done in them, as :class:`~billing.models.HeldHour` tells them apart."""
 
     queued = _gpu_seconds()
     loading = _gpu_seconds()
@@ -32,7 +32,7 @@ class _Served(models.Model):
 
     ``input_tokens`` include ``cached_tokens``. ``planned_tokens`` are the output tokens that the plans of the revisions
     say the GPUs could have given in ``planned_seconds``, those of the serving seconds whose plan is known. ``amount``
-    is in ``currency``, ``asset_cost`` in ``asset_currency``.
+    is in ``currency``, ``asset_cost`` in ``asset_currency``; ``idle_asset_cost`` is the part of it that was idle.
     """
 
     requests = models.PositiveBigIntegerField(default=0)
@@ -45,6 +45,7 @@ class _Served(models.Model):
     amount = _cost()
     asset_currency = models.CharField(max_length=3, blank=True)
     asset_cost = _cost()
+    idle_asset_cost = _cost()
 
     class Meta:
         abstract = True
@@ -80,12 +81,15 @@ class EndpointDay(_OfEndpoint):
     class Meta(_OfEndpoint.Meta):
         constraints = [
             models.UniqueConstraint(
-                fields=["tenant", "day", "endpoint_id", "revision_id", "cluster", "pool", "gpu_type"],
+                fields=[
+                    "tenant", "day", "endpoint_id", "revision_id", "project_id", "cluster", "pool", "gpu_type",
+                    "asset_currency",
+                ],
                 name="endpoint_day_once",
             )
-        ]
+        ]  # fmt: skip
         # Written day by day: the operators' reports read all tenants' rows of some days.
-        indexes = [BrinIndex(fields=["day"], name="endpoint_day_day", pages_per_range=32)]
+        indexes = [BrinIndex(fields=["day"], name="endpoint_day_day", pages_per_range=32, autosummarize=True)]
 
 
 class EndpointMonth(_OfEndpoint):
@@ -104,53 +108,6 @@ class EndpointMonth(_OfEndpoint):
             )
         ]  # fmt: skip
         indexes = [models.Index(fields=["month"], name="endpoint_month_month")]
-
-
-class _OfPool(_GpuTime):
-    """Where the GPU time of a pool went: ``seen`` = ``held`` + ``free`` + ``platform``; costs likewise."""
-
-    id = models.BigAutoField(primary_key=True)
-    cluster = models.CharField(max_length=80)
-    region = models.CharField(max_length=40)
-    pool = models.CharField(max_length=40)
-    gpu_type = models.CharField(max_length=40)
-    seen = _gpu_seconds()
-    free = _gpu_seconds()
-    platform = _gpu_seconds()
-    asset_currency = models.CharField(max_length=3, blank=True)
-    cost = _cost()
-    held_cost = _cost()
-    free_cost = _cost()
-    platform_cost = _cost()
-
-    class Meta:
-        abstract = True
-
-
-class PoolHour(_OfPool):
-    """A pool's hour; ``bucket`` is its start in UTC."""
-
-    bucket = models.DateTimeField()
-
-    class Meta:
-        constraints = [
-            models.UniqueConstraint(
-                fields=["bucket", "cluster", "pool", "gpu_type", "asset_currency"], name="pool_hour_once"
-            )
-        ]
-
-
-class PoolDay(_OfPool):
-    """A pool's UTC day."""
-
-    day = models.DateField()
-
-    class Meta:
-        constraints = [
-            models.UniqueConstraint(
-                fields=["day", "cluster", "pool", "gpu_type", "asset_currency"], name="pool_day_once"
-            )
-        ]
 
 
 class ModelDay(_GpuTime, _Served):

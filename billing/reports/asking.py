@@ -110,7 +110,8 @@ def ask(
 ) -> Asked:
     """Check a question and round its span outward to whole buckets.
 
-    ``width`` None chooses: hours up to two days, months where days of all tenants' endpoints would be too many, else days.
+    ``width`` None chooses: hours up to two days, months where days of all tenants' endpoints would be too many, else
+    days.
 
     Raises:
         Invalid: the span is empty or too long for its buckets; the message says what to choose instead.
@@ -154,11 +155,15 @@ def _usual(span: dt.timedelta, *, of_all: bool, hours: bool) -> Width:
 def _refuse_too_many(width: Width, span: dt.timedelta, *, of_all: bool, by_model: bool) -> None:
     complaint = ""
     if width == Width.HOUR and by_model:
-        complaint = "By hour only GPU time by cluster, pool and GPU type is given, or one tenant's; choose a tenant or 1d."
+        complaint = (
+            "By hour only cluster, pool and GPU type are told apart, or one tenant; choose a tenant or 1d."
+        )
     elif width == Width.HOUR and span > LONGEST_BY_HOUR:
         complaint = f"By hour at most {LONGEST_BY_HOUR.days} days are given; use 1d."
     elif width == Width.DAY and of_all and span > LONGEST_OF_ALL_BY_DAY + HOUR:
-        complaint = f"By day at most {LONGEST_OF_ALL_BY_DAY.days} days of all tenants are given; choose a tenant or 1mo."
+        complaint = (
+            f"By day at most {LONGEST_OF_ALL_BY_DAY.days} days of all tenants are given; choose one, or 1mo."
+        )
     elif width == Width.DAY and span > LONGEST_BY_DAY:
         complaint = f"By day at most {LONGEST_BY_DAY.days} days are given; use 1mo."
     if complaint:

@@ -21,7 +21,7 @@ from billing import quantities
 from billing.charging import rate_held
 from billing.costs import GPU_PRICES
 from billing.models import EndpointDay, ReportDay
-from billing.prices import price_book
+from billing.prices import PriceBook, price_books
 from billing.quantities import DAY
 from billing.rating.charges import shown
 from tenants import locks, scope
@@ -41,39 +41,24 @@ PLACES: Final = 15
 _SECONDS: Final = ("queued", "loading", "serving", "idle", "draining", "held")
 _SERVED: Final = (
     "requests", "input_tokens", "output_tokens", "cached_tokens", "planned_tokens", "planned_seconds", "amount",
-    "asset_cost",
+    "asset_cost", "idle_asset_cost",
 )  # fmt: skip
-_POOL: Final = ("seen", "free", "platform", "cost", "held_cost", "free_cost", "platform_cost")
 
 
 def _sums(names: Iterable[str]) -> str:
-    # Counts are whole numbers, whose sums PostgreSQL gives as numeric; the columns take them as they are.
     return ", ".join(f"sum({name}) AS {name}" for name in names)
 
 
-_FORGET: Final = """
-DELETE FROM billing_endpointday WHERE day >= %(first)s AND day < %(until)s;
-DELETE FROM billing_poolhour WHERE bucket >= %(start)s AND bucket < %(end)s;
-"""
-
-# Of a pool whose GPUs were not seen in an hour, what was held has no known cost.
+# What an endpoint served on a day stands beside the row of the revision that held most of it.
 _ENDPOINT_DAYS: Final = f"""
-WITH held AS (
-    SELECT hour.tenant_id, (hour.bucket AT TIME ZONE 'UTC')::date AS day, hour.project_id, hour.endpoint_id,
-        hour.revision_id, hour.cluster, hour.region, hour.pool, hour.gpu_type,
-        {", ".join(f"sum(hour.{name}) AS {name}" for name in _SECONDS)},
-        coalesce(max(supply.currency), '') AS asset_currency,
-        coalesce(sum(hour.held * supply.held_cost / nullif(supply.held, 0)), 0) AS asset_cost
-    FROM billing_heldhour AS hour
-    LEFT JOIN billing_clusterhour AS supply USING (bucket, cluster, pool, gpu_type)
-    WHERE hour.bucket >= %(start)s AND hour.bucket < %(end)s
-    GROUP BY 1, 2, 3, 4, 5, 6, 7, 8, 9
-), placed AS (
-    SELECT *, row_number() OVER (PARTITION BY day, endpoint_id, revision_id ORDER BY held DESC, cluster, pool) AS place
-    FROM held
+WITH placed AS (
+    SELECT *, row_number() OVER (
+        PARTITION BY bucket, endpoint_id, revision_id ORDER BY held DESC, cluster, pool, currency, id
+    ) AS place
+    FROM billing_heldday WHERE bucket >= %(start)s AND bucket < %(end)s
 ), used AS (
-    SELECT (bucket AT TIME ZONE 'UTC')::date AS day, endpoint_id, revision_id, sum(requests) AS requests,
-        sum(input_tokens) AS input_tokens, sum(output_tokens) AS output_tokens, sum(cached_tokens) AS cached_tokens
+    SELECT bucket, endpoint_id, revision_id, sum(requests) AS requests, sum(input_tokens) AS input_tokens,
+        sum(output_tokens) AS output_tokens, sum(cached_tokens) AS cached_tokens
     FROM billing_usageday
     WHERE bucket >= %(start)s AND bucket < %(end)s AND endpoint_id IS NOT NULL
     GROUP BY 1, 2, 3
@@ -82,16 +67,17 @@ INSERT INTO billing_endpointday (
     tenant_id, day, project_id, endpoint_id, revision_id, cluster, region, pool, gpu_type, model, slo_class, currency,
     asset_currency, {", ".join(_SECONDS)}, {", ".join(_SERVED)}
 )
-SELECT placed.tenant_id, placed.day, placed.project_id, placed.endpoint_id, placed.revision_id, placed.cluster,
-    placed.region, placed.pool, placed.gpu_type, coalesce(label.model, ''), coalesce(label.slo_class, ''),
-    tenant.currency, placed.asset_currency, {", ".join(f"placed.{name}" for name in _SECONDS)},
+SELECT placed.tenant_id, (placed.bucket AT TIME ZONE 'UTC')::date, placed.project_id, placed.endpoint_id,
+    placed.revision_id, placed.cluster, placed.region, placed.pool, placed.gpu_type, coalesce(label.model, ''),
+    coalesce(label.slo_class, ''), tenant.currency, placed.currency,
+    {", ".join(f"placed.{name} * placed.share" for name in _SECONDS)},
     coalesce(used.requests, 0), coalesce(used.input_tokens, 0), coalesce(used.output_tokens, 0),
-    coalesce(used.cached_tokens, 0), 0, 0, 0, placed.asset_cost
+    coalesce(used.cached_tokens, 0), 0, 0, 0, placed.cost, placed.idle_cost
 FROM placed
 JOIN tenants_tenant AS tenant ON tenant.id = placed.tenant_id
 LEFT JOIN billing_endpointlabel AS label
     ON label.tenant_id = placed.tenant_id AND label.endpoint_id = placed.endpoint_id
-LEFT JOIN used ON placed.place = 1 AND used.day = placed.day AND used.endpoint_id = placed.endpoint_id
+LEFT JOIN used ON placed.place = 1 AND used.bucket = placed.bucket AND used.endpoint_id = placed.endpoint_id
     AND used.revision_id = placed.revision_id
 """  # noqa: S608
 
@@ -102,31 +88,9 @@ FROM unnest(%(ids)s::bigint[], %(amounts)s::numeric[], %(planned)s::numeric[]) A
 WHERE row.id = made.id
 """
 
-_POOL_HOURS: Final = f"""
-WITH held AS (
-    SELECT bucket, cluster, pool, gpu_type, {_sums(_SECONDS)}
-    FROM billing_heldhour WHERE bucket >= %(start)s AND bucket < %(end)s GROUP BY 1, 2, 3, 4
-)
-INSERT INTO billing_poolhour (
-    bucket, cluster, region, pool, gpu_type, asset_currency, seen, free, platform, cost, held_cost, free_cost,
-    platform_cost, {", ".join(_SECONDS)}
-)
-SELECT hour.bucket, hour.cluster, hour.region, hour.pool, hour.gpu_type, hour.currency, hour.seen, hour.idle,
-    hour.platform, hour.cost, hour.held_cost, hour.idle_cost, hour.platform_cost,
-    {", ".join(f"coalesce(held.{name}, 0)" for name in _SECONDS)}
-FROM billing_clusterhour AS hour LEFT JOIN held USING (bucket, cluster, pool, gpu_type)
-WHERE hour.bucket >= %(start)s AND hour.bucket < %(end)s
-"""  # noqa: S608
-
-_POOL_KEYS: Final = "cluster, region, pool, gpu_type, asset_currency"
 _MODEL_KEYS: Final = "model, slo_class, gpu_type, currency, asset_currency"
 _MONTH_KEYS: Final = f"tenant_id, project_id, endpoint_id, cluster, region, pool, {_MODEL_KEYS}"
 _MADE_OF_DAYS: Final = f"""
-DELETE FROM billing_poolday WHERE day >= %(first)s AND day < %(until)s;
-INSERT INTO billing_poolday (day, {_POOL_KEYS}, {", ".join((*_POOL, *_SECONDS))})
-SELECT (bucket AT TIME ZONE 'UTC')::date, {_POOL_KEYS}, {_sums((*_POOL, *_SECONDS))}
-FROM billing_poolhour WHERE bucket >= %(start)s AND bucket < %(end)s
-GROUP BY 1, {_POOL_KEYS};
 DELETE FROM billing_modelday WHERE day >= %(first)s AND day < %(until)s;
 INSERT INTO billing_modelday (day, {_MODEL_KEYS}, {", ".join((*_SECONDS, *_SERVED))})
 SELECT day, {_MODEL_KEYS}, {_sums((*_SECONDS, *_SERVED))}
@@ -139,14 +103,26 @@ FROM billing_endpointday WHERE day >= %(first_month)s AND day < %(until_month)s
 GROUP BY 1, {_MONTH_KEYS}
 """  # noqa: S608
 
+# Days never made, those whose GPU time or cost is not that of the rows any more, those whose usage was counted since.
+# What was counted may have been committed some time after it says so.
 _STALE: Final = """
-SELECT DISTINCT seen.day
+SELECT day
 FROM (
-    SELECT (bucket AT TIME ZONE 'UTC')::date AS day FROM billing_clusterhour WHERE bucket >= %(start)s
-    UNION SELECT (bucket AT TIME ZONE 'UTC')::date FROM billing_heldhour WHERE bucket >= %(start)s
-) AS seen
-LEFT JOIN billing_reportday AS made USING (day)
-WHERE made.day IS NULL
+    SELECT (bucket AT TIME ZONE 'UTC')::date AS day, sum(round(held * share, 6)) AS held,
+        sum(round(serving * share, 6)) AS serving, sum(round(queued * share, 6)) AS queued, sum(cost) AS cost
+    FROM billing_heldday WHERE bucket >= %(start)s GROUP BY 1
+) AS hours
+FULL JOIN (
+    SELECT day, sum(held) AS held, sum(serving) AS serving, sum(queued) AS queued, sum(asset_cost) AS cost
+    FROM billing_endpointday WHERE day >= %(first)s GROUP BY 1
+) AS days USING (day)
+WHERE (hours.held, hours.serving, hours.queued, hours.cost)
+    IS DISTINCT FROM (days.held, days.serving, days.queued, days.cost)
+UNION
+SELECT (usage.bucket AT TIME ZONE 'UTC')::date
+FROM billing_usageday AS usage
+JOIN billing_reportday AS made ON made.day = (usage.bucket AT TIME ZONE 'UTC')::date
+WHERE usage.bucket >= %(start)s AND usage.counted_at > made.kept_at - interval '1 hour'
 """
 
 
@@ -169,8 +145,7 @@ def day_make(*, day: dt.date, now: dt.datetime, planned: Planned | None = None) 
     """Make all rows of one UTC day, and its month's, in the platform's scope and the caller's transaction."""
     span = _span(day, day + DAY)
     with connection.cursor() as cursor:
-        cursor.execute(_FORGET, span)
-        cursor.execute(_POOL_HOURS, span)
+        cursor.execute("DELETE FROM billing_endpointday WHERE day >= %(first)s AND day < %(until)s", span)
         cursor.execute(_ENDPOINT_DAYS, span)
         cursor.execute(_AMOUNTS, _priced(day, now, planned))
     sums_make(first=day, until=day + DAY)
@@ -178,7 +153,7 @@ def day_make(*, day: dt.date, now: dt.datetime, planned: Planned | None = None) 
 
 
 def sums_make(*, first: dt.date, until: dt.date) -> None:
-    """Make the sums over pools, models and months anew from the rows of the days in ``[first, until)``."""
+    """Make the sums over models and months anew from the rows of the days in ``[first, until)``."""
     with connection.cursor() as cursor:
         cursor.execute(_MADE_OF_DAYS, _span(first, until))
 
@@ -200,10 +175,11 @@ def _midnight(day: dt.date) -> dt.datetime:
 
 
 def _due(now: dt.datetime) -> list[dt.date]:
-    """Give the recent days, those never made, and those whose usage was counted after they were made."""
+    """Give the recent days, and those whose rows do not say what is known of them now."""
     today = now.astimezone(dt.UTC).date()
     with scope.platform("find days whose reports are due"), connection.cursor() as cursor:
-        cursor.execute(_STALE, {"start": _midnight(today - LATE_DAYS * DAY)})
+        first = today - LATE_DAYS * DAY
+        cursor.execute(_STALE, {"first": first, "start": _midnight(first)})
         found = {row[0] for row in cursor.fetchall()}
     return sorted(found | {today - back * DAY for back in range(RECENT)})
 
@@ -236,11 +212,31 @@ def shared_out(amount: Fraction, parts: Sequence[Fraction]) -> list[Decimal]:
 
 
 def _amounts(start: dt.datetime, end: dt.datetime, now: dt.datetime) -> dict[tuple, Fraction]:
-    currencies = dict(Tenant.objects.values_list("id", "currency"))
-    books = {currency: price_book(currency) for currency in set(currencies.values())}
-    cuts = set().union(*(book.changes(GPU_PRICES) for book in books.values()))
+    """Rate what was held in ``[start, end)`` by tenant, endpoint, cluster and GPU type, in the tenants' currencies."""
+    books = _Books()
     sums: defaultdict[tuple, Fraction] = defaultdict(Fraction)
-    for held in quantities.held(start=start, end=end, now=now, cuts=cuts):
+    for held in quantities.held(start=start, end=end, now=now, cuts=books.changes()):
         key = held.tenant_id, held.endpoint_id, held.cluster, held.gpu_type
-        sums[key] += rate_held(books[currencies[held.tenant_id]], held).exact
+        sums[key] += rate_held(books.of(held.tenant_id), held).exact
     return dict(sums)
+
+
+class _Books:
+    """Price books by tenant; those without prices of their own share one."""
+
+    def __init__(self) -> None:
+        by_currency: defaultdict[str, list[uuid.UUID]] = defaultdict(list)
+        for tenant_id, currency in Tenant.objects.values_list("id", "currency"):
+            by_currency[currency].append(tenant_id)
+        self._books = {
+            tenant_id: book
+            for currency, ids in by_currency.items()
+            for tenant_id, book in price_books(currency, ids).items()
+        }
+
+    def of(self, tenant_id: uuid.UUID) -> PriceBook:
+        return self._books[tenant_id]
+
+    def changes(self) -> set[dt.datetime]:
+        books = {id(book): book for book in self._books.values()}
+        return set().union(*(book.changes(GPU_PRICES) for book in books.values()))

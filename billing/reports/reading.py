@@ -13,7 +13,15 @@ from typing import Any, Final
 from django.db.models import F, Model, Q, QuerySet, Sum
 from django.db.models.functions import TruncMonth
 
-from billing.models import EndpointDay, EndpointLabel, EndpointMonth, HeldHour, ModelDay, PoolDay, PoolHour
+from billing.models import (
+    ClusterDay,
+    ClusterHour,
+    EndpointDay,
+    EndpointLabel,
+    EndpointMonth,
+    HeldHour,
+    ModelDay,
+)
 from billing.reports.asking import OF_MODELS, OF_POOLS, Asked, Dimension, Width
 from tenants.models import Project, Tenant
 
@@ -22,11 +30,18 @@ Numbers = dict[str, Decimal]
 
 TIMES: Final = ("queued", "loading", "serving", "idle", "draining", "held")
 SUPPLY: Final = ("seen", "free", "platform")
-SUPPLY_COSTS: Final = ("cost", "held_cost", "free_cost", "platform_cost")
 SERVED: Final = (
     "requests", "input_tokens", "output_tokens", "cached_tokens", "planned_tokens", "planned_seconds", "amount",
-    "asset_cost",
+    "asset_cost", "idle_asset_cost",
 )  # fmt: skip
+
+# What pools' rows call what nobody held, and what was held and idle.
+_OF_POOLS: Final = {"free": "idle", "idle": "unused"}
+_COSTS_OF_POOLS: Final = {
+    "cost": "cost", "held_cost": "held_cost", "free_cost": "idle_cost", "platform_cost": "platform_cost",
+    "idle_asset_cost": "unused_cost",
+}  # fmt: skip
+SUPPLY_COSTS: Final = tuple(_COSTS_OF_POOLS)
 REST: Final = "All others"
 
 
@@ -53,34 +68,49 @@ class Reading:
 
 
 @dataclasses.dataclass(frozen=True)
-class _Source:
-    """Rows, and the field that says when they are of; ``monthly``: its days are summed to months."""
+class Source:
+    """Rows, the field that says when they are of, and whether it is a date; ``monthly``: days are summed to months."""
 
     model: type[Model]
     at: str
     monthly: bool = False
 
-    def rows(self, asked: Asked, *, narrowed: dict[str, Any] | None = None) -> QuerySet:
+    def rows(self, asked: Asked) -> QuerySet:
+        """Give the rows of the span that the question narrows to, each with its bucket as ``begun``."""
         dated = self.at != "bucket"
         span = {
             f"{self.at}__gte": asked.start.date() if dated else asked.start,
             f"{self.at}__lt": asked.end.date() if dated else asked.end,
         }
-        at = TruncMonth(self.at) if self.monthly else F(self.at)
-        return self.model._default_manager.filter(**span, **(narrowed or asked.narrowed)).annotate(begun=at)
+        begun = TruncMonth(self.at, tzinfo=None if dated else dt.UTC) if self.monthly else F(self.at)
+        return self.model._default_manager.filter(**span, **asked.narrowed).annotate(begun=begun)
+
+    def sums(self, names: Sequence[str]) -> dict[str, Sum]:
+        """Give the sums of columns: time in seconds of whole GPUs."""
+        return {f"sum_{name}": Sum(self._column(name)) for name in names}
+
+    def _column(self, name: str) -> Any:
+        if self.model in (ClusterDay, ClusterHour):
+            if name in _COSTS_OF_POOLS:
+                return F(_COSTS_OF_POOLS[name])
+            return F(_OF_POOLS.get(name, name)) * F("share")
+        return F(name) * F("share") if self.model is HeldHour else F(name)
 
 
-def source_of(asked: Asked, *, served: bool = False) -> _Source:
+def source_of(asked: Asked, *, served: bool = False) -> Source:
     """Give the smallest table that can answer; ``served``: with tokens and money."""
+    monthly = asked.width == Width.MONTH
     if not served and asked.needed <= OF_POOLS:
-        if asked.width == Width.HOUR:
-            return _Source(PoolHour, "bucket")
-        return _Source(PoolDay, "day", monthly=asked.width == Width.MONTH)
+        return (
+            Source(ClusterHour, "bucket")
+            if asked.width == Width.HOUR
+            else Source(ClusterDay, "bucket", monthly)
+        )
     if asked.needed <= OF_MODELS:
-        return _Source(ModelDay, "day", monthly=asked.width == Width.MONTH)
-    if asked.width == Width.MONTH:
-        return _Source(EndpointMonth, "month")
-    return _Source(HeldHour, "bucket") if asked.width == Width.HOUR else _Source(EndpointDay, "day")
+        return Source(ModelDay, "day", monthly)
+    if monthly:
+        return Source(EndpointMonth, "month")
+    return Source(HeldHour, "bucket") if asked.width == Width.HOUR else Source(EndpointDay, "day")
 
 
 def read(
@@ -93,7 +123,7 @@ def read(
     source = source_of(asked, served=served)
     rows = source.rows(asked)
     columns = (*asked.columns, *further)
-    sums = {f"sum_{name}": Sum(name) for name in names}
+    sums = source.sums(names)
     totals = [
         _sums(row, names, key=tuple(row[name] for name in further), bucket=row["begun"])
         for row in rows.values("begun", *further).order_by("begun", *further).annotate(**sums)

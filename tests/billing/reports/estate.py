@@ -6,9 +6,10 @@ import dataclasses
 import datetime as dt
 import uuid
 from decimal import Decimal
+from typing import Any
 
 from billing.allocations import allocation_open, label_write
-from billing.models import ClusterHour, HeldHour
+from billing.models import ClusterDay, ClusterHour, HeldDay, HeldHour
 from billing.prices import price_set
 from billing.reports.keeping import reports_keep
 from tenants import scope
@@ -19,6 +20,7 @@ from tests.factories import default_project, make_tenant
 DAY_ONE, DAY_TWO = dt.date(2026, 5, 30), dt.date(2026, 6, 1)
 NOW = dt.datetime(2026, 6, 2, 0, 30, tzinfo=dt.UTC)
 HOUR_S = 3600
+RATES = {"h100_sxm": Decimal(1), "l4": Decimal("0.25")}
 
 CHAT, CODE, MAIL = (uuid.UUID(int=number) for number in (101, 102, 103))
 REVISIONS = {CHAT: uuid.UUID(int=201), CODE: uuid.UUID(int=202), MAIL: uuid.UUID(int=203)}
@@ -71,8 +73,8 @@ def _day(found: Reported, day: dt.date) -> None:
         _hold(nord, CHAT, at, "de-a", "h100", "h100_sxm", 2, asked=hour == 10)
         _hold(nord, CODE, at, "fi-a", "l4", "l4", 4, asked=True)
         _hold(sued, MAIL, at, "fi-a", "l4", "l4", 2, asked=True)
-        _seen(at, "de-a", "h100", "h100_sxm", seen=4, held=2, platform=1, rate=1)
-        _seen(at, "fi-a", "l4", "l4", seen=8, held=6, platform=0, rate=Decimal("0.25"))
+        _seen(at, "de-a", "h100", "h100_sxm", seen=4, held=2, unused=0 if hour == 10 else 2, platform=1)
+        _seen(at, "fi-a", "l4", "l4", seen=8, held=6, unused=0, platform=0)
         if hour == 10:
             _use(nord, CHAT, at, model="guide", slo_class="interactive", output_tokens=72_000)
         _use(nord, CODE, at, model="coder", slo_class="batch", output_tokens=144_000)
@@ -84,11 +86,15 @@ def _hold(
     asked: bool,
 ) -> None:  # fmt: skip
     held = Decimal(gpus * HOUR_S)
+    cost = gpus * RATES[gpu_type]
     with scope.tenant(project.tenant_id):
-        HeldHour.objects.create(
-            tenant_id=project.tenant_id, bucket=at, cluster=cluster, region="de-1", pool=pool, gpu_type=gpu_type,
-            project_id=project.id, endpoint_id=endpoint, revision_id=REVISIONS[endpoint], held=held,
-            **{"serving" if asked else "idle": held},
+        _add(
+            HeldHour, HeldDay, at, {
+                "tenant_id": project.tenant_id, "cluster": cluster, "region": "de-1", "pool": pool,
+                "gpu_type": gpu_type, "project_id": project.id, "endpoint_id": endpoint,
+                "revision_id": REVISIONS[endpoint], "currency": "EUR",
+            },
+            held=held, cost=cost, **{"serving": held} if asked else {"idle": held, "idle_cost": cost},
         )  # fmt: skip
         allocation = allocation_open(
             project=project, endpoint_id=endpoint, revision_id=REVISIONS[endpoint],
@@ -100,14 +106,34 @@ def _hold(
 
 
 def _seen(
-    at: dt.datetime, cluster: str, pool: str, gpu_type: str, *, seen: int, held: int, platform: int, rate
+    at: dt.datetime,
+    cluster: str,
+    pool: str,
+    gpu_type: str,
+    *,
+    seen: int,
+    held: int,
+    unused: int,
+    platform: int,
 ) -> None:
-    free = seen - held - platform
-    ClusterHour.objects.create(
-        bucket=at, cluster=cluster, region="de-1", pool=pool, gpu_type=gpu_type, currency="EUR",
+    free, rate = seen - held - platform, RATES[gpu_type]
+    _add(
+        ClusterHour, ClusterDay, at,
+        {"cluster": cluster, "region": "de-1", "pool": pool, "gpu_type": gpu_type, "currency": "EUR"},
         seen=seen * HOUR_S, held=held * HOUR_S, idle=free * HOUR_S, platform=platform * HOUR_S,
-        cost=seen * rate, held_cost=held * rate, idle_cost=free * rate, platform_cost=platform * rate,
+        serving=(held - unused) * HOUR_S, unused=unused * HOUR_S, cost=seen * rate, held_cost=held * rate,
+        idle_cost=free * rate, platform_cost=platform * rate, unused_cost=unused * rate,
     )  # fmt: skip
+
+
+def _add(hours, days, at: dt.datetime, keys: dict[str, Any], **numbers: Any) -> None:
+    hours.objects.create(bucket=at, **keys, **numbers)
+    day = days.objects.filter(bucket=at.replace(hour=0), **keys).first() or days(
+        bucket=at.replace(hour=0), **keys
+    )
+    for name, number in numbers.items():
+        setattr(day, name, getattr(day, name) + number)
+    day.save()
 
 
 def _use(project: Project, endpoint: uuid.UUID, at: dt.datetime, **counts) -> None:

@@ -13,13 +13,12 @@ from hypothesis import strategies as st
 
 from billing.costs import cost_summary
 from billing.models import (
-    ClusterHour,
     EndpointDay,
     EndpointMonth,
+    HeldDay,
     HeldHour,
     ModelDay,
-    PoolDay,
-    PoolHour,
+    ReportDay,
     UsageDay,
 )
 from billing.reports.keeping import day_make, reports_keep, shared_out
@@ -39,25 +38,14 @@ def sums(rows, *names) -> dict:
     return rows.aggregate(**{f"all_{name}": Sum(name) for name in names})
 
 
-def test_days_pools_models_and_months_sum_to_the_hours(reported):
+def test_days_models_and_months_sum_to_the_hours(reported):
     with scope.platform("look"):
         hours = sums(HeldHour.objects.all(), *SECONDS)
-        for model in (EndpointDay, EndpointMonth, ModelDay, PoolDay, PoolHour):
-            assert sums(model.objects.all(), *SECONDS) == hours, model
-        costs = {
-            "cost": "cost",
-            "held_cost": "held_cost",
-            "free_cost": "idle_cost",
-            "free": "idle",
-            "seen": "seen",
-        }
-        for kept, of_hour in costs.items():
-            expected = ClusterHour.objects.aggregate(found=Sum(of_hour))["found"]
-            for model in (PoolDay, PoolHour):
-                assert model.objects.aggregate(found=Sum(kept))["found"] == expected
-        held_cost = ClusterHour.objects.aggregate(found=Sum("held_cost"))["found"]
+        costs = HeldHour.objects.aggregate(cost=Sum("cost"), idle=Sum("idle_cost"))
         for model in (EndpointDay, EndpointMonth, ModelDay):
-            assert model.objects.aggregate(found=Sum("asset_cost"))["found"] == held_cost
+            assert sums(model.objects.all(), *SECONDS) == hours, model
+            found = model.objects.aggregate(cost=Sum("asset_cost"), idle=Sum("idle_asset_cost"))
+            assert found == costs, model
 
 
 def test_tokens_and_money_are_those_of_usage_and_costs(reported):
@@ -92,7 +80,6 @@ def test_making_a_day_again_changes_nothing(reported):
                 (EndpointDay, ("day", "endpoint_id", "held", "amount", "asset_cost", "output_tokens")),
                 (EndpointMonth, ("month", "endpoint_id", "held", "amount", "asset_cost", "output_tokens")),
                 (ModelDay, ("day", "model", "gpu_type", "held", "amount", "output_tokens")),
-                (PoolDay, ("day", "pool", "held", "cost")),
             )
         ]
 
@@ -123,8 +110,7 @@ def test_usage_of_a_recent_day_is_taken_up_at_the_next_look(reported):
 def test_a_tenant_sees_its_own_days_only(reported):
     with scope.tenant(reported.sued.id):
         assert {row.tenant_id for row in EndpointDay.objects.all()} == {reported.sued.id}
-        for model in (ModelDay, PoolDay, PoolHour):
-            assert not model.objects.exists()
+        assert not ModelDay.objects.exists()
 
 
 @given(
@@ -138,3 +124,29 @@ def test_shares_of_an_amount_sum_to_it(amount: Fraction, parts: list[int]):
         assert all(share > -(Decimal(10) ** -13) for share in shares)
     else:
         assert not any(shares)
+
+
+def test_what_was_made_and_changed_since_is_due(reported):
+    def due() -> int:
+        return reports_keep(now=NOW + dt.timedelta(days=20))
+
+    due()  # the recent days themselves
+    with scope.platform("look"):
+        ReportDay.objects.update(kept_at=NOW + dt.timedelta(days=1000))
+    assert due() == 2
+    with scope.platform("a late hour"):
+        HeldDay.objects.filter(endpoint_id=CHAT, bucket__date=DAY_ONE).update(serving=14_400, idle=0)
+    assert due() == 3
+    with scope.platform("look"):
+        assert EndpointDay.objects.get(endpoint_id=CHAT, day=DAY_ONE).serving == 14_400
+        ReportDay.objects.update(kept_at=NOW + dt.timedelta(days=1000))
+        ReportDay.objects.filter(day=DAY_TWO).update(kept_at=NOW - dt.timedelta(days=1000))
+    assert due() == 3
+
+
+def test_parts_of_gpus_count_as_their_share_of_a_whole_one(reported):
+    with scope.platform("look"):
+        HeldDay.objects.filter(endpoint_id=CHAT).update(share=Decimal("0.5"))
+        day_make(day=DAY_ONE, now=NOW)
+        row = EndpointDay.objects.get(endpoint_id=CHAT, day=DAY_ONE)
+    assert (row.serving, row.held, row.amount) == (3_600, 7_200, 8)
