@@ -9,6 +9,7 @@ import uuid
 from collections.abc import Mapping
 from typing import Any, Final
 
+from billing.buckets import Width
 from billing.quantities import DAY, HOUR, round_down, round_up
 from tenants.errors import Invalid
 from tenants.models import Tenant
@@ -20,17 +21,12 @@ LONGEST_BY_HOUR: Final = 8 * DAY
 #: Days of all tenants' endpoints that are read one by one; past that, months are.
 LONGEST_OF_ALL_BY_DAY: Final = 35 * DAY
 
+#: UTC hours, UTC days, and calendar months of UTC.
+WIDTHS: Final = (Width.HOUR, Width.DAY, Width.MONTH)
+
 #: Groups that are told apart; the others are given as one.
 USUAL_MOST: Final = 12
 MOST: Final = 100
-
-
-class Width(enum.StrEnum):
-    """How long one bucket is: of UTC hours, days and calendar months."""
-
-    HOUR = "1h"
-    DAY = "1d"
-    MONTH = "1mo"
 
 
 class Dimension(enum.StrEnum):
@@ -126,7 +122,7 @@ def ask(
         raise Invalid(f"1 to {MOST} groups are told apart.", errors={"limit": [f"Choose 1 to {MOST}."]})
     columns = {name for each in group_by for name in each.columns} | set(narrowed)
     of_all = not (columns <= OF_POOLS or columns <= OF_MODELS) and not _of_one(narrowed)
-    wide = Width(width) if width else _usual(end - start, of_all=of_all, hours=columns <= OF_POOLS)
+    wide = _known(width) if width else _usual(end - start, of_all=of_all, hours=columns <= OF_POOLS)
     _refuse_too_many(
         wide, end - start, of_all=of_all, by_model=not columns <= OF_POOLS and not _of_one(narrowed)
     )
@@ -138,6 +134,15 @@ def ask(
         narrowed=narrowed,
         most=most,
     )
+
+
+def _known(width: str) -> Width:
+    if width not in WIDTHS:
+        raise Invalid(
+            f"{width} is no width of a bucket here; choose one of {', '.join(WIDTHS)}.",
+            errors={"bucket_width": [f"Choose one of {', '.join(WIDTHS)}."]},
+        )
+    return Width(width)
 
 
 def _of_one(narrowed: Mapping[str, Any]) -> bool:
@@ -162,10 +167,10 @@ def _refuse_too_many(width: Width, span: dt.timedelta, *, of_all: bool, by_model
         complaint = f"By hour at most {LONGEST_BY_HOUR.days} days are given; use 1d."
     elif width == Width.DAY and of_all and span > LONGEST_OF_ALL_BY_DAY + HOUR:
         complaint = (
-            f"By day at most {LONGEST_OF_ALL_BY_DAY.days} days of all tenants are given; choose one, or 1mo."
+            f"By day at most {LONGEST_OF_ALL_BY_DAY.days} days of all tenants are given; choose one, or 1M."
         )
     elif width == Width.DAY and span > LONGEST_BY_DAY:
-        complaint = f"By day at most {LONGEST_BY_DAY.days} days are given; use 1mo."
+        complaint = f"By day at most {LONGEST_BY_DAY.days} days are given; use 1M."
     if complaint:
         raise Invalid(complaint, errors={"bucket_width": [complaint]})
 

@@ -13,6 +13,7 @@ from typing import Any, Final
 from django.db.models import F, Model, Q, QuerySet, Sum
 from django.db.models.functions import TruncMonth
 
+from billing.buckets import Width
 from billing.models import (
     ClusterDay,
     ClusterHour,
@@ -22,7 +23,7 @@ from billing.models import (
     HeldHour,
     ModelDay,
 )
-from billing.reports.asking import OF_MODELS, OF_POOLS, Asked, Dimension, Width
+from billing.reports.asking import OF_MODELS, OF_POOLS, Asked, Dimension
 from tenants.models import Project, Tenant
 
 Key = tuple[Any, ...]
