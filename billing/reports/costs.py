@@ -6,14 +6,14 @@ import dataclasses
 import datetime as dt
 import uuid
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from decimal import Decimal
 
 from django.db.models import Sum
 from django.db.models.functions import TruncMonth
 
 from billing.models import ClusterDay, EndpointMonth, Statement
-from billing.reports.asking import Asked
+from billing.reports.asking import Asked, Dimension
 from billing.reports.figures import gpu_hours, money, per_million, share
 from billing.reports.reading import Sums, read
 from tenants.models import Tenant
@@ -36,6 +36,8 @@ class TokenCost:
     """What one group's GPU time came to at the tenants' prices (``amount``) and what it cost its owner.
 
     ``per_million`` divide them by input and output tokens; None without tokens. Groups are told apart by currency.
+    ``target`` is what a million tokens of the group's class should cost at most, and ``of_target`` which part of it
+    ``amount_per_million`` is; None where the group is of no one class, has no target, or is in another currency.
     """
 
     bucket: dt.datetime | None
@@ -51,6 +53,8 @@ class TokenCost:
     asset_cost: Decimal
     idle_asset_cost: Decimal
     asset_cost_per_million: Decimal | None
+    target: Decimal | None
+    of_target: Decimal | None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -94,20 +98,37 @@ class Charged:
     total: Decimal
 
 
-def cost_report(asked: Asked) -> CostReport:
-    """Sum money and tokens by group, currency and bucket, in the platform's scope."""
+def cost_report(
+    asked: Asked, *, targets: Mapping[str, Decimal] | None = None, currency: str = ""
+) -> CostReport:
+    """Sum money and tokens by group, currency and bucket, in the platform's scope; what is past the most is left out.
+
+    ``targets`` are those of the classes by name, in ``currency``.
+    """
+    aims = _Aims(targets or {}, currency)
     found = read(asked, _NAMES, order="amount", served=True, further=_MONEY)
     return CostReport(
         asked=asked,
-        groups=tuple(_row(each) for each in found.groups if each.key is not None),
-        points=tuple(_row(each) for each in found.points if each.key is not None),
+        groups=tuple(_row(each, aims) for each in found.groups if each.key is not None),
+        points=tuple(_row(each, aims) for each in found.points if each.key is not None),
     )
 
 
-def _row(sums: Sums) -> TokenCost:
+@dataclasses.dataclass(frozen=True)
+class _Aims:
+    targets: Mapping[str, Decimal]
+    currency: str
+
+    def of(self, names: Mapping[str, str], currency: str) -> Decimal | None:
+        return self.targets.get(names.get(Dimension.SLO_CLASS, "")) if currency == self.currency else None
+
+
+def _row(sums: Sums, aims: _Aims) -> TokenCost:
     numbers = sums.numbers
     tokens = numbers["input_tokens"] + numbers["output_tokens"]
     currency, asset_currency = (sums.key or ("", ""))[-2:]
+    each = per_million(numbers["amount"], tokens)
+    target = aims.of(sums.names, currency)
     return TokenCost(
         bucket=sums.bucket,
         group=sums.label,
@@ -117,11 +138,13 @@ def _row(sums: Sums) -> TokenCost:
         tokens=int(tokens),
         currency=currency,
         amount=money(numbers["amount"]),
-        amount_per_million=per_million(numbers["amount"], tokens),
+        amount_per_million=each,
         asset_currency=asset_currency,
         asset_cost=money(numbers["asset_cost"]),
         idle_asset_cost=money(numbers["idle_asset_cost"]),
         asset_cost_per_million=per_million(numbers["asset_cost"], tokens),
+        target=target,
+        of_target=share(each, target),
     )
 
 

@@ -14,6 +14,7 @@ from clusters.endpoints.advisor.runs import ADVISE, advice_run_execute
 from clusters.endpoints.gateways import reconcile_gateway
 from clusters.endpoints.load.observing import load_observe
 from clusters.endpoints.reconcile import reconcile_endpoint
+from clusters.endpoints.reporting import reports_refresh
 from clusters.endpoints.resync import resync_cluster
 from clusters.endpoints.signals import forget_signals
 from clusters.endpoints.watch import remove_leaks
@@ -173,6 +174,12 @@ def advise(run_id: str) -> None:
 def keep_advice() -> int:
     """Carry the advisor's moves on, and do what its policy allows; return how many moves changed."""
     return advice_keep()
+
+
+@shared_task
+def keep_reports() -> int:
+    """Make the days of the operators' reports anew that are not up to date; return how many."""
+    return reports_refresh()
 
 
 @shared_task

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from decimal import Decimal as D
+from decimal import Decimal
 
 import pytest
 
@@ -15,6 +15,7 @@ from billing.reports.utilization import utilization_report
 from tenants import scope
 from tests.billing.reports.estate import report_estate
 
+D = Decimal
 START, END = dt.datetime(2026, 5, 30, tzinfo=dt.UTC), dt.datetime(2026, 6, 2, tzinfo=dt.UTC)
 
 
@@ -87,11 +88,13 @@ def test_throughput_beside_its_plan(reported):
 
 def test_cost_of_a_million_tokens_by_class(reported):
     with scope.platform("look"):
-        report = cost_report(asked(Dimension.SLO_CLASS))
+        report = cost_report(asked(Dimension.SLO_CLASS), targets={"interactive": D(100)}, currency="EUR")
     batch, interactive = sorted(report.groups, key=lambda row: row.group)
     assert interactive.amount == 16  # 8 GPU-hours at 2
     assert interactive.tokens == 2 * (72_000 + 1_000)
     assert interactive.amount_per_million == round(D(16) * 10**6 / 146_000, 6)
+    assert (interactive.target, interactive.of_target) == (100, D("1.095890"))
+    assert (batch.target, batch.of_target) == (None, None)
     assert (batch.amount, batch.asset_cost, batch.asset_currency) == (12, 6, "EUR")
 
 
