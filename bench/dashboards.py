@@ -75,12 +75,30 @@ def _asked(
             "costs_daily_year": f"/api/v1/costs/daily?{year}",
         }
         asked |= {f"{size}_{name}": (owner, path, named) for name, path in pages.items()}
-    return asked | {name: (operator, path, {}) for name, path in OPERATORS.items()}
+    largest = made["largest"]
+    operators = _reports() | {
+        "utilization_page_12m_largest": f"/console/reports/utilization?range=12m&by=endpoint&tenant={largest}",
+        "utilization_year_by_day_largest": "/api/v1/platform/utilization?bucket_width=1d&group_by=endpoint"
+        f"&tenant={largest}&{year}",
+        "utilization_year_by_day": f"/api/v1/platform/utilization?bucket_width=1d&group_by=cluster&{year}",
+        "utilization_year_by_month": f"/api/v1/platform/utilization?bucket_width=1M&group_by=endpoint&{year}",
+        "throughput_year": f"/api/v1/platform/throughput?{year}",
+        "platform_costs_year": f"/api/v1/platform/costs?{year}",
+        "recovery_year": f"/api/v1/platform/recovery?{year}",
+    }
+    return asked | {name: (operator, path, {}) for name, path in operators.items()}
 
 
-OPERATORS: Final = {
-    "console_dashboard": "/console/",
-}
+def _reports() -> dict[str, str]:
+    """Give the operators' pages and reports by name."""
+    pages = {"console_dashboard": "/console/", "fragmentation_page": "/console/reports/fragmentation"}
+    for span in ("30d", "90d", "12m"):
+        for by in ("cluster", "gpu_type", "tenant", "endpoint"):
+            pages[f"utilization_page_{span}_{by}"] = f"/console/reports/utilization?range={span}&by={by}"
+        pages[f"throughput_page_{span}"] = f"/console/reports/throughput?range={span}"
+        pages[f"costs_page_{span}"] = f"/console/reports/costs?range={span}"
+    pages["utilization_page_24h_pool"] = "/console/reports/utilization?range=24h&by=pool"
+    return pages
 
 
 def _fill(web: berth.Berth, scale: float) -> dict[str, Any]:

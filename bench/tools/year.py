@@ -1,7 +1,7 @@
 """``python -m bench.tools.year SCALE EMAIL``: fill the database with a year of rollups that stands for 100 M segments.
 
-Runs in a process of its own because Django is set up for one database. Everything is made by the database from hashes of
-numbers, so that each run makes the same.
+Runs in a process of its own because Django is set up for one database. Everything is made by the database from hashes
+of numbers, so that each run makes the same.
 """
 
 from __future__ import annotations
@@ -59,10 +59,12 @@ _WORLD: Final = """
 CREATE TEMP TABLE world_tenant AS
 SELECT n, md5('tenant ' || n)::uuid AS id FROM generate_series(1, %(tenants)s) AS n;
 CREATE TEMP TABLE world AS
-SELECT e, tenant.id AS tenant_id, md5('endpoint ' || e)::uuid AS endpoint_id, md5('revision ' || e)::uuid AS revision_id,
+SELECT e, tenant.id AS tenant_id, md5('endpoint ' || e)::uuid AS endpoint_id,
+    md5('revision ' || e)::uuid AS revision_id,
     md5('project ' || tenant.n || ' ' || e %% 3)::uuid AS project_id, md5('key ' || e)::uuid AS key_id,
     'cluster-' || lpad((e * 7 %% %(clusters)s)::text, 2, '0') AS cluster, 'eu-year-1'::text AS region,
-    (%(types)s::text[])[1 + e * 3 %% %(type_count)s] AS gpu_type, (%(types)s::text[])[1 + e * 3 %% %(type_count)s] AS pool,
+    (%(types)s::text[])[1 + e / 7 %% %(type_count)s] AS gpu_type,
+    (%(types)s::text[])[1 + e / 7 %% %(type_count)s] AS pool,
     'model-with-a-long-name-' || lpad((e * 11 %% %(models)s)::text, 2, '0') AS model,
     (%(classes)s::text[])[1 + e * 5 %% 3] AS slo_class, (ARRAY[1, 1, 2, 4, 8])[1 + e %% 5] AS gpus
 FROM generate_series(1, %(endpoints)s) AS e
@@ -81,18 +83,18 @@ SELECT md5('project ' || n || ' ' || p)::uuid, now(), id, 'Project ' || p, 'proj
 FROM world_tenant CROSS JOIN generate_series(0, 2) AS p;
 INSERT INTO billing_endpointlabel (id, created_at, tenant_id, project_id, endpoint_id, name, model, slo_class)
 SELECT gen_random_uuid(), now(), tenant_id, project_id, endpoint_id, 'endpoint-' || e, model, slo_class FROM world;
-INSERT INTO billing_allocation (id, created_at, tenant_id, project_id, endpoint_id, revision_id, replica_id, cluster, region,
-    pool, gpu_type, gpus, slice, share, price_factor, started_at, ended_at)
-SELECT gen_random_uuid(), now(), tenant_id, project_id, endpoint_id, revision_id, e || '-' || part, cluster, region, pool,
-    gpu_type, gpus, '', 1, 1, %(start)s::timestamptz + part * interval '91 days',
+INSERT INTO billing_allocation (id, created_at, tenant_id, project_id, endpoint_id, revision_id, replica_id, cluster,
+    region, pool, gpu_type, gpus, slice, share, price_factor, started_at, ended_at)
+SELECT gen_random_uuid(), now(), tenant_id, project_id, endpoint_id, revision_id, e || '-' || part, cluster, region,
+    pool, gpu_type, gpus, '', 1, 1, %(start)s::timestamptz + part * interval '91 days',
     CASE WHEN part < 3 THEN %(start)s::timestamptz + (part + 1) * interval '91 days' END
 FROM world CROSS JOIN generate_series(0, 3) AS part
 """
 
 _USED: Final = """
-INSERT INTO {table} (tenant_id, bucket, project_id, key_id, endpoint_id, revision_id, route_id, model, slo_class, region,
-    outcome, requests, input_tokens, output_tokens, cached_tokens, input_tokens_squared, output_tokens_squared, ttft_ms,
-    itl_ms)
+INSERT INTO {table} (tenant_id, bucket, project_id, key_id, endpoint_id, revision_id, route_id, model, slo_class,
+    region, outcome, requests, input_tokens, output_tokens, cached_tokens, input_tokens_squared, output_tokens_squared,
+    ttft_ms, itl_ms)
 SELECT tenant_id, {bucket}, project_id, key_id, endpoint_id, revision_id, NULL, model, slo_class, region, outcome,
     requests, requests * 500, requests * 200, requests * 90, requests * 300000, requests * 50000,
     CASE WHEN outcome = 'completed' THEN ARRAY[0, 0, 0, 0, 0, 0, requests / 8, requests / 4, requests / 4, requests / 8,
@@ -111,11 +113,13 @@ FROM (
 _DAYS: Final = """
 INSERT INTO billing_endpointday (tenant_id, day, project_id, endpoint_id, revision_id, cluster, region, pool, gpu_type,
     model, slo_class, currency, asset_currency, queued, loading, serving, idle, draining, held, requests, input_tokens,
-    output_tokens, cached_tokens, planned_tokens, planned_seconds, amount, asset_cost)
-SELECT tenant_id, day::date, project_id, endpoint_id, revision_id, cluster, region, pool, gpu_type, model, slo_class, 'EUR',
-    'EUR', 0, 0, gpus * 3600 * hours, gpus * 3600 * (24 - hours), 0, gpus * 86400, hours * requests,
-    hours * requests * 500, hours * requests * 200, hours * requests * 90, gpus * 3600 * hours * 50, gpus * 3600 * hours,
-    gpus * 24 * 2.5, gpus * 24 * 1.25
+    output_tokens, cached_tokens, planned_tokens, planned_seconds, amount, asset_cost,
+    idle_asset_cost)
+SELECT tenant_id, day::date, project_id, endpoint_id, revision_id, cluster, region, pool, gpu_type, model, slo_class,
+    'EUR', 'EUR', 0, 0, gpus * 3600 * hours, gpus * 3600 * (24 - hours), 0, gpus * 86400, hours * requests,
+    hours * requests * 500, hours * requests * 200, hours * requests * 90, gpus * 3600 * hours * 50,
+    gpus * 3600 * hours,
+    gpus * 24 * 2.5, gpus * 24 * 1.25, gpus * (24 - hours) * 1.25
 FROM (
     SELECT world.*, day, %(each)s AS requests,
         CASE WHEN pg_temp.chance('active ' || e || day::date) < 0.6 THEN %(hours)s ELSE 0 END AS hours
@@ -124,48 +128,64 @@ FROM (
 ) AS held
 """
 
+_CLUSTER_SUMS: Final = (
+    "seen", "held", "idle", "platform", "excess", "queued", "loading", "serving", "unused", "draining", "cost",
+    "held_cost", "idle_cost", "platform_cost", "unused_cost",
+)  # fmt: skip
 _HOURS: Final = """
-INSERT INTO billing_heldhour (tenant_id, bucket, cluster, region, pool, gpu_type, project_id, endpoint_id, revision_id,
-    queued, loading, serving, idle, draining, held)
-SELECT tenant_id, bucket, cluster, region, pool, gpu_type, project_id, endpoint_id, revision_id, 0, 0,
-    gpus * 3600 * asked, gpus * 3600 * (1 - asked), 0, gpus * 3600
+INSERT INTO billing_heldhour (tenant_id, bucket, cluster, region, pool, gpu_type, share, project_id, endpoint_id,
+    revision_id, queued, loading, serving, idle, draining, held, currency, cost, idle_cost)
+SELECT tenant_id, bucket, cluster, region, pool, gpu_type, 1, project_id, endpoint_id, revision_id, 0, 0,
+    gpus * 3600 * asked, gpus * 3600 * (1 - asked), 0, gpus * 3600, 'EUR', gpus * 1.25, gpus * 1.25 * (1 - asked)
 FROM (
     SELECT world.*, bucket, (extract(hour FROM bucket) >= 8 AND extract(hour FROM bucket) < 8 + %(hours)s
         AND pg_temp.chance('active ' || e || bucket::date) < 0.6)::int AS asked
     FROM generate_series(%(held)s::timestamptz, %(end)s::timestamptz - interval '1 hour', interval '1 hour') AS bucket
     CROSS JOIN world
 ) AS held;
-INSERT INTO billing_poolhour (bucket, cluster, region, pool, gpu_type, asset_currency, seen, free, platform, cost, held_cost,
-    free_cost, platform_cost, queued, loading, serving, idle, draining, held)
-SELECT bucket, cluster, region, pool, gpu_type, 'EUR', held + free + platform, free, platform,
-    (held + free + platform) / 3600 * 1.25, held / 3600 * 1.25, free / 3600 * 1.25, platform / 3600 * 1.25, 0, 0,
-    held * busy, held * (1 - busy), 0, held
+INSERT INTO billing_clusterhour (bucket, cluster, region, pool, gpu_type, share, seen, held, idle, platform, excess,
+    queued, loading, serving, unused, draining, currency, cost, held_cost, idle_cost, platform_cost, unused_cost)
+SELECT bucket, cluster, region, pool, gpu_type, 1, held + free + platform, held, free, platform, 0, 0, 0, held * busy,
+    held * (1 - busy), 0, 'EUR', (held + free + platform) / 2880, held / 2880, free / 2880, platform / 2880,
+    held * (1 - busy) / 2880
 FROM (
-    SELECT pool.*, bucket, (gpus * 3600)::numeric AS held, ceil(gpus * 0.2) * 3600 AS free, ceil(gpus * 0.02) * 3600 AS platform,
-        CASE WHEN extract(hour FROM bucket) >= 8 AND extract(hour FROM bucket) < 8 + %(hours)s THEN 0.6 ELSE 0 END AS busy
+    SELECT pool.*, bucket, (gpus * 3600)::numeric AS held, ceil(gpus * 0.2) * 3600 AS free,
+        ceil(gpus * 0.02) * 3600 AS platform, CASE WHEN extract(hour FROM bucket) >= 8
+            AND extract(hour FROM bucket) < 8 + %(hours)s THEN 0.6 ELSE 0 END AS busy
     FROM generate_series(%(start)s::timestamptz, %(end)s::timestamptz - interval '1 hour', interval '1 hour') AS bucket
     CROSS JOIN (SELECT cluster, region, pool, gpu_type, sum(gpus) AS gpus FROM world GROUP BY 1, 2, 3, 4) AS pool
 ) AS hours;
+INSERT INTO billing_clusterday (bucket, cluster, region, pool, gpu_type, share, currency, {sums})
+SELECT date_trunc('day', bucket, 'UTC'), cluster, region, pool, gpu_type, share, currency, {summed}
+FROM billing_clusterhour GROUP BY 1, 2, 3, 4, 5, 6, 7;
+INSERT INTO billing_heldday (tenant_id, bucket, cluster, region, pool, gpu_type, share, project_id, endpoint_id,
+    revision_id, queued, loading, serving, idle, draining, held, currency, cost, idle_cost)
+SELECT tenant_id, day::timestamp AT TIME ZONE 'UTC', cluster, region, pool, gpu_type, 1, project_id, endpoint_id,
+    revision_id, queued, loading, serving, idle, draining, held, asset_currency, asset_cost, idle_asset_cost
+FROM billing_endpointday;
 INSERT INTO billing_reportday (day, kept_at) SELECT day::date, now()
 FROM generate_series(%(start)s::timestamptz, %(end)s::timestamptz - interval '1 day', interval '1 day') AS day
 """
 
 _STATEMENTS: Final = """
-INSERT INTO billing_statement (id, created_at, tenant_id, month, state, number, currency, period_start, period_end, charges,
-    credits, total, computed_at, inputs_sha256, document_sha256)
-SELECT md5('statement ' || n || month)::uuid, now(), id, month::date, 'draft', '', 'EUR', month, month + interval '1 month',
-    gpus * 1800, 0, gpus * 1800, now(), '', ''
+INSERT INTO billing_statement (id, created_at, tenant_id, month, state, number, currency, period_start, period_end,
+    charges, credits, total, computed_at, inputs_sha256, document_sha256)
+SELECT md5('statement ' || n || month)::uuid, now(), id, month::date, 'draft', '', 'EUR', month,
+    month + interval '1 month', gpus * 1800, 0, gpus * 1800, now(), '', ''
 FROM world_tenant
 JOIN (SELECT tenant_id, sum(gpus) AS gpus FROM world GROUP BY 1) AS held ON held.tenant_id = id
-CROSS JOIN generate_series(date_trunc('month', %(start)s::timestamptz), %(end)s::timestamptz, interval '1 month') AS month;
+CROSS JOIN generate_series(
+    date_trunc('month', %(start)s::timestamptz), %(end)s::timestamptz, interval '1 month'
+) AS month;
 INSERT INTO billing_statementline (id, created_at, tenant_id, statement_id, position, kind, basis, charged, correction,
     service_month, service_start, service_end, project_id, project_name, cost_centre, endpoint_id, endpoint_name, model,
     slo_class, gpu_type, region, sku, description, quantity, unit, unit_price, list_unit_price, amount, list_amount,
     effective_amount, price_id, how)
-SELECT gen_random_uuid(), now(), world.tenant_id, statement.id, e, 'gpu_time', 'allocation', true, false, statement.month,
-    statement.period_start, statement.period_end, world.project_id, '', '', world.endpoint_id, 'endpoint-' || e, model,
-    slo_class, gpu_type, region, 'GPU ' || gpu_type, 'GPU time', gpus * 720, 'GPU-hour', 2.5, 2.5, gpus * 1800, gpus * 1800,
-    gpus * 1800, '', '[]'
+SELECT gen_random_uuid(), now(), world.tenant_id, statement.id, e, 'gpu_time', 'allocation', true, false,
+    statement.month, statement.period_start, statement.period_end, world.project_id, '', '', world.endpoint_id,
+    'endpoint-' || e, model,
+    slo_class, gpu_type, region, 'GPU ' || gpu_type, 'GPU time', gpus * 720, 'GPU-hour', 2.5, 2.5, gpus * 1800,
+    gpus * 1800, gpus * 1800, '', '[]'
 FROM world JOIN billing_statement AS statement ON statement.tenant_id = world.tenant_id;
 INSERT INTO billing_attainment (id, created_at, tenant_id, endpoint_id, project_id, day, slo_class, availability,
     ttft_p95_ms, itl_p95_ms, credit_percent, requests, failed, hours, ttft_met, itl_met)
@@ -176,8 +196,8 @@ CROSS JOIN world WHERE pg_temp.chance('active ' || e || day::date) < 0.6
 """
 
 _BIG: Final = (
-    "billing_usageday", "billing_usagehour", "billing_endpointday", "billing_heldhour", "billing_poolhour",
-    "billing_attainment", "billing_statementline",
+    "billing_usageday", "billing_usagehour", "billing_endpointday", "billing_heldhour", "billing_clusterhour",
+    "billing_heldday", "billing_attainment", "billing_statementline",
 )  # fmt: skip
 
 
@@ -221,17 +241,23 @@ def fill(scale: float, owner_url: str) -> dict[str, Any]:
         _USED.format(table="billing_usageday", **day_rows),
         _USED.format(table="billing_usagehour", **hour_rows),
         _DAYS,
-        _HOURS,
+        _HOURS.format(
+            sums=", ".join(_CLUSTER_SUMS), summed=", ".join(f"sum({name})" for name in _CLUSTER_SUMS)
+        ),
         _STATEMENTS,
     ]
-    with psycopg.connect(owner_url, autocommit=True) as owner, _without_indexes(owner):
-        with scope.platform("make a year of rollups to measure on"), connection.cursor() as cursor:
-            cursor.execute("SET LOCAL work_mem = '256MB'")
-            cursor.execute("SET LOCAL TIME ZONE 'UTC'")
-            cursor.execute(_RANDOM)
-            for step in steps:
-                cursor.execute(step, values)
-                print(f"{time.perf_counter() - begun:6.1f} s", file=sys.stderr, flush=True)
+    with (
+        psycopg.connect(owner_url, autocommit=True) as owner,
+        _without_indexes(owner),
+        scope.platform("make a year of rollups to measure on"),
+        connection.cursor() as cursor,
+    ):
+        cursor.execute("SET LOCAL work_mem = '256MB'")
+        cursor.execute("SET LOCAL TIME ZONE 'UTC'")
+        cursor.execute(_RANDOM)
+        for step in steps:
+            cursor.execute(step, values)
+            print(f"{time.perf_counter() - begun:6.1f} s", file=sys.stderr, flush=True)
     with scope.platform("make the reports' sums of a year"):
         sums_make(first=start.date(), until=end.date())
     with psycopg.connect(owner_url, autocommit=True) as owner:
@@ -260,7 +286,7 @@ def _without_indexes(owner: psycopg.Connection) -> Iterator[None]:
 def _sizes(owner: psycopg.Connection) -> dict[str, Any]:
     rows = owner.execute(
         "SELECT relname, reltuples::bigint FROM pg_class WHERE relname = ANY(%s) ORDER BY 1",
-        [[*_BIG, "billing_endpointmonth", "billing_poolday", "billing_modelday", "billing_statement"]],
+        [[*_BIG, "billing_endpointmonth", "billing_clusterday", "billing_modelday", "billing_statement"]],
     ).fetchall()
     (size,) = owner.execute("SELECT pg_database_size(current_database())").fetchone() or (0,)
     return {f"rows_{name.removeprefix('billing_')}": count for name, count in rows} | {"gib": size / 2**30}

@@ -8,7 +8,8 @@ from django.urls import reverse
 from tests.factories import make_user
 
 LISTS = ["home", "clusters", "gateways", "endpoints", "catalog", "slo-classes", "prices", "tenants", "engine-images",
-         "engine-settings", "what-if", "advisor"]  # fmt: skip
+         "engine-settings", "what-if", "advisor", "report-utilization", "report-throughput", "report-costs",
+         "report-fragmentation"]  # fmt: skip
 FORMS = [
     "region-register", "cluster-register", "cluster-register-local", "gateway-deploy", "gateway-register",
     "model-add", "slo-add", "price-add", "tenant-open", "advisor-policy",
