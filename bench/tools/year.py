@@ -246,6 +246,8 @@ def fill(scale: float, owner_url: str) -> dict[str, Any]:
         ),
         _STATEMENTS,
     ]
+    with psycopg.connect(owner_url, autocommit=True) as owner:
+        _give_defaults(owner)
     with (
         psycopg.connect(owner_url, autocommit=True) as owner,
         _without_indexes(owner),
@@ -263,6 +265,27 @@ def fill(scale: float, owner_url: str) -> dict[str, Any]:
     with psycopg.connect(owner_url, autocommit=True) as owner:
         owner.execute("VACUUM (ANALYZE)")
         return {**_sizes(owner), **_chosen(owner), "generate_s": time.perf_counter() - begun}
+
+
+#: What stands in a column that the statements above do not name, by its type.
+_DEFAULTS: Final = {
+    "character varying": "''", "text": "''", "boolean": "false", "integer": "0", "bigint": "0", "smallint": "0",
+    "numeric": "0", "double precision": "0", "jsonb": "'[]'", "ARRAY": "'{}'", "timestamp with time zone": "now()",
+}  # fmt: skip
+
+
+def _give_defaults(owner: psycopg.Connection) -> None:
+    """Give every column a default: Django has its own in Python, where the database does not see them."""
+    found = owner.execute(
+        "SELECT table_name, column_name, data_type FROM information_schema.columns "
+        "JOIN information_schema.tables USING (table_schema, table_name) "
+        "WHERE table_schema = 'public' AND table_type = 'BASE TABLE' AND is_nullable = 'NO' "
+        "AND column_default IS NULL AND is_identity = 'NO' "
+        "AND (table_name LIKE 'billing_%' OR table_name LIKE 'tenants_%')"
+    ).fetchall()
+    for table, column, kind in found:
+        if kind in _DEFAULTS:
+            owner.execute(f'ALTER TABLE {table} ALTER COLUMN "{column}" SET DEFAULT {_DEFAULTS[kind]}')
 
 
 @contextmanager

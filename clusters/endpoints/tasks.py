@@ -16,6 +16,7 @@ from clusters.endpoints.load.observing import load_observe
 from clusters.endpoints.reconcile import reconcile_endpoint
 from clusters.endpoints.reporting import reports_refresh
 from clusters.endpoints.resync import resync_cluster
+from clusters.endpoints.savings.keeping import savings_keep
 from clusters.endpoints.signals import forget_signals
 from clusters.endpoints.watch import remove_leaks
 from clusters.inventory import gateways, renewing
@@ -180,6 +181,12 @@ def keep_advice() -> int:
 def keep_reports() -> int:
     """Make the days of the operators' reports anew that are not up to date; return how many."""
     return reports_refresh()
+
+
+@shared_task
+def find_savings() -> int:
+    """Look at the endpoints whose turn it is for what they could save; return how many findings there are of them."""
+    return savings_keep(now=timezone.now())
 
 
 @shared_task

@@ -245,6 +245,11 @@ CELERY_BEAT_SCHEDULE = {
         "schedule": 600.0,
         "options": {"expires": 600},
     },
+    "savings-find": {
+        "task": "clusters.endpoints.tasks.find_savings",
+        "schedule": 3600.0,
+        "options": {"expires": 3600},
+    },
     "signals-expiry": {"task": "clusters.endpoints.tasks.expire_signals", "schedule": 3600.0},
     "metering-partitions": {"task": "billing.metering.tasks.keep_partitions", "schedule": 3600.0},
     "metering-rollups": {
