@@ -21,9 +21,13 @@ from billing.reports.throughput import Throughput, throughput_report
 from billing.reports.utilization import Utilization, utilization_report
 from clusters.api.operators import OperatorScoped
 from clusters.endpoints.reporting import cost_targets
+from clusters.endpoints.savings.keeping import saving_dismiss
+from clusters.endpoints.savings.selectors import SavingRow, savings_list
 from clusters.inventory.capacity import capacities
 from clusters.inventory.fragmentation import Fragmentation, fragmentation
+from clusters.models import Saving
 from tenants.api.fields import StrictSerializer
+from tenants.errors import NotFound
 
 USUAL_SPAN = dt.timedelta(days=30)
 _FILTERS = ("cluster", "pool", "gpu_type", "tenant", "project", "endpoint", "model", "slo_class")
@@ -92,6 +96,8 @@ def row_serializer(row: type) -> type[serializers.Serializer]:
 def _field(kind: Any) -> serializers.Field:
     parts = get_args(kind) if get_origin(kind) in (Union, types.UnionType) else (kind,)
     null = type(None) in parts
+    if get_origin(kind) is list:
+        return serializers.ListField(child=serializers.CharField())
     kinds: dict[Any, type[serializers.Field]] = {
         int: serializers.IntegerField,
         dt.datetime: serializers.DateTimeField,
@@ -243,3 +249,64 @@ class FragmentationView(ReportView):
     def get(self, request) -> Response:
         """Free GPUs by pool now, and what of them replicas of 1, 2, 4 and 8 GPUs could use."""
         return Response({"pools": [document(row) for row in fragmentation(capacities())]})
+
+
+class SavingsQuery(StrictSerializer):
+    """What is narrowed to."""
+
+    kind = serializers.ChoiceField(choices=Saving.Kind.values, required=False)
+    tenant = serializers.SlugField(required=False, help_text="The tenant's slug.")
+    dismissed = serializers.BooleanField(
+        default=False, help_text="Those that were put off instead of the open ones."
+    )
+
+
+class DismissBody(StrictSerializer):
+    """Why a saving is put off, and until when."""
+
+    reason = serializers.CharField(max_length=300)
+    until = serializers.DateTimeField(default_timezone=dt.UTC, help_text="Within the next 366 days.")
+
+
+class SavingsReportSerializer(serializers.Serializer):
+    """Savings, those that save most first."""
+
+    savings = serializers.ListSerializer(child=row_serializer(SavingRow)())
+
+
+@extend_schema(tags=["platform"])
+class SavingsView(ReportView):
+    """What endpoints could save."""
+
+    @extend_schema(
+        operation_id="platform_savings", parameters=[SavingsQuery], responses=SavingsReportSerializer
+    )
+    def get(self, request) -> Response:
+        """Idle endpoints, more GPUs than a load needs, cheaper GPU types that keep the class; money of 30 days."""
+        query = SavingsQuery(data=request.query_params.dict())
+        query.is_valid(raise_exception=True)
+        rows = savings_list(now=timezone.now(), **query.validated_data)
+        return Response({"savings": [document(row) for row in rows]})
+
+
+@extend_schema(tags=["platform"])
+class SavingDismissView(ReportView):
+    """Puts a saving off."""
+
+    reason = "an operator puts a saving off through the REST API"
+
+    @extend_schema(
+        operation_id="platform_savings_dismiss", request=DismissBody, responses=row_serializer(SavingRow)
+    )
+    def post(self, request, id) -> Response:
+        """Put a saving off until a moment, for a reason; saying it again changes both."""
+        body = DismissBody(data=request.data)
+        body.is_valid(raise_exception=True)
+        now = timezone.now()
+        saving = Saving.objects.filter(id=id).first()
+        if saving is None:
+            raise NotFound("There is no such saving any more.")
+        saving_dismiss(saving=saving, actor=self.caller.actor, now=now, **body.validated_data)
+        self.audit("saving.dismiss", saving=str(id), until=saving.dismissed_until.isoformat())
+        (row,) = [each for each in savings_list(now=now, dismissed=True) if each.id == saving.id]
+        return Response(document(row))

@@ -13,6 +13,8 @@ from clusters.api.reports import (
     FragmentationView,
     PlatformCostView,
     RecoveryView,
+    SavingDismissView,
+    SavingsView,
     ThroughputView,
     UtilizationView,
 )
@@ -111,6 +113,8 @@ urlpatterns = [
     path("platform/throughput", ThroughputView.as_view()),
     path("platform/costs", PlatformCostView.as_view()),
     path("platform/recovery", RecoveryView.as_view()),
+    path("platform/savings", SavingsView.as_view()),
+    path("platform/savings/<uuid:id>:dismiss", SavingDismissView.as_view()),
     path("platform/fragmentation", FragmentationView.as_view()),
     path("advice-policy", AdvicePolicyViewSet.as_view({"get": "retrieve", "patch": "partial_update"})),
 ]

@@ -74,6 +74,7 @@ CONSOLE = (
             Item("GPU utilization", "report-utilization", "gpu"),
             Item("Throughput", "report-throughput", "usage"),
             Item("Cost and recovery", "report-costs", "cost"),
+            Item("Savings", "report-savings", "ok", also=("saving",)),
             Item("Fragmentation", "report-fragmentation", "project"),
         ),
     ),

@@ -9,7 +9,7 @@ from tests.factories import make_user
 
 LISTS = ["home", "clusters", "gateways", "endpoints", "catalog", "slo-classes", "prices", "tenants", "engine-images",
          "engine-settings", "what-if", "advisor", "report-utilization", "report-throughput", "report-costs",
-         "report-fragmentation"]  # fmt: skip
+         "report-fragmentation", "report-savings"]  # fmt: skip
 FORMS = [
     "region-register", "cluster-register", "cluster-register-local", "gateway-deploy", "gateway-register",
     "model-add", "slo-add", "price-add", "tenant-open", "advisor-policy",
