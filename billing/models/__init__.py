@@ -24,6 +24,7 @@ from billing.models.metering import (
     UsageRefusal,
 )
 from billing.models.prices import Book, Commitment, Credit, Price
+from billing.models.reports import EndpointDay, EndpointMonth, ModelDay, ReportDay
 from billing.models.statements import BillingAccount, LateChange, Statement, StatementLine, StatementNumber
 from billing.models.usage import RollupMark, UsageDay, UsageHour, UsageMinute, UsageMinutes, UsageSegment
 
@@ -43,7 +44,9 @@ __all__ = [
     "Commitment",
     "Credit",
     "DueHour",
+    "EndpointDay",
     "EndpointLabel",
+    "EndpointMonth",
     "EngineTokens",
     "GatewayDay",
     "GatewayLogDay",
@@ -57,7 +60,9 @@ __all__ = [
     "LedgerAccount",
     "LedgerEntry",
     "LedgerTransaction",
+    "ModelDay",
     "Price",
+    "ReportDay",
     "RollupMark",
     "SequenceGap",
     "SharedPeriod",

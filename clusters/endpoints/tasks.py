@@ -15,7 +15,9 @@ from clusters.endpoints.budgets import endpoints_stop_spent
 from clusters.endpoints.gateways import reconcile_gateway
 from clusters.endpoints.load.observing import load_observe
 from clusters.endpoints.reconcile import reconcile_endpoint
+from clusters.endpoints.reporting import reports_refresh
 from clusters.endpoints.resync import resync_cluster
+from clusters.endpoints.savings.keeping import savings_keep
 from clusters.endpoints.signals import forget_signals
 from clusters.endpoints.watch import remove_leaks
 from clusters.inventory import gateways, renewing
@@ -189,6 +191,17 @@ def keep_supply() -> int:
     """Write down which GPUs clusters have, where nobody told of a change; return how many intervals changed."""
     with claimed("supply:clusters") as mine:
         return supply_sweep() if mine else 0
+
+
+def keep_reports() -> int:
+    """Make the days of the operators' reports anew that are not up to date; return how many."""
+    return reports_refresh()
+
+
+@shared_task
+def find_savings() -> int:
+    """Look at the endpoints whose turn it is for what they could save; return how many findings there are of them."""
+    return savings_keep(now=timezone.now())
 
 
 @shared_task

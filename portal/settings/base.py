@@ -241,6 +241,16 @@ CELERY_BEAT_SCHEDULE = {
         "options": {"expires": 3600},
     },
     "endpoints-resync": {"task": "clusters.endpoints.tasks.sweep_resync", "schedule": 600.0},
+    "reports-keep": {
+        "task": "clusters.endpoints.tasks.keep_reports",
+        "schedule": 600.0,
+        "options": {"expires": 600},
+    },
+    "savings-find": {
+        "task": "clusters.endpoints.tasks.find_savings",
+        "schedule": 3600.0,
+        "options": {"expires": 3600},
+    },
     "signals-expiry": {"task": "clusters.endpoints.tasks.expire_signals", "schedule": 3600.0},
     "metering-partitions": {"task": "billing.metering.tasks.keep_partitions", "schedule": 3600.0},
     "metering-retention": {"task": "billing.metering.tasks.drop_partitions", "schedule": 3600.0},

@@ -29,6 +29,7 @@ from portal.pages.console import (
     tenants,
     what_if,
 )
+from portal.pages.console.reports import costs, fragmentation, savings, throughput, utilization
 
 app_name = "console"
 
@@ -80,6 +81,12 @@ urlpatterns = [
     path("advisor/policy", advisor_policy.AdvisorPolicy.as_view(), name="advisor-policy"),
     path("advisor/<uuid:id>", advisor.Advisor.as_view(), name="advisor-result"),
     path("advisor/<uuid:id>/decide", advisor.AdvisorDecide.as_view(), name="advisor-decide"),
+    path("reports/utilization", utilization.UtilizationPage.as_view(), name="report-utilization"),
+    path("reports/throughput", throughput.ThroughputPage.as_view(), name="report-throughput"),
+    path("reports/costs", costs.CostsPage.as_view(), name="report-costs"),
+    path("reports/fragmentation", fragmentation.FragmentationPage.as_view(), name="report-fragmentation"),
+    path("reports/savings", savings.SavingsPage.as_view(), name="report-savings"),
+    path("reports/savings/<uuid:id>/dismiss", savings.SavingDismiss.as_view(), name="saving-dismiss"),
     path("what-if", what_if.WhatIf.as_view(), name="what-if"),
     path("catalog", catalog.Catalog.as_view(), name="catalog"),
     path("catalog/add", catalog.ModelAdd.as_view(), name="model-add"),
