@@ -12,7 +12,7 @@ from tenants.isolation import isolate
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("billing", "0008_money_isolation"),
+        ("billing", "0012_prices"),
         ("tenants", "0005_webhooks"),
     ]
 
