@@ -4,6 +4,7 @@ from django.urls import path
 
 from billing.api.budgets import BudgetViewSet
 from billing.api.commitments import CommitmentsUseView, CommitmentViewSet, CreditViewSet
+from billing.api.events import UsageEventsView
 from billing.api.statements import StatementLineViewSet, StatementViewSet
 from billing.api.views import (
     AllocationViewSet,
@@ -17,6 +18,7 @@ READ_LIST, READ_ONE = {"get": "list"}, {"get": "retrieve"}
 
 urlpatterns = [
     path("usage", UsageView.as_view()),
+    path("usage-events", UsageEventsView.as_view()),
     path("costs", CostView.as_view()),
     path("costs/daily", DailyCostView.as_view()),
     path("statements", StatementViewSet.as_view(READ_LIST)),
