@@ -159,6 +159,12 @@ def test_who_and_what_for(statement, project, settings):
     assert {name: row[name] for name in wanted} == wanted
 
 
+def test_idle_time_is_the_same_thing_at_the_same_price(statement):
+    rows = [row for row in exported(statement) if row["x_StatementLineKind"] == "idle_gpu_time"]
+    assert {row["SkuPriceId"] for row in rows} == {"gpu-hours:h100_sxm:de-1"}
+    assert rows[-1]["ChargeDescription"] == "Idle GPU-hours, h100_sxm, de-1"
+
+
 def test_tokens_are_counted_one_by_one_and_priced_by_the_million(statement):
     row = next(row for row in exported(statement) if row["x_StatementLineKind"] == "tokens")
     assert (row["PricingQuantity"], row["PricingUnit"]) == ("12.000001", "1000000 Tokens")
