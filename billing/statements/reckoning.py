@@ -70,10 +70,11 @@ class _Sum:
     @property
     def order(self) -> str:
         """A key that does not change with what things are called, for the rounding."""
-        step = self.step
+        step, at_list = self.step, self.list_step
         parts = (
-            self.project_id, self.endpoint_id, _RANK[self.kind], self.sku, self.region, self.start.isoformat(),
-            step.price_id if step else "", step.factor if step else "", self.commitment_id or "",
+            self.project_id, self.endpoint_id, _RANK[self.kind], self.sku, self.model, self.slo_class, self.region,
+            self.start.isoformat(), step.price_id if step else "", step.factor if step else "",
+            at_list.unit_price if at_list else "", at_list.factor if at_list else "", self.commitment_id or "",
         )  # fmt: skip
         return "|".join(map(str, parts))
 
@@ -141,7 +142,7 @@ class _Sums:
         key = (
             kind, row.shared, row.project_id, row.endpoint_id, row.gpu_type, row.region,
             (step.price_id, step.factor) if step else "",
-            (listed.step.price_id, listed.step.factor) if listed.step else "", by.id if by else None,
+            (listed.step.unit_price, listed.step.factor) if listed.step else "", by.id if by else None,
         )  # fmt: skip
         found = self.by_line.get(key)
         if found is None:
@@ -176,7 +177,7 @@ class _Sums:
             key = (
                 Kind.TOKENS, row.charged, row.project_id, row.endpoint_id, rated.kind, row.model, row.slo_class,
                 row.region, (step.price_id, step.factor) if step else "",
-                (at_list.step.price_id, at_list.step.factor) if at_list.step else "",
+                (at_list.step.unit_price, at_list.step.factor) if at_list.step else "",
             )  # fmt: skip
             found = self.by_line.get(key)
             if found is None:
@@ -241,7 +242,10 @@ def reckon(month: Month, inputs: Inputs, tariff: Tariff, places: int) -> Reckoni
     found = list(sums.by_line.values())
     names = _Names(inputs.projects, inputs.endpoints)
     rounded = round_lines({each.order: each.exact for each in found if each.charged}, places)
-    rows = [(each, _line(each, month, names, rounded.get(each.order), places)) for each in found]
+    rows = [
+        (each, _line(each, month, names, rounded[each.order] if each.charged else None, places))
+        for each in found
+    ]
     lines = [*_balance_commitments(rows), *_shares(month, names)]
     lines += _slo_credits(month, names, lines, places)
     return Reckoning(
