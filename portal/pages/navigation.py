@@ -70,11 +70,22 @@ CONSOLE = (
         ),
     ),
     Group(
+        "Report",
+        (
+            Item("GPU utilization", "report-utilization", "gpu"),
+            Item("Throughput", "report-throughput", "usage"),
+            Item("Cost and recovery", "report-costs", "cost"),
+            Item("Savings", "report-savings", "ok", also=("saving",)),
+            Item("Fragmentation", "report-fragmentation", "project"),
+        ),
+    ),
+    Group(
         "Offer",
         (
             Item("Catalog", "catalog", "catalog", also=("model",)),
             Item("SLO classes", "slo-classes", "slo", also=("slo",)),
             Item("Prices", "prices", "price", also=("price",)),
+            Item("GPU costs", "asset-rates", "cost", also=("asset-rate",)),
             Item("What if", "what-if", "search"),
         ),
     ),
@@ -85,5 +96,11 @@ CONSOLE = (
             Item("Engine settings", "engine-settings", "settings", also=("engine-settings",)),
         ),
     ),
-    Group("Customers", (Item("Tenants", "tenants", "tenant", also=("tenant",)),)),
+    Group(
+        "Customers",
+        (
+            Item("Tenants", "tenants", "tenant", also=("tenant",)),
+            Item("Statements", "statements", "statement", also=("statement", "account")),
+        ),
+    ),
 )
