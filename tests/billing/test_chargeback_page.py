@@ -138,6 +138,7 @@ def test_example_of_the_page(world, tmp_path):
     """One test, because the world of the page takes a database of its own."""
     gpu_time_is_what_the_allocations_say(world)
     segments_become_hours(world)
+    time_is_used_and_idle(world)
     the_statement_has_these_lines(world)
     lines_are_rounded_once(world)
     credit_for_the_missed_target(world)
@@ -169,6 +170,19 @@ def segments_become_hours(world) -> None:
     assert found == table("Hours")
 
 
+def time_is_used_and_idle(world) -> None:
+    spans = {
+        kind: [
+            [f"{dt.datetime.fromisoformat(how[end]):%H:%M}" for end in ("start", "end")] for how in line.how
+        ]
+        for kind in ("gpu_time", "idle_gpu_time")
+        for line in lines(world, kind=kind, commitment_id=None, charged=True)
+    }
+    ((used_from, used_until),), ((idle_from, idle_until),) = spans["gpu_time"], spans["idle_gpu_time"]
+    assert f"was used from {used_from} to {used_until}, two GPUs for two hours" in PAGE
+    assert f"and idle from {idle_from} to {idle_until}." in PAGE
+
+
 def shown(line: StatementLine) -> Row:
     return [
         line.endpoint_name or "whole tenant",
@@ -183,8 +197,10 @@ def shown(line: StatementLine) -> Row:
 
 def the_statement_has_these_lines(world) -> None:
     assert [shown(line) for line in lines(world)] == table("Lines")
-    total = statement(world).total
+    may = statement(world)
+    total = may.total
     assert f"**{money(total)} EUR**" in PAGE
+    assert f"is from {may.period_start:%Y-%m-%d %H:%M} to {may.period_end:%Y-%m-%d %H:%M} UTC" in PAGE
     charged = [number(row[5]) for row in table("Lines") if not row[5].startswith("(")]
     assert sum(charged) == total
 
@@ -216,6 +232,11 @@ def credit_for_the_missed_target(world) -> None:
     assert row[5] == plain(reached)
     of_chat = [line for line in lines(world, charged=True, endpoint_name="chat") if line != credit]
     base = sum(line.effective_amount for line in of_chat)
+    listed, covered = (
+        " and ".join(money(line.effective_amount) for line in of_chat if bool(line.commitment_id) is by)
+        for by in (False, True)
+    )
+    assert f"`chat` cost {listed} at list, and {covered} of the commitment" in PAGE
     assert f"{row[4]} % of {money(base)} EUR is {money(-credit.amount)} EUR" in PAGE
 
 

@@ -245,8 +245,8 @@ def test_command_takes_every_tenant_by_turns(statement, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--tenant", "nobody", "--month", "2026-05", "--out", "x.csv"], "There is no tenant nobody"),
-        (["--tenant", "acme", "--month", "2026-13", "--out", "x.csv"], "write it as YYYY-MM"),
+        (["--tenant", "nobody", "--month", "2026-05", "--out", "x.csv"], "There is no tenant 'nobody'"),
+        (["--tenant", "acme", "--month", "2026-13", "--out", "x.csv"], "write it as 2026-05"),
         (["--tenant", "acme", "--month", "2999-01", "--out", "x.csv"], "has not begun"),
         (["--tenant", "acme", "--month", "2026-05", "--out", "x.xlsx"], r"neither in .csv nor in .parquet"),
         (["--tenant", "acme", "--month", "2026-05", "--out", "no/such/x.csv"], "Choose another folder"),
