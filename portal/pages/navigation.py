@@ -65,6 +65,7 @@ CONSOLE = (
         (
             Item("Clusters", "clusters", "clusters", also=("cluster", "region", "pool")),
             Item("Gateways", "gateways", "region", also=("gateway",)),
+            Item("Reconciliation", "reconciliation", "usage"),
             Item("Endpoints", "endpoints", "endpoints", also=("endpoint",)),
             Item("Advisor", "advisor", "switch", also=("advisor",)),
         ),

@@ -254,6 +254,11 @@ CELERY_BEAT_SCHEDULE = {
     "signals-expiry": {"task": "clusters.endpoints.tasks.expire_signals", "schedule": 3600.0},
     "metering-partitions": {"task": "billing.metering.tasks.keep_partitions", "schedule": 3600.0},
     "metering-retention": {"task": "billing.metering.tasks.drop_partitions", "schedule": 3600.0},
+    "metering-watch": {
+        "task": "billing.metering.tasks.watch",
+        "schedule": 300.0,
+        "options": {"expires": 300},
+    },
     "metering-rollups": {
         "task": "billing.metering.tasks.roll_up",
         "schedule": 2.0,
