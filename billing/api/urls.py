@@ -3,6 +3,8 @@
 from django.urls import path
 
 from billing.api.budgets import BudgetViewSet
+from billing.api.commitments import CommitmentsUseView, CommitmentViewSet, CreditViewSet
+from billing.api.events import UsageEventsView
 from billing.api.views import (
     AllocationViewSet,
     CostView,
@@ -16,6 +18,7 @@ READ_LIST, READ_ONE = {"get": "list"}, {"get": "retrieve"}
 
 urlpatterns = [
     path("usage", UsageView.as_view()),
+    path("usage-events", UsageEventsView.as_view()),
     path("costs", CostView.as_view()),
     path("costs/daily", DailyCostView.as_view()),
     path("statements", StatementViewSet.as_view(READ_LIST)),
@@ -29,6 +32,11 @@ urlpatterns = [
     ),
     path("prices", PriceViewSet.as_view(READ_LIST)),
     path("prices/<uuid:id>", PriceViewSet.as_view(READ_ONE)),
+    path("commitments", CommitmentViewSet.as_view(READ_LIST)),
+    path("commitments/use", CommitmentsUseView.as_view()),
+    path("commitments/<uuid:id>", CommitmentViewSet.as_view(READ_ONE)),
+    path("credits", CreditViewSet.as_view(READ_LIST)),
+    path("credits/<uuid:id>", CreditViewSet.as_view(READ_ONE)),
     path("allocations", AllocationViewSet.as_view(READ_LIST)),
     path("allocations/<uuid:id>", AllocationViewSet.as_view(READ_ONE)),
 ]

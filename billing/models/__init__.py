@@ -14,9 +14,18 @@ from billing.models.gpu_time import (
 )
 from billing.models.labels import EndpointLabel, SharedPeriod
 from billing.models.ledger import LedgerAccount, LedgerEntry, LedgerTransaction
+from billing.models.metering import (
+    EngineTokens,
+    GatewayDay,
+    GatewayLogDay,
+    GatewaySequence,
+    SequenceGap,
+    UsageDropped,
+    UsageRefusal,
+)
 from billing.models.prices import Book, Commitment, Credit, Price
-from billing.models.statements import BillingAccount, Statement, StatementLine, StatementNumber
-from billing.models.usage import RollupMark, UsageDay, UsageHour, UsageMinutes, UsageSegment
+from billing.models.statements import BillingAccount, LateChange, Statement, StatementLine, StatementNumber
+from billing.models.usage import RollupMark, UsageDay, UsageHour, UsageMinute, UsageMinutes, UsageSegment
 
 __all__ = [
     "Allocation",
@@ -35,21 +44,30 @@ __all__ = [
     "Credit",
     "DueHour",
     "EndpointLabel",
+    "EngineTokens",
+    "GatewayDay",
+    "GatewayLogDay",
+    "GatewaySequence",
     "GpuSupply",
     "GpuWait",
     "HeldDay",
     "HeldHour",
+    "LateChange",
     "LedgerAccount",
     "LedgerEntry",
     "LedgerTransaction",
     "Price",
     "RollupMark",
+    "SequenceGap",
     "SharedPeriod",
     "Statement",
     "StatementLine",
     "StatementNumber",
     "UsageDay",
+    "UsageDropped",
     "UsageHour",
+    "UsageMinute",
     "UsageMinutes",
+    "UsageRefusal",
     "UsageSegment",
 ]

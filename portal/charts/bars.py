@@ -1,57 +1,68 @@
-"""Bars by day, stacked by group."""
+"""Quantities over time by group: bars stacked, and lines."""
 
 from __future__ import annotations
 
 import dataclasses
 import datetime as dt
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping
 from decimal import Decimal
 from typing import Any, Final
 
 import plotly.graph_objects as go
 
-from portal.charts.plain import day_axis, escaped, plain
+from portal.charts.axis import TimeAxis
+from portal.charts.plain import escaped, plain
 
 #: As many groups as the style sheet has colours; the smallest share the last one.
-MOST_GROUPS: Final = 6
+MOST_GROUPS: Final = 8
 REST: Final = "All others"
+
+#: Longest name in a legend; the table behind the chart has it whole.
+_MOST_LETTERS: Final = 28
+
+Moment = dt.datetime | dt.date
 
 
 @dataclasses.dataclass(frozen=True)
 class Point:
-    """A quantity of one group on one UTC day."""
+    """A quantity of one group in the bucket that begins at ``at``."""
 
-    day: dt.date
+    at: Moment
     group: str
     value: Decimal | int
 
 
-def by_group(points: Iterable[Point]) -> dict[str, dict[dt.date, Decimal]]:
-    """Sum points by group and day, largest group first; past the sixth, groups are summed as one."""
-    sums: dict[str, dict[dt.date, Decimal]] = defaultdict(lambda: defaultdict(Decimal))
+Groups = dict[str, dict[Moment, Decimal]]
+
+
+def by_group(points: Iterable[Point], *, order: Iterable[str] = ()) -> Groups:
+    """Sum points by group and bucket, largest group first, or as in ``order``; past the eighth they are one."""
+    sums: dict[str, dict[Moment, Decimal]] = defaultdict(lambda: defaultdict(Decimal))
     for point in points:
-        sums[point.group][point.day] += point.value
-    ranked = sorted(sums, key=lambda group: (-sum(sums[group].values()), group))
+        sums[point.group][point.at] += point.value
+    given = {group: place for place, group in enumerate(order)}
+    ranked = sorted(sums, key=lambda group: (given.get(group, len(given)), -sum(sums[group].values()), group))
     if len(ranked) <= MOST_GROUPS:
         return {group: dict(sums[group]) for group in ranked}
     kept, folded = ranked[: MOST_GROUPS - 1], ranked[MOST_GROUPS - 1 :]
-    rest: dict[dt.date, Decimal] = defaultdict(Decimal)
+    rest: dict[Moment, Decimal] = defaultdict(Decimal)
     for group in folded:
-        for day, value in sums[group].items():
-            rest[day] += value
+        for at, value in sums[group].items():
+            rest[at] += value
     return {group: dict(sums[group]) for group in kept} | {REST: dict(rest)}
 
 
-def daily_bars(points: Iterable[Point], *, days: Sequence[dt.date], unit: str) -> dict[str, Any]:
-    """Draw one bar per day of ``days``, stacked by group; a day without a point counts as 0."""
-    groups = by_group(points)
+def stacked_bars(
+    groups: Mapping[str, Mapping[Moment, Decimal]], *, axis: TimeAxis, unit: str
+) -> dict[str, Any]:
+    """Draw one bar per bucket, stacked by group; a bucket without a value counts as 0."""
     traces = [
         go.Bar(
-            name=escaped(group),
-            x=[day.isoformat() for day in days],
-            y=[float(sums.get(day, 0)) for day in days],
-            hovertemplate=f"%{{y:,.2~f}} {unit}",
+            name=short_name(group),
+            x=list(axis.labels),
+            y=[float(sums.get(at, 0)) for at in axis.moments],
+            hovertemplate=f"%{{y:,.4~f}} {unit}",
         )
         for group, sums in groups.items()
     ]
@@ -59,7 +70,13 @@ def daily_bars(points: Iterable[Point], *, days: Sequence[dt.date], unit: str) -
         barmode="stack",
         bargap=0.25,
         showlegend=len(groups) > 1,
-        xaxis=day_axis(days),
+        xaxis=axis.plotly(),
         yaxis={"title": {"text": unit}, "rangemode": "tozero"},
     )
     return plain(traces, layout)
+
+
+def short_name(name: str) -> str:
+    """Write a group's name for a legend: escaped, and cut where it is long."""
+    cut = name if len(name) <= _MOST_LETTERS else f"{name[: _MOST_LETTERS - 1]}…"
+    return escaped(cut)

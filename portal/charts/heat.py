@@ -9,7 +9,8 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from portal.charts.plain import day_axis, escaped, plain
+from portal.charts.axis import axis_of_days
+from portal.charts.plain import escaped, plain
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,7 +38,7 @@ def utilization_map(
     )
     layout = go.Layout(
         hovermode="closest",
-        xaxis=day_axis(days),
+        xaxis=axis_of_days(days).plotly(),
         yaxis={"autorange": "reversed", "type": "category", "showgrid": False},
     )
     return plain([trace], layout)

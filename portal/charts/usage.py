@@ -10,9 +10,10 @@ from typing import Any
 
 import plotly.graph_objects as go
 
+from portal.charts.axis import axis_of_days
 from portal.charts.bars import Point
 from portal.charts.cards import daily_card, shown
-from portal.charts.plain import day_axis, plain
+from portal.charts.plain import plain
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -66,7 +67,7 @@ def cost_card(rows: Sequence[UsageDay], *, id: str, currency: str) -> dict[str, 
     layout = go.Layout(
         barmode="group",
         bargap=0.25,
-        xaxis=day_axis(days),
+        xaxis=axis_of_days(days).plotly(),
         yaxis={"title": {"text": currency}, "rangemode": "tozero"},
     )
     totals = [

@@ -45,6 +45,7 @@ TENANT = (
             Item("Usage and cost", "usage", "usage", also=("usage",), action=Action.VIEW_COST),
             Item("Budgets", "budgets", "cost", also=("budget",)),
             Item("Statements", "statements", "statement", also=("statement",), action=Action.VIEW_COST),
+            Item("Commitments", "commitments", "price", also=("commitment",), action=Action.VIEW_COST),
         ),
     ),
     Group(

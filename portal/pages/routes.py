@@ -18,7 +18,8 @@ from clusters.endpoints.selectors import endpoint_urls, gateway_list
 from clusters.models import Endpoint, Gateway, NamedRoute, SloClass
 from gateway.contract import RouteRule, TokenPrices
 from portal.pages.base import TenantPage
-from portal.pages.ranges import choices, span_of
+from portal.pages.filters import Address
+from portal.pages.ranges import range_control, span_of
 from portal.pages.routes_edit import find_route
 from portal.templatetags.berth import count, percent
 from tenants.models import ApiKey
@@ -65,7 +66,7 @@ class RouteDetail(TenantPage):
     def get(self, request: HttpRequest, slug: str, id: str) -> HttpResponse:
         route = find_route(id)
         rules, named = rules_of(route), target_ids(route)
-        span = span_of(request.GET.get("range", ""), timezone.now())
+        span = span_of(request.GET, timezone.now(), self.tenant.time_zone)
         costs = None
         if self.may(Action.VIEW_COST):
             costs = route_costs(route_id=route.id, targets=named, start=span.start, end=span.end)
@@ -79,10 +80,7 @@ class RouteDetail(TenantPage):
             "targets": self._targets(named, endpoints, costs),
             "costs": costs,
             "span": span,
-            "spans": [
-                {"label": label, "url": self.url("route", route.id, range=key), "current": key == span.key}
-                for key, label in choices()
-            ],
+            "range": range_control(span, Address(path=self.url("route", route.id), asked={}).over),
         }
         return self.render("tenant/routes/detail.html", context)
 

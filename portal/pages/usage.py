@@ -16,7 +16,8 @@ from portal.charts.usage import UsageDay, cost_card, tokens_card
 from portal.pages.base import TenantPage, charts_allowed
 from portal.pages.csv_files import csv_download, csv_text
 from portal.pages.endpoint import EndpointPage
-from portal.pages.ranges import Span, choices, span_of
+from portal.pages.filters import Address
+from portal.pages.ranges import Span, range_control, span_of
 from tenants.roles import Action
 
 GROUPS: Final = {"endpoint": "Endpoint", "project": "Project", "model": "Model", "key": "Key"}
@@ -52,7 +53,7 @@ class UsagePage(TenantPage):
 
     @property
     def span(self) -> Span:
-        return span_of(self.request.GET.get("range", ""), timezone.now())
+        return span_of(self.request.GET, timezone.now(), self.tenant.time_zone)
 
     @property
     def group(self) -> str:
@@ -70,10 +71,7 @@ class Usage(UsagePage):
         days = usage_days(daily_costs(start=span.start, end=span.end))
         context = {
             "span": span,
-            "spans": [
-                {"label": label, "url": self.url("usage", range=key, by=group), "current": key == span.key}
-                for key, label in choices()
-            ],
+            "range": range_control(span, Address(path=self.url("usage"), asked={"by": group}).over),
             "group": group,
             "groups": [
                 {"label": label, "url": self.url("usage", range=span.key, by=key), "current": key == group}
@@ -146,7 +144,7 @@ class EndpointCost(EndpointPage):
     action = Action.VIEW_COST
 
     def get(self, request: HttpRequest, slug: str, id: str) -> HttpResponse:
-        span = span_of(request.GET.get("range", ""), timezone.now())
+        span = span_of(request.GET, timezone.now(), self.tenant.time_zone)
         mine = str(self.endpoint.id)
         every_day = daily_costs(start=span.start, end=span.end)
         by_day = {
@@ -161,10 +159,7 @@ class EndpointCost(EndpointPage):
         points = usage_series(start=span.start, end=span.end, bucket="day", endpoint_id=self.endpoint.id)
         context = {
             "span": span,
-            "spans": [
-                {"label": label, "url": self.link("endpoint-cost", range=key), "current": key == span.key}
-                for key, label in choices()
-            ],
+            "range": range_control(span, Address(path=self.link("endpoint-cost"), asked={}).over),
             "total": total,
             "tokens": total.input_tokens + total.output_tokens,
             "ttft": _worst(point.ttft_p95_ms for point in points),

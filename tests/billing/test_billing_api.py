@@ -79,7 +79,7 @@ def test_costs_on_both_bases(tenant, chat):
 
 def test_statement_of_a_month_and_its_lines(tenant, chat):
     drawn = get(tenant, "statements/current", month="2026-05")
-    assert (drawn["month"], drawn["state"], drawn["total"]) == ("2026-05", "draft", "7.2000")
+    assert (drawn["month"], drawn["state"], drawn["total"]) == ("2026-05", "grace", "7.2000")
     assert [(line["sku"], line["amount"], line["charged"]) for line in drawn["lines"]] == [
         ("gpu-hours:h100_sxm:de-1", "7.2000", True),
         ("output-tokens:guide:standard", "3.0000", False),

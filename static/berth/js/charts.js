@@ -19,7 +19,8 @@
       surface: colour("surface"),
       grid: colour("border"),
       low: colour("sunken"),
-      ways: [1, 2, 3, 4, 5, 6].map((n) => colour(`chart-${n}`)),
+      // The grey comes last: it is that of all other groups.
+      ways: [1, 2, 3, 4, 5, 7, 8, 6].map((n) => colour(`chart-${n}`)),
       font: getComputedStyle(element).fontFamily,
     };
     probe.remove();

@@ -1,0 +1,120 @@
+"""Whether an endpoint kept the targets of its class in a month, from what was counted day by day."""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+from collections.abc import Iterable
+from decimal import Decimal
+from fractions import Fraction
+from typing import Final
+
+#: The share of the hours with requests in which a latency target must be met.
+HOURS_SHARE: Final = Fraction(95, 100)
+
+
+class Target(enum.StrEnum):
+    """What a class promises."""
+
+    AVAILABILITY = "availability"
+    TTFT = "ttft"
+    ITL = "itl"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DayKept:
+    """One day against the targets of its class as of then.
+
+    ``failed`` of ``requests`` failed by our fault. ``hours`` had requests; in ``ttft_met`` and ``itl_met`` of them the
+    95th percentile was within the target, in all of them where there is no target (None). ``availability`` is a
+    share, 0.999 for 99.9 %; ``credit_percent`` is of the charge of a month that misses a target.
+    """
+
+    availability: Decimal
+    ttft_p95_ms: int | None
+    itl_p95_ms: int | None
+    credit_percent: Decimal
+    requests: int
+    failed: int
+    hours: int
+    ttft_met: int
+    itl_met: int
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Judgement:
+    """What days together came to. Shares are exact, 0..1, None where there is nothing to judge by.
+
+    ``availability_target`` is the mean of the days' targets by their requests. ``ttft`` and ``itl`` are shares of the
+    hours with requests, to be held against :data:`HOURS_SHARE`; None without a target, too. ``credit_percent`` is 0
+    where nothing is ``missed``, else the highest that held on any of the days.
+    """
+
+    requests: int
+    failed: int
+    hours: int
+    availability: Fraction | None
+    availability_target: Fraction | None
+    ttft: Fraction | None
+    itl: Fraction | None
+    missed: tuple[Target, ...]
+    credit_percent: Decimal
+
+    @property
+    def kept(self) -> bool | None:
+        """Whether every target was kept; None where there were no requests to judge by."""
+        return None if not self.requests else not self.missed
+
+
+def judge(days: Iterable[DayKept]) -> Judgement:
+    """Judge one endpoint's days of one month together, or any other days.
+
+    Availability is missed when 1 - failed / requests is below the target; where the target changed within the
+    month, each day's requests are held to the target of their day. A latency is missed when fewer than
+    :data:`HOURS_SHARE` of the hours with requests met it. A day without requests changes nothing.
+
+    Raises:
+        ValueError: a day has more failures than requests, or more hours met than there were.
+    """
+    days = list(days)
+    for day in days:
+        _check(day)
+    requests = sum(day.requests for day in days)
+    failed = sum(day.failed for day in days)
+    hours = sum(day.hours for day in days)
+    promised = sum((day.requests * Fraction(day.availability) for day in days), Fraction(0))
+    ttft = _share(days, hours, [day.ttft_met for day in days], [day.ttft_p95_ms for day in days])
+    itl = _share(days, hours, [day.itl_met for day in days], [day.itl_p95_ms for day in days])
+    missed = []
+    if requests - failed < promised:
+        missed.append(Target.AVAILABILITY)
+    if ttft is not None and ttft < HOURS_SHARE:
+        missed.append(Target.TTFT)
+    if itl is not None and itl < HOURS_SHARE:
+        missed.append(Target.ITL)
+    return Judgement(
+        requests=requests,
+        failed=failed,
+        hours=hours,
+        availability=Fraction(requests - failed, requests) if requests else None,
+        availability_target=promised / requests if requests else None,
+        ttft=ttft,
+        itl=itl,
+        missed=tuple(missed),
+        credit_percent=max((day.credit_percent for day in days), default=Decimal(0))
+        if missed
+        else Decimal(0),
+    )
+
+
+def _share(days: list[DayKept], hours: int, met: list[int], targets: list[int | None]) -> Fraction | None:
+    # Hours of days without requests are 0, so that a target which held on such days alone judges nothing.
+    judged = any(target is not None and day.hours for day, target in zip(days, targets, strict=True))
+    return Fraction(sum(met), hours) if judged else None
+
+
+def _check(day: DayKept) -> None:
+    if not 0 <= day.failed <= day.requests:
+        raise ValueError(f"{day.failed} of {day.requests} requests cannot have failed")
+    if not (0 <= day.ttft_met <= day.hours and 0 <= day.itl_met <= day.hours):
+        raise ValueError(f"targets cannot be met in {day.ttft_met} and {day.itl_met} of {day.hours} hours")
