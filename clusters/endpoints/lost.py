@@ -108,6 +108,7 @@ def _let_go(endpoint: Endpoint, cluster: Cluster, ended_at: dt.datetime, actor: 
             placement.begin_change(endpoint)
             for kind in (Condition.Type.PLACED, Condition.Type.REACHABLE):
                 set_condition(endpoint, kind, Condition.Status.UNKNOWN, "ClusterLost", told)
+        placement.unclaim_released(endpoint)
         changes = {"generation": F("generation") + 1}
         if endpoint.cluster_id == cluster.id:
             changes["cluster"] = None

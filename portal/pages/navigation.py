@@ -70,6 +70,16 @@ CONSOLE = (
         ),
     ),
     Group(
+        "Report",
+        (
+            Item("GPU utilization", "report-utilization", "gpu"),
+            Item("Throughput", "report-throughput", "usage"),
+            Item("Cost and recovery", "report-costs", "cost"),
+            Item("Savings", "report-savings", "ok", also=("saving",)),
+            Item("Fragmentation", "report-fragmentation", "project"),
+        ),
+    ),
+    Group(
         "Offer",
         (
             Item("Catalog", "catalog", "catalog", also=("model",)),
@@ -86,5 +96,11 @@ CONSOLE = (
             Item("Engine settings", "engine-settings", "settings", also=("engine-settings",)),
         ),
     ),
-    Group("Customers", (Item("Tenants", "tenants", "tenant", also=("tenant",)),)),
+    Group(
+        "Customers",
+        (
+            Item("Tenants", "tenants", "tenant", also=("tenant",)),
+            Item("Statements", "statements", "statement", also=("statement", "account")),
+        ),
+    ),
 )
