@@ -12,7 +12,7 @@ from django.utils import timezone
 
 from billing import quantities
 from billing.costs import GPU_PRICES, Cost, Sums, token_cuts
-from billing.prices import price_book
+from billing.prices import books_of
 from tenants import scope
 from tenants.models import Tenant
 
@@ -52,20 +52,18 @@ def platform_costs(*, start: dt.datetime, end: dt.datetime, now: dt.datetime | N
     now = now or timezone.now()
     with scope.platform("cost of the whole platform for its operators"):
         tenants = {tenant.id: tenant for tenant in Tenant.objects.all()}
-        books = {
-            currency: price_book(currency) for currency in {tenant.currency for tenant in tenants.values()}
-        }
+        books = books_of(tenants.values())
         days = set(quantities.midnights(start, end))
-        gpu_cuts = days.union(*(book.changes(GPU_PRICES) for book in books.values()))
-        hour_cuts = set().union(*(token_cuts(book) for book in books.values()))
+        gpu_cuts = days.union(*(book.changes(GPU_PRICES) for book in set(books.values())))
+        hour_cuts = set().union(*(token_cuts(book) for book in set(books.values())))
         by_tenant: defaultdict[uuid.UUID, Sums] = defaultdict(Sums)
         by_cluster: defaultdict[tuple[dt.date, str, str, str], Sums] = defaultdict(Sums)
         for held in quantities.held(start=start, end=end, now=now, cuts=gpu_cuts):
-            book = books[tenants[held.tenant_id].currency]
+            book = books[held.tenant_id]
             by_tenant[held.tenant_id].add_held(book, held)
             by_cluster[held.start.date(), held.cluster, held.region, held.gpu_type].add_held(book, held)
         for used in quantities.used(start=start, end=end, cuts=hour_cuts):
-            by_tenant[used.tenant_id].add_used(books[tenants[used.tenant_id].currency], used)
+            by_tenant[used.tenant_id].add_used(books[used.tenant_id], used)
     return PlatformCosts(
         tenants=tuple(
             TenantCost(
