@@ -189,6 +189,7 @@ SPECTACULAR_SETTINGS = {
         "TenantState": "tenants.models.tenants.Tenant.State",
         "StatementState": "billing.models.statements.Statement.State",
         "EndpointState": "clusters.models.endpoints.EndpointState",
+        "BudgetBasis": "billing.models.budgets.Budget.Basis",
         "AdviceRunState": "clusters.models.advice.AdviceRun.State",
         "AdviceMoveState": "clusters.models.advice.AdviceMove.State",
         "KeyState": ["active", "expired", "revoked"],
