@@ -19,7 +19,7 @@ from billing.budgets.selectors import (
 )
 from billing.models import Budget, BudgetAlert
 from portal.pages.base import TenantPage
-from portal.templatetags.berth import count, money
+from portal.templatetags.berth import count, money, sentence
 from tenants.roles import Action
 
 NEAR_PERCENT: Final = 80
@@ -186,7 +186,7 @@ def _terms(budget: Budget) -> list[dict[str, Any]]:
     told = ", ".join(budget.recipients) or "owners, admins and billing"
     percents = ", ".join(f"{percent} %" for percent in budget.alert_percents) or "no share of it"
     return [
-        {"label": "Counts", "value": counts(budget).capitalize()},
+        {"label": "Counts", "value": sentence(counts(budget))},
         {"label": "Once it is spent", "value": _consequence(budget)},
         {"label": "Told at", "value": f"{percents}; when it is spent, or expected to be"},
         {"label": "By e-mail to", "value": told if budget.mail_alerts else "nobody"},
