@@ -53,7 +53,7 @@ TENANT = (
         (
             Item("Projects", "projects", "project", also=("project",)),
             Item("Members", "members", "members", also=("member",)),
-            Item("Settings", "settings", "settings"),
+            Item("Settings", "settings", "settings", also=("webhook",)),
         ),
     ),
 )

@@ -190,6 +190,7 @@ SPECTACULAR_SETTINGS = {
         "PriceKind": "billing.models.prices.Price.Kind",
         "StatementState": "billing.models.statements.Statement.State",
         "EndpointState": "clusters.models.endpoints.EndpointState",
+        "BudgetBasis": "billing.models.budgets.Budget.Basis",
         "AdviceRunState": "clusters.models.advice.AdviceRun.State",
         "AdviceMoveState": "clusters.models.advice.AdviceMove.State",
         "KeyState": ["active", "expired", "revoked"],
