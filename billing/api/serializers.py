@@ -1,11 +1,11 @@
-"""Usage, costs, statements and prices as JSON. Amounts are decimal strings."""
+"""Usage, costs and prices as JSON. Amounts are decimal strings."""
 
 from __future__ import annotations
 
 from rest_framework import serializers
 
 from billing.costs import PLACES
-from billing.models import Allocation, Price, Statement, StatementLine
+from billing.models import Allocation, Price
 
 
 def _money(**options) -> serializers.DecimalField:
@@ -106,45 +106,22 @@ class DailyCostsSerializer(serializers.Serializer):
     results = DailyCostSerializer(many=True)
 
 
-class StatementSerializer(serializers.ModelSerializer):
-    """A month's chargeback."""
-
-    month = serializers.DateField(format="%Y-%m")
-
-    class Meta:
-        model = Statement
-        fields = ["id", "month", "state", "currency", "period_start", "period_end", "total", "computed_at"]
-
-
-class StatementLineSerializer(serializers.ModelSerializer):
-    """A quantity of one thing for one endpoint. how lists the products that make up the amount."""
-
-    how = serializers.ListField(child=serializers.DictField())
-
-    class Meta:
-        model = StatementLine
-        fields = [
-            "position", "project_id", "endpoint_id", "endpoint_name", "sku", "description", "basis",
-            "charged", "quantity", "unit", "unit_price", "amount", "how",
-        ]  # fmt: skip
-
-
-class StatementDetailSerializer(StatementSerializer):
-    """A month's chargeback with its lines; the charged ones add up to the total."""
-
-    lines = StatementLineSerializer(many=True)
-
-    class Meta(StatementSerializer.Meta):
-        fields = [*StatementSerializer.Meta.fields, "lines"]
-
-
 class PriceSerializer(serializers.ModelSerializer):
-    """What one GPU-hour or a million tokens cost from a moment on; an empty selector holds for all."""
+    """What one GPU-hour or a million tokens cost from a moment on; an empty selector holds for all.
+
+    A tenant's own price wins over any of the list's. The amount of a class_factor multiplies token prices that name
+    no class.
+    """
+
+    own = serializers.SerializerMethodField(help_text="It is the tenant's own, not the list's.")
+
+    def get_own(self, price: Price) -> bool:
+        return price.tenant_id is not None
 
     class Meta:
         model = Price
         fields = [
-            "id", "kind", "gpu_type", "region", "model", "slo_class", "amount", "currency", "effective_from",
+            "id", "own", "kind", "gpu_type", "region", "model", "slo_class", "amount", "currency", "effective_from",
             "note",
         ]  # fmt: skip
 

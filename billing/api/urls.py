@@ -3,12 +3,14 @@
 from django.urls import path
 
 from billing.api.budgets import BudgetViewSet
+from billing.api.commitments import CommitmentsUseView, CommitmentViewSet, CreditViewSet
+from billing.api.events import UsageEventsView
+from billing.api.statements import StatementLineViewSet, StatementViewSet
 from billing.api.views import (
     AllocationViewSet,
     CostView,
     DailyCostView,
     PriceViewSet,
-    StatementViewSet,
     UsageView,
 )
 
@@ -16,12 +18,17 @@ READ_LIST, READ_ONE = {"get": "list"}, {"get": "retrieve"}
 
 urlpatterns = [
     path("usage", UsageView.as_view()),
+    path("usage-events", UsageEventsView.as_view()),
     path("costs", CostView.as_view()),
     path("costs/daily", DailyCostView.as_view()),
     path("statements", StatementViewSet.as_view(READ_LIST)),
     path("statements/current", StatementViewSet.as_view({"get": "current"})),
     path("statements/<uuid:id>", StatementViewSet.as_view(READ_ONE)),
+    path("statements/<uuid:id>/lines", StatementLineViewSet.as_view(READ_LIST)),
+    path("statements/<uuid:id>/pdf", StatementViewSet.as_view({"get": "pdf"})),
     path("statements/<uuid:id>/csv", StatementViewSet.as_view({"get": "csv"})),
+    path("statements/<uuid:id>/focus.csv", StatementViewSet.as_view({"get": "focus_csv"})),
+    path("statements/<uuid:id>/focus.parquet", StatementViewSet.as_view({"get": "focus_parquet"})),
     path("budgets", BudgetViewSet.as_view({"get": "list", "post": "create"})),
     path(
         "budgets/<uuid:id>",
@@ -29,6 +36,11 @@ urlpatterns = [
     ),
     path("prices", PriceViewSet.as_view(READ_LIST)),
     path("prices/<uuid:id>", PriceViewSet.as_view(READ_ONE)),
+    path("commitments", CommitmentViewSet.as_view(READ_LIST)),
+    path("commitments/use", CommitmentsUseView.as_view()),
+    path("commitments/<uuid:id>", CommitmentViewSet.as_view(READ_ONE)),
+    path("credits", CreditViewSet.as_view(READ_LIST)),
+    path("credits/<uuid:id>", CreditViewSet.as_view(READ_ONE)),
     path("allocations", AllocationViewSet.as_view(READ_LIST)),
     path("allocations/<uuid:id>", AllocationViewSet.as_view(READ_ONE)),
 ]

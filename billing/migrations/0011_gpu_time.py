@@ -13,7 +13,7 @@ from tenants.isolation import PLATFORM_RULE, isolate
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("billing", "0008_money_isolation"),
+        ("billing", "0010_metering_isolation"),
         ("tenants", "0004_gateway_policies"),
     ]
 

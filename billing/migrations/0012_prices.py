@@ -1,7 +1,7 @@
 """Prices that are only tried are seen by no tenant; what was agreed never vanishes, a commitment may only end at
 another time."""
 
-from django.db import migrations
+from django.db import migrations, models
 
 from tenants.isolation import PLATFORM_RULE, never_changes
 
@@ -26,7 +26,7 @@ def stays(table: str, which: str = "") -> migrations.RunSQL:
 
 
 class Migration(migrations.Migration):
-    dependencies = [("billing", "0008_money_isolation")]
+    dependencies = [("billing", "0011_gpu_time")]
 
     operations = [
         migrations.RunSQL(rule(RULE), rule(RULE_BEFORE)),
@@ -35,5 +35,12 @@ class Migration(migrations.Migration):
         stays("billing_credit"),
         never_changes(
             "billing_commitment", "tenant_id, name, gpu_type, region, gpus, rate, currency, starts_at, note"
+        ),
+        migrations.RemoveConstraint("commitment", "commitment_ends_after_start"),
+        migrations.AddConstraint(
+            "commitment",
+            models.CheckConstraint(
+                condition=models.Q(ends_at__gte=models.F("starts_at")), name="commitment_ends_after_start"
+            ),
         ),
     ]

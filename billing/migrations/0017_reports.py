@@ -9,9 +9,7 @@ from tenants.isolation import PLATFORM_RULE, isolate
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("billing", "0010_metering_isolation"),
-        ("billing", "0011_gpu_time"),
-        ("billing", "0012_prices"),
+        ("billing", "0014_statements"),
         ("tenants", "0004_gateway_policies"),
     ]
 

@@ -138,8 +138,9 @@ class PriceList:
         grouped: dict[PriceKind, defaultdict[_Shape, defaultdict[_Named, list[Price]]]] = {}
         self._changes: defaultdict[PriceKind, set[dt.datetime]] = defaultdict(set)
         self._covering: dict[tuple[PriceKind, Subject], tuple[_Line, ...]] = {}
+        found = list(prices)
         ids: set[str] = set()
-        for price in prices:
+        for price in found:
             if price.id in ids:
                 raise PriceError(f"two prices have the id {price.id}")
             ids.add(price.id)
@@ -148,9 +149,10 @@ class PriceList:
             shapes = grouped.setdefault(price.kind, defaultdict(lambda: defaultdict(list)))
             shapes[shape][tuple(values[place] for place in shape)].append(price)
             self._changes[price.kind].add(price.effective_from)
+        self.prices = tuple(found)
         self._lines = {
             kind: {
-                shape: {named: _line(found) for named, found in by_name.items()}
+                shape: {named: _line(alike) for named, alike in by_name.items()}
                 for shape, by_name in shapes.items()
             }
             for kind, shapes in grouped.items()
@@ -188,6 +190,11 @@ class PriceBook:
         self._layers = tuple(layer if isinstance(layer, PriceList) else PriceList(layer) for layer in layers)
         self._tenant = tenant
         self._lines: dict[tuple[PriceKind, Subject], tuple[_Line, ...]] = {}
+
+    @property
+    def prices(self) -> Iterator[Price]:
+        """All prices of the book, layer by layer."""
+        return (price for layer in self._layers for price in layer.prices)
 
     def at(
         self,

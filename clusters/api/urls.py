@@ -3,6 +3,7 @@
 from django.urls import path, register_converter
 
 from clusters.api.advice import AdvicePolicyViewSet, AdviceRunViewSet
+from clusters.api.asset_rates import AssetRateViewSet
 from clusters.api.budgets import TenantBudgetViewSet
 from clusters.api.catalog import CatalogModelViewSet, ProfileView, RegionViewSet, SloClassViewSet
 from clusters.api.clusters import ClusterViewSet
@@ -22,6 +23,7 @@ from clusters.api.revisions import MoveViewSet, RevisionViewSet
 from clusters.api.routes import RouteViewSet, SharedEndpointView
 from clusters.api.secrets import ModelSecretViewSet
 from clusters.api.signals import SignalViewSet
+from clusters.api.statements import TenantStatementViewSet
 from clusters.api.tokenizers import ModelTokenizerViewSet
 
 
@@ -98,6 +100,16 @@ urlpatterns = [
     path("clusters/<name:name>/nodes", ClusterViewSet.as_view({"get": "nodes"})),
     path("tenant-budgets", TenantBudgetViewSet.as_view(READ_LIST)),
     path("tenant-budgets/<uuid:id>", TenantBudgetViewSet.as_view(READ_ONE)),
+    path("asset-rates", AssetRateViewSet.as_view({"get": "list", "post": "create"})),
+    path("asset-rates/<uuid:id>", AssetRateViewSet.as_view(READ_ONE)),
+    path("tenant-statements", TenantStatementViewSet.as_view(READ_LIST)),
+    path("tenant-statements/<uuid:id>", TenantStatementViewSet.as_view(READ_ONE)),
+    path("tenant-statements/<uuid:id>/pdf", TenantStatementViewSet.as_view({"get": "pdf"})),
+    path("tenant-statements/<uuid:id>/csv", TenantStatementViewSet.as_view({"get": "csv"})),
+    path("tenant-statements/<uuid:id>/focus.csv", TenantStatementViewSet.as_view({"get": "focus_csv"})),
+    path(
+        "tenant-statements/<uuid:id>/focus.parquet", TenantStatementViewSet.as_view({"get": "focus_parquet"})
+    ),
     path("engine-images", ImageViewSet.as_view(READ_LIST)),
     path("engine-images/<name:use>", ImageViewSet.as_view({"get": "retrieve", "put": "update"})),
     path("engine-settings", TuningViewSet.as_view(READ_LIST)),

@@ -187,6 +187,7 @@ SPECTACULAR_SETTINGS = {
     "ENUM_NAME_OVERRIDES": {
         "Role": "tenants.models.people.Role",
         "TenantState": "tenants.models.tenants.Tenant.State",
+        "PriceKind": "billing.models.prices.Price.Kind",
         "StatementState": "billing.models.statements.Statement.State",
         "EndpointState": "clusters.models.endpoints.EndpointState",
         "AdviceRunState": "clusters.models.advice.AdviceRun.State",
@@ -252,16 +253,53 @@ CELERY_BEAT_SCHEDULE = {
     },
     "signals-expiry": {"task": "clusters.endpoints.tasks.expire_signals", "schedule": 3600.0},
     "metering-partitions": {"task": "billing.metering.tasks.keep_partitions", "schedule": 3600.0},
+    "metering-retention": {"task": "billing.metering.tasks.drop_partitions", "schedule": 3600.0},
     "metering-rollups": {
         "task": "billing.metering.tasks.roll_up",
         "schedule": 2.0,
         "options": {"expires": 4},
+    },
+    "gpu-supply": {
+        "task": "clusters.endpoints.tasks.keep_supply",
+        "schedule": 600.0,
+        "options": {"expires": 600},
+    },
+    "statements-close": {
+        "task": "billing.statements.tasks.close_due",
+        "schedule": 3600.0,
+        "options": {"expires": 3600},
+    },
+    "statements-drafts": {
+        "task": "billing.statements.tasks.draft_running",
+        "schedule": 86400.0,
+        "options": {"expires": 86400},
     },
     "gpu-hours": {
         "task": "billing.gpu_time.tasks.compute_hours",
         "schedule": 60.0,
         "options": {"expires": 60},
     },
+    "budgets-settle": {
+        "task": "billing.budgets.tasks.settle",
+        "schedule": 60.0,
+        "options": {"expires": 60},
+    },
+    "budgets-forecast": {
+        "task": "billing.budgets.tasks.forecast",
+        "schedule": 600.0,
+        "options": {"expires": 600},
+    },
+    "budgets-stop": {
+        "task": "clusters.endpoints.tasks.stop_spent",
+        "schedule": 15.0,
+        "options": {"expires": 15},
+    },
+    "outbox-sweep": {
+        "task": "tenants.webhooks.tasks.sweep",
+        "schedule": 5.0,
+        "options": {"expires": 5},
+    },
+    "outbox-expiry": {"task": "tenants.webhooks.tasks.forget_sent", "schedule": 3600.0},
     "idempotency-expiry": {"task": "tenants.tasks.forget_idempotency_records", "schedule": 3600.0},
 }
 
@@ -270,11 +308,27 @@ KEY_PEPPERS = env.numbered_keys("BERTH_KEY_PEPPERS") if env.text("BERTH_KEY_PEPP
 # Under these secrets rest in the database. The control plane alone has them.
 SEALING_KEYS = env.numbered_keys("BERTH_SEALING_KEYS") if env.text("BERTH_SEALING_KEYS", "") else {}
 
+# Private networks that tenants' webhooks may lead to, as CIDRs. Loopback is for development and tests.
+OUTSIDE_ALLOWED_NETWORKS = env.networks("OUTSIDE_ALLOWED_NETWORKS")
+OUTSIDE_ALLOW_LOOPBACK = env.flag("OUTSIDE_ALLOW_LOOPBACK")
+# A webhook that took nothing for so long is disabled.
+WEBHOOK_DISABLE_AFTER_DAYS = env.number("WEBHOOK_DISABLE_AFTER_DAYS", 5)
+
 DATA_DIR = Path(env.text("BERTH_DATA_DIR", str(BASE_DIR / ".berth")))
 CURRENCY = env.text("BERTH_CURRENCY", "EUR")
 USAGE_RETENTION_DAYS = env.number("USAGE_RETENTION_DAYS", 400)
+USAGE_MINUTE_DAYS = env.number("USAGE_MINUTE_DAYS", 35)
+# Usage that comes so long after its day is late: taken and counted, but shown to operators.
+USAGE_LATE_DAYS = env.number("USAGE_LATE_DAYS", 2)
 # So long a month stays open after its end, for usage that comes late.
 STATEMENT_GRACE_DAYS = env.number("STATEMENT_GRACE_DAYS", 3)
+# Who stands on statements and in FOCUS exports as having made, published and billed the service.
+FOCUS_PROVIDER_NAME = env.text("FOCUS_PROVIDER_NAME", "Berth")
+FOCUS_PUBLISHER_NAME = env.text("FOCUS_PUBLISHER_NAME", FOCUS_PROVIDER_NAME)
+FOCUS_INVOICE_ISSUER_NAME = env.text("FOCUS_INVOICE_ISSUER_NAME", FOCUS_PROVIDER_NAME)
+# TrueType fonts of PDF documents. The default comes with reportlab and has the letters of western Europe.
+DOCUMENT_FONT = env.text("DOCUMENT_FONT", "Vera.ttf")
+DOCUMENT_FONT_BOLD = env.text("DOCUMENT_FONT_BOLD", "VeraBd.ttf")
 
 LOGGING = {
     "version": 1,
