@@ -83,22 +83,3 @@ def test_cost_of_one_endpoint(world, used):
     assert 0 < answer.context["total"].allocation < 1
     assert answer.context["itl"] == pytest.approx(5.9)
     assert "Between tokens, p95" in answer.content.decode()
-
-
-def test_the_statement_of_this_month(world, used):
-    answer = world.browser("billing").get("/t/nord/statements")
-    text = answer.content.decode()
-    statement = answer.context["statement"]
-    with scope.tenant(world.tenant.id):
-        assert statement.total == sum(line.amount for line in statement.lines.all() if line.charged)
-    assert "How it was reached" in text
-    assert "not charged" in text
-    month = f"{statement.month:%Y-%m}"
-    assert world.browser("billing").get(f"/t/nord/statements/{month}").status_code == 200
-    lines = world.browser("billing").get(f"/t/nord/statements/{month}/lines.csv").content.decode()
-    assert len(lines.splitlines()) == 4
-
-
-def test_months_before_the_tenant_have_no_statement(world):
-    assert world.browser("owner").get("/t/nord/statements/2001-01").status_code == 404
-    assert world.browser("owner").get("/t/nord/statements/never").status_code == 404
