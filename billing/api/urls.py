@@ -3,21 +3,14 @@
 from django.urls import path
 
 from billing.api.budgets import BudgetViewSet
-from billing.api.views import (
-    AllocationViewSet,
-    CostView,
-    DailyCostView,
-    PriceViewSet,
-    StatementViewSet,
-    UsageView,
-)
+from billing.api.usage import CostView, UsageView
+from billing.api.views import AllocationViewSet, PriceViewSet, StatementViewSet
 
 READ_LIST, READ_ONE = {"get": "list"}, {"get": "retrieve"}
 
 urlpatterns = [
     path("usage", UsageView.as_view()),
     path("costs", CostView.as_view()),
-    path("costs/daily", DailyCostView.as_view()),
     path("statements", StatementViewSet.as_view(READ_LIST)),
     path("statements/current", StatementViewSet.as_view({"get": "current"})),
     path("statements/<uuid:id>", StatementViewSet.as_view(READ_ONE)),
