@@ -24,6 +24,7 @@ from tenants import scope
 
 OUTCOMES = tuple(Outcome)
 HISTOGRAMS = {"ttft_ms": len(LATENCY_BOUNDS_MS) + 1, "itl_ms": len(ITL_BOUNDS_MS) + 1}
+_PRICED = (Dimension.MODEL, Dimension.SLO_CLASS, Dimension.REGION)
 _COUNTS = ("requests", "input_tokens", "output_tokens", "cached_tokens")
 
 
@@ -31,6 +32,7 @@ _COUNTS = ("requests", "input_tokens", "output_tokens", "cached_tokens")
 class UsedPart:
     """Usage of one piece. ``group`` are the values of the dimensions that were asked for, in that order.
 
+    ``endpoint_id`` is None where it was not asked for; ``foreign`` usage is of none of the endpoints that were given.
     ``outcomes`` are requests in the order of :data:`OUTCOMES`; the histograms are empty unless they were asked for.
     """
 
@@ -39,6 +41,7 @@ class UsedPart:
     piece: int
     group: tuple[str, ...]
     endpoint_id: uuid.UUID | None
+    foreign: bool
     model: str
     slo_class: str
     region: str
@@ -53,13 +56,13 @@ class UsedPart:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class HeldPart:
-    """GPU time of one endpoint in one piece."""
+    """GPU time in one piece; project and endpoint are None where it is not told apart by them."""
 
     start: dt.datetime
     end: dt.datetime
     piece: int
-    project_id: uuid.UUID
-    endpoint_id: uuid.UUID
+    project_id: uuid.UUID | None
+    endpoint_id: uuid.UUID | None
     region: str
     gpu_type: str
     price_factor: Decimal
@@ -115,45 +118,46 @@ def used(
     end: dt.datetime,
     by: Sequence[Dimension] = (),
     narrow: Narrow | None = None,
+    own: Collection[uuid.UUID] = (),
     latency: bool = False,
 ) -> list[UsedPart]:
-    """Sum usage by piece, by what prices depend on (endpoint, model, class, region) and by ``by``.
+    """Sum usage by piece, by what prices depend on (model, class, region) and by ``by``.
 
-    With ``latency`` also the histograms, which takes several times as long.
+    What is of none of the endpoints ``own`` is told apart. With ``latency`` the parts have histograms, too, which
+    takes several times as long.
     """
     if not edges or edges[0] >= end:
         return []
-    fixed = (Dimension.ENDPOINT, Dimension.MODEL, Dimension.SLO_CLASS, Dimension.REGION)
-    wanted = [*fixed, *(each for each in by if each not in fixed)]
+    wanted = [*_PRICED, *(each for each in by if each not in _PRICED)]
     columns = [each.column for each in wanted]
     where, narrowed = narrow.where() if narrow else ("", {})
     arrays = ", ttft_ms, itl_ms" if latency else ""
-    source, parameters = sources(
-        edges, end, f"bucket, outcome, {', '.join(columns)}, {', '.join(_COUNTS)}{arrays}", where
-    )
+    apart = "coalesce(endpoint_id <> ALL(%(own)s::uuid[]), false) AS apart"
+    read = f"bucket, outcome, {apart}, {', '.join(columns)}, {', '.join(_COUNTS)}{arrays}"
+    source, parameters = sources(edges, end, read, where)
     statement = f"""
-    SELECT width_bucket(bucket, %(edges)s::timestamptz[]) AS piece, {", ".join(columns)}, {_SUMS}
+    SELECT width_bucket(bucket, %(edges)s::timestamptz[]) AS piece, apart, {", ".join(columns)}, {_SUMS}
         {f", {_PLACES}" if latency else ""}
     FROM ({source}) AS rollup
-    GROUP BY piece, {", ".join(columns)}
+    GROUP BY piece, apart, {", ".join(columns)}
     """  # noqa: S608
-    rows = fetch(statement, parameters | narrowed | {"edges": list(edges)})
+    rows = fetch(statement, parameters | narrowed | {"edges": list(edges), "own": list(own)})
     pieces = _pieces(edges, end)
-    first = 1 + len(columns)
+    first = 2 + len(columns)
     return [_used_part(row, pieces, wanted, by, first) for row in rows]
 
 
 def _used_part(
     row: tuple, pieces: list[Interval], wanted: list[Dimension], by: Sequence[Dimension], first: int
 ) -> UsedPart:
-    found = dict(zip(wanted, row[1:first], strict=True))
+    found = dict(zip(wanted, row[2:first], strict=True))
     start, end = pieces[row[0] - 1]
     counts, after = row[first : first + 4], first + 4 + len(OUTCOMES)
     ttft, rest = HISTOGRAMS["ttft_ms"], row[after:]
     return UsedPart(
         start=start, end=end, piece=row[0] - 1,
         group=tuple(str(found[each] or "") for each in by),
-        endpoint_id=found[Dimension.ENDPOINT], model=found[Dimension.MODEL],
+        endpoint_id=found.get(Dimension.ENDPOINT), foreign=row[1], model=found[Dimension.MODEL],
         slo_class=found[Dimension.SLO_CLASS], region=found[Dimension.REGION],
         requests=counts[0], input_tokens=counts[1], output_tokens=counts[2], cached_tokens=counts[3],
         outcomes=tuple(row[first + 4 : after]), ttft_ms=tuple(rest[:ttft]), itl_ms=tuple(rest[ttft:]),

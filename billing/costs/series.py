@@ -132,15 +132,18 @@ class _Shared:
                 self._hours[period.endpoint_id].append((since, till))
 
     @property
+    def any(self) -> bool:
+        """Whether any was, in this period."""
+        return bool(self._hours)
+
+    @property
     def cuts(self) -> set[dt.datetime]:
         return set(itertools.chain.from_iterable(itertools.chain.from_iterable(self._hours.values())))
 
     def by_tokens(self, endpoint_id: uuid.UUID | None, moment: dt.datetime) -> bool:
-        """Say whether the endpoint is charged by tokens at ``moment``: shared then, or another tenant's."""
-        if endpoint_id is None:
+        """Say whether an endpoint of the tenant's own is charged by tokens at ``moment``."""
+        if endpoint_id is None or not self._hours:
             return False
-        if endpoint_id not in self._own:
-            return True
         return any(since <= moment < till for since, till in self._hours.get(endpoint_id, ()))
 
 
@@ -169,11 +172,14 @@ class _Count:
     def costs(self) -> Costs:
         bucket_starts = [since for since, _ in self.intervals]
         used_edges = self._edges(bucket_starts, token_cuts(self.book) | self.shared.cuts)
-        used = reading.used(edges=used_edges, end=self.end, by=self.dimensions, narrow=self.narrow)
-        self.names.read_shared(part.endpoint_id for part in used if part.endpoint_id)
+        # Which of the tenant's own endpoints it was decides only where one of them was shared.
+        by = (*self.dimensions, Dimension.ENDPOINT) if self.shared.any else self.dimensions
+        used = reading.used(edges=used_edges, end=self.end, by=by, narrow=self.narrow, own=self.names.labels)
+        self.names.read_shared(part.endpoint_id for part in used if part.endpoint_id and part.foreign)
+        self.used = used
         for part in used:
-            at = self._bucket(part.start, bucket_starts), part.group
-            charged = self.shared.by_tokens(part.endpoint_id, part.start)
+            at = self._bucket(part.start, bucket_starts), part.group[: len(self.dimensions)]
+            charged = part.foreign or self.shared.by_tokens(part.endpoint_id, part.start)
             self.sums[at].add_used(self.book, part, charged=charged)  # type: ignore[arg-type]
             self.outcomes[at] = _added(self.outcomes.get(at), part.outcomes)
         self._add_held(bucket_starts)
@@ -197,7 +203,16 @@ class _Count:
             for part, without in zip(held, idle, strict=True):
                 self._add_time(part, {}, attoseconds(part.gpu_seconds), without, bucket_starts)
             return
-        shares = split.split(held=held, now=self.now, by=by, prices=self._token_prices(edges), **asked)
+        of_endpoints = {Dimension.ENDPOINT, Dimension.MODEL, Dimension.SLO_CLASS}
+        shares = split.split(
+            held=held,
+            now=self.now,
+            by=by,
+            prices=self._token_prices(edges),
+            projects=Dimension.PROJECT in self.dimensions,
+            endpoints=self.shared.any or bool(of_endpoints & set(self.dimensions)),
+            **asked,
+        )
         for share in shares:
             values = dict(zip(by, share.group, strict=True))
             if all(values[each] in (self.narrow.values(each) or [values[each]]) for each in by):
@@ -239,10 +254,8 @@ class _Count:
         A piece in which a token price changes takes the price at its beginning: it only weighs the keys.
         """
         pairs = zip(edges, [*edges[1:], self.end], strict=True)
-        combinations = {
-            (part.model, part.slo_class, part.region)
-            for part in reading.used(edges=[self.start], end=self.end, narrow=None)
-        }
+        whole = reading.used(edges=[self.start], end=self.end) if self.narrow.to else self.used
+        combinations = {(part.model, part.slo_class, part.region) for part in whole}
         return [
             _token_price(self.book, number, since, till, *each)
             for number, (since, till) in enumerate(pairs)
@@ -327,8 +340,8 @@ def _token_price(
 ) -> split.TokenPrice:
     def price(**counts: int) -> Decimal:
         part = UsedPart(
-            start=since, end=till, piece=piece, group=(), endpoint_id=None, model=model, slo_class=slo_class,
-            region=region, requests=1, outcomes=(),
+            start=since, end=till, piece=piece, group=(), endpoint_id=None, foreign=False, model=model,
+            slo_class=slo_class, region=region, requests=1, outcomes=(),
             **({"input_tokens": 0, "output_tokens": 0, "cached_tokens": 0} | counts),
         )  # fmt: skip
         exact = sum((rated.exact for rated in rate_used(book, part)), Fraction(0))  # type: ignore[arg-type]

@@ -82,11 +82,11 @@ WITH used AS (
     ) AS busy
     FROM held LEFT JOIN idle USING (piece, endpoint_id, gpu_type, region)
 )
-SELECT width_bucket(since, %(coarse)s::timestamptz[]) AS coarse, project_id, endpoint_id, region, gpu_type,
+SELECT width_bucket(since, %(coarse)s::timestamptz[]) AS coarse, {project}, {endpoint}, region, gpu_type,
     price_factor, {by}, sum(busy * part)
 FROM busy JOIN share ON asked = endpoint_id AND day = date_trunc('day', since, 'UTC')
 WHERE busy > 0 AND part > 0
-GROUP BY 1, project_id, endpoint_id, region, gpu_type, price_factor, {by}
+GROUP BY 1, 2, 3, region, gpu_type, price_factor, {by}
 """
 
 
@@ -99,9 +99,14 @@ def split(
     by: Sequence[Dimension],
     prices: Iterable[TokenPrice],
     narrow: Narrow,
+    projects: bool,
+    endpoints: bool,
     endpoint_ids: Collection[uuid.UUID] | None = None,
 ) -> list[Share]:
-    """Split ``held`` (what :func:`reading.held` gave for the same arguments) by keys, by routes, or by both."""
+    """Split ``held`` (what :func:`reading.held` gave for the same arguments) by keys, by routes, or by both.
+
+    Shares are told apart by project and by endpoint only where that is asked for; all others have none.
+    """
     if not held:
         return []
     fine = sorted({*edges, *(midnight for midnight in midnights(edges[0], end) if midnight > edges[0])})
@@ -130,6 +135,8 @@ def split(
     }
     statement = _SPLIT.format(
         by=columns,
+        project="project_id" if projects else "NULL::uuid",
+        endpoint="endpoint_id" if endpoints else "NULL::uuid",
         source=source,
         held=reading.HELD.replace("{only}", only),
         idle=reading.IDLE.replace("{only}", only),
@@ -138,11 +145,28 @@ def split(
     for row in reading.fetch(statement, parameters):
         group = tuple(str(value or "") for value in row[6:-1])
         parts[row[0] - 1, *row[1:6]][group] = attoseconds(row[-1])
-    return [share for each in held for share in _shares(each, parts.get(_key(each), {}), len(by))]
+    whole: dict[tuple, list[reading.HeldPart]] = defaultdict(list)
+    for each in held:
+        whole[_key(each, projects, endpoints)].append(each)
+    return [
+        share
+        for key, several in whole.items()
+        for share in _shares(_together(several, key), parts.get(key, {}), len(by))
+    ]
 
 
-def _key(held: reading.HeldPart) -> tuple:
-    return held.piece, held.project_id, held.endpoint_id, held.region, held.gpu_type, held.price_factor
+def _key(held: reading.HeldPart, projects: bool, endpoints: bool) -> tuple:
+    project, endpoint = held.project_id if projects else None, held.endpoint_id if endpoints else None
+    return held.piece, project, endpoint, held.region, held.gpu_type, held.price_factor
+
+
+def _together(several: list[reading.HeldPart], key: tuple) -> reading.HeldPart:
+    return dataclasses.replace(
+        several[0],
+        project_id=key[1],
+        endpoint_id=key[2],
+        gpu_seconds=sum((each.gpu_seconds for each in several), Decimal(0)),
+    )
 
 
 def _shares(held: reading.HeldPart, parts: dict[tuple[str, ...], int], number: int) -> Iterator[Share]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import dataclasses
 import datetime as dt
 import math
@@ -95,12 +96,15 @@ class Rates:
 
     def __init__(self, book: PriceBook) -> None:
         self._book = book
+        self._token_changes = sorted(book.changes(TOKEN_PRICES))
+        self._gpu_changes = sorted(book.changes(GPU_PRICES))
         self._tokens: dict[tuple, _TokenRates] = {}
         self._gpus: dict[tuple, tuple[int, str]] = {}
 
     def tokens(self, used: Used) -> _TokenRates:
         """Give what a token costs where and when ``used`` was."""
-        key = (used.start, used.end, used.model, used.slo_class, getattr(used, "region", ""))
+        when = _between(self._token_changes, used.start, used.end)
+        key = (*when, used.model, used.slo_class, getattr(used, "region", ""))
         found = self._tokens.get(key)
         if found is None:
             none = {"input_tokens": 0, "output_tokens": 0, "cached_tokens": 0}
@@ -113,12 +117,22 @@ class Rates:
 
     def gpus(self, held: Held) -> tuple[int, str]:
         """Give what a second of a GPU costs, in 1 / :data:`_SECOND`, and which price is missing."""
-        key = (held.start, held.end, held.gpu_type, held.region, held.price_factor)
+        key = (
+            *_between(self._gpu_changes, held.start, held.end),
+            held.gpu_type,
+            held.region,
+            held.price_factor,
+        )
         found = self._gpus.get(key)
         if found is None:
             rated = rate_held(self._book, replace(held, gpu_seconds=Decimal(1)))
             found = self._gpus[key] = _whole(rated.exact * _SECOND), rated.missing
         return found
+
+
+def _between(changes: list[dt.datetime], start: dt.datetime, end: dt.datetime) -> tuple[int, int]:
+    # Intervals that lie alike among the changes of prices have the same prices.
+    return bisect.bisect_right(changes, start), bisect.bisect_left(changes, end)
 
 
 _RATES: WeakKeyDictionary[PriceBook, Rates] = WeakKeyDictionary()
