@@ -239,6 +239,12 @@ CELERY_BEAT_SCHEDULE = {
         "schedule": 3600.0,
         "options": {"expires": 3600},
     },
+    # Late usage is judged anew within that time, too.
+    "endpoints-attainment": {
+        "task": "clusters.endpoints.tasks.keep_attainment",
+        "schedule": 900.0,
+        "options": {"expires": 900},
+    },
     "endpoints-resync": {"task": "clusters.endpoints.tasks.sweep_resync", "schedule": 600.0},
     "signals-expiry": {"task": "clusters.endpoints.tasks.expire_signals", "schedule": 3600.0},
     "metering-partitions": {"task": "billing.metering.tasks.keep_partitions", "schedule": 3600.0},
