@@ -4,6 +4,10 @@ PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+# What judges FOCUS exports needs old versions of what Berth uses, too: an environment of its own.
+FOCUS_VENV := .venv-focus
+FOCUS_STAMP := $(FOCUS_VENV)/.installed
+FOCUS := tests/billing/focus/requirements
 export PYTHONDONTWRITEBYTECODE = 1
 
 .PHONY: demo test lint bench lock clean help
@@ -20,10 +24,15 @@ $(STAMP): requirements.lock
 	VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install -q --require-hashes -r requirements.lock
 	touch $(STAMP)
 
+$(FOCUS_STAMP): $(FOCUS).lock | $(STAMP)
+	test -x $(FOCUS_VENV)/bin/python || $(PYTHON) -m venv --without-pip $(FOCUS_VENV)
+	VIRTUAL_ENV=$(FOCUS_VENV) $(BIN)/uv pip install -q --require-hashes -r $(FOCUS).lock
+	touch $(FOCUS_STAMP)
+
 demo: $(STAMP) ## Start Berth on this machine and carry out the main job (ARGS="--exit --json")
 	@$(BIN)/python -m portal.demo $(ARGS)
 
-test: lint ## Lint, types, import rules, then every test
+test: lint $(FOCUS_STAMP) ## Lint, types, import rules, then every test
 	$(BIN)/python -m pytest -q -n 2 --dist loadgroup $(ARGS)
 
 lint: $(STAMP) ## Style, types, import rules
@@ -35,11 +44,13 @@ lint: $(STAMP) ## Style, types, import rules
 bench: $(STAMP) ## Measure (BENCH=name for one of bench/)
 	@$(BIN)/python -m bench $(BENCH)
 
-lock: $(STAMP) ## Compile requirements.lock anew from pyproject.toml, and the gateway image's from it
+lock: $(STAMP) ## Compile requirements.lock anew from pyproject.toml, the gateway image's from it, the FOCUS validator's
 	$(BIN)/uv pip compile pyproject.toml --extra embedded --extra dev --python-version 3.11 \
 		--generate-hashes --no-emit-index-url --no-header -q -o requirements.lock
 	$(BIN)/uv pip compile deploy/gateway/requirements.in -c requirements.lock --python-version 3.11 \
 		--generate-hashes --no-emit-index-url --no-header -q -o deploy/gateway/requirements.lock
+	$(BIN)/uv pip compile $(FOCUS).in --python-version 3.11 \
+		--generate-hashes --no-emit-index-url --no-header -q -o $(FOCUS).lock
 
 clean: ## Remove the environment and all data of the embedded services
-	rm -rf $(VENV) .berth .berth-bench .berth-test bench/results staticfiles
+	rm -rf $(VENV) $(FOCUS_VENV) .berth .berth-bench .berth-test bench/results staticfiles

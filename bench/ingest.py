@@ -1,13 +1,14 @@
-"""Usage through its HTTP door: segments in large batches and alone, resent, and rolled up."""
+"""Usage through its HTTP door: segments in large batches and alone, beside the database's floor; resent; rolled up."""
 
 from __future__ import annotations
 
 import datetime as dt
 import http.client
+import os
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
@@ -22,45 +23,69 @@ from portal.demo import accounts
 from tests.scenarios.stack import Session
 
 BATCH: Final = 1_000
-BATCHES: Final = 120
+BATCHES: Final = 80
 WARM_UP_BATCHES: Final = 4
-SINGLES: Final = 1_000
-CONNECTIONS: Final = (1, 2, 4)
+SINGLES: Final = 1_500
+BATCH_CONNECTIONS: Final = (1, 2, 4)
+SINGLE_CONNECTIONS: Final = (1, 8, 32)
+#: What 100 million segments in a year are in a day.
+DAY_SEGMENTS: Final = 274_000
+RESENT: Final = 40
 
 
 def measure() -> Figures:
-    """Send batches of 1,000 new segments and batches of one over 1, 2 and 4 connections, then resend some.
+    """Send batches of 1,000 new segments and batches of one, each beside the database's floor; resend some; count.
 
-    Only the web process and PostgreSQL run. ``roll_up_s`` is the time to count all that into minutes, hours and days.
+    The floor is the same statement by psycopg alone, over as many connections, in turns with the door on the same
+    database. ``…_of_floor`` is the door's rate over the floor's. ``day_roll_up_s`` is the time to count a day of
+    segments into minutes, hours and days; ``SCALE`` makes that day smaller. Only the web process and PostgreSQL run.
     """
     now = dt.datetime.now(dt.UTC)
     figures: Figures = {}
-    segments = 0
+    sent = 0
     with berth.web() as web:
         door = _Door(web)
-        shipment = Shipment(_payer(web.portal), name="bench")
+        payer = _payer(web.portal)
+        shipment = Shipment(payer, name="bench")
         door.send([shipment.batch(BATCH, at=now) for _ in range(WARM_UP_BATCHES)], connections=1)
-        segments += WARM_UP_BATCHES * BATCH
-        for connections in CONNECTIONS:
-            bodies = [shipment.batch(BATCH, at=now) for _ in range(BATCHES)]
-            seconds, receipts = door.send(bodies, connections=connections)
-            _check(receipts, inserted=BATCHES * BATCH)
-            segments += BATCHES * BATCH
-            figures[f"segments_c{connections}_per_s"] = BATCHES * BATCH / seconds
-        for connections in CONNECTIONS:
-            singles = [shipment.batch(1, at=now) for _ in range(SINGLES)]
-            seconds, receipts = door.send(singles, connections=connections)
-            _check(receipts, inserted=SINGLES)
-            segments += SINGLES
-            figures[f"batches_of_one_c{connections}_per_s"] = SINGLES / seconds
-        seconds, receipts = door.send(bodies, connections=max(CONNECTIONS))
-        figures["resent_segments"] = BATCHES * BATCH
+        sent += WARM_UP_BATCHES * BATCH
+        for size, count, widths, name in (
+            (BATCH, BATCHES, BATCH_CONNECTIONS, "segments"),
+            (1, SINGLES, SINGLE_CONNECTIONS, "singles"),
+        ):
+            for width in widths:
+                floor = _floor(web, payer, connections=width, batches=count, size=size)
+                bodies = [shipment.batch(size, at=now) for _ in range(count)]
+                seconds, receipts = door.send(bodies, connections=width)
+                _check(receipts, inserted=count * size)
+                sent += 2 * count * size
+                figures[f"{name}_c{width}_per_s"] = count * size / seconds
+                figures[f"{name}_c{width}_floor_per_s"] = count * size / floor
+                figures[f"{name}_c{width}_of_floor"] = floor / seconds
+        resent = [shipment.batch(BATCH, at=now) for _ in range(RESENT)]
+        _check(door.send(resent, connections=2)[1], inserted=RESENT * BATCH)
+        sent += RESENT * BATCH
+        seconds, receipts = door.send(resent, connections=max(BATCH_CONNECTIONS))
+        figures["resent_segments"] = RESENT * BATCH
         figures["resent_inserted_again"] = sum(receipt.inserted for receipt in receipts)
-        figures[f"resent_c{max(CONNECTIONS)}_per_s"] = BATCHES * BATCH / seconds
-        figures["rolled_up_segments"] = segments
-        figures["roll_up_s"] = _roll_up(web, segments * REQUESTS_EACH)
-        figures["roll_up_segments_per_s"] = segments / figures["roll_up_s"]
+        figures[f"resent_c{max(BATCH_CONNECTIONS)}_per_s"] = RESENT * BATCH / seconds
+        _roll_up(web, sent * REQUESTS_EACH)
+        day = max(BATCH, round(DAY_SEGMENTS * float(os.environ.get("SCALE", "1"))) // BATCH * BATCH)
+        door.send(list(_day(shipment, day, now)), connections=2)
+        seconds = _roll_up(web, (sent + day) * REQUESTS_EACH)
+        figures["day_segments"] = day
+        figures["day_roll_up_s"] = seconds
+        figures["day_roll_up_segments_per_s"] = day / seconds
+        figures["lost_or_twice"] = 0  # else counting to exactly what was sent had failed
     return figures
+
+
+def _day(shipment: Shipment, segments: int, now: dt.datetime) -> Iterator[bytes]:
+    """Give batches that are spread evenly over yesterday."""
+    midnight = now.replace(hour=0, minute=0, second=0, microsecond=0) - dt.timedelta(days=1)
+    batches = segments // BATCH
+    for number in range(batches):
+        yield shipment.batch(BATCH, at=midnight + dt.timedelta(days=(number + 0.5) / batches))
 
 
 class _Door:
@@ -97,6 +122,12 @@ def _payer(portal: str) -> Payer:
     return Payer(owner.get("/tenant")["id"], owner.get("/projects")["results"][0]["id"])
 
 
+def _floor(web: berth.Berth, payer: Payer, *, connections: int, batches: int, size: int) -> float:
+    """Give the seconds that psycopg alone takes."""
+    words = [payer.tenant_id, payer.project_id, str(connections), str(batches), str(size)]
+    return _run(web, "bench.tools.ingest_floor", *words)
+
+
 def _check(receipts: Sequence[UsageReceipt], *, inserted: int) -> None:
     found = sum(receipt.inserted for receipt in receipts)
     refused = [refused for receipt in receipts for refused in receipt.refused]
@@ -105,10 +136,15 @@ def _check(receipts: Sequence[UsageReceipt], *, inserted: int) -> None:
 
 
 def _roll_up(web: berth.Berth, requests: int) -> float:
+    return _run(web, "bench.tools.roll_up", str(requests))
+
+
+def _run(web: berth.Berth, module: str, *words: str) -> float:
+    """Run a tool on the web process's database and give the seconds that it prints."""
     done = subprocess.run(
-        [sys.executable, "-m", "bench.tools.roll_up", str(requests)],
+        [sys.executable, "-m", module, *words],
         cwd=ROOT, env=web.environment(), capture_output=True, text=True, timeout=300, check=False,
     )  # fmt: skip
     if done.returncode != 0:
-        raise RuntimeError(f"the roll-up failed:\n{done.stderr[-2000:]}")
+        raise RuntimeError(f"{module} failed:\n{done.stderr[-2000:]}")
     return float(done.stdout)

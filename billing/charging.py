@@ -8,10 +8,9 @@ from collections.abc import Iterator
 from decimal import Decimal
 from fractions import Fraction
 
-from billing.prices import PriceBook
 from billing.quantities import Held, Used
-from billing.rating.charges import ONE, Step, Tokens
-from billing.rating.prices import PriceKind, Subject
+from billing.rating.charges import Step, Tokens
+from billing.rating.prices import ONE, PriceBook, PriceKind, Subject
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -31,7 +30,12 @@ class Rated:
     @property
     def missing(self) -> str:
         """Say which price is missing, empty if none is."""
-        return "" if self.step else f"no {self.kind} price for {self.subject}"
+        if self.step:
+            return ""
+        # Tokens that have no price have none in any region, as a rule: told once.
+        of_gpus = self.kind == PriceKind.GPU_HOUR
+        subject = self.subject if of_gpus else dataclasses.replace(self.subject, region=None)
+        return f"no {self.kind} price for {subject}"
 
 
 def rate_held(book: PriceBook, held: Held) -> Rated:
@@ -49,8 +53,11 @@ def rate_held(book: PriceBook, held: Held) -> Rated:
 
 
 def rate_used(book: PriceBook, used: Used) -> Iterator[Rated]:
-    """Price the tokens of whole hours: uncached input, output and cached input, where there are any."""
-    subject = Subject(model=used.model, slo_class=used.slo_class)
+    """Price the tokens of whole hours: uncached input, output and cached input, where there are any.
+
+    A price that names no class is multiplied by the factor that is in force for the class.
+    """
+    subject = Subject(model=used.model, slo_class=used.slo_class, region=used.region)
     tokens = Tokens.reported(
         prompt=used.input_tokens, completion=used.output_tokens, cached=used.cached_tokens
     )
@@ -77,14 +84,15 @@ def _rated(
     begins = book.begins(kind, subject)
     if begins is None or begins >= end:
         return Rated(kind=kind, subject=subject, quantity=quantity, step=None)
-    price = book.price_of(kind, max(start, begins), subject)
+    moment = max(start, begins)
+    price = book.price_of(kind, moment, subject)
     step = Step(
         price_id=price.id,
         unit=kind.unit,
         quantity=quantity,
         unit_price=price.amount,
         per=kind.per,
-        factor=factor,
+        factor=factor * book.factor_of(price, moment, subject).normalize(),
         start=start,
         end=end,
     )

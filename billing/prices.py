@@ -1,32 +1,44 @@
-"""The price list: adding to it, and reading it as a book that rates."""
+"""Prices: adding them to the list, to a tenant's own or to a book that is tried, and reading them to rate."""
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
-import functools
-from collections.abc import Collection
+import uuid
+from collections import defaultdict
+from collections.abc import Collection, Mapping
 from decimal import Decimal
 from typing import Final
 
 from django.db import transaction
+from django.db.models import Q, QuerySet
 from django.utils import timezone
 
-from billing.models import Price
+from billing.models import Book, Price
 from billing.rating import prices as rating
+from billing.rating.prices import PriceBook, PriceList
 from billing.rating.rounding import places_of
 from tenants import scope
 from tenants.errors import Invalid
+from tenants.models import Tenant
 from tenants.validation import clean
 
 #: Until then a new price may begin in the past: the time a form takes to be sent.
 LATE: Final = dt.timedelta(minutes=5)
+#: From when on a price of a book that is tried holds where none is said: for every month there was.
+ALWAYS: Final = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
+#: The largest factor of a class, and its decimal places, as those of the factor on GPU time.
+MOST_FACTOR: Final = Decimal("999.999")
+FACTOR_PLACES: Final = 3
+#: What a price may tell apart, besides its kind.
+SELECTORS: Final = ("gpu_type", "region", "model", "slo_class")
 
 #: Which selectors a kind of price may carry.
 _SELECTORS: Final = {
     Price.Kind.GPU_HOUR: ("gpu_type", "region"),
-    Price.Kind.INPUT_TOKENS: ("model", "slo_class"),
-    Price.Kind.OUTPUT_TOKENS: ("model", "slo_class"),
-    Price.Kind.CACHED_TOKENS: ("model", "slo_class"),
+    Price.Kind.INPUT_TOKENS: ("model", "slo_class", "region"),
+    Price.Kind.OUTPUT_TOKENS: ("model", "slo_class", "region"),
+    Price.Kind.CACHED_TOKENS: ("model", "slo_class", "region"),
     Price.Kind.CLASS_FACTOR: ("slo_class",),
 }
 
@@ -43,29 +55,37 @@ def price_set(
     model: str = "",
     slo_class: str = "",
     note: str = "",
+    tenant: Tenant | str | None = None,
+    book: Book | None = None,
     bootstrap: bool = False,
 ) -> Price:
     """Add a price that holds from ``effective_from`` (default: now) on and supersedes the one before.
 
-    An empty selector holds for every value. ``bootstrap`` allows a beginning in the past, for the
-    first prices of an installation; what was used already is then rated by them.
+    An empty selector holds for every value. ``tenant`` (or its slug) makes it that tenant's own, ``book``
+    one that is only tried: that holds from any time on, by default always. ``bootstrap`` allows a beginning
+    in the past, for the first prices of an installation; what was used already is then rated by them.
 
     Raises:
-        Invalid: it begins in the past, does not fit its kind, or one begins at the same moment.
+        Invalid: it begins in the past, does not fit its kind, is in another currency than the tenant's, or
+            one begins at the same moment.
     """
     now = timezone.now()
+    with scope.platform("find the tenant whose price it is"):
+        whose = _tenant(tenant)
     price = Price(
+        book=book,
+        tenant=whose,
         kind=kind,
         amount=amount,
         currency=currency,
-        effective_from=effective_from or now,
+        effective_from=effective_from or (ALWAYS if book else now),
         gpu_type=gpu_type,
         region=region,
         model=model,
         slo_class=slo_class,
         note=note,
     )
-    errors = _complaints(price, earliest=None if bootstrap else now - LATE)
+    errors = _complaints(price, earliest=None if bootstrap or book else now - LATE)
     if errors:
         raise Invalid(next(iter(errors.values())), errors={name: [text] for name, text in errors.items()})
     with scope.platform("add a price"):
@@ -81,17 +101,24 @@ def _complaints(price: Price, *, earliest: dt.datetime | None) -> dict[str, str]
             "kind": f"{price.kind!r} is not a kind of price; choose one of {', '.join(Price.Kind.values)}."
         }
     allowed = _SELECTORS[Price.Kind(price.kind)]
-    for name in ("gpu_type", "region", "model", "slo_class"):
+    for name in SELECTORS:
         if getattr(price, name) and name not in allowed:
-            errors[name] = (
-                f"A price per {price.get_kind_display()} is told apart by {' and '.join(allowed)} only."
-            )
+            what = price.get_kind_display().lower()
+            errors[name] = f"Prices of kind {what!r} are told apart by {' and '.join(allowed)} only."
     if not isinstance(price.amount, Decimal) or not price.amount.is_finite() or price.amount < 0:
         errors["amount"] = "The amount must be a decimal number of 0 or more."
+    elif price.kind == Price.Kind.CLASS_FACTOR and (
+        price.amount > MOST_FACTOR or round(price.amount, FACTOR_PLACES) != price.amount
+    ):
+        errors["amount"] = (
+            f"A factor is at most {MOST_FACTOR} and has at most {FACTOR_PLACES} decimal places."
+        )
     try:
         places_of(price.currency)
     except ValueError:
         errors["currency"] = "A currency is three capital letters, for instance EUR."
+    if price.tenant and price.currency != price.tenant.currency:
+        errors.setdefault("currency", f"{price.tenant.name} is charged in {price.tenant.currency}.")
     if price.effective_from.tzinfo is None:
         errors["effective_from"] = "The time needs a time zone."
     elif earliest and price.effective_from < earliest:
@@ -99,29 +126,66 @@ def _complaints(price: Price, *, earliest: dt.datetime | None) -> dict[str, str]
     return errors
 
 
-def price_book(currency: str) -> PriceBook:
-    """Read all prices in ``currency`` as a book; one query."""
-    listed = Price.objects.filter(book=None, tenant=None, currency=currency)
-    return PriceBook([_rated(price) for price in listed])
+def _tenant(tenant: Tenant | str | None) -> Tenant | None:
+    if not isinstance(tenant, str):
+        return tenant
+    found = Tenant.objects.filter(slug=tenant).first()
+    if found is None:
+        raise Invalid("There is no such tenant.", errors={"tenant": [f"There is no tenant {tenant!r}."]})
+    return found
 
 
-class PriceBook(rating.PriceBook):
-    """A price book that also knows when prices begin."""
+def price_book(currency: str, *, tenant_id: uuid.UUID | None = None, book: Book | None = None) -> PriceBook:
+    """Read the prices in ``currency`` that hold for a tenant: its own, then the list's; one query.
 
-    def __init__(self, prices: list[rating.Price]) -> None:
-        super().__init__(prices)
-        self._all = prices
-        self.price_of = functools.cache(super().price_of)  # type: ignore[method-assign]
-        self.begins = functools.cache(self._begins)
+    Without ``tenant_id`` it is the tenant of the open scope; in the platform's scope and outside any the
+    list's prices alone. ``book`` is tried over them: what it prices holds instead.
+    """
+    tenant_id = tenant_id or _open_tenant()
+    return price_books(currency, [tenant_id] if tenant_id else [], book=book)[tenant_id]
 
-    def changes(self, kinds: Collection[rating.PriceKind]) -> set[dt.datetime]:
-        """Give the moments at which a price of one of ``kinds`` begins."""
-        return {price.effective_from for price in self._all if price.kind in kinds}
 
-    def _begins(self, kind: rating.PriceKind, subject: rating.Subject) -> dt.datetime | None:
-        """Give the moment from which ``subject`` always has a price, None if it never has one."""
-        found = (each.effective_from for each in self._all if each.kind == kind and each.covers(subject))
-        return min(found, default=None)
+def price_books(
+    currency: str, tenant_ids: Collection[uuid.UUID], *, book: Book | None = None
+) -> Mapping[uuid.UUID | None, PriceBook]:
+    """Read what :func:`price_book` reads for many tenants, in one query; None stands for the list's alone.
+
+    Tenants that have no prices of their own share one book, whose look-ups are kept. Call it in the
+    platform's scope.
+    """
+    # A tenant may not read a book that is tried, whoever rates it by one may.
+    with scope.platform("rate by a price book that is tried") if book else contextlib.nullcontext():
+        rows = list(
+            Price.objects.filter(Q(book=None) | Q(book=book) if book else Q(book=None), currency=currency)
+            .filter(Q(tenant=None) | Q(tenant__in=tenant_ids))
+            .order_by()
+        )
+    listed: dict[bool, list[rating.Price]] = {True: [], False: []}
+    own: defaultdict[uuid.UUID, dict[bool, list[rating.Price]]] = defaultdict(lambda: {True: [], False: []})
+    for row in rows:
+        (listed if row.tenant_id is None else own[row.tenant_id])[row.book_id is not None].append(_rated(row))
+    layers = tuple(PriceList(listed[tried]) for tried in (True, False))
+    everybody = PriceBook(*layers)
+    books: dict[uuid.UUID | None, PriceBook] = {None: everybody}
+    for tenant_id in tenant_ids:
+        found = own.get(tenant_id)
+        books[tenant_id] = (
+            PriceBook(found[True], found[False], *layers, tenant=str(tenant_id)) if found else everybody
+        )
+    return books
+
+
+def listed_prices(*, tenant_id: uuid.UUID | None = None) -> QuerySet[Price]:
+    """Give the prices that are on the list, and with ``tenant_id`` that tenant's own; none that are only tried."""
+    whose = Q(tenant=None) | Q(tenant=tenant_id) if tenant_id else Q(tenant=None)
+    return Price.objects.filter(whose, book=None)
+
+
+def _open_tenant() -> uuid.UUID | None:
+    try:
+        return scope.current().tenant_id
+    except scope.ScopeError:
+        return None
 
 
 def _rated(price: Price) -> rating.Price:
@@ -131,6 +195,7 @@ def _rated(price: Price) -> rating.Price:
         amount=price.amount,
         currency=price.currency,
         effective_from=price.effective_from,
+        tenant=str(price.tenant_id) if price.tenant_id else None,
         model=price.model or None,
         gpu_type=price.gpu_type or None,
         region=price.region or None,

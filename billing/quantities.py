@@ -51,6 +51,7 @@ class Used:
     endpoint_id: uuid.UUID | None
     model: str
     slo_class: str
+    region: str
     requests: int
     input_tokens: int
     output_tokens: int
@@ -73,12 +74,12 @@ ORDER BY 1, tenant_id, project_id, endpoint_id, cluster, region, gpu_type, price
 """  # noqa: S608
 
 _USED = f"""
-SELECT piece.since, piece.till, tenant_id, project_id, endpoint_id, model, slo_class,
+SELECT piece.since, piece.till, tenant_id, project_id, endpoint_id, model, slo_class, region,
     sum(requests)::bigint, sum(input_tokens)::bigint, sum(output_tokens)::bigint, sum(cached_tokens)::bigint
 FROM {_PIECES}
 JOIN {{table}} AS rollup ON bucket >= piece.since AND bucket < piece.till
 WHERE {{scope}}
-GROUP BY 1, 2, tenant_id, project_id, endpoint_id, model, slo_class
+GROUP BY 1, 2, tenant_id, project_id, endpoint_id, model, slo_class, region
 """  # noqa: S608
 
 # GPU time in hours during which the endpoint was asked at least once.
@@ -130,7 +131,7 @@ def used(
     cuts: Iterable[dt.datetime] = (),
     route_id: uuid.UUID | None = None,
 ) -> list[Used]:
-    """Sum requests and tokens by interval, endpoint, model and class.
+    """Sum requests and tokens by interval, endpoint, model, class and region.
 
     Usage is known by the hour: an hour belongs to the interval in which it begins. ``route_id`` narrows to what came
     by one named route.
@@ -152,13 +153,13 @@ def used(
             continue
         statement = _USED.replace("{table}", table).replace("{scope}", "{scope}" + narrowed)
         for row in _rows(statement, list(whole), {"route": route_id}):
-            key = (*whole[row[0], row[1]], *row[2:7])
+            key = (*whole[row[0], row[1]], *row[2:8])
             found = sums.setdefault(key, [0, 0, 0, 0])
-            sums[key] = [a + b for a, b in zip(found, row[7:], strict=True)]
+            sums[key] = [a + b for a, b in zip(found, row[8:], strict=True)]
     return [
         Used(
             start=key[0], end=key[1], tenant_id=key[2], project_id=key[3], endpoint_id=key[4], model=key[5],
-            slo_class=key[6], requests=counts[0], input_tokens=counts[1], output_tokens=counts[2],
+            slo_class=key[6], region=key[7], requests=counts[0], input_tokens=counts[1], output_tokens=counts[2],
             cached_tokens=counts[3],
         )
         for key, counts in sorted(sums.items(), key=lambda item: tuple(map(str, item[0])))

@@ -6,4 +6,8 @@ from django.core.asgi import get_asgi_application
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "portal.settings.embedded")
 
-application = get_asgi_application()
+_django = get_asgi_application()
+
+from clusters.api import usage_door  # noqa: E402
+
+application = usage_door.before(_django)

@@ -7,7 +7,7 @@ from celery.signals import worker_process_init
 
 app = Celery("berth")
 app.config_from_object("django.conf:settings", namespace="CELERY")
-app.autodiscover_tasks(["clusters.endpoints", "billing.metering", "tenants"])
+app.autodiscover_tasks(["clusters.endpoints", "billing.metering", "billing.gpu_time", "tenants"])
 
 
 @worker_process_init.connect

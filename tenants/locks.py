@@ -15,6 +15,9 @@ class Lock(enum.IntEnum):
     USAGE_ROLLUPS = 7001
     USAGE_PARTITIONS = 7002
     ADVICE_RUNS = 7003
+    GPU_HOURS = 7010
+    BUDGETS = 7020
+    OUTBOX = 7021
 
 
 @contextlib.contextmanager

@@ -154,12 +154,21 @@ class StatementDetailSerializer(StatementSerializer):
 
 
 class PriceSerializer(serializers.ModelSerializer):
-    """What one GPU-hour or a million tokens cost from a moment on; an empty selector holds for all."""
+    """What one GPU-hour or a million tokens cost from a moment on; an empty selector holds for all.
+
+    A tenant's own price wins over any of the list's. The amount of a class_factor multiplies token prices that name
+    no class.
+    """
+
+    own = serializers.SerializerMethodField(help_text="It is the tenant's own, not the list's.")
+
+    def get_own(self, price: Price) -> bool:
+        return price.tenant_id is not None
 
     class Meta:
         model = Price
         fields = [
-            "id", "kind", "gpu_type", "region", "model", "slo_class", "amount", "currency", "effective_from",
+            "id", "own", "kind", "gpu_type", "region", "model", "slo_class", "amount", "currency", "effective_from",
             "note",
         ]  # fmt: skip
 

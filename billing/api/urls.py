@@ -3,6 +3,7 @@
 from django.urls import path
 
 from billing.api.budgets import BudgetViewSet
+from billing.api.commitments import CommitmentsUseView, CommitmentViewSet, CreditViewSet
 from billing.api.usage import CostView, UsageView
 from billing.api.views import AllocationViewSet, PriceViewSet, StatementViewSet
 
@@ -22,6 +23,11 @@ urlpatterns = [
     ),
     path("prices", PriceViewSet.as_view(READ_LIST)),
     path("prices/<uuid:id>", PriceViewSet.as_view(READ_ONE)),
+    path("commitments", CommitmentViewSet.as_view(READ_LIST)),
+    path("commitments/use", CommitmentsUseView.as_view()),
+    path("commitments/<uuid:id>", CommitmentViewSet.as_view(READ_ONE)),
+    path("credits", CreditViewSet.as_view(READ_LIST)),
+    path("credits/<uuid:id>", CreditViewSet.as_view(READ_ONE)),
     path("allocations", AllocationViewSet.as_view(READ_LIST)),
     path("allocations/<uuid:id>", AllocationViewSet.as_view(READ_ONE)),
 ]

@@ -21,6 +21,7 @@ from billing.api.serializers import (
     StatementSerializer,
 )
 from billing.models import Allocation, Price, Statement
+from billing.prices import listed_prices
 from billing.statements import statement_csv, statement_draft
 from tenants import scope
 from tenants.api.base import ReadOnlyTenantViewSet, TenantViewSet
@@ -81,7 +82,7 @@ class PriceFilter(django_filters.FilterSet):
 
 @extend_schema(tags=["usage and cost"])
 class PriceViewSet(ReadOnlyTenantViewSet):
-    """The price list in the tenant's currency, with what was and what will be."""
+    """The prices that hold for the tenant in its currency, with what was and what will be: the list's and its own."""
 
     model = Price
     serializer_class = PriceSerializer
@@ -89,7 +90,8 @@ class PriceViewSet(ReadOnlyTenantViewSet):
     default_role_action = Action.VIEW_COST
 
     def rows(self):
-        return Price.objects.filter(currency=_tenant().currency)
+        tenant = _tenant()
+        return listed_prices(tenant_id=tenant.id).filter(currency=tenant.currency)
 
 
 class AllocationFilter(django_filters.FilterSet):

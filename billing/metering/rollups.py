@@ -42,13 +42,21 @@ GROUP BY horizon
 """
 
 
-def _upsert(table: str, dimensions: str, source: str, *, counts: Iterable[str], arrays: Iterable[str]) -> str:
+def _upsert(
+    table: str,
+    dimensions: str,
+    source: str,
+    *,
+    counts: Iterable[str],
+    arrays: Iterable[str],
+    further: str = "",
+) -> str:
     columns = ", ".join((dimensions, "bucket", *counts, *arrays))
     added = [f"{name} = {table}.{name} + excluded.{name}" for name in counts]
     added += [f"{name} = {_added_by_place(table, name)}" for name in arrays]
     return f"""
     INSERT INTO {table} ({columns}) SELECT {columns} FROM {source}
-    ON CONFLICT ({dimensions}, bucket) DO UPDATE SET {", ".join(added)}
+    ON CONFLICT ({dimensions}, bucket) DO UPDATE SET {", ".join(added)}{further}
     """  # noqa: S608
 
 
@@ -88,13 +96,28 @@ WITH page AS MATERIALIZED (
     SELECT * FROM billing_usagesegment WHERE xact >= %(mark)s AND xact < %(end)s
 ), by_minute AS ({_BY_MINUTE}
 ), minutes AS (
-    SELECT tenant_id, endpoint_id, outcome, bucket, ARRAY[{_PLACES}] AS requests FROM by_minute GROUP BY 1, 2, 3, 4
+    SELECT tenant_id, endpoint_id, outcome, bucket, ARRAY[{
+    _PLACES
+}] AS requests FROM by_minute GROUP BY 1, 2, 3, 4
 ), hours AS MATERIALIZED ({_sums(_HOUR, "page")}
 ), days AS ({_sums("date_trunc('day', bucket, 'UTC')", "hours")}
 ), minutes_added AS (
-    {_upsert("billing_usageminutes", "tenant_id, endpoint_id, outcome", "minutes", counts=(), arrays=("requests",))}
+    {
+    _upsert(
+        "billing_usageminutes", "tenant_id, endpoint_id, outcome", "minutes", counts=(), arrays=("requests",)
+    )
+}
 ), hours_added AS ({_upsert("billing_usagehour", _DIMENSIONS, "hours", counts=_COUNTS, arrays=_HISTOGRAMS)}
-), days_added AS ({_upsert("billing_usageday", _DIMENSIONS, "days", counts=_COUNTS, arrays=_HISTOGRAMS)})
+), days_added AS ({
+    _upsert(
+        "billing_usageday",
+        _DIMENSIONS,
+        "days",
+        counts=_COUNTS,
+        arrays=_HISTOGRAMS,
+        further=", counted_at = now()",
+    )
+})
 SELECT count(*) FROM page
 """  # noqa: S608
 

@@ -18,3 +18,9 @@ def roll_up() -> int:
 def keep_partitions() -> int:
     """Make the day partitions of the coming week; return how many were missing."""
     return partitions.keep_partitions(today=timezone.now().date())
+
+
+@shared_task(name="billing.metering.tasks.drop_partitions")
+def drop_partitions() -> int:
+    """Drop the days of usage that retention lets go; return how many."""
+    return partitions.drop_partitions(now=timezone.now())

@@ -5,7 +5,7 @@ from django.db.models import F, Q
 
 
 class Migration(migrations.Migration):
-    dependencies = [("billing", "0008_money_isolation")]
+    dependencies = [("billing", "0012_prices")]
 
     operations = [
         migrations.AddConstraint(

@@ -1,12 +1,31 @@
 from billing.models.allocations import Allocation
 from billing.models.attainment import Attainment
 from billing.models.budgets import Budget, BudgetAlert, BudgetLease, BudgetWindow
-from billing.models.gpu_time import AllocationPhase, AssetRate, ClusterHour, GpuSupply, HeldHour
+from billing.models.gpu_time import (
+    AllocationPhase,
+    AssetRate,
+    ClusterDay,
+    ClusterHour,
+    DueHour,
+    GpuSupply,
+    GpuWait,
+    HeldDay,
+    HeldHour,
+)
 from billing.models.labels import EndpointLabel, SharedPeriod
 from billing.models.ledger import LedgerAccount, LedgerEntry, LedgerTransaction
+from billing.models.metering import (
+    EngineTokens,
+    GatewayDay,
+    GatewayLogDay,
+    GatewaySequence,
+    SequenceGap,
+    UsageDropped,
+    UsageRefusal,
+)
 from billing.models.prices import Book, Commitment, Credit, Price
 from billing.models.statements import BillingAccount, Statement, StatementLine, StatementNumber
-from billing.models.usage import RollupMark, UsageDay, UsageHour, UsageMinutes, UsageSegment
+from billing.models.usage import RollupMark, UsageDay, UsageHour, UsageMinute, UsageMinutes, UsageSegment
 
 __all__ = [
     "Allocation",
@@ -19,23 +38,35 @@ __all__ = [
     "BudgetAlert",
     "BudgetLease",
     "BudgetWindow",
+    "ClusterDay",
     "ClusterHour",
     "Commitment",
     "Credit",
+    "DueHour",
     "EndpointLabel",
+    "EngineTokens",
+    "GatewayDay",
+    "GatewayLogDay",
+    "GatewaySequence",
     "GpuSupply",
+    "GpuWait",
+    "HeldDay",
     "HeldHour",
     "LedgerAccount",
     "LedgerEntry",
     "LedgerTransaction",
     "Price",
     "RollupMark",
+    "SequenceGap",
     "SharedPeriod",
     "Statement",
     "StatementLine",
     "StatementNumber",
     "UsageDay",
+    "UsageDropped",
     "UsageHour",
+    "UsageMinute",
     "UsageMinutes",
+    "UsageRefusal",
     "UsageSegment",
 ]

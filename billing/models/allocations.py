@@ -51,4 +51,6 @@ class Allocation(TenantOwned):
             # Cost of a period: what overlaps it, newest end first.
             models.Index(fields=["tenant", "ended_at", "started_at"], name="allocation_period"),
             models.Index(fields=["cluster", "started_at"], name="allocation_cluster"),
+            # Hours of GPU time: what overlaps a few hours, of all tenants.
+            models.Index(fields=["ended_at", "started_at"], name="allocation_overlap"),
         ]

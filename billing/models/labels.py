@@ -9,13 +9,17 @@ from tenants.models import Identified, Project, Tenant, TenantOwned
 
 
 class EndpointLabel(TenantOwned):
-    """Name and belonging of an endpoint, written by clusters when it is ordered."""
+    """Name and belonging of an endpoint, written by clusters when it is ordered.
+
+    ``external`` is one outside Berth whose usage came as CloudEvents: it holds no GPU here, so that its use is charged.
+    """
 
     endpoint_id = models.UUIDField()
     project = models.ForeignKey(Project, on_delete=models.PROTECT, related_name="+")
     name = models.CharField(max_length=63)
     model = models.CharField(max_length=80)
     slo_class = models.CharField(max_length=40)
+    external = models.BooleanField(default=False)
 
     class Meta(TenantOwned.Meta):
         constraints = [

@@ -68,7 +68,10 @@ class Price(Identified):
 
 
 class Commitment(TenantOwned):
-    """GPUs that a tenant took for a time at a rate of its own, held or not; what it holds beyond them is at list."""
+    """GPUs that a tenant took for a time at a rate of its own, held or not; what it holds beyond them is at list.
+
+    Only its end ever changes, to an earlier time that has not passed. It was withdrawn if it ends when it starts.
+    """
 
     name = models.CharField(max_length=80)
     gpu_type = models.CharField(max_length=40)
@@ -84,7 +87,7 @@ class Commitment(TenantOwned):
         ordering = ["starts_at", "id"]
         constraints = [
             models.CheckConstraint(
-                condition=Q(ends_at__gt=F("starts_at")), name="commitment_ends_after_start"
+                condition=Q(ends_at__gte=F("starts_at")), name="commitment_ends_after_start"
             ),
             models.CheckConstraint(condition=Q(rate__gte=0, gpus__gte=1), name="commitment_is_positive"),
         ]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from django.contrib.postgres.fields import ArrayField
+from django.contrib.postgres.indexes import BrinIndex
 from django.db import models
+from django.db.models.functions import Now
 
 from tenants.managers import TenantManager
 from tenants.models import Tenant
@@ -16,14 +18,19 @@ class UsageSegment(models.Model):
     again inserts nothing. ``xact`` is the inserting transaction, by which the rollups read in commit order.
     ``endpoint_id`` is null for requests that were refused because they named no endpoint of the key's,
     ``route_id`` for those that came by the endpoint's own name.
+
+    A CloudEvent of an engine outside Berth is a segment too: ``event`` is its id and ``source`` its source, both
+    empty for a gateway's own; ``gateway`` then stands for the source (see :mod:`billing.metering.events`).
     """
 
-    pk = models.CompositePrimaryKey("tenant", "day", "gateway", "sequence", "key_id")
+    pk = models.CompositePrimaryKey("tenant", "day", "gateway", "sequence", "key_id", "event")
     tenant = models.ForeignKey(Tenant, on_delete=models.PROTECT, related_name="+", db_constraint=False)
     day = models.DateField()
     gateway = models.CharField(max_length=64)
     sequence = models.BigIntegerField()
     key_id = models.UUIDField()
+    event = models.CharField(max_length=200, default="")
+    source = models.CharField(max_length=300, default="")
     project_id = models.UUIDField()
     endpoint_id = models.UUIDField(null=True)
     revision_id = models.UUIDField(null=True)
@@ -101,13 +108,63 @@ class UsageHour(UsageRollup):
 
     class Meta(UsageRollup.Meta):
         constraints = _one_row("usage_hour_once")
+        # GPU time: which endpoints were asked in an hour, by any tenant. Rows are written about in order of time.
+        indexes = [
+            BrinIndex(
+                fields=["bucket"],
+                opclasses=["timestamptz_minmax_multi_ops"],
+                pages_per_range=32,
+                autosummarize=True,
+                name="usage_hour_bucket",
+            )
+        ]
 
 
 class UsageDay(UsageRollup):
-    """Usage by UTC day."""
+    """Usage by UTC day.
+
+    ``counted_at`` is when the row last changed, by the database's clock within the transaction that changed it. That
+    transaction commits a little later, so that who asks for what changed since a moment goes back an hour further.
+    """
+
+    counted_at = models.DateTimeField(db_default=Now())
 
     class Meta(UsageRollup.Meta):
         constraints = _one_row("usage_day_once")
+        # Statements: which days of closed months were counted into since.
+        indexes = [models.Index(fields=["tenant", "counted_at", "bucket"], name="usage_day_counted")]
+
+
+class UsageMinute(models.Model):
+    """Usage by minute, for the last ``USAGE_MINUTE_DAYS`` days; ``bucket`` is the minute's start in UTC.
+
+    Partitioned by UTC day. Its dimensions and counts are those of :class:`UsageHour`; histograms are by the hour.
+    """
+
+    id = models.BigAutoField(primary_key=True)
+    tenant = models.ForeignKey(Tenant, on_delete=models.PROTECT, related_name="+", db_constraint=False)
+    bucket = models.DateTimeField()
+    project_id = models.UUIDField()
+    key_id = models.UUIDField()
+    endpoint_id = models.UUIDField(null=True)
+    revision_id = models.UUIDField(null=True)
+    route_id = models.UUIDField(null=True)
+    model = models.CharField(max_length=80)
+    slo_class = models.CharField(max_length=40)
+    region = models.CharField(max_length=40)
+    outcome = models.CharField(max_length=16)
+    requests = models.PositiveBigIntegerField(default=0)
+    input_tokens = models.PositiveBigIntegerField(default=0)
+    output_tokens = models.PositiveBigIntegerField(default=0)
+    cached_tokens = models.PositiveBigIntegerField(default=0)
+    input_tokens_squared = models.PositiveBigIntegerField(default=0)
+    output_tokens_squared = models.PositiveBigIntegerField(default=0)
+
+    objects = TenantManager()
+
+    class Meta:
+        base_manager_name = "objects"
+        managed = False  # partitioned: the table is made and changed by SQL in migrations
 
 
 class UsageMinutes(models.Model):

@@ -14,12 +14,10 @@ from decimal import ROUND_HALF_EVEN, Decimal, localcontext
 from fractions import Fraction
 from typing import Final
 
-from billing.rating.prices import Price, PriceBook, PriceError, PriceKind, Subject
+from billing.rating.prices import ONE, Price, PriceBook, PriceError, PriceKind, Subject
 
 #: Decimal places in which unrounded amounts are shown and stored.
 SHOWN_PLACES: Final = 15
-
-ONE: Final = Decimal(1)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -136,6 +134,8 @@ def usage_charges(
 ) -> tuple[Charge, ...]:
     """Charge tokens used at ``when``: one charge each for input, output and cached ones, where there are any.
 
+    A price that names no class is multiplied by the factor of the subject's class and by ``factor``.
+
     Raises:
         MissingPrice: tokens of a kind that has no price in force.
         PriceError: the factor is negative.
@@ -149,7 +149,8 @@ def usage_charges(
     for kind, count in counts.items():
         if count:
             price = book.price_of(kind, when, subject)
-            charges += _by_currency(kind, [(price, _step(price, Decimal(count), factor))])
+            of_class = book.factor_of(price, when, subject)
+            charges += _by_currency(kind, [(price, _step(price, Decimal(count), factor * of_class))])
     return tuple(charges)
 
 

@@ -20,6 +20,16 @@ from django.views.decorators.http import require_GET, require_POST
 
 from billing.budgets.exchange import exchange
 from billing.metering.ingest import ingest
+from clusters.api import usage_door
+from clusters.api.gateway_messages import (
+    PROBLEM,
+    BadBatch,
+    NotAGateway,
+    bearer,
+    check_count,
+    check_name,
+    problem,
+)
 from clusters.endpoints.changes import wait_for_change
 from clusters.endpoints.memory import keep_memory
 from clusters.endpoints.signals import keep_signals
@@ -32,24 +42,10 @@ from gateway import contract
 from tenants.errors import BerthError, NotFound
 
 LONGEST_WAIT_S = 55.0
-MOST_SEGMENTS = 5_000
-MOST_INSTANCE = 20
 
 _Message = TypeVar("_Message", bound=msgspec.Struct)
 _Door = Callable[[HttpRequest], HttpResponse]
 _Take = Callable[[Gateway, _Message], HttpResponse]
-
-
-class NotAGateway(BerthError):
-    code = "not-authenticated"
-    status = 401
-    title = "This is not the token of a gateway"
-
-
-class BadBatch(BerthError):
-    code = "malformed"
-    status = 400
-    title = "The batch cannot be read"
 
 
 @require_GET
@@ -106,19 +102,24 @@ def _takes(message_type: type[_Message], what: str) -> Callable[[_Take[_Message]
     return door_of
 
 
-@_takes(contract.UsageBatch, "a batch of usage segments")
-def usage(gateway: Gateway, batch: contract.UsageBatch) -> HttpResponse:
-    """Take a batch of usage segments; sending one again is always safe."""
-    _check_name(gateway, batch.gateway)
-    _check_count(len(batch.segments), "segments", most=MOST_SEGMENTS)
-    receipt = ingest(batch=batch, now=timezone.now())
+@csrf_exempt
+@require_POST
+def usage(request: HttpRequest) -> HttpResponse:
+    """Take a batch of usage segments; sending one again is always safe.
+
+    An ASGI server answers before this is asked: see :mod:`clusters.api.usage_door`.
+    """
+    try:
+        receipt = ingest(batch=usage_door.read(_gateway(request).name, request.body), now=timezone.now())
+    except BerthError as error:
+        return _refusal(error)
     return HttpResponse(msgspec.json.encode(receipt), content_type="application/json")
 
 
 @_takes(contract.ReplicaReports, "replica reports")
 def replicas(gateway: Gateway, message: contract.ReplicaReports) -> HttpResponse:
     """Take what replicas of the gateway's region show of their memory; what is not its to tell is left."""
-    _check_count(len(message.reports), "reports", most=contract.MOST_REPORTS)
+    check_count(len(message.reports), "reports", most=contract.MOST_REPORTS)
     if any(len(report.metrics) > contract.MOST_REPORTED_BYTES for report in message.reports):
         raise BadBatch(f"A report has at most {contract.MOST_REPORTED_BYTES} bytes of metrics.")
     keep_memory(gateway=gateway, reports=message.reports)
@@ -128,8 +129,8 @@ def replicas(gateway: Gateway, message: contract.ReplicaReports) -> HttpResponse
 @_takes(contract.EndpointSignals, "signals of endpoints")
 def signals(gateway: Gateway, message: contract.EndpointSignals) -> HttpResponse:
     """Take how endpoints stand at the gateway; what its region may not serve is left."""
-    _check_name(gateway, message.gateway)
-    _check_count(len(message.signals), "signals", most=contract.MOST_SIGNALS)
+    check_name(gateway.name, message.gateway)
+    check_count(len(message.signals), "signals", most=contract.MOST_SIGNALS)
     keep_signals(gateway=gateway, message=message, now=timezone.now())
     return HttpResponse(status=204)
 
@@ -137,7 +138,7 @@ def signals(gateway: Gateway, message: contract.EndpointSignals) -> HttpResponse
 @_takes(contract.Wakes, "endpoints to wake")
 def wakes(gateway: Gateway, message: contract.Wakes) -> HttpResponse:
     """Look at endpoints that requests ask for in vain, soon; what the gateway does not serve is left."""
-    _check_count(len(message.endpoint_ids), "endpoints", most=contract.MOST_WAKES)
+    check_count(len(message.endpoint_ids), "endpoints", most=contract.MOST_WAKES)
     wake_wanted(gateway=gateway, endpoint_ids=message.endpoint_ids)
     return HttpResponse(status=204)
 
@@ -157,8 +158,8 @@ async def leases(request: HttpRequest) -> HttpResponse:
 def _lease_report(request: HttpRequest) -> contract.LeaseReport:
     gateway = _gateway(request)
     report = _decoded(request, contract.LeaseReport, "a report of leases")
-    _check_name(gateway, report.gateway)
-    _check_count(len(report.lines), "lines", most=contract.MOST_LINES)
+    check_name(gateway.name, report.gateway)
+    check_count(len(report.lines), "lines", most=contract.MOST_LINES)
     return report
 
 
@@ -167,20 +168,6 @@ def _decoded(request: HttpRequest, message_type: type[_Message], what: str) -> _
         return msgspec.json.decode(request.body, type=message_type)
     except msgspec.DecodeError as error:
         raise BadBatch(f"The body does not hold {what}: {error}") from error
-
-
-def _check_name(gateway: Gateway, told: str) -> None:
-    """Check that a message says it is from ``gateway``: its name, a slash, and the instance of a data folder."""
-    name, _, instance = told.partition("/")
-    if name != gateway.name:
-        raise BadBatch(f"This token belongs to gateway {gateway.name}, the message says {told[:80]}.")
-    if len(instance) > MOST_INSTANCE:
-        raise BadBatch(f"The instance of a gateway has at most {MOST_INSTANCE} characters.")
-
-
-def _check_count(count: int, what: str, *, most: int) -> None:
-    if count > most:
-        raise BadBatch(f"One message has at most {most} {what}; this one has {count}.")
 
 
 def _wait(request: HttpRequest, *, longest: float) -> float:
@@ -194,14 +181,11 @@ def _wait(request: HttpRequest, *, longest: float) -> float:
 
 
 def _gateway(request: HttpRequest) -> Gateway:
-    scheme, _, token = request.headers.get("Authorization", "").partition(" ")
-    gateway = None
-    if scheme.lower() == "bearer" and token:
-        gateway = (
-            Gateway.objects.select_related("region").filter(token_digest=token_digest(token.strip())).first()
-        )
+    token = bearer(request.headers.get("Authorization", ""))
+    rows = Gateway.objects.select_related("region").filter(token_digest=token_digest(token))
+    gateway = rows.first() if token else None
     if gateway is None:
-        raise NotAGateway("Send the gateway's token as: Authorization: Bearer …")
+        raise NotAGateway
     return gateway
 
 
@@ -217,5 +201,4 @@ def _newest(gateway: Gateway, held: str) -> contract.Snapshot:
 
 
 def _refusal(error: BerthError) -> HttpResponse:
-    body = msgspec.json.encode({"code": error.code, "title": error.title, "detail": error.message})
-    return HttpResponse(body, status=error.status, content_type="application/problem+json")
+    return HttpResponse(problem(error), status=error.status, content_type=PROBLEM)

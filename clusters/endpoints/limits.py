@@ -11,7 +11,9 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Final
 
 from django.db import transaction
+from django.utils import timezone
 
+from billing.sharing import shared_close, shared_open
 from clusters.endpoints.history import record
 from clusters.endpoints.wishes import bump, for_update
 from clusters.models import Endpoint, OnOverload, Region, Revision
@@ -86,9 +88,25 @@ def endpoint_share(
             _refuse_shared_name(endpoint)
         endpoint.shared = shared
         bump(endpoint, "shared")
+        _keep_period(endpoint)
         told = "Published to all tenants." if shared else "No longer published to other tenants."
         record(endpoint, "shared", told, actor=actor)
     return endpoint
+
+
+def _keep_period(endpoint: Endpoint) -> None:
+    now = timezone.now()
+    if not endpoint.shared:
+        shared_close(endpoint_id=endpoint.id, ended_at=now)
+        return
+    shared_open(
+        owner_id=endpoint.tenant_id,
+        endpoint_id=endpoint.id,
+        name=endpoint.name,
+        model=endpoint.model.name,
+        slo_class=endpoint.slo_class.name,
+        started_at=now,
+    )
 
 
 def _refuse_shared_name(endpoint: Endpoint) -> None:

@@ -232,7 +232,7 @@ def slo_targets() -> list[problem.SloTargets]:
 
 def pools_of(found: Sequence[PoolCapacity], tenant: Tenant) -> list[problem.Pool]:
     """Give the pools that have a price for the tenant today, as the planner sees them."""
-    book, now = price_book(tenant.currency), timezone.now()
+    book, now = price_book(tenant.currency, tenant_id=tenant.id), timezone.now()
     drivers, loose, cached = min_drivers(), unpinned(), _cached_weights()
     pools = []
     for capacity in found:

@@ -7,11 +7,12 @@ import dataclasses
 from django.utils import timezone
 
 from billing.prices import price_book
-from clusters.endpoints.pricing import token_prices
+from clusters.endpoints.pricing import EndpointBooks, token_prices
 from clusters.endpoints.selectors import CallableAt, endpoint_urls, gateway_list
 from clusters.models import Endpoint, Wanted
 from gateway.contract import TokenPrices
 from tenants import scope
+from tenants.models import Tenant
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -30,8 +31,12 @@ class SharedEndpoint:
 
 
 def shared_endpoints() -> list[SharedEndpoint]:
-    """Give the shared endpoints by name; the queries do not grow with their number."""
+    """Give the shared endpoints by name; the queries do not grow with their number.
+
+    To a tenant the prices are those that it is charged: its own, in its currency.
+    """
     now = timezone.now()
+    asking = scope.current().tenant_id
     with scope.platform("show the endpoints that are published to every tenant"):
         rows = list(
             Endpoint.objects.live()
@@ -41,7 +46,9 @@ def shared_endpoints() -> list[SharedEndpoint]:
             .order_by("name")
         )
         gateways = gateway_list() if rows else []
-        books = {currency: price_book(currency) for currency in {row.tenant.currency for row in rows}}
+        caller = Tenant.objects.get(id=asking) if asking else None
+        own = price_book(caller.currency, tenant_id=caller.id) if caller else None
+        books = EndpointBooks(rows)
         return [
             SharedEndpoint(
                 name=row.name,
@@ -51,7 +58,9 @@ def shared_endpoints() -> list[SharedEndpoint]:
                 residency=row.residency,
                 context_tokens=row.context_cap,
                 state=row.state,
-                prices=token_prices(row, books[row.tenant.currency], now),
+                prices=token_prices(
+                    row, own or books.of(row), now, currency=caller.currency if caller else ""
+                ),
                 urls=endpoint_urls(row, gateways),
             )
             for row in rows

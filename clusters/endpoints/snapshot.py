@@ -13,11 +13,10 @@ from django.db.models import QuerySet
 from django.utils import timezone
 
 from billing.budgets.selectors import contract_budgets
-from billing.prices import price_book
 from billing.rating.prices import PriceBook
 from clusters.endpoints import owners
 from clusters.endpoints.elsewhere import GatewayPlaces, elsewhere, named_route, split_routes
-from clusters.endpoints.pricing import token_prices
+from clusters.endpoints.pricing import EndpointBooks, token_prices
 from clusters.models import (
     Cluster,
     Endpoint,
@@ -86,14 +85,14 @@ def build_snapshot(gateway: Gateway) -> contract.Snapshot:
         routes = split_routes(NamedRoute.objects.filter(**active).order_by("id"), endpoints)
         places = GatewayPlaces.read(gateway)
         classes = list(SloClass.objects.order_by("priority", "name"))
-        books = {currency: price_book(currency) for currency in {e.tenant.currency for e in endpoints}}
+        books = EndpointBooks(endpoints)
         return contract.Snapshot.build(
             gateway=gateway.name,
             region=region.code,
             zones=tuple(sorted(region.zones)),
             keys=tuple(map(owners.key, keys)),
             endpoints=tuple(
-                _endpoint(endpoint, by_endpoint[endpoint.id], books[endpoint.tenant.currency], classes, now)
+                _endpoint(endpoint, by_endpoint[endpoint.id], books.of(endpoint), region, classes, now)
                 for endpoint in endpoints
             ),
             classes=tuple(map(_class, classes)),
@@ -173,6 +172,7 @@ def _endpoint(
     endpoint: Endpoint,
     replicas: Iterable[Replica],
     book: PriceBook,
+    region: Region,
     classes: Iterable[SloClass],
     now: dt.datetime,
 ) -> contract.Endpoint:
@@ -202,12 +202,13 @@ def _endpoint(
             contract.Route(revision_id=revision, weight=100, replicas=tuple(members))
             for revision, members in sorted(routes.items())
         ),
-        prices=token_prices(endpoint, book, now),
+        prices=token_prices(endpoint, book, now, region=region.code),
         lower_prices={
             other.name: prices
             for other in classes
             if other.priority > endpoint.slo_class.priority
-            and (prices := token_prices(endpoint, book, now, slo_class=other.name)) is not None
+            and (prices := token_prices(endpoint, book, now, slo_class=other.name, region=region.code))
+            is not None
         },
         rates=owners.rates(endpoint),
         shared=endpoint.shared,

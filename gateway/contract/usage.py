@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import datetime as dt
 import enum
-from typing import Final
+from typing import Annotated, Final
+
+import msgspec
 
 from gateway.contract.base import Message
 
 USAGE_PATH: Final = "/api/gateway/v1/usage"
+
+#: Of so many days a gateway tells its log's totals.
+MOST_DAYS: Final = 4
 
 #: Upper bounds in milliseconds of the histogram of times to first token; one more bucket holds what is above.
 LATENCY_BOUNDS_MS: Final = (
@@ -30,7 +35,8 @@ class Outcome(enum.StrEnum):
     REFUSED = "refused"  # turned away before any engine was asked
 
 
-class UsageSegment(Message, frozen=True):
+# Without the garbage collector, which they never need, a batch is read in half the time.
+class UsageSegment(Message, frozen=True, gc=False):
     """What a few seconds of requests used, for one key, endpoint, class, revision, outcome and UTC minute.
 
     ``sequence`` counts the segments of one gateway from 1 without gaps and never returns; together
@@ -72,11 +78,29 @@ class UsageSegment(Message, frozen=True):
     route_id: str | None = None
 
 
+_Count = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
+
+
+class DayTotals(Message, frozen=True):
+    """What a gateway's own log holds of one UTC day, by the records themselves, as far as it was cut."""
+
+    day: dt.date
+    requests: _Count
+    input_tokens: _Count
+    output_tokens: _Count
+    cached_tokens: _Count
+
+
 class UsageBatch(Message, frozen=True):
-    """One POST of segments, in order of sequence, all of the same ``gateway``."""
+    """One POST of segments, in order of sequence, all of the same ``gateway``.
+
+    ``days`` are the totals of the gateway's log for the last days in which it served, up to the last of these
+    segments: with them the control plane can tell whether what was logged has come.
+    """
 
     gateway: str
     segments: tuple[UsageSegment, ...]
+    days: Annotated[tuple[DayTotals, ...], msgspec.Meta(max_length=MOST_DAYS)] = ()
 
 
 class Refused(Message, frozen=True):

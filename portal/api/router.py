@@ -9,15 +9,32 @@ from __future__ import annotations
 
 from django.urls import include, path, re_path
 
+from portal.api.commitments import TenantCommitmentViewSet, TenantCreditViewSet
 from portal.api.errors import no_such_path
 from portal.api.keys import LimitedKeyViewSet
 from portal.api.openapi import SchemaView, api_docs
+from portal.api.price_books import BookPriceViewSet, ListPriceViewSet, PriceBookViewSet
 from portal.api.tenant import QuotaView, TenantLimitsView, TenantView
+
+LIST_CREATE = {"get": "list", "post": "create"}
 
 urlpatterns = [
     path("tenant", TenantView.as_view()),
     path("quotas", QuotaView.as_view()),
     path("tenants/<slug:slug>", TenantLimitsView.as_view()),
+    path("tenants/<slug:slug>/commitments", TenantCommitmentViewSet.as_view(LIST_CREATE)),
+    path("tenants/<slug:slug>/commitments/<uuid:id>", TenantCommitmentViewSet.as_view({"get": "retrieve"})),
+    path("tenants/<slug:slug>/commitments/<uuid:id>:end", TenantCommitmentViewSet.as_view({"post": "end"})),
+    path("tenants/<slug:slug>/credits", TenantCreditViewSet.as_view(LIST_CREATE)),
+    path("tenants/<slug:slug>/credits/<uuid:id>", TenantCreditViewSet.as_view({"get": "retrieve"})),
+    path("list-prices", ListPriceViewSet.as_view(LIST_CREATE)),
+    path("list-prices/<uuid:id>", ListPriceViewSet.as_view({"get": "retrieve"})),
+    path("price-books", PriceBookViewSet.as_view(LIST_CREATE)),
+    path("price-books/<uuid:id>", PriceBookViewSet.as_view({"get": "retrieve", "delete": "destroy"})),
+    path("price-books/<uuid:id>:copy-list", PriceBookViewSet.as_view({"post": "copy_list"})),
+    path("price-books/<uuid:id>:publish", PriceBookViewSet.as_view({"post": "publish"})),
+    path("price-books/<uuid:id>/prices", PriceBookViewSet.as_view({"get": "prices", "post": "price_set"})),
+    path("price-books/prices/<uuid:id>", BookPriceViewSet.as_view({"delete": "destroy"})),
     path("keys", LimitedKeyViewSet.as_view({"get": "list", "post": "create"})),
     path(
         "keys/<uuid:id>",

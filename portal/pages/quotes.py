@@ -8,8 +8,7 @@ from typing import Any, Final
 import msgspec
 from django.utils import timezone
 
-from billing.prices import PriceBook
-from billing.rating.prices import MissingPrice
+from billing.rating.prices import MissingPrice, PriceBook, Subject
 from clusters.endpoints.planning import OrderTerms
 from clusters.endpoints.selectors import QuotaUse
 from clusters.models import CatalogModel, Endpoint, Revision, SloClass
@@ -126,10 +125,10 @@ def token_prices(book: PriceBook, *, model: str, slo_class: str, currency: str) 
         ("cached_tokens", "Million cached tokens"),
     ):
         try:
-            price = book.at(kind, now, model=model, slo_class=slo_class)
+            amount = book.amount_of(kind, now, Subject(model=model, slo_class=slo_class))
         except MissingPrice:
             continue
-        found.append({"label": label, "value": money(price.amount, currency)})
+        found.append({"label": label, "value": money(amount, currency)})
     return found
 
 

@@ -187,6 +187,7 @@ SPECTACULAR_SETTINGS = {
     "ENUM_NAME_OVERRIDES": {
         "Role": "tenants.models.people.Role",
         "TenantState": "tenants.models.tenants.Tenant.State",
+        "PriceKind": "billing.models.prices.Price.Kind",
         "StatementState": "billing.models.statements.Statement.State",
         "EndpointState": "clusters.models.endpoints.EndpointState",
         "AdviceRunState": "clusters.models.advice.AdviceRun.State",
@@ -248,10 +249,16 @@ CELERY_BEAT_SCHEDULE = {
     "endpoints-resync": {"task": "clusters.endpoints.tasks.sweep_resync", "schedule": 600.0},
     "signals-expiry": {"task": "clusters.endpoints.tasks.expire_signals", "schedule": 3600.0},
     "metering-partitions": {"task": "billing.metering.tasks.keep_partitions", "schedule": 3600.0},
+    "metering-retention": {"task": "billing.metering.tasks.drop_partitions", "schedule": 3600.0},
     "metering-rollups": {
         "task": "billing.metering.tasks.roll_up",
         "schedule": 2.0,
         "options": {"expires": 4},
+    },
+    "gpu-hours": {
+        "task": "billing.gpu_time.tasks.compute_hours",
+        "schedule": 60.0,
+        "options": {"expires": 60},
     },
     "idempotency-expiry": {"task": "tenants.tasks.forget_idempotency_records", "schedule": 3600.0},
 }
@@ -264,8 +271,18 @@ SEALING_KEYS = env.numbered_keys("BERTH_SEALING_KEYS") if env.text("BERTH_SEALIN
 DATA_DIR = Path(env.text("BERTH_DATA_DIR", str(BASE_DIR / ".berth")))
 CURRENCY = env.text("BERTH_CURRENCY", "EUR")
 USAGE_RETENTION_DAYS = env.number("USAGE_RETENTION_DAYS", 400)
+USAGE_MINUTE_DAYS = env.number("USAGE_MINUTE_DAYS", 35)
+# Usage that comes so long after its day is late: taken and counted, but shown to operators.
+USAGE_LATE_DAYS = env.number("USAGE_LATE_DAYS", 2)
 # So long a month stays open after its end, for usage that comes late.
 STATEMENT_GRACE_DAYS = env.number("STATEMENT_GRACE_DAYS", 3)
+# Who stands on statements and in FOCUS exports as having made, published and billed the service.
+FOCUS_PROVIDER_NAME = env.text("FOCUS_PROVIDER_NAME", "Berth")
+FOCUS_PUBLISHER_NAME = env.text("FOCUS_PUBLISHER_NAME", FOCUS_PROVIDER_NAME)
+FOCUS_INVOICE_ISSUER_NAME = env.text("FOCUS_INVOICE_ISSUER_NAME", FOCUS_PROVIDER_NAME)
+# TrueType fonts of PDF documents. The default comes with reportlab and has the letters of western Europe.
+DOCUMENT_FONT = env.text("DOCUMENT_FONT", "Vera.ttf")
+DOCUMENT_FONT_BOLD = env.text("DOCUMENT_FONT_BOLD", "VeraBd.ttf")
 
 LOGGING = {
     "version": 1,

@@ -5,14 +5,17 @@ from tenants.models.limits import RateLimited
 from tenants.models.people import Membership, PlatformRole, Role, User
 from tenants.models.quotas import Quota
 from tenants.models.tenants import Project, Tenant
+from tenants.models.webhooks import Mail, OutboxState, WebhookDelivery, WebhookEndpoint
 
 __all__ = [
     "ApiKey",
     "IdempotencyRecord",
     "Identified",
     "KeyScope",
+    "Mail",
     "Membership",
     "OperatorIdempotencyRecord",
+    "OutboxState",
     "PlatformRole",
     "Project",
     "Quota",
@@ -21,5 +24,7 @@ __all__ = [
     "Tenant",
     "TenantOwned",
     "User",
+    "WebhookDelivery",
+    "WebhookEndpoint",
     "new_id",
 ]

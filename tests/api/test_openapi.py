@@ -99,7 +99,7 @@ def test_no_operation_shows_one_tenant_to_another(described, everything, strange
     for path, operations in described["paths"].items():
         if "get" not in operations:
             continue
-        path = path.replace("{number}", "1")
+        path = path.replace("{number}", "1").replace("{slug}", "acme")
         targets = [path.replace("{id}", each) for each in everything] if "{id}" in path else [path]
         for target in targets:
             named = target.replace("{name}", "secret-chat").replace("{code}", "secret")
@@ -120,7 +120,7 @@ def test_no_change_reaches_another_tenant(described, everything, stranger, owner
         path: owner.get(f"{API}/{path}").content for path in ("projects", "members", "keys", "endpoints")
     }
     for path, operations in described["paths"].items():
-        path = path.replace("{number}", "1")
+        path = path.replace("{number}", "1").replace("{slug}", "acme")
         for method in set(operations) - {"get"}:
             if "{id}" not in path:
                 continue

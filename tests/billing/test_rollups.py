@@ -79,6 +79,16 @@ def test_later_segments_are_added_to_the_same_rows(tenant):
     assert roll_up() == 0
 
 
+def test_a_day_tells_when_it_was_last_counted_into(tenant):
+    ingest(batch=batch(segment(tenant, 1), segment(tenant, 2, at=NOW - 48 * HOUR)), now=NOW)
+    roll_up_until(tenant, 6)
+    early, late = rows(tenant, UsageDay)
+    ingest(batch=batch(segment(tenant, 3, at=NOW - 47 * HOUR)), now=NOW)
+    roll_up_until(tenant, 9)
+    assert rows(tenant, UsageDay)[0].counted_at > early.counted_at
+    assert rows(tenant, UsageDay)[1].counted_at == late.counted_at
+
+
 def minutes(tenant) -> dict[tuple[int, str], dict[int, int]]:
     """Give the requests of the minutes that have any, by hour and outcome."""
     with scope.tenant(tenant.id):

@@ -6,6 +6,7 @@ import datetime as dt
 
 from django.utils import timezone
 
+from billing.sharing import shared_close
 from clusters.endpoints.history import record
 from clusters.endpoints.reconcile.work import Work
 from clusters.endpoints.states import Known, derive
@@ -44,6 +45,8 @@ def conclude(work: Work) -> None:
         this_wish = Endpoint.objects.filter(id=endpoint.id, generation=endpoint.generation)
         if changes and this_wish.update(**changes) and "state" in changes:
             record(endpoint, "state", f"{EndpointState(state).label}: {reason}")
+            if state == EndpointState.DELETED:
+                shared_close(endpoint_id=endpoint.id, ended_at=now)
         due_at = None if work.look_again is None else now + dt.timedelta(seconds=work.look_again)
         # Whoever woke it during the pass is counted: then look again at once. That it was leased anew is none.
         nobody_woke_it = this_wish.filter(wakes=endpoint.wakes)

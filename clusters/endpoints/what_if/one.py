@@ -264,7 +264,7 @@ def _added_capacity(added: AddedGpus) -> PoolCapacity:
 
 
 def _repriced(pools: Sequence[problem.Pool], changes: Changes, tenant: Tenant) -> list[problem.Pool]:
-    book = price_book(tenant.currency)
+    book = price_book(tenant.currency, tenant_id=tenant.id)
     factor = 1 + (changes.price_percent or 0) / Decimal(100)
     found = []
     for pool in pools:

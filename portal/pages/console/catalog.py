@@ -14,7 +14,7 @@ from django.utils import timezone
 
 from billing.models import Price
 from billing.prices import price_book
-from billing.rating.prices import MissingPrice
+from billing.rating.prices import MissingPrice, Subject
 from clusters.inventory import catalog
 from clusters.inventory.weights import without_note
 from clusters.models import CatalogModel, SloClass
@@ -293,7 +293,8 @@ def _prices(model: CatalogModel) -> list[dict[str, Any]]:
         amounts = []
         for kind in TOKEN_KINDS:
             try:
-                amounts.append(book.at(kind.value, now, model=model.name, slo_class=slo_class.name).amount)
+                subject = Subject(model=model.name, slo_class=slo_class.name)
+                amounts.append(book.amount_of(kind.value, now, subject))
             except MissingPrice:
                 amounts.append(None)
         rows.append({"slo_class": slo_class, "amounts": amounts})

@@ -131,3 +131,86 @@ def test_segments_tile_the_interval_and_agree_with_the_book(
         assert (
             book.price_of(PriceKind.GPU_HOUR, part.end - dt.timedelta(microseconds=1), subject) == part.price
         )
+
+
+def token_price(id: str, amount: str, **facts) -> Price:
+    return price(id, amount, kind=PriceKind.INPUT_TOKENS, **facts)
+
+
+def class_factor(id: str, amount: str, **facts) -> Price:
+    return price(id, amount, kind=PriceKind.CLASS_FACTOR, **facts)
+
+
+def test_a_class_multiplies_token_prices_that_name_none() -> None:
+    book = PriceBook(
+        [
+            token_price("any", "2"), token_price("own", "3", slo_class="batch"),
+            class_factor("batch", "0.5", slo_class="batch"), class_factor("fast", "1.5", slo_class="fast"),
+            class_factor("faster", "1.75", slo_class="fast", day=3), price("gpu", "4"),
+        ]
+    )  # fmt: skip
+
+    def amount(kind: PriceKind, day: int, slo_class: str) -> Decimal:
+        return book.amount_of(kind, JANUARY + dt.timedelta(days=day), Subject(slo_class=slo_class))
+
+    assert amount(PriceKind.INPUT_TOKENS, 0, "fast") == Decimal("3")
+    assert amount(PriceKind.INPUT_TOKENS, 3, "fast") == Decimal("3.5")
+    assert amount(PriceKind.INPUT_TOKENS, 3, "standard") == Decimal("2")
+    assert amount(PriceKind.INPUT_TOKENS, 3, "batch") == Decimal("3")
+    assert amount(PriceKind.GPU_HOUR, 3, "fast") == Decimal("4")
+    assert book.changes({PriceKind.CLASS_FACTOR}) == {JANUARY, JANUARY + dt.timedelta(days=3)}
+
+
+def test_a_tenants_own_factor_wins_and_is_nobody_elses() -> None:
+    prices = [token_price("list", "2"), class_factor("l", "1.5", slo_class="fast")]
+    own = [class_factor("o", "0.9", tenant="acme")]
+    subject = Subject(slo_class="fast")
+    assert PriceBook(own, prices, tenant="acme").amount_of(
+        PriceKind.INPUT_TOKENS, JANUARY, subject
+    ) == Decimal("1.8")
+    assert PriceBook(own, prices, tenant="b").amount_of(PriceKind.INPUT_TOKENS, JANUARY, subject) == 3
+    assert PriceBook(prices).amount_of(PriceKind.INPUT_TOKENS, JANUARY, subject) == 3
+
+
+def test_a_book_that_is_tried_holds_instead_of_the_list_for_what_it_prices() -> None:
+    live = [price("all", "4"), price("l4", "1", gpu_type="l4"), price("later", "5", day=9)]
+    book = PriceBook([price("tried", "2", day=3)], live)
+    answers = {
+        day: book.at(PriceKind.GPU_HOUR, JANUARY + dt.timedelta(days=day), gpu_type="h100").id
+        for day in (2, 3, 10)
+    }
+    assert answers == {2: "all", 3: "tried", 10: "tried"}
+    assert book.at(PriceKind.GPU_HOUR, JANUARY + dt.timedelta(days=10), gpu_type="l4").id == "l4"
+
+
+selectors = st.fixed_dictionaries(
+    {
+        "tenant": st.sampled_from([None, "t", "u"]),
+        "gpu_type": st.sampled_from([None, "a", "b"]),
+        "region": st.sampled_from([None, "r", "s"]),
+    }
+)
+
+
+@given(
+    st.lists(st.tuples(selectors, st.integers(0, 6)), max_size=25),
+    st.lists(st.tuples(selectors, st.integers(0, 6)), max_size=8),
+    selectors,
+    st.integers(0, 7),
+)
+def test_the_price_found_is_the_one_that_a_walk_over_all_finds(listed, tried, subject, day) -> None:
+    live = [price(f"l{n:03}", "1", day=of[1], **of[0]) for n, of in enumerate(listed)]
+    over = [price(f"o{n:03}", "1", day=of[1], **of[0]) for n, of in enumerate(tried)]
+    when, asked = JANUARY + dt.timedelta(days=day), Subject(**subject)
+    best = max(
+        ((each, layer) for layer, prices in ((0, live), (1, over)) for each in prices
+         if each.covers(asked) and each.effective_from <= when),
+        key=lambda found: (found[0].specificity, found[1], found[0].effective_from, found[0].id),
+        default=None,
+    )  # fmt: skip
+    book = PriceBook(over, live)
+    if best is None:
+        with pytest.raises(MissingPrice):
+            book.price_of(PriceKind.GPU_HOUR, when, asked)
+    else:
+        assert book.price_of(PriceKind.GPU_HOUR, when, asked) is best[0]

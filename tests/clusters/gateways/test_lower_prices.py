@@ -6,6 +6,8 @@ from decimal import Decimal
 
 from billing.prices import price_set
 from clusters.endpoints import services
+from clusters.endpoints.limits import endpoint_share
+from clusters.endpoints.shared import shared_endpoints
 from clusters.endpoints.snapshot import build_snapshot
 from gateway import contract
 from tenants import scope
@@ -42,3 +44,34 @@ def test_an_endpoint_has_the_prices_of_its_class_and_those_of_lower_ones(estate)
         for prices in (endpoint.prices, endpoint.lower_prices[contract.BATCH_CLASS])
     ]
     assert told == [[Decimal(amount) for amount in of_class] for of_class in amounts.values()]
+
+
+def test_a_gateway_holds_a_tenants_own_price_for_its_endpoint_and_the_list_price_for_a_shared_one(
+    estate,
+) -> None:
+    tenant = make_tenant("acme", gpus=12)
+    with scope.tenant(tenant.id):
+        ordered = services.endpoint_order(
+            project=default_project(tenant), name="docs", terms=estate.terms(), actor="a test"
+        )
+    for kind in KINDS:
+        price_set(kind=kind, amount=Decimal("8"), currency=tenant.currency, model=MODEL)
+        price_set(kind=kind, amount=Decimal("6"), currency=tenant.currency, tenant=tenant)
+        price_set(kind=kind, amount=Decimal("1"), currency=tenant.currency, tenant=make_tenant())
+    price_set(
+        kind="class_factor", amount=Decimal("1.5"), currency=tenant.currency, slo_class=ordered.slo_class.name
+    )
+
+    (own,) = build_snapshot(estate.gateway).endpoints
+    with scope.tenant(tenant.id):
+        endpoint_share(endpoint=ordered, shared=True, actor="a test")
+    (shared,) = build_snapshot(estate.gateway).endpoints
+
+    assert Decimal(own.prices.input) == Decimal("9")
+    assert shared.prices.input != own.prices.input
+    with scope.tenant(tenant.id):
+        (told,) = shared_endpoints()
+    with scope.tenant(make_tenant().id):
+        (others,) = shared_endpoints()
+    assert Decimal(told.prices.input) == Decimal("9")
+    assert Decimal(others.prices.input) == Decimal(shared.prices.input)

@@ -1,0 +1,74 @@
+"""FOCUS exports as files on disk."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime as dt
+import os
+import tempfile
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import IO, Final, Protocol
+
+from billing.focus.export import statement_rows, write_csv, write_parquet
+from billing.focus.rows import Row
+from billing.models import Statement
+from billing.statements import statement_draft
+from tenants import scope
+from tenants.errors import Invalid
+from tenants.models import Tenant
+
+
+class Writer(Protocol):
+    """Writes rows in one format and gives how many."""
+
+    def __call__(self, rows: Iterable[Row], out: IO[bytes], *, for_validator: bool = False) -> int: ...
+
+
+WRITERS: Final[dict[str, Writer]] = {".csv": write_csv, ".parquet": write_parquet}
+
+
+def month_rows(*, tenants: Iterable[Tenant], month: dt.date, now: dt.datetime) -> Iterator[Row]:
+    """Give the FOCUS rows of a month, tenant after tenant, each in its own scope.
+
+    A final statement as it is; a month that is still open as it stands at ``now``.
+    """
+    for tenant in tenants:
+        with scope.tenant(tenant.id):
+            final = Statement.objects.filter(month=month, state=Statement.State.FINAL).first()
+            yield from statement_rows(final or statement_draft(month=month, now=now))
+
+
+def focus_write(*, rows: Iterable[Row], path: Path, for_validator: bool = False) -> int:
+    """Write ``rows`` to ``path``, CSV or Parquet by its ending; give how many.
+
+    The file appears whole or not at all: whoever reads it meanwhile sees the old one.
+
+    Raises:
+        Invalid: another ending, or a folder that cannot be written.
+    """
+    writer = WRITERS.get(path.suffix.lower())
+    if writer is None:
+        raise Invalid(
+            f"{path.name} ends neither in .csv nor in .parquet; name the file by the format you want."
+        )
+    try:
+        with _whole(path) as out:
+            return writer(rows, out, for_validator=for_validator)
+    except OSError as error:
+        raise Invalid(
+            f"{path} cannot be written: {error.strerror or error}. Choose another folder."
+        ) from error
+
+
+@contextlib.contextmanager
+def _whole(path: Path) -> Iterator[IO[bytes]]:
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as out:
+            yield out
+        os.chmod(name, 0o644)  # as any other file, not for its writer alone
+        os.replace(name, path)
+    except BaseException:
+        os.unlink(name)
+        raise

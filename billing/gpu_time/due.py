@@ -1,0 +1,38 @@
+"""Which hours of GPU time are to be computed: due rows, written by whoever changes the past."""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import Final
+
+from django.db import connection
+from django.utils import timezone
+
+from billing.quantities import HOUR, round_down
+
+#: For how long after its end an hour is computed again and again: until then nobody need say that it changed.
+SETTLING: Final = 2 * HOUR
+
+# Rows are locked in order, so that two who change the past cannot wait for each other; and locked at all, so that an
+# hour is not taken off the list before the change is committed.
+_DUE = """
+INSERT INTO billing_duehour (bucket) SELECT bucket FROM generate_series(
+    %(first)s::timestamptz, %(last)s::timestamptz, interval '1 hour'
+) AS bucket ORDER BY bucket
+ON CONFLICT (bucket) DO UPDATE SET bucket = excluded.bucket
+"""
+
+
+def hours_changed(
+    *, since: dt.datetime, until: dt.datetime | None = None, now: dt.datetime | None = None
+) -> None:
+    """Note that GPU time in [``since``, ``until``) (None: until now) is not as it was when its hours were computed.
+
+    Call it in the transaction of the change. Where all of it is recent nothing is written: those hours are due anyway.
+    """
+    settled = round_down((now or timezone.now()) - SETTLING, HOUR)
+    first = round_down(since, HOUR)
+    last = settled if until is None else min(settled, round_down(until, HOUR))
+    if first <= last:
+        with connection.cursor() as cursor:
+            cursor.execute(_DUE, {"first": first, "last": last})
