@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import uuid
+from decimal import Decimal
 
 import pytest
 
@@ -42,7 +43,12 @@ def used(endpoint, at=NOW, *, ttft=300, itl=30, **counts):
 
 @pytest.fixture
 def endpoint(order):
-    return order(slo_class=SloClass.objects.get(name="interactive"))
+    with scope.platform("set targets"):
+        slo_class_change(
+            slo_class=SloClass.objects.get(name="standard"), ttft_p95_ms=500, itl_p95_ms=40,
+            availability=Decimal("0.999"),
+        )  # fmt: skip
+    return order()
 
 
 def row(endpoint, day=DAY) -> Attainment:
@@ -58,7 +64,7 @@ def test_a_day_is_judged_by_its_hours(endpoint):
     assert attainment_keep(now=NOW) == 1
     found = row(endpoint)
     assert (found.requests, found.failed, found.hours, found.ttft_met, found.itl_met) == (102, 10, 3, 2, 2)
-    assert (found.slo_class, found.ttft_p95_ms, found.itl_p95_ms) == ("interactive", 500, 40)
+    assert (found.slo_class, found.ttft_p95_ms, found.itl_p95_ms) == ("standard", 500, 40)
     assert found.project_id == endpoint.project_id
 
 
@@ -93,7 +99,7 @@ def test_an_hour_in_which_everything_failed_met_nothing(endpoint):
 
 def test_answers_of_one_token_meet_the_time_between_tokens(endpoint):
     add_usage(
-        endpoint.project, at=NOW, endpoint_id=endpoint.id, slo_class="interactive",
+        endpoint.project, at=NOW, endpoint_id=endpoint.id, slo_class="standard",
         ttft_ms=within(LATENCY_BOUNDS_MS, 300, 1),
     )  # fmt: skip
     attainment_keep(now=NOW)
@@ -105,7 +111,7 @@ def test_late_usage_is_judged_anew_by_the_targets_of_then(endpoint):
     used(endpoint, earlier)
     attainment_keep(now=earlier)
     with scope.platform("change a class"):
-        slo_class_change(slo_class=SloClass.objects.get(name="interactive"), ttft_p95_ms=100)
+        slo_class_change(slo_class=SloClass.objects.get(name="standard"), ttft_p95_ms=100)
     used(endpoint, earlier, requests=2)
     used(endpoint, NOW)
     assert attainment_keep(now=NOW) == 2
