@@ -130,6 +130,10 @@ class Names:
             )
         return self._shared[endpoint_id]
 
+    def projects(self) -> list[tuple[str, str]]:
+        """Give the ids and names of all projects, by name."""
+        return sorted(((str(id), name) for id, name in self._projects.items()), key=lambda each: each[1])
+
     def project(self, project_id: uuid.UUID) -> str:
         return self._projects.get(project_id, str(project_id))
 
