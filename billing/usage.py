@@ -111,12 +111,18 @@ def usage_series(
     """Give usage by bucket and group, in order of time; buckets without usage have no point.
 
     An hour belongs to the bucket in which it begins, and to ``[start, end)`` if it begins there. With ``latency`` the
-    points have quantiles, which takes several times as long.
+    points have quantiles, which takes several times as long; minutes have none, and are kept for
+    ``USAGE_MINUTE_DAYS`` days.
     """
     zone = Tenant.objects.get(id=scope.current_tenant_id()).time_zone
     intervals = buckets(start, end, width, zone)
     parts = reading.used(
-        edges=[since for since, _ in intervals], end=end, by=group_by, narrow=narrow, latency=latency
+        edges=[since for since, _ in intervals],
+        end=end,
+        by=group_by,
+        narrow=narrow,
+        tables=reading.MINUTES if width is Width.MINUTE else reading.USAGE,
+        latency=latency and width is not Width.MINUTE,
     )
     names = names or Names()
     names.read_shared(part.endpoint_id for part in parts if part.endpoint_id)

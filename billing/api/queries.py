@@ -6,6 +6,7 @@ import datetime as dt
 import functools
 from typing import Any, NamedTuple
 
+from django.conf import settings
 from django.utils import timezone
 from rest_framework import serializers
 
@@ -146,14 +147,28 @@ class UsageQuery(SeriesQuery):
         default=False, help_text="Also give times to first token and between tokens; takes longer."
     )
 
-    def validate_bucket_width(self, width: str) -> str:
-        if width == Width.MINUTE:
-            raise serializers.ValidationError("Usage is kept by the hour; use 1h.")
-        return width
+    def validate(self, values: dict[str, Any]) -> dict[str, Any]:
+        if values["bucket_width"] == Width.MINUTE:
+            self._check_minutes(values)
+        return super().validate(values)
+
+    def _check_minutes(self, values: dict[str, Any]) -> None:
+        if values["latency"]:
+            raise serializers.ValidationError({"latency": ["Latencies are kept by the hour; use 1h."]})
+        kept = timezone.now() - dt.timedelta(days=settings.USAGE_MINUTE_DAYS)
+        if values.get("start", kept) < kept:
+            days = settings.USAGE_MINUTE_DAYS
+            raise serializers.ValidationError(
+                {"start": [f"Minutes are kept for {days} days; use 1h before that."]}
+            )
 
     def earliest(self, end: dt.datetime) -> dt.datetime:
-        days = {Width.DAY: 30, Width.MONTH: 365}.get(self.initial_data.get("bucket_width", ""), 1)
-        return end - dt.timedelta(days=days)
+        spans = {
+            Width.MINUTE: dt.timedelta(hours=1),
+            Width.DAY: dt.timedelta(days=30),
+            Width.MONTH: dt.timedelta(days=365),
+        }
+        return end - spans.get(self.initial_data.get("bucket_width", ""), dt.timedelta(days=1))
 
 
 class CostQuery(SeriesQuery):

@@ -12,12 +12,11 @@ import datetime as dt
 import uuid
 from collections.abc import Collection, Iterable, Sequence
 from decimal import Decimal
-from typing import Any
+from typing import Any, Final, NamedTuple
 
 from django.db import connection
 
 from billing.costs.dimensions import Dimension, Narrow
-from billing.models import UsageDay, UsageHour
 from billing.quantities import DAY, Interval, round_down, round_up
 from gateway.contract import ITL_BOUNDS_MS, LATENCY_BOUNDS_MS, Outcome
 from tenants import scope
@@ -81,34 +80,43 @@ _PLACES = ", ".join(
 )
 
 
+class Tables(NamedTuple):
+    """Where sums of days and of hours are kept; none of days: everything is read from the hours."""
+
+    days: str
+    hours: str
+
+
+USAGE: Final = Tables("billing_usageday", "billing_usagehour")
+MINUTES: Final = Tables("", "billing_usageminute")
+_HELD_TIME: Final = Tables("billing_heldday", "billing_heldhour")
+
+
 def sources(
-    edges: Sequence[dt.datetime], end: dt.datetime, columns: str, where: str
+    tables: Tables, edges: Sequence[dt.datetime], end: dt.datetime, columns: str, where: str
 ) -> tuple[str, dict[str, Any]]:
-    """Give SQL for the rollup rows of ``[edges[0], end)``, each exactly once, and its parameters."""
+    """Give SQL for the rows of ``[edges[0], end)``, each exactly once, and its parameters."""
     start = edges[0]
     first, last = round_up(start, DAY), round_down(end, DAY)
+    if not tables.days or first >= last:
+        first = last = end
     amid = sorted(
         {round_down(edge, DAY) for edge in edges if first <= edge < last and edge != round_down(edge, DAY)}
     )
-    hours = [(day, day + DAY) for day in amid]
+    hours = [(start, first), *((day, day + DAY) for day in amid), (last, end)]
+    texts: list[str] = []
+    parameters: dict[str, Any] = {"first": first, "last": last, "amid": amid}
+    select, tenant = f"SELECT {columns} FROM", "WHERE tenant_id = %(tenant)s"
     if first < last:
-        hours += [(start, first), (last, end)]
-    else:
-        hours = [(start, end)]
-    hours = [(since, till) for since, till in hours if since < till]
-    texts, parameters = [], {"first": first, "last": last, "amid": amid}
-    tenant = "tenant_id = %(tenant)s"
-    if first < last:
+        without = " AND bucket <> ALL(%(amid)s)" if amid else ""
         texts.append(
-            f"SELECT {columns} FROM {UsageDay._meta.db_table} WHERE {tenant} AND bucket >= %(first)s"  # noqa: S608
-            f" AND bucket < %(last)s{' AND bucket <> ALL(%(amid)s)' if amid else ''}{where}"
+            f"{select} {tables.days} {tenant} AND bucket >= %(first)s AND bucket < %(last)s{without}{where}"
         )
     for number, (since, till) in enumerate(hours):
-        parameters |= {f"since{number}": since, f"till{number}": till}
-        texts.append(
-            f"SELECT {columns} FROM {UsageHour._meta.db_table} WHERE {tenant}"  # noqa: S608
-            f" AND bucket >= %(since{number})s AND bucket < %(till{number})s{where}"
-        )
+        if since < till:
+            parameters |= {f"since{number}": since, f"till{number}": till}
+            within = f"bucket >= %(since{number})s AND bucket < %(till{number})s"
+            texts.append(f"{select} {tables.hours} {tenant} AND {within}{where}")
     return " UNION ALL ".join(texts), parameters
 
 
@@ -119,6 +127,7 @@ def used(
     by: Sequence[Dimension] = (),
     narrow: Narrow | None = None,
     own: Collection[uuid.UUID] = (),
+    tables: Tables = USAGE,
     latency: bool = False,
 ) -> list[UsedPart]:
     """Sum usage by piece, by what prices depend on (model, class, region) and by ``by``.
@@ -134,7 +143,7 @@ def used(
     arrays = ", ttft_ms, itl_ms" if latency else ""
     apart = "coalesce(endpoint_id <> ALL(%(own)s::uuid[]), false) AS apart"
     read = f"bucket, outcome, {apart}, {', '.join(columns)}, {', '.join(_COUNTS)}{arrays}"
-    source, parameters = sources(edges, end, read, where)
+    source, parameters = sources(tables, edges, end, read, where)
     statement = f"""
     SELECT width_bucket(bucket, %(edges)s::timestamptz[]) AS piece, apart, {", ".join(columns)}, {_SUMS}
         {f", {_PLACES}" if latency else ""}
@@ -235,12 +244,15 @@ def held_narrowed(
     return "".join(texts), parameters
 
 
-IDLE = """
-SELECT width_bucket(bucket, %(edges)s::timestamptz[]) AS piece, endpoint_id, gpu_type, region, sum(idle) AS idle
-FROM billing_heldhour
-WHERE tenant_id = %(tenant)s AND bucket >= %(start)s AND bucket < %(end)s AND idle > 0{only}
-GROUP BY piece, endpoint_id, gpu_type, region
-"""
+def idle_statement(edges: Sequence[dt.datetime], end: dt.datetime, only: str) -> tuple[str, dict[str, Any]]:
+    """Give SQL for idle GPU-seconds by piece, endpoint, GPU type and region, and its parameters."""
+    columns = "bucket, endpoint_id, gpu_type, region, idle"
+    source, parameters = sources(_HELD_TIME, edges, end, columns, f" AND idle > 0{only}")
+    statement = f"""
+    SELECT width_bucket(bucket, %(edges)s::timestamptz[]) AS piece, endpoint_id, gpu_type, region, sum(idle) AS idle
+    FROM ({source}) AS held_time GROUP BY piece, endpoint_id, gpu_type, region
+    """  # noqa: S608
+    return statement, parameters
 
 
 def idle(
@@ -254,9 +266,8 @@ def idle(
     if not edges or edges[0] >= end:
         return {}
     only, narrowed = held_narrowed(narrow, endpoint_ids)
-    rows = fetch(
-        IDLE.replace("{only}", only), {"edges": list(edges), "start": edges[0], "end": end} | narrowed
-    )
+    statement, parameters = idle_statement(edges, end, only)
+    rows = fetch(statement, {"edges": list(edges)} | parameters | narrowed)
     return {(row[0] - 1, row[1], row[2], row[3]): row[4] for row in rows}
 
 

@@ -113,7 +113,9 @@ def split(
     only, narrowed = reading.held_narrowed(narrow, endpoint_ids)
     columns = ", ".join(each.column for each in by)
     # All keys of these endpoints have a share, also those that are not shown.
+    idle, of_idle = reading.idle_statement(fine, end, only)
     source, found = reading.sources(
+        reading.USAGE,
         edges,
         end,
         f"bucket, endpoint_id, model, slo_class, region, {columns}, requests, input_tokens, output_tokens,"
@@ -122,6 +124,7 @@ def split(
     )
     prices = list(prices)
     parameters = {
+        **of_idle,
         **found,
         **reading.held_parameters(fine, end, now),
         **narrowed,
@@ -139,7 +142,7 @@ def split(
         endpoint="endpoint_id" if endpoints else "NULL::uuid",
         source=source,
         held=reading.HELD.replace("{only}", only),
-        idle=reading.IDLE.replace("{only}", only),
+        idle=idle,
     )
     parts: defaultdict[tuple, dict[tuple[str, ...], int]] = defaultdict(dict)
     for row in reading.fetch(statement, parameters):

@@ -1,4 +1,4 @@
-"""Hours of GPU time for tests, as the platform keeps them."""
+"""GPU time of endpoints for tests, as the platform keeps it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import datetime as dt
 import uuid
 from decimal import Decimal
 
-from billing.models import HeldHour
+from billing.models import HeldDay, HeldHour
 from tenants import scope
 
 
@@ -21,9 +21,15 @@ def held_hour(
     region: str = "de-1",
 ) -> None:
     """Keep what an endpoint did with its GPUs in the hour of ``at``, in GPU-seconds."""
+    hour = at.replace(minute=0, second=0, microsecond=0)
+    facts = {
+        "tenant_id": project.tenant_id, "cluster": "berlin", "region": region, "pool": "main", "gpu_type": gpu_type,
+        "project_id": project.id, "endpoint_id": endpoint_id, "revision_id": uuid.UUID(int=4),
+    }  # fmt: skip
     with scope.tenant(project.tenant_id):
-        HeldHour.objects.create(
-            tenant_id=project.tenant_id, bucket=at.replace(minute=0, second=0, microsecond=0), cluster="berlin",
-            region=region, pool="main", gpu_type=gpu_type, project_id=project.id, endpoint_id=endpoint_id,
-            revision_id=uuid.UUID(int=4), serving=Decimal(serving), idle=Decimal(idle), held=Decimal(serving + idle),
-        )  # fmt: skip
+        for model, bucket in ((HeldHour, hour), (HeldDay, hour.replace(hour=0))):
+            row = model.objects.filter(**facts, bucket=bucket).first() or model(**facts, bucket=bucket)
+            row.serving += Decimal(serving)
+            row.idle += Decimal(idle)
+            row.held += Decimal(serving + idle)
+            row.save()

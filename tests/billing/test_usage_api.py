@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import uuid
 
 import pytest
+from django.utils import timezone
 from rest_framework.test import APIClient
 
+from billing.metering.partitions import ensure_minutes
+from billing.models import UsageMinute
 from tenants import scope
 from tenants.services import project_create
 from tests.billing.prices import hold, label, list_prices, utc
@@ -70,6 +74,23 @@ def test_usage_by_hour_and_group(tenant, chat):
     assert (found["group_by"], found["bucket_width"]) == (["endpoint_id", "model"], "1h")
     assert results(get(tenant, "usage", **MAY, bucket_width="1d"))[0]["ttft_p50_ms"] is None
     assert results(get(tenant, "usage")) == []
+
+
+def test_usage_by_minute_is_what_was_counted_by_minute(tenant, project, chat):
+    now = timezone.now().replace(second=0, microsecond=0)
+    facts = {
+        "tenant_id": tenant.id, "project_id": project.id, "key_id": KEY, "endpoint_id": chat, "model": "guide",
+        "slo_class": "standard", "region": "de-1", "outcome": "completed",
+    }  # fmt: skip
+    with scope.platform("a test"):
+        ensure_minutes([now.date(), now.date() - dt.timedelta(days=1)])
+    with scope.tenant(tenant.id):
+        for minutes, requests in ((2, 3), (1, 5)):
+            at = now - dt.timedelta(minutes=minutes)
+            UsageMinute.objects.create(bucket=at, requests=requests, output_tokens=7, **facts)
+    found = get(tenant, "usage", bucket_width="1m", limit=61, group_by="endpoint_id")
+    assert [each["requests"] for each in results(found)] == [3, 5]
+    assert found["data"][-1]["start"] == f"{now:%Y-%m-%dT%H:%M:00Z}"
 
 
 def test_costs_of_a_period_on_both_bases(tenant, chat):
@@ -144,7 +165,8 @@ def test_what_another_tenant_has_reads_as_missing(tenant, chat, name):
     ("path", "query", "field"),
     [
         ("usage", {"start": "yesterday"}, "start"),
-        ("usage", {"bucket_width": "1m"}, "bucket_width"),
+        ("usage", {"bucket_width": "1m", "latency": "true"}, "latency"),
+        ("usage", {"bucket_width": "1m", **MAY}, "start"),
         ("usage", {"bucket_width": "fortnight"}, "bucket_width"),
         ("usage", {"group_by": "colour"}, "group_by"),
         ("usage", {"group_by": "model,colour"}, "group_by"),
