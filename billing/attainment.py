@@ -13,6 +13,7 @@ import uuid
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
 from decimal import Decimal
+from fractions import Fraction
 
 from django.db import connection, transaction
 
@@ -252,6 +253,11 @@ def judge_days(days: Iterable[Attainment]) -> Judgement:
     """Judge rows together."""
     names = [field.name for field in dataclasses.fields(DayKept)]
     return judge(DayKept(**{name: getattr(day, name) for name in names}) for day in days)
+
+
+def rounded_down(share: Fraction | None) -> float | None:
+    """Give an exact share with five places, never rounded up to a target that it misses."""
+    return None if share is None else int(share * 10**5) / 10**5
 
 
 def _midnight(day: dt.date) -> dt.datetime:

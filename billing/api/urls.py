@@ -2,6 +2,7 @@
 
 from django.urls import path
 
+from billing.api.attainment import AttainmentView
 from billing.api.budgets import BudgetViewSet
 from billing.api.commitments import CommitmentsUseView, CommitmentViewSet, CreditViewSet
 from billing.api.usage import CostView, UsageView
@@ -12,6 +13,7 @@ READ_LIST, READ_ONE = {"get": "list"}, {"get": "retrieve"}
 urlpatterns = [
     path("usage", UsageView.as_view()),
     path("costs", CostView.as_view()),
+    path("slo-attainment", AttainmentView.as_view()),
     path("statements", StatementViewSet.as_view(READ_LIST)),
     path("statements/current", StatementViewSet.as_view({"get": "current"})),
     path("statements/<uuid:id>", StatementViewSet.as_view(READ_ONE)),

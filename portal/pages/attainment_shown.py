@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping
 from fractions import Fraction
 from typing import Any, Final
 
-from billing.attainment import EndpointKept, attainments, judge_days
+from billing.attainment import EndpointKept, attainments, judge_days, rounded_down
 from billing.costs import Names
 from billing.rating.attainment import HOURS_SHARE, Target
 from portal.charts import StripDay, strip
@@ -59,8 +59,8 @@ def _row(
         "strip": strip(_days(each, first, last)),
         "csv": [
             names.endpoint(each.endpoint_id), each.slo_class, found.requests, found.failed,
-            _number(found.availability), each.availability, found.hours, _number(found.ttft), each.ttft_p95_ms,
-            _number(found.itl), each.itl_p95_ms, found.kept,
+            rounded_down(found.availability), each.availability, found.hours, rounded_down(found.ttft),
+            each.ttft_p95_ms,            rounded_down(found.itl), each.itl_p95_ms, found.kept,
         ],
     }  # fmt: skip
 
@@ -95,8 +95,4 @@ def share(value: Fraction | None) -> str:
     """Write an exact share as percent, never rounded up to a target that it misses."""
     if value is None:
         return percent(None)
-    return percent(_number(value), 3)
-
-
-def _number(value: Fraction | None) -> float | None:
-    return None if value is None else int(value * 10**5) / 10**5
+    return percent(rounded_down(value), 3)

@@ -36,14 +36,14 @@ def usage_cards(asked: Asked, costs: Costs) -> list[Card]:
             _cost_points(asked, costs.groups), axis=axis, currency=costs.currency,
             title=f"Cost by {asked.group_label.lower()}: {BASES[asked.basis].lower()}",
         ),
+        tokens_card(_tokens(costs.groups), axis=axis),
+        requests_card(_requests(costs.groups), axis=axis),
         per_unit_card(
             id="per-million", title="Per million tokens", things=[each.label for each in priced],
             allocation=[each.cost.allocation_per_million_tokens for each in priced],
             usage=[each.cost.usage_per_million_tokens for each in priced],
             currency=costs.currency, thing=asked.group_label,
         ),
-        tokens_card(_tokens(costs.groups), axis=axis),
-        requests_card(_requests(costs.groups), axis=axis),
         per_unit_card(
             id="per-request", title="Per request", things=[each.label for each in by_request],
             allocation=[each.cost.allocation_per_request for each in by_request],

@@ -7,6 +7,7 @@ import uuid
 from decimal import Decimal
 
 import pytest
+from rest_framework.test import APIClient
 
 from billing.attainment import attainment_month, attainment_months, attainments
 from billing.models import Attainment, Statement
@@ -16,7 +17,7 @@ from clusters.models import SloClass
 from gateway.contract import ITL_BOUNDS_MS, LATENCY_BOUNDS_MS
 from tenants import scope
 from tests.billing.usage import add_usage
-from tests.factories import default_project, make_tenant
+from tests.factories import default_project, make_tenant, management_key
 
 pytestmark = pytest.mark.django_db
 NOW = dt.datetime(2026, 5, 20, 14, 30, tzinfo=dt.UTC)
@@ -158,3 +159,28 @@ def test_a_month_is_judged_from_its_days(endpoint):
         april = attainment_months(month=dt.date(2026, 4, 30))[endpoint.id]
         assert (april.requests, april.kept, april.credit_percent) == (9, False, 10)
         assert attainment_month(endpoint_id=uuid.uuid4(), month=DAY).kept is None
+
+
+def test_the_month_is_told_by_rest(endpoint):
+    used(endpoint, requests=98)
+    used(endpoint, outcome="failed", requests=2)
+    attainment_keep(now=NOW)
+    caller = APIClient()
+    caller.credentials(HTTP_AUTHORIZATION=f"Bearer {management_key(endpoint.tenant, 'viewer')}")
+    found = caller.get("/api/v1/slo-attainment", {"month": "2026-05"}).json()
+    (told,) = found["results"]
+    assert (found["month"], told["endpoint"], told["kept"], told["missed"]) == (
+        "2026-05", "chat", False, ["availability"],
+    )  # fmt: skip
+    assert (told["availability"], told["availability_target"], told["credit_percent"]) == (
+        0.98,
+        0.999,
+        "10.00",
+    )
+    assert (told["ttft_share"], told["ttft_p95_ms"], len(told["days"])) == (1.0, 500, 1)
+    assert caller.get("/api/v1/slo-attainment", {"month": "2026-04"}).json()["results"] == []
+    assert caller.get("/api/v1/slo-attainment", {"month": "May"}).status_code == 422
+    stranger = APIClient()
+    stranger.credentials(HTTP_AUTHORIZATION=f"Bearer {management_key(make_tenant(), 'owner')}")
+    assert stranger.get("/api/v1/slo-attainment", {"month": "2026-05"}).json()["results"] == []
+    assert APIClient().get("/api/v1/slo-attainment").status_code == 401
