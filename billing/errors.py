@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tenants.errors import Conflict
+from tenants.errors import BerthError, Conflict, Invalid
 
 
 class StatementIsFinal(Conflict):
@@ -10,3 +10,32 @@ class StatementIsFinal(Conflict):
 
     code = "statement-is-final"
     title = "The statement is final"
+
+
+class NotClosable(Conflict):
+    """A statement cannot be closed yet; the message says what it waits for."""
+
+    code = "not-closable"
+    title = "The statement cannot be closed yet"
+
+
+class Unbalanced(Invalid):
+    """What is to be posted does not sum to zero."""
+
+    code = "unbalanced"
+    title = "The posting does not balance"
+
+
+class NotParked(Conflict):
+    """Only a parked account can be unparked."""
+
+    code = "not-parked"
+    title = "The account is not parked"
+
+
+class OverBudget(BerthError):
+    """A budget of GPU time has no room for this; ``extra`` names it, its owner and limit, and what was asked."""
+
+    code = "over-budget"
+    status = 403
+    title = "A budget does not allow this"

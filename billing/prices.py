@@ -19,6 +19,7 @@ from billing.rating import prices as rating
 from billing.rating.prices import PriceBook, PriceList
 from billing.rating.rounding import places_of
 from tenants import scope
+from tenants.announcements import announce
 from tenants.errors import Invalid
 from tenants.models import Tenant
 from tenants.validation import clean
@@ -91,6 +92,8 @@ def price_set(
     with scope.platform("add a price"):
         clean(price)
         price.save(force_insert=True)
+    if book is None:
+        announce()
     return price
 
 

@@ -11,7 +11,7 @@ import dataclasses
 import datetime as dt
 import itertools
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from decimal import Decimal
 
 from django.db import connection
@@ -130,13 +130,24 @@ def used(
     end: dt.datetime,
     cuts: Iterable[dt.datetime] = (),
     route_id: uuid.UUID | None = None,
+    tenant_ids: Sequence[uuid.UUID] | None = None,
+    endpoint_ids: Sequence[uuid.UUID] | None = None,
 ) -> list[Used]:
     """Sum requests and tokens by interval, endpoint, model, class and region.
 
     Usage is known by the hour: an hour belongs to the interval in which it begins. ``route_id`` narrows to what came
-    by one named route.
+    by one named route, ``tenant_ids`` and ``endpoint_ids`` to these tenants and endpoints.
     """
-    narrowed = " AND route_id = %(route)s" if route_id else ""
+    narrowed = "".join(
+        f" AND {condition}"
+        for condition, asked in (
+            ("route_id = %(route)s", route_id),
+            ("tenant_id = ANY(%(tenants)s)", tenant_ids is not None),
+            ("endpoint_id = ANY(%(endpoints)s)", endpoint_ids is not None),
+        )
+        if asked
+    )
+    asked_for = {"route": route_id, "tenants": tenant_ids, "endpoints": endpoint_ids}
     hours, days = [], []
     for since, till in cut(start, end, cuts):
         # Whole UTC days are read from the day rollup, what is left at both ends from the hours.
@@ -152,7 +163,7 @@ def used(
         if not whole:
             continue
         statement = _USED.replace("{table}", table).replace("{scope}", "{scope}" + narrowed)
-        for row in _rows(statement, list(whole), {"route": route_id}):
+        for row in _rows(statement, list(whole), asked_for):
             key = (*whole[row[0], row[1]], *row[2:8])
             found = sums.setdefault(key, [0, 0, 0, 0])
             sums[key] = [a + b for a, b in zip(found, row[8:], strict=True)]

@@ -7,7 +7,17 @@ from celery.signals import worker_process_init
 
 app = Celery("berth")
 app.config_from_object("django.conf:settings", namespace="CELERY")
-app.autodiscover_tasks(["clusters.endpoints", "billing.metering", "billing.gpu_time", "tenants"])
+app.autodiscover_tasks(
+    [
+        "clusters.endpoints",
+        "billing.budgets",
+        "billing.gpu_time",
+        "billing.metering",
+        "billing.statements",
+        "tenants",
+        "tenants.webhooks",
+    ]
+)
 
 
 @worker_process_init.connect

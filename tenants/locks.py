@@ -18,6 +18,8 @@ class Lock(enum.IntEnum):
     GPU_HOURS = 7010
     BUDGETS = 7020
     OUTBOX = 7021
+    REPORTS = 7040
+    SAVINGS = 7041
 
 
 @contextlib.contextmanager
@@ -34,6 +36,12 @@ def held(lock: Lock, *, wait: bool = False) -> Iterator[bool]:
         else:
             cursor.execute("SELECT pg_try_advisory_xact_lock(%s)", [lock])
             yield cursor.fetchone()[0]
+
+
+def share(lock: Lock) -> None:
+    """Wait until nobody :func:`held` ``lock``, and keep it from being held until the open transaction ends."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_advisory_xact_lock_shared(%s)", [lock])
 
 
 @contextlib.contextmanager

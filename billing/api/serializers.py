@@ -1,11 +1,11 @@
-"""Usage, costs, statements and prices as JSON. Amounts are decimal strings."""
+"""Usage, costs and prices as JSON. Amounts are decimal strings."""
 
 from __future__ import annotations
 
 from rest_framework import serializers
 
 from billing.costs import PLACES
-from billing.models import Allocation, Price, Statement, StatementLine
+from billing.models import Allocation, Price
 
 
 def _money(**options) -> serializers.DecimalField:
@@ -119,38 +119,6 @@ class CostsSerializer(BucketsSerializer):
         child=serializers.CharField(), help_text="What has no price and counts as 0."
     )
     data = CostBucketSerializer(many=True)
-
-
-class StatementSerializer(serializers.ModelSerializer):
-    """A month's chargeback."""
-
-    month = serializers.DateField(format="%Y-%m")
-
-    class Meta:
-        model = Statement
-        fields = ["id", "month", "state", "currency", "period_start", "period_end", "total", "computed_at"]
-
-
-class StatementLineSerializer(serializers.ModelSerializer):
-    """A quantity of one thing for one endpoint. how lists the products that make up the amount."""
-
-    how = serializers.ListField(child=serializers.DictField())
-
-    class Meta:
-        model = StatementLine
-        fields = [
-            "position", "project_id", "endpoint_id", "endpoint_name", "sku", "description", "basis",
-            "charged", "quantity", "unit", "unit_price", "amount", "how",
-        ]  # fmt: skip
-
-
-class StatementDetailSerializer(StatementSerializer):
-    """A month's chargeback with its lines; the charged ones add up to the total."""
-
-    lines = StatementLineSerializer(many=True)
-
-    class Meta(StatementSerializer.Meta):
-        fields = [*StatementSerializer.Meta.fields, "lines"]
 
 
 class PriceSerializer(serializers.ModelSerializer):

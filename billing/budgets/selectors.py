@@ -9,6 +9,8 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from decimal import Decimal
 
+from django.db.models import F
+
 from billing.models import Budget, BudgetAlert, BudgetLease, BudgetWindow
 from gateway import contract
 from tenants.models import ApiKey, Project, Tenant
@@ -101,9 +103,18 @@ def budget_history(budget: Budget, *, windows: int = 12) -> list[BudgetWindow]:
 
 
 def contract_budgets(tenant_ids: Iterable[uuid.UUID]) -> tuple[contract.Budget, ...]:
-    """Give the active budgets of tenants as gateways know them. Call it in the platform's scope."""
+    """Give the budgets of tenants that gateways hold before each request: active, of requests, and not only warning.
+
+    Call it in the platform's scope.
+    """
     rows = (
-        Budget.objects.filter(active=True, tenant__in=tenant_ids, tenant__state=Tenant.State.ACTIVE)
+        Budget.objects.filter(
+            active=True,
+            basis=Budget.Basis.TOKENS,
+            tenant__in=tenant_ids,
+            tenant__state=Tenant.State.ACTIVE,
+        )
+        .exclude(policy=Budget.Policy.WARN)
         .select_related("tenant")
         .order_by("id")
     )
@@ -123,6 +134,45 @@ def contract_budgets(tenant_ids: Iterable[uuid.UUID]) -> tuple[contract.Budget, 
         )
         for budget in rows
     )
+
+
+@dataclasses.dataclass(frozen=True)
+class SpentBudget:
+    """A budget that is spent and stops its owner's endpoints: of one project, or of all of the tenant's."""
+
+    name: str
+    tenant_id: uuid.UUID
+    project_id: uuid.UUID | None
+    time_zone: str
+    resets_at: dt.datetime
+
+
+def budgets_that_stop(*, now: dt.datetime) -> list[SpentBudget]:
+    """Give the budgets that are spent now and whose policy stops endpoints. Call it in the platform's scope."""
+    windows = (
+        BudgetWindow.objects.filter(
+            budget__active=True,
+            budget__policy=Budget.Policy.STOP,
+            start__lte=now,
+            end__gt=now,
+            settled__gte=F("limit"),
+        )
+        .exclude(budget__owner_kind=Budget.OwnerKind.KEY)
+        .select_related("budget__tenant")
+        .order_by("budget_id")
+    )
+    return [
+        SpentBudget(
+            name=window.budget.name,
+            tenant_id=window.tenant_id,
+            project_id=(
+                window.budget.owner_id if window.budget.owner_kind == Budget.OwnerKind.PROJECT else None
+            ),
+            time_zone=window.budget.tenant.time_zone,
+            resets_at=window.end,
+        )
+        for window in windows
+    ]
 
 
 def _running(budgets: Sequence[Budget], now: dt.datetime) -> Iterable[BudgetWindow]:

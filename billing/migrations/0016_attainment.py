@@ -5,7 +5,7 @@ from django.db.models import F, Q
 
 
 class Migration(migrations.Migration):
-    dependencies = [("billing", "0012_prices")]
+    dependencies = [("billing", "0017_reports")]
 
     operations = [
         migrations.AddConstraint(

@@ -1,4 +1,4 @@
-"""What a tenant is charged for a month."""
+"""What a tenant is charged for a month, and what stands against it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,10 @@ from tenants.models import Project, TenantOwned
 
 
 class BillingAccount(TenantOwned):
-    """Whether a tenant can be billed. Parked: something does not add up, and no statement is closed until it does."""
+    """Whether a tenant can be billed. Parked: something does not add up, and no statement is closed until it does.
+
+    ``accepted`` is the reason that an operator let pass when it was unparked: the same one parks it no more.
+    """
 
     class State(models.TextChoices):
         ACTIVE = "active"
@@ -17,6 +20,7 @@ class BillingAccount(TenantOwned):
 
     state = models.CharField(max_length=8, choices=State, default=State.ACTIVE)
     reason = models.CharField(max_length=500, blank=True)
+    accepted = models.CharField(max_length=500, blank=True)
     parked_at = models.DateTimeField(null=True, blank=True)
 
     class Meta(TenantOwned.Meta):
@@ -52,11 +56,18 @@ class Statement(TenantOwned):
     month = models.DateField(help_text="The first day of the month.")
     state = models.CharField(max_length=8, choices=State, default=State.DRAFT)
     number = models.CharField(max_length=24, blank=True)
+    tenant_name = models.CharField(max_length=120, blank=True, help_text="As it was called then.")
+    time_zone = models.CharField(max_length=64, blank=True, help_text="Whose calendar month it is.")
     currency = models.CharField(max_length=3)
     period_start = models.DateTimeField()
     period_end = models.DateTimeField()
     charges = models.DecimalField(max_digits=20, decimal_places=4, default=0)
-    credits = models.DecimalField(max_digits=20, decimal_places=4, default=0, help_text="Not positive.")
+    credits = models.DecimalField(
+        max_digits=20,
+        decimal_places=4,
+        default=0,
+        help_text="Negative; what is carried forward counts against.",
+    )
     total = models.DecimalField(max_digits=20, decimal_places=4)
     computed_at = models.DateTimeField()
     finalized_at = models.DateTimeField(null=True, blank=True)
@@ -118,7 +129,7 @@ class StatementLine(TenantOwned):
     slo_class = models.CharField(max_length=40, blank=True)
     gpu_type = models.CharField(max_length=40, blank=True)
     region = models.CharField(max_length=40, blank=True)
-    sku = models.CharField(max_length=120)
+    sku = models.CharField(max_length=160)
     description = models.CharField(max_length=200)
     quantity = models.DecimalField(max_digits=30, decimal_places=10)
     unit = models.CharField(max_length=40)
@@ -139,3 +150,22 @@ class StatementLine(TenantOwned):
                 fields=["tenant", "statement", "position"], name="statement_line_position"
             ),
         ]
+        indexes = [
+            # What is left of credits and of what was carried forward.
+            models.Index(fields=["tenant"], condition=Q(kind="credit"), name="statement_line_credit"),
+        ]
+
+
+class LateChange(TenantOwned):
+    """Usage, GPU time, attainment or a commitment changed in a time that final statements cover already.
+
+    Noted by the database itself, in the transaction of the change. The next statement that is closed takes it away and
+    holds the differences.
+    """
+
+    since = models.DateTimeField()
+    until = models.DateTimeField()
+
+    class Meta(TenantOwned.Meta):
+        ordering = ["since"]
+        constraints = [models.UniqueConstraint(fields=["tenant", "since", "until"], name="late_change_once")]

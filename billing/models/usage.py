@@ -131,8 +131,12 @@ class UsageDay(UsageRollup):
 
     class Meta(UsageRollup.Meta):
         constraints = _one_row("usage_day_once")
-        # Statements: which days of closed months were counted into since.
-        indexes = [models.Index(fields=["tenant", "counted_at", "bucket"], name="usage_day_counted")]
+        indexes = [
+            # Statements: which days of closed months were counted into since.
+            models.Index(fields=["tenant", "counted_at", "bucket"], name="usage_day_counted"),
+            # The operators' reports: all tenants' rows of one day, written about in order of time.
+            BrinIndex(fields=["bucket"], name="usage_day_bucket", pages_per_range=32, autosummarize=True),
+        ]
 
 
 class UsageMinute(models.Model):

@@ -228,7 +228,7 @@ def _tell_money(client: httpx.Client, told: Told, endpoint_id: str) -> None:
     statement = _get(client, "/api/v1/statements/current")
     told.currency = statement["currency"]
     told.usage_cost, told.allocation_cost = cost["usage"], cost["allocation"]
-    told.statement_total, told.statement_lines = statement["total"], len(statement["lines"])
+    told.statement_total, told.statement_lines = statement["total"], statement["line_count"]
 
 
 def _cost_line(client: httpx.Client, endpoint_id: str) -> dict[str, Any]:

@@ -84,7 +84,7 @@ def test_an_owner_of_another_tenant_does_not_exist(owner, stranger):
         ("limit", "1.5"),
         ("limit", "100000000001"),
         ("limit", "NaN"),
-        ("unit", "gpu_hours"),
+        ("unit", "hours"),
         ("period", "year"),
         ("alert_percents", [0]),
         ("alert_percents", [101]),

@@ -66,6 +66,7 @@ class Draft:
         with scope.tenant(self.tenant.id):
             statement = Statement.objects.create(
                 tenant=self.tenant, month=self.month, currency=self.tenant.currency,
+                tenant_name=self.tenant.name, time_zone=self.tenant.time_zone,
                 period_start=self.start, period_end=self.end,
                 charges=sum((each for each in charged if each > 0), D(0)),
                 credits=sum((each for each in charged if each < 0), D(0)),

@@ -111,6 +111,10 @@ def test_page_rest_and_csv_say_the_same(world, used):
     assert (outcomes["Completed"], outcomes["Failed"]) == ("3", "1")
 
 
+def test_inline_style_is_allowed_on_chart_pages_alone(world):
+    assert "unsafe" not in world.browser("owner").get("/t/nord/")["Content-Security-Policy"]
+
+
 def test_filters_are_kept_in_every_link_of_the_page(world, used):
     answer = page(
         world, f"range=7d&model=berth-docs-ngram&endpoint_id={used.id}&group=api_key_id&basis=usage"

@@ -1,0 +1,70 @@
+"""Compute the statements of a month, of all tenants or of one, and close those whose grace is over.
+
+Without --close nothing is closed: drafts are computed again, and those whose month is over go into grace. It may be
+killed and run again at any time; what was closed stays closed.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.utils import timezone
+
+from billing.statements import statement_run
+from tenants import locks, scope
+from tenants.models import Tenant
+
+
+def month_of_option(text: str) -> dt.date:
+    """Read YYYY-MM.
+
+    Raises:
+        CommandError: it is no month.
+    """
+    try:
+        return dt.datetime.strptime(text, "%Y-%m").replace(tzinfo=dt.UTC).date()
+    except ValueError as error:
+        raise CommandError(f"{text!r} is not a month; write it as 2026-05.") from error
+
+
+def tenant_of_option(slug: str) -> Tenant:
+    """Find a tenant by its slug.
+
+    Raises:
+        CommandError: there is none.
+    """
+    with scope.platform("find a tenant by its slug"):
+        found = Tenant.objects.filter(slug=slug).first()
+    if found is None:
+        raise CommandError(f"There is no tenant {slug!r}.")
+    return found
+
+
+class Command(BaseCommand):
+    help = __doc__
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("--month", required=True, metavar="YYYY-MM")
+        parser.add_argument("--close", action="store_true", help="Close what is due.")
+        parser.add_argument("--tenant", metavar="SLUG", help="Only this tenant's.")
+        parser.add_argument("--workers", type=int, default=2, help="Chunks computed at once.")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        month = month_of_option(options["month"])
+        tenant = options["tenant"] and tenant_of_option(options["tenant"])
+        with locks.claimed("statements") as mine:
+            if not mine:
+                raise CommandError("Statements are being computed already; try again when that run is over.")
+            run = statement_run(
+                month=month,
+                now=timezone.now(),
+                close=options["close"],
+                tenant_ids=[tenant.id] if tenant else None,
+                workers=options["workers"],
+            )
+        self.stdout.write(
+            f"{month:%Y-%m}: {run.closed} closed, {run.drafted} open, of which {run.waiting} wait for their "
+            f"grace, an earlier month or the rollups and {run.parked} are parked."
+        )
