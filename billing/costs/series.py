@@ -117,7 +117,10 @@ _NONE = (0,) * len(reading.OUTCOMES)
 
 
 class _Shared:
-    """When the tenant's own endpoints were sold by the token: whole hours, which are charged by tokens alone."""
+    """When the tenant's own endpoints were sold by the token: whole hours, which are charged by tokens alone.
+
+    What is shared in a part of an hour is so in all of it.
+    """
 
     def __init__(self, names: Names, start: dt.datetime, end: dt.datetime) -> None:
         self._own = set(names.labels)
@@ -126,10 +129,9 @@ class _Shared:
             ended_at__lte=start
         )
         for period in periods if self._own else ():
-            since = round_up(period.started_at, HOUR)
-            till = round_down(period.ended_at, HOUR) if period.ended_at else end
-            if since < till:
-                self._hours[period.endpoint_id].append((since, till))
+            since = round_down(period.started_at, HOUR)
+            till = round_up(period.ended_at, HOUR) if period.ended_at else end
+            self._hours[period.endpoint_id].append((since, till))
 
     @property
     def any(self) -> bool:
