@@ -19,7 +19,6 @@ from billing.books import (
     book_publish,
 )
 from billing.costs import cost_summary
-from billing.estate import platform_costs
 from billing.models import Price
 from billing.prices import price_book, price_books, price_set
 from billing.rating.prices import PriceKind, Subject
@@ -255,12 +254,3 @@ def test_a_price_that_begins_at_the_very_moment_is_not_published_over(acme):
     price_set(kind="gpu_hour", amount=D("5"), currency="EUR", gpu_type="h100_sxm", effective_from=moment)
     with pytest.raises(Invalid, match="same moment"):
         book_publish(book=book, effective_from=moment)
-
-
-def test_what_operators_see_of_all_tenants_is_at_each_ones_own_prices(acme, other):
-    price("gpu_hour", "3.00", tenant=acme)
-    for tenant in (acme, other):
-        project = default_project(tenant)
-        hold(project, label(project, "chat"), "2026-05-03T09:00", "2026-05-03T10:00")
-    found = platform_costs(start=utc("2026-05-01"), end=utc("2026-06-01"))
-    assert [row.cost.allocation for row in found.tenants] == [D("3.00"), D("3.60")]
