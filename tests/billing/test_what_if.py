@@ -172,11 +172,11 @@ def test_queries_do_not_grow_with_the_tenants(acme, book, django_assert_max_num_
 def test_the_command_prints_or_writes_the_table(acme, book, capsys, tmp_path, monkeypatch):
     monkeypatch.setattr("billing.management.commands.rerate.timezone.now", lambda: NOW)
     call_command("rerate", month="2026-05", book="cheaper")
-    assert "2026-05 by cheaper: 7.2000 -> 5.4000 EUR (-1.8000)" in capsys.readouterr().out
+    assert "2026-05 by cheaper: 7.20 -> 5.40 EUR (-1.80)" in capsys.readouterr().out
     file = tmp_path / "may.csv"
     call_command("rerate", month="2026-05", book="cheaper", csv=file)
     (row,) = csv.DictReader(file.open())
-    assert (row["tenant"], row["difference"], row["percent"]) == ("acme", "-1.8000", "-25.0")
+    assert (row["tenant"], row["difference"], row["percent"]) == ("acme", "-1.80", "-25.0")
 
 
 @pytest.mark.parametrize(
