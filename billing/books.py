@@ -13,6 +13,7 @@ from django.utils import timezone
 from billing.models import Book, Price
 from billing.prices import ALWAYS, LATE, SELECTORS, price_set
 from tenants import scope
+from tenants.announcements import announce
 from tenants.errors import Invalid
 from tenants.models import Tenant
 from tenants.validation import clean
@@ -153,6 +154,7 @@ def book_publish(*, book: Book, effective_from: dt.datetime | None = None) -> Pu
         for price in added:
             clean(price, identified_by="effective_from")
         Price.objects.bulk_create(added)
+        announce()
         last = {_what(price): price.effective_from for price in sorted(added, key=_begin)}
         followed = tuple(
             price for price in listed if _what(price) in last and price.effective_from > last[_what(price)]

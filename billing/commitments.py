@@ -16,6 +16,7 @@ from django.utils import timezone
 
 from billing.models import Allocation, Commitment, SharedPeriod
 from billing.prices import LATE
+from billing.quantities import HOUR, round_down, round_up
 from billing.rating import commitments as rating
 from billing.rating.charges import shown
 from billing.rating.periods import Period, month_containing
@@ -170,7 +171,7 @@ def commitments_use(*, now: dt.datetime) -> CommitmentsUse:
 
 
 def _held(types: Iterable[str], month: Period, end: dt.datetime) -> Iterator[rating.Holding]:
-    """Give what was held of ``types``, without the hours in which it was sold by the token: those are not charged."""
+    """Give what was held of ``types`` and is charged: not the UTC hours in which it was sold by the token."""
     rows = list(
         Allocation.objects.filter(
             Q(ended_at=None) | Q(ended_at__gt=month.start), gpu_type__in=list(types), started_at__lt=end
@@ -183,9 +184,10 @@ def _held(types: Iterable[str], month: Period, end: dt.datetime) -> Iterator[rat
     for row in rows:
         since, until = row.started_at, min(row.ended_at or end, end)
         for period in sorted(shared[row.endpoint_id], key=lambda each: each.started_at):
-            if since < min(period.started_at, until):
-                yield _holding(row, since, min(period.started_at, until))
-            since = max(since, period.ended_at or until)
+            sold_since = min(round_down(period.started_at, HOUR), until)
+            if since < sold_since:
+                yield _holding(row, since, sold_since)
+            since = max(since, round_up(period.ended_at, HOUR) if period.ended_at else until)
         if since < until:
             yield _holding(row, since, until)
 

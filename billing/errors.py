@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tenants.errors import Conflict, Invalid
+from tenants.errors import BerthError, Conflict, Invalid
 
 
 class StatementIsFinal(Conflict):
@@ -31,3 +31,11 @@ class NotParked(Conflict):
 
     code = "not-parked"
     title = "The account is not parked"
+
+
+class OverBudget(BerthError):
+    """A budget of GPU time has no room for this; ``extra`` names it, its owner and limit, and what was asked."""
+
+    code = "over-budget"
+    status = 403
+    title = "A budget does not allow this"

@@ -299,7 +299,10 @@ class ReplicaMemory:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ReplicaStatus:
-    """One replica as seen now. ``replica_id`` never returns for another process or pod."""
+    """One replica as seen now. ``replica_id`` never returns for another process or pod.
+
+    ``gpus`` are those that it is seen to hold, None where its cluster does not tell.
+    """
 
     replica_id: str
     index: int
@@ -312,6 +315,7 @@ class ReplicaStatus:
     restarts: int = 0
     trouble: Trouble = Trouble.NONE
     node: str = ""
+    gpus: int | None = None
 
     @property
     def holds_gpus(self) -> bool:

@@ -8,7 +8,15 @@ from celery.signals import worker_process_init
 app = Celery("berth")
 app.config_from_object("django.conf:settings", namespace="CELERY")
 app.autodiscover_tasks(
-    ["clusters.endpoints", "billing.metering", "billing.gpu_time", "billing.statements", "tenants"]
+    [
+        "clusters.endpoints",
+        "billing.budgets",
+        "billing.gpu_time",
+        "billing.metering",
+        "billing.statements",
+        "tenants",
+        "tenants.webhooks",
+    ]
 )
 
 

@@ -14,6 +14,8 @@ EXEMPT = {
     "billing.AssetRate": "what GPUs cost their owner; its own policy shows it in the platform's scope only",
     "billing.GpuSupply": "the platform's estate; its own policy shows it in the platform's scope only",
     "billing.ClusterHour": "the platform's estate; its own policy shows it in the platform's scope only",
+    "billing.ModelDay": "sums over all tenants; its own policy shows them in the platform's scope only",
+    "billing.ReportDay": "when reports were made; no tenant's data",
     "billing.ClusterDay": "the platform's estate; its own policy shows it in the platform's scope only",
     "billing.DueHour": "which hours of GPU time are computed next; no tenant's data",
     "billing.SharedPeriod": "which endpoints are sold to all tenants; all may read it, the platform alone writes",

@@ -18,6 +18,8 @@ class Lock(enum.IntEnum):
     GPU_HOURS = 7010
     BUDGETS = 7020
     OUTBOX = 7021
+    REPORTS = 7040
+    SAVINGS = 7041
 
 
 @contextlib.contextmanager

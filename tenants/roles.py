@@ -14,6 +14,7 @@ class Action(enum.StrEnum):
     ORDER = "order"  # endpoints: order, scale, pause, resume, delete
     MINT_KEYS = "mint-keys"
     VIEW_COST = "view-cost"
+    REPORT_USAGE = "report-usage"  # of engines that Berth does not run
     MANAGE_BUDGETS = "manage-budgets"
     MANAGE_PROJECTS = "manage-projects"
     MANAGE_MEMBERS = "manage-members"
@@ -21,7 +22,7 @@ class Action(enum.StrEnum):
     MANAGE_SECRETS = "manage-secrets"  # credentials for fetching the weights of models
 
 
-_DEVELOP = {Action.VIEW, Action.ORDER, Action.MINT_KEYS, Action.VIEW_COST}
+_DEVELOP = {Action.VIEW, Action.ORDER, Action.MINT_KEYS, Action.VIEW_COST, Action.REPORT_USAGE}
 _ALLOWED: dict[str, frozenset[Action]] = {
     Role.OWNER: frozenset(Action),
     Role.ADMIN: frozenset(Action),

@@ -13,7 +13,8 @@ from zoneinfo import ZoneInfoNotFoundError
 from django.db.models import F, Q, Sum
 
 from billing.budgets import lending
-from billing.models import Budget, BudgetAlert, BudgetLease, BudgetWindow
+from billing.budgets.alerts import tell
+from billing.models import Budget, BudgetLease, BudgetWindow
 from gateway import contract
 from tenants import notices, scope
 from tenants.errors import Invalid
@@ -27,7 +28,7 @@ _LEASE_COLUMNS = [
     "asked_sequence", "awaits", "round_at", "last_round", "news", "offered", "sure",
 ]  # fmt: skip
 _WINDOW_COLUMNS = [
-    "limit", "granted", "settled", "held", "excess", "recalls", "recalled_at", "questions", "alerted",
+    "limit", "granted", "settled", "held", "excess", "recalls", "recalled_at", "questions", "alerted", "spent_at",
 ]  # fmt: skip
 
 
@@ -68,7 +69,7 @@ def take(report: contract.LeaseReport, *, now: dt.datetime) -> tuple[contract.Gr
             if wanted > 0 and window.budget.active and window.end > now - SKEW:
                 unit = contract.BudgetUnit(window.budget.unit)
                 lending.top_up(window, lease, wanted, unit=unit, now=now)
-            _alert(window, now=now)
+            tell(window, now=now)
             answered.append((window, lease))
         grants = tuple(_grants(answered))
         for _, lease in answered:
@@ -218,7 +219,8 @@ def _locked(lines: dict, *, now: dt.datetime) -> dict[tuple[uuid.UUID, dt.dateti
 
 
 def _budgets(ids: Iterable[uuid.UUID]) -> dict[uuid.UUID, Budget]:
-    return {budget.id: budget for budget in Budget.objects.filter(id__in=ids).select_related("tenant")}
+    found = Budget.objects.filter(id__in=ids, basis=Budget.Basis.TOKENS).select_related("tenant")
+    return {budget.id: budget for budget in found}
 
 
 def _new_window(budget: Budget | None, start: dt.datetime, now: dt.datetime) -> BudgetWindow | None:
@@ -267,23 +269,6 @@ def _leases(
     for lease in BudgetLease.objects.bulk_create(made):
         found[lease.window_id][lessee] = lease
     return found
-
-
-def _alert(window: BudgetWindow, *, now: dt.datetime) -> None:
-    reached = [
-        percent
-        for percent in window.budget.alert_percents
-        if percent > window.alerted and window.settled * 100 >= window.limit * percent and window.settled > 0
-    ]
-    if reached:
-        window.alerted = max(reached)
-        BudgetAlert.objects.bulk_create(
-            [
-                BudgetAlert(tenant_id=window.tenant_id, window=window, percent=percent, reached_at=now)
-                for percent in sorted(reached)
-            ],
-            ignore_conflicts=True,
-        )
 
 
 def _save(windows: Iterable[BudgetWindow], leases: Iterable[BudgetLease]) -> None:

@@ -203,6 +203,18 @@ def _close(window: Window, lease: Lease) -> None:
     lease.awaits, lease.round_at, lease.last_round = 0, None, False
 
 
+def keep(window: Window, lease: Lease, *, settled: Decimal, held: Decimal) -> None:
+    """Take over what the control plane itself counts as spent and as reserved, whether or not it fits.
+
+    Whoever must not pass the limit compares ``window.granted`` with it before anything is saved.
+    """
+    window.granted += settled + held - lease.granted
+    window.settled += settled - lease.settled
+    window.held += held - lease.held
+    window.excess = max(_ZERO, window.granted - window.limit)
+    lease.granted, lease.settled, lease.held = settled + held, settled, held
+
+
 def limit_to(window: Window, limit: Decimal, *, now: dt.datetime) -> None:
     """Give a window another limit; what gateways hold beyond it without need is recalled."""
     window.limit = limit

@@ -7,7 +7,6 @@ import dataclasses
 from django.conf import settings
 
 from billing.models import Statement
-from tenants.models import Tenant
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,6 +19,5 @@ class Parties:
 
 
 def parties_of(statement: Statement) -> Parties:
-    """Give who ``statement`` is between."""
-    tenant = Tenant.objects.get(id=statement.tenant_id)
-    return Parties(settings.FOCUS_INVOICE_ISSUER_NAME, tenant.name, tenant.time_zone)
+    """Give who ``statement`` is between, as they were called then."""
+    return Parties(settings.FOCUS_INVOICE_ISSUER_NAME, statement.tenant_name, statement.time_zone)

@@ -23,7 +23,6 @@ from django.db.models import Sum
 from billing.focus.columns import Column, Type, columns
 from billing.focus.rows import Covered, CoverKey, Issuer, Row, focus_rows
 from billing.models import Commitment, Statement, StatementLine
-from tenants.models import Tenant
 
 #: Rows in memory at once, and rows of a Parquet row group.
 BATCH: Final = 2_000
@@ -37,7 +36,7 @@ def statement_rows(statement: Statement) -> Iterator[Row]:
     return focus_rows(
         statement,
         lines.iterator(chunk_size=BATCH),
-        account_name=Tenant.objects.get(id=statement.tenant_id).name,
+        account_name=statement.tenant_name,
         issuer=Issuer(
             provider=settings.FOCUS_PROVIDER_NAME,
             publisher=settings.FOCUS_PUBLISHER_NAME,

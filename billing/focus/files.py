@@ -10,10 +10,9 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO, Final, Protocol
 
+from billing.documents.months import month_statement
 from billing.focus.export import statement_rows, write_csv, write_parquet
 from billing.focus.rows import Row
-from billing.models import Statement
-from billing.statements import statement_draft
 from tenants import scope
 from tenants.errors import Invalid
 from tenants.models import Tenant
@@ -35,8 +34,7 @@ def month_rows(*, tenants: Iterable[Tenant], month: dt.date, now: dt.datetime) -
     """
     for tenant in tenants:
         with scope.tenant(tenant.id):
-            final = Statement.objects.filter(month=month, state=Statement.State.FINAL).first()
-            yield from statement_rows(final or statement_draft(month=month, now=now))
+            yield from statement_rows(month_statement(month=month, now=now))
 
 
 def focus_write(*, rows: Iterable[Row], path: Path, for_validator: bool = False) -> int:

@@ -6,8 +6,10 @@ import datetime as dt
 from typing import Final
 
 from django.db import connection
+from django.db.models import Min
 from django.utils import timezone
 
+from billing.models import Allocation, GpuSupply, GpuWait
 from billing.quantities import HOUR, round_down
 
 #: For how long after its end an hour is computed again and again: until then nobody need say that it changed.
@@ -36,3 +38,12 @@ def hours_changed(
     if first <= last:
         with connection.cursor() as cursor:
             cursor.execute(_DUE, {"first": first, "last": last})
+
+
+def first_moment() -> dt.datetime | None:
+    """Give when the first GPU was seen, held or waited for; None before that. Asks in the platform's scope."""
+    starts = [
+        model.objects.aggregate(first=Min("started_at"))["first"]
+        for model in (Allocation, GpuWait, GpuSupply)
+    ]
+    return min((start for start in starts if start), default=None)

@@ -11,12 +11,12 @@ import datetime as dt
 from typing import Final
 
 from django.db import connection
-from django.db.models import Max, Min
+from django.db.models import Max
 from django.utils import timezone
 
-from billing.gpu_time.due import SETTLING
-from billing.gpu_time.sql import ASKED_AFTER_ALL, COMPUTE_HOURS, SUM_DAYS
-from billing.models import Allocation, DueHour, GpuSupply, GpuWait
+from billing.gpu_time.due import SETTLING, first_moment
+from billing.gpu_time.sql import ASKED_AFTER_ALL, COMPUTE_HOURS, PLANNED, SUM_DAYS
+from billing.models import DueHour
 from billing.quantities import DAY, HOUR, round_down
 from tenants import locks, scope
 
@@ -61,7 +61,7 @@ def hours_compute(*, now: dt.datetime | None = None, wait: bool = False, most: i
 def _note_due(now: dt.datetime) -> None:
     current = round_down(now, HOUR)
     newest = DueHour.objects.filter(bucket__lte=current).aggregate(newest=Max("bucket"))["newest"]
-    first = newest or min(round_down(_earliest() or now, HOUR), current)
+    first = newest or min(round_down(first_moment() or now, HOUR), current)
     missing = range((current - first) // HOUR + 1)
     DueHour.objects.bulk_create(
         [DueHour(bucket=first + number * HOUR) for number in missing], ignore_conflicts=True, batch_size=5000
@@ -77,17 +77,10 @@ def _note_due(now: dt.datetime) -> None:
     DueHour.objects.bulk_create(late, ignore_conflicts=True)
 
 
-def _earliest() -> dt.datetime | None:
-    starts = [
-        model.objects.aggregate(first=Min("started_at"))["first"]
-        for model in (Allocation, GpuWait, GpuSupply)
-    ]
-    return min((start for start in starts if start), default=None)
-
-
 def _compute(buckets: list[dt.datetime], now: dt.datetime) -> int:
     days = sorted({round_down(bucket, DAY) for bucket in buckets})
     with connection.cursor() as cursor:
+        cursor.execute(PLANNED)
         cursor.execute(
             COMPUTE_HOURS,
             {"buckets": buckets, "now": now, "first": min(buckets), "last": max(buckets) + HOUR},

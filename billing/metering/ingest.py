@@ -39,7 +39,6 @@ _KINDS: Final = {
     "cached_tokens": "bigint", "input_tokens_squared": "bigint", "output_tokens_squared": "bigint",
 }  # fmt: skip
 _ARRAYS: Final = ("ttft_ms", "itl_ms")
-_NAMES: Final = ", ".join((*_KINDS, *_ARRAYS))
 #: What is often the same in a whole batch.
 _SHARED: Final = ("tenant_id", "day", "gateway", "project_id", "route_id", "region")
 UNLESS_KNOWN: Final = " ON CONFLICT DO NOTHING"
@@ -156,8 +155,10 @@ def _insert_unless_known(found: Sequence[_Sorted], now: dt.datetime) -> list[int
     return counts
 
 
-def insertion(segments: Sequence[UsageSegment], now: dt.datetime) -> tuple[str, list[object]]:
-    """Give the statement that inserts ``segments``, and its parameters.
+def insertion(
+    segments: Sequence[UsageSegment], now: dt.datetime, *, further: Sequence[str] = ()
+) -> tuple[str, list[object]]:
+    """Give the statement that inserts ``segments``, and its parameters; ``further`` names more columns of text.
 
     Columns are arrays, which the database reads faster than rows; one that holds the same everywhere is sent once.
     Rows go in in the order of their identity: two transactions that hold the same segments then wait for one another
@@ -168,7 +169,7 @@ def insertion(segments: Sequence[UsageSegment], now: dt.datetime) -> tuple[str, 
     unnested: list[str] = []
     shared: list[object] = []
     columns: list[object] = []
-    for name, kind in _KINDS.items():
+    for name, kind in [*_KINDS.items(), *((name, "text") for name in further)]:
         values = list(map(operator.attrgetter(name), ordered))
         if name == "endpoint_id":
             values = [value or None for value in values]
@@ -185,7 +186,7 @@ def insertion(segments: Sequence[UsageSegment], now: dt.datetime) -> tuple[str, 
         columns.append(_literal_of_arrays(list(map(operator.attrgetter(name), ordered))))
     arrays = ", ".join(f"%s::{_KINDS.get(name, 'text')}[]" for name in unnested)
     statement = f"""
-        INSERT INTO billing_usagesegment ({_NAMES}, received_at)
+        INSERT INTO billing_usagesegment ({", ".join((*_KINDS, *further, *_ARRAYS))}, received_at)
         SELECT {", ".join(shown)}, %s FROM unnest({arrays}) AS segment ({", ".join(unnested)})
     """  # noqa: S608
     return statement, [*shared, now, *columns]

@@ -8,11 +8,16 @@ transaction, which a killed process leaves undone as a whole.
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Iterable, Sequence
 from typing import Final
 
+from django.conf import settings
 from django.db import connection
+from django.utils import timezone
 
+from billing.metering import gateway_days, sequences
+from billing.metering.partitions import ensure_minutes, first_minutes_day
 from billing.models import RollupMark
 from gateway.contract import ITL_BOUNDS_MS, LATENCY_BOUNDS_MS
 from tenants import locks, scope
@@ -89,28 +94,35 @@ _ASKED_HOURS = """, coalesce(
 ) AS asked_hours"""
 # The hour lies in the segment's day, also where the window was closed at midnight, and the minute in the hour.
 _HOUR = "least(date_trunc('hour', window_end, 'UTC'), (day + time '23:00') AT TIME ZONE 'UTC')"
-_MINUTE = f"least(floor(extract(epoch FROM window_end - {_HOUR}) / 60), 59)"
-_BY_MINUTE = f"""
-    SELECT tenant_id, endpoint_id, outcome, {_HOUR} AS bucket, {_MINUTE} AS minute, sum(requests) AS requests
-    FROM page WHERE endpoint_id IS NOT NULL GROUP BY 1, 2, 3, 4, 5
-"""  # noqa: S608
+_MINUTE = "least(date_trunc('minute', window_end, 'UTC'), (day + time '23:59') AT TIME ZONE 'UTC')"
 _PLACES = ", ".join(
     f"coalesce(sum(requests) FILTER (WHERE minute = {minute}), 0)::bigint" for minute in range(60)
 )
 _COUNT = f"""
 WITH page AS MATERIALIZED (
     SELECT * FROM billing_usagesegment WHERE xact >= %(mark)s AND xact < %(end)s
-), by_minute AS ({_BY_MINUTE}
-), minutes AS (
+), minutes AS MATERIALIZED (
+    SELECT {_DIMENSIONS}, {_MINUTE} AS bucket, {
+    ", ".join(f"sum({name})::bigint AS {name}" for name in _COUNTS)
+}
+    FROM page GROUP BY {_DIMENSIONS}, {_MINUTE}
+), by_minute AS (
+    SELECT tenant_id, endpoint_id, outcome, date_trunc('hour', bucket, 'UTC') AS bucket,
+        extract(minute FROM bucket AT TIME ZONE 'UTC') AS minute, sum(requests) AS requests
+    FROM minutes WHERE endpoint_id IS NOT NULL GROUP BY 1, 2, 3, 4, 5
+), places AS (
     SELECT tenant_id, endpoint_id, outcome, bucket, ARRAY[{
     _PLACES
 }] AS requests FROM by_minute GROUP BY 1, 2, 3, 4
+), kept_minutes AS (
+    SELECT * FROM minutes WHERE bucket >= %(minutes_from)s
 ), hours AS MATERIALIZED ({_sums(_HOUR, "page")}
 ), days AS ({_sums("date_trunc('day', bucket, 'UTC')", "hours", further=_ASKED_HOURS)}
-), minutes_added AS (
+), minutes_added AS ({_upsert("billing_usageminute", _DIMENSIONS, "kept_minutes", counts=_COUNTS, arrays=())}
+), places_added AS (
     {
     _upsert(
-        "billing_usageminutes", "tenant_id, endpoint_id, outcome", "minutes", counts=(), arrays=("requests",)
+        "billing_usageminutes", "tenant_id, endpoint_id, outcome", "places", counts=(), arrays=("requests",)
     )
 }
 ), hours_added AS ({_upsert("billing_usagehour", _DIMENSIONS, "hours", counts=_COUNTS, arrays=_HISTOGRAMS)}
@@ -124,16 +136,18 @@ WITH page AS MATERIALIZED (
         masks=("asked_hours",),
         further=", counted_at = now()",
     )
-})
-SELECT count(*) FROM page
+}), gateways_added AS ({gateway_days.COUNT}
+)
+SELECT count(*), array_agg(DISTINCT gateway) FILTER (WHERE event = '') FROM page
 """  # noqa: S608
+_DAYS = "SELECT DISTINCT day FROM billing_usagesegment WHERE xact >= %(mark)s AND xact < %(end)s"
 
 
 class MarkAhead(RuntimeError):
     """The mark is ahead of the database's transactions: it was restored from a dump with its mark."""
 
 
-def roll_up(*, wait: bool = True, page: int = PAGE) -> int:
+def roll_up(*, wait: bool = True, page: int = PAGE, now: dt.datetime | None = None) -> int:
     """Count all segments whose transactions are over and give how many were counted.
 
     ``page`` bounds how many segments one transaction counts. Without ``wait`` nothing is done while
@@ -151,12 +165,12 @@ def roll_up(*, wait: bool = True, page: int = PAGE) -> int:
         ):
             if not mine:
                 return counted
-            found, more = _count_page(page)
+            found, more = _count_page(page, now or timezone.now())
         counted += found
     return counted
 
 
-def _count_page(page: int) -> tuple[int, bool]:
+def _count_page(page: int, now: dt.datetime) -> tuple[int, bool]:
     mark, _ = RollupMark.objects.select_for_update().get_or_create(name=MARK)
     with connection.cursor() as cursor:
         cursor.execute(_PAGE_END, {"mark": mark.xact, "page": page})
@@ -165,8 +179,19 @@ def _count_page(page: int) -> tuple[int, bool]:
             raise MarkAhead(f"The mark is at transaction {mark.xact}, this database at {horizon}.")
         if mark.xact == end:
             return 0, False
-        cursor.execute(_COUNT, {"mark": mark.xact, "end": end})
-        counted = cursor.fetchone()[0]
+        first = first_minutes_day(now.date())
+        reach = {
+            "mark": mark.xact,
+            "end": end,
+            "now": now,
+            "late_days": settings.USAGE_LATE_DAYS,
+            "minutes_from": dt.datetime.combine(first, dt.time(), dt.UTC),
+        }
+        cursor.execute(_DAYS, reach)
+        ensure_minutes(day for (day,) in cursor.fetchall() if day >= first)
+        cursor.execute(_COUNT, reach)
+        counted, gateways = cursor.fetchone()
+    sequences.advance(mark=mark.xact, end=end, gateways=gateways or [], now=now)
     if counted:
         mark.xact = end
         mark.save(update_fields=["xact"])

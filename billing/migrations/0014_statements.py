@@ -164,7 +164,7 @@ DROP FUNCTION berth_note_late(uuid, timestamptz, timestamptz);
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("billing", "0012_prices"),
+        ("billing", "0013_budget_policies"),
         ("tenants", "0004_gateway_policies"),
     ]
 

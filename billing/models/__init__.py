@@ -1,6 +1,6 @@
 from billing.models.allocations import Allocation
 from billing.models.attainment import Attainment
-from billing.models.budgets import Budget, BudgetAlert, BudgetLease, BudgetWindow
+from billing.models.budgets import Budget, BudgetAlert, BudgetLease, BudgetWindow, GpuClaim
 from billing.models.gpu_time import (
     AllocationPhase,
     AssetRate,
@@ -24,6 +24,7 @@ from billing.models.metering import (
     UsageRefusal,
 )
 from billing.models.prices import Book, Commitment, Credit, Price
+from billing.models.reports import EndpointDay, EndpointMonth, ModelDay, ReportDay
 from billing.models.statements import BillingAccount, LateChange, Statement, StatementLine, StatementNumber
 from billing.models.usage import RollupMark, UsageDay, UsageHour, UsageMinute, UsageMinutes, UsageSegment
 
@@ -43,11 +44,14 @@ __all__ = [
     "Commitment",
     "Credit",
     "DueHour",
+    "EndpointDay",
     "EndpointLabel",
+    "EndpointMonth",
     "EngineTokens",
     "GatewayDay",
     "GatewayLogDay",
     "GatewaySequence",
+    "GpuClaim",
     "GpuSupply",
     "GpuWait",
     "HeldDay",
@@ -56,7 +60,9 @@ __all__ = [
     "LedgerAccount",
     "LedgerEntry",
     "LedgerTransaction",
+    "ModelDay",
     "Price",
+    "ReportDay",
     "RollupMark",
     "SequenceGap",
     "SharedPeriod",

@@ -12,7 +12,7 @@ from django.db import models
 from django.db.models import F, Q
 from django.db.models.functions import Lower
 
-from tenants.models import TenantOwned
+from tenants.models import Project, TenantOwned
 
 MOST = Decimal(10) ** 11
 
@@ -30,8 +30,9 @@ def _amount(**options: Any) -> models.DecimalField:
 class Budget(TenantOwned):
     """How much one owner may spend in each calendar window of the tenant's time zone.
 
-    ``owner_id`` is the id of the key, the project or the tenant. What counts is settled by gateways: money at the
-    price book, or input and output tokens together.
+    ``owner_id`` is the id of the key, the project or the tenant. On the basis ``tokens`` it counts requests: money at
+    the price book, or input and output tokens together. On the basis ``gpu_time`` it counts the GPUs that its owner's
+    dedicated endpoints hold: money at the price book, or hours of devices of any GPU type.
     """
 
     class OwnerKind(models.TextChoices):
@@ -42,6 +43,22 @@ class Budget(TenantOwned):
     class Unit(models.TextChoices):
         MONEY = "money"
         TOKENS = "tokens"
+        GPU_HOURS = "gpu_hours", "GPU-hours"
+
+    class Basis(models.TextChoices):
+        TOKENS = "tokens"
+        GPU_TIME = "gpu_time", "GPU time"
+
+    class Policy(models.TextChoices):
+        """What happens once the limit is reached.
+
+        ``warn`` refuses nothing. ``block_new`` refuses requests, or orders and what needs more GPUs. ``stop`` pauses
+        the owner's endpoints, too.
+        """
+
+        WARN = "warn"
+        BLOCK_NEW = "block_new", "Block new"
+        STOP = "stop"
 
     class Period(models.TextChoices):
         DAY = "day"
@@ -51,8 +68,10 @@ class Budget(TenantOwned):
     name = models.CharField(max_length=80)
     owner_kind = models.CharField(max_length=8, choices=OwnerKind)
     owner_id = models.UUIDField()
-    unit = models.CharField(max_length=8, choices=Unit)
-    currency = models.CharField(max_length=3, blank=True, help_text="Of a budget in money; blank for tokens.")
+    unit = models.CharField(max_length=12, choices=Unit)
+    basis = models.CharField(max_length=8, choices=Basis, default=Basis.TOKENS)
+    policy = models.CharField(max_length=12, choices=Policy, default=Policy.BLOCK_NEW)
+    currency = models.CharField(max_length=3, blank=True, help_text="Of a budget in money; blank for others.")
     limit = models.DecimalField(
         max_digits=32, decimal_places=16, validators=[MinValueValidator(0), MaxValueValidator(MOST)]
     )
@@ -63,6 +82,11 @@ class Budget(TenantOwned):
         blank=True,
         size=10,
     )
+    mail_alerts = models.BooleanField(default=True, help_text="Alerts are sent by e-mail.")
+    recipients = ArrayField(
+        models.EmailField(), default=list, blank=True, size=20,
+        help_text="Who gets its alerts. Empty: the tenant's owners, admins and billing role.",
+    )  # fmt: skip
     active = models.BooleanField(default=True, help_text="Inactive: keeps its history and holds up nobody.")
 
     class Meta(TenantOwned.Meta):
@@ -76,8 +100,21 @@ class Budget(TenantOwned):
             ),
             models.CheckConstraint(condition=Q(limit__gte=0), name="budget_limit_not_negative"),
             models.CheckConstraint(
-                condition=(Q(unit="money") & ~Q(currency="")) | Q(unit="tokens", currency=""),
+                condition=(Q(unit="money") & ~Q(currency="")) | (~Q(unit="money") & Q(currency="")),
                 name="budget_money_has_a_currency",
+            ),
+            models.CheckConstraint(
+                condition=Q(unit="money")
+                | Q(unit="tokens", basis="tokens")
+                | Q(unit="gpu_hours", basis="gpu_time"),
+                name="budget_unit_fits_its_basis",
+                violation_error_message="Tokens are counted of requests, GPU-hours of GPU time.",
+            ),
+            models.CheckConstraint(
+                condition=~Q(owner_kind="key") | (Q(basis="tokens") & ~Q(policy="stop")),
+                name="budget_of_a_key_counts_requests",
+                violation_error_message="A key holds no GPUs and no endpoints: its budget counts requests, and "
+                "cannot stop endpoints.",
             ),
         ]
 
@@ -88,13 +125,19 @@ class Budget(TenantOwned):
         if self.unit == self.Unit.TOKENS and self.limit != self.limit.to_integral_value():
             raise ValidationError({"limit": "A limit in tokens is a whole number."})
 
+    @property
+    def leased(self) -> bool:
+        """Whether gateways hold it before each request. What only warns is counted afterwards."""
+        return self.basis == self.Basis.TOKENS and self.policy != self.Policy.WARN
+
 
 class BudgetWindow(TenantOwned):
     """One window of a budget, [``start``, ``end``). The sums are over its leases.
 
     ``excess`` is what lies beyond the limit although nobody granted it: spent before the limit was lowered, or
     given by an engine beyond what was asked of it. ``recalls`` counts the rounds in which gateways were asked to give
-    back, ``questions`` the gateways that wait for an answer. ``alerted`` is the highest share that was told.
+    back, ``questions`` the gateways that wait for an answer. ``alerted`` is the highest share that was told,
+    ``spent_at`` and ``forecast_at`` when it was told that the limit is reached, and that it is expected to be passed.
     """
 
     budget = models.ForeignKey(Budget, on_delete=models.CASCADE, related_name="windows")
@@ -109,6 +152,8 @@ class BudgetWindow(TenantOwned):
     recalled_at = models.DateTimeField(null=True)
     questions = models.PositiveIntegerField(default=0)
     alerted = models.PositiveSmallIntegerField(default=0)
+    spent_at = models.DateTimeField(null=True)
+    forecast_at = models.DateTimeField(null=True)
 
     class Meta(TenantOwned.Meta):
         ordering = ["start"]
@@ -119,11 +164,14 @@ class BudgetWindow(TenantOwned):
                 condition=Q(granted__lte=F("limit") + F("excess")), name="budget_grants_within_limit"
             ),
         ]
+        indexes = [models.Index(fields=["end"], name="budget_window_end")]  # what is old enough to go
 
 
 class BudgetLease(TenantOwned):
     """What one gateway's data folder (``lessee``: name, slash, instance) was granted of a window.
 
+    Berth itself is a lessee, too: ``berth/`` and an endpoint's id for the GPUs of that endpoint, ``held`` being what
+    they will cost until the window ends, or ``berth/usage`` for requests that no gateway holds a budget for.
     ``silent`` since it did not answer a recall: its unspent part counts as spent until it reports again. The other
     columns are explained by ``billing.budgets.lending.Lease``.
     """
@@ -168,14 +216,40 @@ class BudgetLease(TenantOwned):
 
 
 class BudgetAlert(TenantOwned):
-    """A share of a window's limit, in percent, was settled: told once."""
+    """Something of a window that was told once: a share of its limit was settled, all of it, or will be."""
+
+    class Kind(models.TextChoices):
+        THRESHOLD = "threshold"
+        SPENT = "spent"
+        FORECAST = "forecast"
 
     window = models.ForeignKey(BudgetWindow, on_delete=models.CASCADE, related_name="alerts")
-    percent = models.PositiveSmallIntegerField()
+    kind = models.CharField(max_length=12, choices=Kind, default=Kind.THRESHOLD)
+    percent = models.PositiveIntegerField(help_text="Of the limit: what was reached, or is expected.")
     reached_at = models.DateTimeField()
 
     class Meta(TenantOwned.Meta):
-        ordering = ["percent"]
+        ordering = ["reached_at", "percent"]
         constraints = [
-            models.UniqueConstraint(fields=["tenant", "window", "percent"], name="budget_alert_once"),
+            models.UniqueConstraint(fields=["tenant", "window", "kind", "percent"], name="budget_alert_once"),
+        ]
+
+
+class GpuClaim(TenantOwned):
+    """GPUs that an endpoint is to hold until it gives them back; written by clusters as they are reserved.
+
+    Budgets reserve what these cost. A change that runs beside what it replaces counts once, as with quotas: the claim
+    is of the newest revision, and what goes on meanwhile is settled as it happens.
+    """
+
+    project = models.ForeignKey(Project, on_delete=models.PROTECT, related_name="+")
+    endpoint_id = models.UUIDField()
+    region = models.CharField(max_length=40)
+    gpu_type = models.CharField(max_length=40)
+    gpus = models.PositiveIntegerField(help_text="Devices, of all replicas together.")
+    price_factor = models.DecimalField(max_digits=6, decimal_places=3, default=Decimal(1))
+
+    class Meta(TenantOwned.Meta):
+        constraints = [
+            models.UniqueConstraint(fields=["tenant", "endpoint_id"], name="one_gpu_claim_per_endpoint")
         ]

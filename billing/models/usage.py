@@ -134,8 +134,12 @@ class UsageDay(UsageRollup):
 
     class Meta(UsageRollup.Meta):
         constraints = _one_row("usage_day_once")
-        # Statements: who used a shared endpoint, and in which hours anybody did.
-        indexes = [models.Index(fields=["endpoint_id", "bucket"], name="usage_day_endpoint")]
+        indexes = [
+            # Statements: who used a shared endpoint, and in which hours anybody did.
+            models.Index(fields=["endpoint_id", "bucket"], name="usage_day_endpoint"),
+            # The operators' reports: all tenants' rows of one day, written about in order of time.
+            BrinIndex(fields=["bucket"], name="usage_day_bucket", pages_per_range=32, autosummarize=True),
+        ]
 
 
 class UsageMinute(models.Model):

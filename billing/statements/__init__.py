@@ -3,7 +3,6 @@
 from billing.statements.accounts import account_park, account_unpark
 from billing.statements.document import statement_document
 from billing.statements.drafts import statement_close, statement_draft
-from billing.statements.export import statement_csv
 from billing.statements.run import Run, statement_run
 
 __all__ = [
@@ -11,7 +10,6 @@ __all__ = [
     "account_park",
     "account_unpark",
     "statement_close",
-    "statement_csv",
     "statement_document",
     "statement_draft",
     "statement_run",

@@ -92,7 +92,7 @@ def months(
     commitments = _commitments(window, currencies)
     held = _held(window, tenant_ids, books, shares, apart=frozenset(commitments))
     used = _used(window, tenant_ids, books, names, shares)
-    attained = _attained(window, tenant_ids)
+    reached = attained(window, tenant_ids)
     return {
         tenant_id: Month(
             month=window.month,
@@ -102,7 +102,7 @@ def months(
             held=tuple(held.get(tenant_id, ())),
             used=tuple(used.get(tenant_id, ())),
             shares=tuple(shares.of(tenant_id, currencies[tenant_id], window)),
-            attained=tuple(attained.get(tenant_id, ())),
+            attained=tuple(reached.get(tenant_id, ())),
             commitments=tuple(commitments.get(tenant_id, ())),
         )
         for tenant_id in tenant_ids
@@ -198,7 +198,8 @@ def _commitments(window: Window, currencies: Mapping[uuid.UUID, str]) -> dict[uu
     return dict(found)
 
 
-def _attained(window: Window, tenant_ids: Collection[uuid.UUID]) -> dict[uuid.UUID, list[Attained]]:
+def attained(window: Window, tenant_ids: Collection[uuid.UUID]) -> dict[uuid.UUID, list[Attained]]:
+    """Read what the tenants' endpoints reached of their targets in the window, those with requests alone."""
     first = quantities.round_up(window.start, quantities.DAY).date()
     after = quantities.round_up(window.end, quantities.DAY).date()
     found: defaultdict[uuid.UUID, list[Attained]] = defaultdict(list)

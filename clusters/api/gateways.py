@@ -31,6 +31,7 @@ from clusters.api.gateway_messages import (
     problem,
 )
 from clusters.endpoints.changes import wait_for_change
+from clusters.endpoints.engine_tokens import keep_engine_tokens
 from clusters.endpoints.memory import keep_memory
 from clusters.endpoints.signals import keep_signals
 from clusters.endpoints.snapshot import build_snapshot
@@ -118,11 +119,12 @@ def usage(request: HttpRequest) -> HttpResponse:
 
 @_takes(contract.ReplicaReports, "replica reports")
 def replicas(gateway: Gateway, message: contract.ReplicaReports) -> HttpResponse:
-    """Take what replicas of the gateway's region show of their memory; what is not its to tell is left."""
+    """Take what replicas of the gateway's region show of memory and tokens; what is not its to tell is left."""
     check_count(len(message.reports), "reports", most=contract.MOST_REPORTS)
     if any(len(report.metrics) > contract.MOST_REPORTED_BYTES for report in message.reports):
         raise BadBatch(f"A report has at most {contract.MOST_REPORTED_BYTES} bytes of metrics.")
     keep_memory(gateway=gateway, reports=message.reports)
+    keep_engine_tokens(gateway=gateway, reports=message.reports, now=timezone.now())
     return HttpResponse(status=204)
 
 

@@ -3,17 +3,29 @@
 from django.urls import path, register_converter
 
 from clusters.api.advice import AdvicePolicyViewSet, AdviceRunViewSet
+from clusters.api.asset_rates import AssetRateViewSet
 from clusters.api.budgets import TenantBudgetViewSet
 from clusters.api.catalog import CatalogModelViewSet, ProfileView, RegionViewSet, SloClassViewSet
 from clusters.api.clusters import ClusterViewSet
 from clusters.api.endpoints import EndpointViewSet
 from clusters.api.engines import ImageViewSet, TuningViewSet
 from clusters.api.loads import LoadViewSet
+from clusters.api.reports import (
+    FragmentationView,
+    PlatformCostView,
+    RecoveryView,
+    SavingDismissView,
+    SavingsView,
+    ThroughputView,
+    UtilizationView,
+)
 from clusters.api.revisions import MoveViewSet, RevisionViewSet
 from clusters.api.routes import RouteViewSet, SharedEndpointView
 from clusters.api.secrets import ModelSecretViewSet
 from clusters.api.signals import SignalViewSet
+from clusters.api.statements import TenantStatementViewSet
 from clusters.api.tokenizers import ModelTokenizerViewSet
+from clusters.api.usage_checks import ReconciliationView, SequenceGapViewSet, UsageRefusalViewSet
 
 
 class NameConverter:
@@ -89,6 +101,16 @@ urlpatterns = [
     path("clusters/<name:name>/nodes", ClusterViewSet.as_view({"get": "nodes"})),
     path("tenant-budgets", TenantBudgetViewSet.as_view(READ_LIST)),
     path("tenant-budgets/<uuid:id>", TenantBudgetViewSet.as_view(READ_ONE)),
+    path("asset-rates", AssetRateViewSet.as_view({"get": "list", "post": "create"})),
+    path("asset-rates/<uuid:id>", AssetRateViewSet.as_view(READ_ONE)),
+    path("tenant-statements", TenantStatementViewSet.as_view(READ_LIST)),
+    path("tenant-statements/<uuid:id>", TenantStatementViewSet.as_view(READ_ONE)),
+    path("tenant-statements/<uuid:id>/pdf", TenantStatementViewSet.as_view({"get": "pdf"})),
+    path("tenant-statements/<uuid:id>/csv", TenantStatementViewSet.as_view({"get": "csv"})),
+    path("tenant-statements/<uuid:id>/focus.csv", TenantStatementViewSet.as_view({"get": "focus_csv"})),
+    path(
+        "tenant-statements/<uuid:id>/focus.parquet", TenantStatementViewSet.as_view({"get": "focus_parquet"})
+    ),
     path("engine-images", ImageViewSet.as_view(READ_LIST)),
     path("engine-images/<name:use>", ImageViewSet.as_view({"get": "retrieve", "put": "update"})),
     path("engine-settings", TuningViewSet.as_view(READ_LIST)),
@@ -96,9 +118,19 @@ urlpatterns = [
         "engine-settings/<name:slo_class>",
         TuningViewSet.as_view({"get": "retrieve", "patch": "partial_update"}),
     ),
+    path("usage-reconciliation", ReconciliationView.as_view()),
+    path("usage-gaps", SequenceGapViewSet.as_view(READ_LIST)),
+    path("usage-refusals", UsageRefusalViewSet.as_view(READ_LIST)),
     path("advice-runs", AdviceRunViewSet.as_view({"get": "list", "post": "create"})),
     path("advice-runs/<uuid:id>", AdviceRunViewSet.as_view(READ_ONE)),
     path("advice-runs/<uuid:id>:apply", AdviceRunViewSet.as_view({"post": "apply"})),
     path("advice-runs/<uuid:id>:dismiss", AdviceRunViewSet.as_view({"post": "dismiss"})),
+    path("platform/utilization", UtilizationView.as_view()),
+    path("platform/throughput", ThroughputView.as_view()),
+    path("platform/costs", PlatformCostView.as_view()),
+    path("platform/recovery", RecoveryView.as_view()),
+    path("platform/savings", SavingsView.as_view()),
+    path("platform/savings/<uuid:id>:dismiss", SavingDismissView.as_view()),
+    path("platform/fragmentation", FragmentationView.as_view()),
     path("advice-policy", AdvicePolicyViewSet.as_view({"get": "retrieve", "patch": "partial_update"})),
 ]

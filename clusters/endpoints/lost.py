@@ -11,6 +11,7 @@ from django.db.models.functions import Coalesce
 from django.utils import timezone
 
 from billing.allocations import allocation_close
+from billing.gpu_time.supply import supply_close
 from clusters.endpoints import placement
 from clusters.endpoints.conditions import set_condition
 from clusters.endpoints.history import record
@@ -78,6 +79,7 @@ def cluster_lost(*, cluster: Cluster, actor: str) -> Loss:
         row.save(update_fields=["cordon_reason"])
         for endpoint in endpoints:
             _let_go(endpoint, row, loss.ended_at, actor)
+        supply_close(cluster=row.name, ended_at=loss.ended_at)
         Gateway.objects.filter(cluster=row).delete()
         announce()
     return loss
@@ -106,6 +108,7 @@ def _let_go(endpoint: Endpoint, cluster: Cluster, ended_at: dt.datetime, actor: 
             placement.begin_change(endpoint)
             for kind in (Condition.Type.PLACED, Condition.Type.REACHABLE):
                 set_condition(endpoint, kind, Condition.Status.UNKNOWN, "ClusterLost", told)
+        placement.unclaim_released(endpoint)
         changes = {"generation": F("generation") + 1}
         if endpoint.cluster_id == cluster.id:
             changes["cluster"] = None

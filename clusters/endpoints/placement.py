@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
+from decimal import Decimal
 from typing import Any
 
 from django.db.models import QuerySet
 from django.utils import timezone
 
+from billing.budgets.reserving import gpus_claim, gpus_unclaim
 from clusters.endpoints.blueprint import spec_again, spec_for
 from clusters.endpoints.conditions import set_condition
 from clusters.endpoints.history import record
 from clusters.endpoints.names import deployment_name
 from clusters.endpoints.waiting import wait_begin, wait_end, wait_for
 from clusters.inventory.capacity import PoolCapacity, capacities
-from clusters.models import Cluster, Condition, Endpoint, NodePool, Reservation, Revision
+from clusters.models import Cluster, Condition, Endpoint, NodePool, Reservation, Revision, Wanted
 from clusters.planning.placement.nodes import nodes_for
 from clusters.planning.plans import Plan, PlanStatus
 from clusters.specs import DeploymentSpec
@@ -25,7 +27,11 @@ from tenants.services import quota_limits
 
 
 def settle(endpoint: Endpoint, plan: Plan, found: list[PoolCapacity]) -> Revision | None:
-    """Write what a plan means for an endpoint: a revision with its GPUs reserved, or the wait for capacity."""
+    """Write what a plan means for an endpoint: a revision with its GPUs reserved, or the wait for capacity.
+
+    Raises:
+        OverBudget: a budget of its project or tenant has no room for it.
+    """
     if plan.status != PlanStatus.PLACED or plan.configuration is None:
         reason = "NoCapacity" if plan.status == PlanStatus.NO_CAPACITY else "NotPlaceable"
         set_condition(endpoint, Condition.Type.PLACED, Condition.Status.FALSE, reason, plan.message)
@@ -36,6 +42,8 @@ def settle(endpoint: Endpoint, plan: Plan, found: list[PoolCapacity]) -> Revisio
     number, revision_id = _next_number(endpoint), new_id()
     name = deployment_name(endpoint.tenant.slug, endpoint.name, endpoint.id, number)
     spec = spec_for(endpoint=endpoint, chosen=chosen, pool=pool, name=name, revision_id=revision_id)
+    gpus = spec.replicas * spec.tensor_parallel * spec.pipeline_parallel
+    _claim(endpoint, pool, spec.gpu_type, gpus, endpoint.slo_class.price_factor)
     revision = _revision(
         endpoint,
         spec,
@@ -54,6 +62,9 @@ def settle_again(endpoint: Endpoint, earlier: Revision) -> Revision | None:
     """Place an earlier revision's configuration as a new revision, in its own pool; None while there is no room.
 
     Its price factor is today's of the class; what it costs follows the price book.
+
+    Raises:
+        OverBudget: a budget of its project or tenant has no room for it.
     """
     current = current_revision(endpoint)
     replicas = current.replicas if current else endpoint.replicas or earlier.replicas
@@ -76,6 +87,8 @@ def settle_again(endpoint: Endpoint, earlier: Revision) -> Revision | None:
     spec = spec_again(
         endpoint=endpoint, earlier=earlier, name=name, revision_id=revision_id, replicas=replicas
     )
+    gpus = replicas * earlier.gpus_per_replica
+    _claim(endpoint, pool.pool, earlier.gpu_type, gpus, endpoint.slo_class.price_factor)
     revision = _revision(
         endpoint,
         spec,
@@ -93,17 +106,20 @@ def settle_again(endpoint: Endpoint, earlier: Revision) -> Revision | None:
 def current_revision(endpoint: Endpoint) -> Revision | None:
     """Give the revision that is wanted now."""
     return (
-        Revision.objects.select_related("cluster", "pool").filter(endpoint=endpoint, retired_at=None).first()
+        Revision.objects.select_related("cluster", "pool__cluster__region")
+        .filter(endpoint=endpoint, retired_at=None)
+        .first()
     )
 
 
 def cancel_change(endpoint: Endpoint) -> bool:
     """Give up a change that is under way, so that what serves is current again; give whether there was one."""
     wanted = Revision.objects.filter(endpoint=endpoint, retired_at=None).order_by("number")
-    serving = wanted.first()
+    serving = wanted.select_related("pool__cluster__region").first()
     if serving is None or wanted.count() < 2:
         return False
     _retire(endpoint, wanted.exclude(id=serving.id))
+    _claim_for(endpoint, serving, refuse=False)
     begin_change(endpoint)
     return True
 
@@ -120,6 +136,16 @@ def retire_all(endpoint: Endpoint) -> None:
     """Want none of the endpoint's revisions any more; what was never applied gives its GPUs back at once."""
     _retire(endpoint, Revision.objects.filter(endpoint=endpoint, retired_at=None))
     wait_end(endpoint)
+    unclaim_released(endpoint)
+
+
+def unclaim_released(endpoint: Endpoint) -> None:
+    """Give back what budgets reserve for an endpoint that is not to run and holds no GPUs any more."""
+    if (
+        endpoint.wanted != Wanted.RUNNING
+        and not Reservation.objects.held().filter(endpoint=endpoint).exists()
+    ):
+        gpus_unclaim(endpoint_id=endpoint.id)
 
 
 def _retire(endpoint: Endpoint, revisions: QuerySet[Revision]) -> None:
@@ -137,6 +163,7 @@ def resize(endpoint: Endpoint, revision: Revision, replicas: int) -> None:
 
     Raises:
         OverQuota: the tenant may not hold that many GPUs.
+        OverBudget: a budget of its project or tenant has no room for them.
         Conflict: the pool has not enough free GPUs.
     """
     reservation = Reservation.objects.select_for_update().get(revision=revision)
@@ -164,6 +191,33 @@ def resize(endpoint: Endpoint, revision: Revision, replicas: int) -> None:
         reservation.save(update_fields=["nodes"])
     revision.replicas = replicas
     revision.save(update_fields=["replicas"])
+    _claim_for(endpoint, revision)
+
+
+def _claim_for(endpoint: Endpoint, revision: Revision, *, refuse: bool = True) -> None:
+    gpus = revision.replicas * revision.gpus_per_replica
+    _claim(endpoint, revision.pool, revision.gpu_type, gpus, revision.price_factor, refuse=refuse)
+
+
+def _claim(
+    endpoint: Endpoint,
+    pool: NodePool,
+    gpu_type: str,
+    gpus: int,
+    price_factor: Decimal,
+    *,
+    refuse: bool = True,
+) -> None:
+    """Reserve in budgets what the newest revision holds; a change counts once, as with quotas."""
+    gpus_claim(
+        project=endpoint.project,
+        endpoint_id=endpoint.id,
+        region=pool.cluster.region.code,
+        gpu_type=gpu_type,
+        gpus=gpus,
+        price_factor=price_factor,
+        refuse=refuse,
+    )
 
 
 def _keep_quota(endpoint: Endpoint, more: int) -> None:

@@ -14,14 +14,16 @@ from django.db import transaction
 from billing.allocations import label_write
 from clusters.endpoints import placement
 from clusters.endpoints.blueprint import SpecUnusable, kept_spec
+from clusters.endpoints.conditions import set_condition
 from clusters.endpoints.history import record
 from clusters.endpoints.limits import check_fallbacks
 from clusters.endpoints.names import refuse_name_of_route
 from clusters.endpoints.planning import Market, OrderTerms
+from clusters.endpoints.states import BUDGET_SPENT
 from clusters.endpoints.waiting import gives_way
 from clusters.endpoints.wake import wake
 from clusters.endpoints.wishes import bump, for_update, refusals, refuse_hopeless, tenant_for_update
-from clusters.models import Cluster, Endpoint, Reservation, Revision, Wanted
+from clusters.models import Cluster, Condition, Endpoint, Reservation, Revision, Wanted
 from clusters.planning.plans import Plan, PlanStatus
 from tenants import scope
 from tenants.announcements import announce
@@ -61,6 +63,7 @@ def endpoint_order(
         Invalid: a value is wrong, or the name is taken.
         Impossible: no cluster can ever satisfy it; ``extra`` holds the refusals.
         OverQuota: a quota of the tenant does not allow it.
+        OverBudget: a budget of GPU time of the project or the tenant does not allow it.
     """
     tenant = tenant_for_update()
     endpoint = Endpoint(
@@ -109,6 +112,7 @@ def endpoint_scale(
         Invalid: the number is out of bounds.
         Conflict: the endpoint is being deleted, or the pool has not enough free GPUs.
         OverQuota: the tenant's quota does not allow it.
+        OverBudget: a budget does not allow it.
     """
     if not 1 <= replicas <= MOST_REPLICAS:
         raise Invalid(
@@ -131,14 +135,21 @@ def endpoint_scale(
 
 
 @transaction.atomic
-def endpoint_pause(*, endpoint: Endpoint, actor: str, if_generation: int | None = None) -> Endpoint:
-    """Stop its engines and release its GPUs, keeping the order. Pausing again changes nothing."""
+def endpoint_pause(
+    *, endpoint: Endpoint, actor: str, if_generation: int | None = None, why: str = ""
+) -> Endpoint:
+    """Stop its engines and release its GPUs, keeping the order. Pausing again changes nothing.
+
+    ``why`` a budget stopped it is shown with its state until it is placed again.
+    """
     endpoint = for_update(endpoint, if_generation)
     if endpoint.wanted != Wanted.PAUSED:
         endpoint.wanted, endpoint.restoring = Wanted.PAUSED, None
         placement.retire_all(endpoint)
         bump(endpoint, "wanted", "restoring")
-        record(endpoint, "paused", "Pause asked for.", actor=actor)
+        if why:
+            set_condition(endpoint, Condition.Type.PLACED, Condition.Status.FALSE, BUDGET_SPENT, why)
+        record(endpoint, "paused", why or "Pause asked for.", actor=actor)
     return endpoint
 
 
@@ -147,7 +158,7 @@ def endpoint_resume(*, endpoint: Endpoint, actor: str, if_generation: int | None
     """Serve again after a pause: the order is planned afresh against today's capacity and prices.
 
     Raises:
-        Impossible, OverQuota: as for an order.
+        Impossible, OverQuota, OverBudget: as for an order.
     """
     endpoint = for_update(endpoint, if_generation)
     if endpoint.wanted == Wanted.RUNNING:

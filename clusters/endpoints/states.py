@@ -18,6 +18,10 @@ class Known:
     message: str
 
 
+#: Reason of the condition Placed of what a budget keeps from running: it waits, or was paused.
+BUDGET_SPENT = "BudgetSpent"
+_WAITING = {"NoCapacity", BUDGET_SPENT}
+
 UNKNOWN = Known(Condition.Status.UNKNOWN, "NotYet", "")
 
 NEXT_ACTION: dict[str, str] = {
@@ -69,9 +73,11 @@ def derive(
     if wanted == Wanted.PAUSED:
         if holds:
             return EndpointState.UPDATING, "Its engines are being stopped."
+        if _is_false(placed) and placed.reason == BUDGET_SPENT:
+            return EndpointState.PAUSED, placed.message
         return EndpointState.PAUSED, "Paused; it holds no GPUs."
     if _is_false(placed):
-        state = EndpointState.WAITING_FOR_CAPACITY if placed.reason == "NoCapacity" else EndpointState.FAILED
+        state = EndpointState.WAITING_FOR_CAPACITY if placed.reason in _WAITING else EndpointState.FAILED
         return state, placed.message
     if before:
         refused = _is_false(provisioned) and provisioned.reason == "Refused"

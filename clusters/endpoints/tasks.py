@@ -11,13 +11,18 @@ from django.utils import timezone
 from clusters.endpoints import wake
 from clusters.endpoints.advisor.policy import advice_keep
 from clusters.endpoints.advisor.runs import ADVISE, advice_run_execute
+from clusters.endpoints.attainment import attainment_keep
+from clusters.endpoints.budgets import endpoints_stop_spent
 from clusters.endpoints.gateways import reconcile_gateway
 from clusters.endpoints.load.observing import load_observe
 from clusters.endpoints.reconcile import reconcile_endpoint
+from clusters.endpoints.reporting import reports_refresh
 from clusters.endpoints.resync import resync_cluster
+from clusters.endpoints.savings.keeping import savings_keep
 from clusters.endpoints.signals import forget_signals
 from clusters.endpoints.watch import remove_leaks
 from clusters.inventory import gateways, renewing
+from clusters.inventory.supply import supply_sweep
 from clusters.models import Cluster, Endpoint, Gateway, Wanted
 from tenants import scope
 from tenants.locks import claimed
@@ -59,6 +64,13 @@ def _lease_due() -> list:
             due_at=now + dt.timedelta(seconds=LEASE_S)
         )
     return due
+
+
+@shared_task
+def stop_spent() -> int:
+    """Pause endpoints whose owner's budget is spent and stops them; return how many that were."""
+    with claimed("sweep:budgets") as mine:
+        return endpoints_stop_spent(now=timezone.now()) if mine else 0
 
 
 @shared_task
@@ -163,6 +175,13 @@ def _observe_load(tenant_id: str, endpoint_id: str) -> bool:
         return endpoint is not None and load_observe(endpoint=endpoint)
 
 
+@shared_task
+def keep_attainment() -> int:
+    """Judge the days that run or changed by the targets of their classes; return how many rows changed."""
+    with claimed("attainment:days") as mine:
+        return attainment_keep(now=timezone.now()) if mine else 0
+
+
 @shared_task(name=ADVISE)
 def advise(run_id: str) -> None:
     """Plan the fleet anew for a run that was asked for."""
@@ -173,6 +192,24 @@ def advise(run_id: str) -> None:
 def keep_advice() -> int:
     """Carry the advisor's moves on, and do what its policy allows; return how many moves changed."""
     return advice_keep()
+
+
+@shared_task
+def keep_supply() -> int:
+    """Write down which GPUs clusters have, where nobody told of a change; return how many intervals changed."""
+    with claimed("supply:clusters") as mine:
+        return supply_sweep() if mine else 0
+
+
+def keep_reports() -> int:
+    """Make the days of the operators' reports anew that are not up to date; return how many."""
+    return reports_refresh()
+
+
+@shared_task
+def find_savings() -> int:
+    """Look at the endpoints whose turn it is for what they could save; return how many findings there are of them."""
+    return savings_keep(now=timezone.now())
 
 
 @shared_task

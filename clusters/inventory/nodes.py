@@ -13,6 +13,7 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from clusters.inventory.faults import OFFERS_NONE, node_fault
+from clusters.kube.gpus import pod_gpus, whole
 from clusters.planning.gpus import gpu_catalog, mig_slice
 from clusters.planning.problem import GpuSpec
 
@@ -59,7 +60,8 @@ _MIG_PRODUCT: Final = re.compile(
 class NodeFacts:
     """GPUs of one resource on one node: what a pool is made of.
 
-    ``usable`` of its ``capacity`` are healthy, ``foreign`` are held by pods that are not this installation's.
+    ``usable`` of its ``capacity`` are healthy, ``foreign`` are held by pods that are not this installation's, ``own``
+    by those that are.
     """
 
     name: str
@@ -68,6 +70,7 @@ class NodeFacts:
     capacity: int
     usable: int
     foreign: int
+    own: int
     driver_version: str
     schedulable: bool
     fault: str
@@ -106,7 +109,7 @@ def read_nodes(
     ``installation`` is the value of the label ``berth.dev/installation`` on this installation's own pods;
     ``tolerate`` are taint keys that its engines bear beyond NVIDIA's own.
     """
-    foreign = _foreign(pods, installation)
+    foreign, own = _holders(pods, installation)
     facts: list[NodeFacts] = []
     left_out: dict[tuple[str, str], list[str]] = defaultdict(list)
     names: set[str] = set()
@@ -115,7 +118,7 @@ def read_nodes(
         names.add(_name(node))
         if fault := node_fault(node):
             faults[_name(node)] = fault
-        found, notes = _read_node(node, fault, foreign.get(_name(node), Counter()), tolerate)
+        found, notes = _read_node(node, fault, foreign[_name(node)], own[_name(node)], tolerate)
         facts += found
         for why, todo in notes:
             left_out[why, todo].append(_name(node))
@@ -139,28 +142,6 @@ def gpu_of_product(product: str, resource: str = GPU) -> GpuSpec | None:
         return mig_slice(whole, profile) if profile else whole
     except ValueError:
         return None
-
-
-def pod_gpus(pod: Mapping[str, Any]) -> Counter[str]:
-    """Count the GPUs that a pod holds, by resource, as the scheduler does.
-
-    The sum over its containers, or what its hungriest init container needs; init containers that stay (sidecars)
-    count with both. See Kubernetes, "Resource sharing within containers".
-    """
-    spec = pod.get("spec") or {}
-    running: Counter[str] = Counter()
-    for container in spec.get("containers") or ():
-        running.update(_container_gpus(container))
-    staying: Counter[str] = Counter()
-    starting: Counter[str] = Counter()
-    for container in spec.get("initContainers") or ():
-        gpus = _container_gpus(container)
-        if container.get("restartPolicy") == "Always":
-            staying.update(gpus)
-            starting |= staying
-        else:
-            starting |= staying + gpus
-    return (running + staying) | starting
 
 
 def node_part(node: Mapping[str, Any]) -> tuple[Any, ...]:
@@ -234,7 +215,7 @@ def driver_version(labels: Mapping[str, str]) -> str:
 
 
 def _read_node(
-    node: Mapping[str, Any], fault: str, foreign: Counter[str], tolerate: Sequence[str]
+    node: Mapping[str, Any], fault: str, foreign: Counter[str], own: Counter[str], tolerate: Sequence[str]
 ) -> tuple[list[NodeFacts], list[tuple[str, str]]]:
     labels = (node.get("metadata") or {}).get("labels") or {}
     facts: list[NodeFacts] = []
@@ -262,6 +243,7 @@ def _read_node(
                 capacity=capacity,
                 usable=min(allocatable, capacity),
                 foreign=min(foreign[resource], capacity),
+                own=min(own[resource], capacity),
                 driver_version=driver_version(labels),
                 schedulable=_schedulable(node, tolerate),
                 fault=fault or ("" if allocatable else f"{OFFERS_NONE} of its {capacity} GPUs."),
@@ -285,10 +267,10 @@ def _resources(node: Mapping[str, Any], labels: Mapping[str, str]) -> dict[str, 
     names = sorted(name for name in {*capacity, *allocatable} if name.startswith(("nvidia.com/gpu", MIG)))
     found = {}
     for name in names:
-        usable = _whole(allocatable.get(name))
-        total = max(usable, _whole(capacity.get(name)))
+        usable = whole(allocatable.get(name))
+        total = max(usable, whole(capacity.get(name)))
         if name == GPU and not total and labels.get("nvidia.com/mig.strategy") != "mixed":
-            total = _whole(labels.get(COUNT))  # a restarted kubelet shows 0 until the device plugin is back
+            total = whole(labels.get(COUNT))  # a restarted kubelet shows 0 until the device plugin is back
         if total:
             found[name] = (total, usable)
     return found
@@ -296,7 +278,7 @@ def _resources(node: Mapping[str, Any], labels: Mapping[str, str]) -> dict[str, 
 
 def _left_out(resource: str, product: str, labels: Mapping[str, str]) -> tuple[str, str] | None:
     shared = labels.get("nvidia.com/gpu.sharing-strategy", "none") not in ("none", "")
-    replicas = _whole(labels.get("nvidia.com/gpu.replicas")) > 1
+    replicas = whole(labels.get("nvidia.com/gpu.replicas")) > 1
     if resource.endswith(".shared") or product.upper().endswith("-SHARED") or shared or replicas:
         return (
             "Its GPUs are shared between pods (time-slicing or MPS), so that none is an engine's own.",
@@ -328,35 +310,23 @@ def _schedulable(node: Mapping[str, Any], tolerate: Sequence[str]) -> bool:
     return not spec.get("unschedulable") and not barring
 
 
-def _foreign(pods: Iterable[Mapping[str, Any]], installation: str) -> dict[str, Counter[str]]:
-    held: dict[str, Counter[str]] = defaultdict(Counter)
+def _holders(
+    pods: Iterable[Mapping[str, Any]], installation: str
+) -> tuple[dict[str, Counter[str]], dict[str, Counter[str]]]:
+    """Count the GPUs of each node that other pods hold, and those that this installation's hold."""
+    foreign: dict[str, Counter[str]] = defaultdict(Counter)
+    own: dict[str, Counter[str]] = defaultdict(Counter)
     for pod in pods:
         node = (pod.get("spec") or {}).get("nodeName")
         labels = (pod.get("metadata") or {}).get("labels") or {}
-        if node and not _has_ended(pod) and labels.get("berth.dev/installation") != installation:
+        if node and not _has_ended(pod):
+            held = own if labels.get("berth.dev/installation") == installation else foreign
             held[node].update(pod_gpus(pod))
-    return held
+    return foreign, own
 
 
 def _has_ended(pod: Mapping[str, Any]) -> bool:
     return (pod.get("status") or {}).get("phase") in ("Succeeded", "Failed")
-
-
-def _container_gpus(container: Mapping[str, Any]) -> Counter[str]:
-    resources = container.get("resources") or {}
-    # Of extended resources limits and requests are equal; one may be left out.
-    amounts = {**(resources.get("requests") or {}), **(resources.get("limits") or {})}
-    return Counter(
-        {name: _whole(amount) for name, amount in amounts.items() if name.startswith("nvidia.com/")}
-    )
-
-
-def _whole(quantity: Any) -> int:
-    text = str(quantity or "0").strip()
-    if text.isdecimal():
-        return int(text)
-    scaled = re.fullmatch(r"(\d+)(k|M)", text)  # an API server may write 1000 as 1k
-    return int(scaled[1]) * (1000 if scaled[2] == "k" else 10**6) if scaled else 0
 
 
 def _name(node: Mapping[str, Any]) -> str:

@@ -14,6 +14,7 @@ from django.db import transaction
 from clusters.inventory.drivers import installation_of
 from clusters.inventory.faults import NOT_READY, RESHAPED, UNREADABLE, Eviction, eviction, is_blackout
 from clusters.inventory.nodes import NodeFacts, Reading, Unread, read_nodes
+from clusters.inventory.supply import supply_keep
 from clusters.inventory.twins import twins_of
 from clusters.models import Cluster, GpuType, Node, NodePool, Reservation, Revision
 from clusters.planning.problem import GpuSpec
@@ -76,6 +77,8 @@ def inventory_read(
     if blackout and not is_blackout(_faults(row)):
         writer.begin_grace()
     writer.note([*unread, *twins_of(row), *reading.unread], read=True)
+    if writer.rows:
+        supply_keep(row, now=now)
     return Change(rows=writer.rows, lost=frozenset(writer.lost))
 
 
@@ -167,6 +170,7 @@ class _Writer:
             "capacity": facts.capacity,
             "usable": facts.usable,
             "foreign": facts.foreign,
+            "own": facts.own,
             "driver_version": facts.driver_version,
             "schedulable": facts.schedulable,
         }
@@ -179,7 +183,7 @@ class _Writer:
                 self._save(member, {"gone_at": self._now})
                 self.lost.add((member.pool_id, member.index))
         elif member.name in self._readable:
-            self._keep_there(member, {"capacity": 0, "usable": 0, "foreign": 0}, f"{RESHAPED}.")
+            self._keep_there(member, {"capacity": 0, "usable": 0, "foreign": 0, "own": 0}, f"{RESHAPED}.")
         else:
             self._keep_there(member, {}, self._faults.get(member.name) or f"{UNREADABLE}.")
 

@@ -12,6 +12,7 @@ from django.db import transaction
 from django.db.models import QuerySet
 from django.utils import timezone
 
+from billing.gpu_time.supply import supply_close
 from clusters.drivers.registry import forget_driver
 from clusters.inventory.access import CREDENTIAL_FIELDS, credentials_of, expires_at, seal_credentials
 from clusters.inventory.catalog import RUNTIMES
@@ -218,6 +219,7 @@ def cluster_remove(*, cluster: Cluster) -> None:
                 revisions=present,
             )
         NodePool.objects.filter(cluster=row).exclude(id__in=_pools_of_the_past(row)).delete()
+        supply_close(cluster=row.name, ended_at=timezone.now())
         if not Revision.objects.filter(cluster=row).exists():
             row.delete()
             forget_driver(row.name)

@@ -7,8 +7,10 @@ from collections.abc import Mapping
 from typing import Final
 
 from django.db import transaction
+from django.utils import timezone
 
 from clusters.inventory.reading import gpu_title
+from clusters.inventory.supply import supply_keep
 from clusters.models import Cluster, GpuType, NodePool, Region, Reservation
 from clusters.planning.gpus import gpu_catalog
 from clusters.planning.versions import version_numbers
@@ -102,6 +104,7 @@ def pool_add(
         )
     clean(pool)
     pool.save()
+    supply_keep(cluster, now=timezone.now())
     return pool
 
 
@@ -113,6 +116,8 @@ def pool_change(*, pool: NodePool, nodes: int, reserve: int) -> NodePool:
         Invalid: an endpoint holds GPUs on a node that would go, the reserve is larger than the pool, or its nodes
             are read from the cluster.
     """
+    # The cluster first, as readings of its nodes lock them.
+    Cluster.objects.select_for_update(no_key=True).get(id=pool.cluster_id)
     pool = NodePool.objects.select_for_update(no_key=True).get(id=pool.id)
     if pool.discovered and nodes != pool.nodes:
         raise Invalid(
@@ -135,6 +140,7 @@ def pool_change(*, pool: NodePool, nodes: int, reserve: int) -> NodePool:
     if not pool.discovered:
         clean(pool)
     pool.save(update_fields=["nodes", "reserve"])
+    supply_keep(pool.cluster, now=timezone.now())
     return pool
 
 
@@ -152,6 +158,7 @@ def cluster_cordon(*, cluster: Cluster, reason: str) -> Cluster:
         if row.state != Cluster.State.UNREACHABLE:
             row.state, row.state_reason = Cluster.State.CORDONED, row.cordon_reason
         row.save(update_fields=["cordon_reason", "state", "state_reason"])
+        supply_keep(row, now=timezone.now())
     return row
 
 
@@ -169,6 +176,7 @@ def cluster_uncordon(*, cluster: Cluster) -> Cluster:
         if row.state == Cluster.State.CORDONED:
             row.state, row.state_reason = Cluster.State.ACTIVE, ""
         row.save(update_fields=["cordon_reason", "state", "state_reason"])
+        supply_keep(row, now=timezone.now())
     return row
 
 

@@ -9,6 +9,7 @@ from clusters.models.load import LoadObservation
 from clusters.models.replicas import Replica, Reservation
 from clusters.models.revisions import RenderedConfiguration, Revision
 from clusters.models.routes import NamedRoute
+from clusters.models.savings import Saving
 from clusters.models.signals import EndpointSignal
 from clusters.models.slo import OnOverload, SloClass
 from clusters.models.tokenizers import Tokenizer
@@ -41,6 +42,7 @@ __all__ = [
     "Replica",
     "Reservation",
     "Revision",
+    "Saving",
     "SloClass",
     "Tokenizer",
     "Wanted",

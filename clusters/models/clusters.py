@@ -172,8 +172,8 @@ class Node(Identified):
     """One GPU node of a pool, as its cluster last showed it.
 
     ``index`` is its place in the pool, for good: reservations count on it. ``usable`` are the GPUs that are
-    healthy, ``foreign`` those of them that pods hold which are not Berth's. ``fault`` says why nothing is planned
-    there, ``gone_at`` since when the cluster shows it no more.
+    healthy, ``foreign`` those of them that pods hold which are not Berth's, ``own`` those that Berth's do. ``fault``
+    says why nothing is planned there, ``gone_at`` since when the cluster shows it no more.
     """
 
     pool = models.ForeignKey(NodePool, on_delete=models.CASCADE, related_name="members")
@@ -182,6 +182,7 @@ class Node(Identified):
     capacity = models.PositiveSmallIntegerField()
     usable = models.PositiveSmallIntegerField()
     foreign = models.PositiveSmallIntegerField(default=0)
+    own = models.PositiveSmallIntegerField(default=0)
     driver_version = models.CharField(max_length=40, blank=True)
     schedulable = models.BooleanField(
         default=True, help_text="Not cordoned, no taint that engines do not bear."

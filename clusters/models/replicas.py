@@ -36,6 +36,9 @@ class Replica(TenantOwned):
     message = models.CharField(max_length=500, blank=True)
     trouble = models.CharField(max_length=32, blank=True)
     node = models.CharField(max_length=253, blank=True)
+    gpus = models.PositiveSmallIntegerField(
+        null=True, blank=True, help_text="That it is seen to hold; none: its cluster does not tell."
+    )
     restarts = models.PositiveIntegerField(default=0)
     memory = models.JSONField(null=True, blank=True, help_text="Bytes told apart; missing: not available.")
     started_at = models.DateTimeField(null=True, blank=True)

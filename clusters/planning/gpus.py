@@ -8,6 +8,7 @@ import importlib.resources
 import json
 import re
 from collections.abc import Iterator, Mapping
+from fractions import Fraction
 from typing import Final
 
 from clusters.planning.problem import GpuSpec
@@ -114,8 +115,7 @@ def mig_slice(spec: GpuSpec, profile: str) -> GpuSpec:
     compute, memory = int(parts["compute"]), int(parts["memory"])
     if slices is None or compute > slices or memory > spec.memory_gib * 1.1:
         raise ValueError(f"{spec.name} has no MIG profile {profile}")
-    eighths = 8 if slices == 7 else 4
-    share_of_memory = max(1, round(eighths * memory / spec.memory_gib)) / eighths
+    share_of_memory = float(_share_of_memory(spec, slices, memory))
     share = compute / slices
     extra = f"-{parts['extra']}" if parts["extra"] else ""
     return dataclasses.replace(
@@ -130,3 +130,25 @@ def mig_slice(spec: GpuSpec, profile: str) -> GpuSpec:
         gpus_per_node=spec.gpus_per_node * slices,
         slice_of=spec.name,
     )
+
+
+def part_of_whole(name: str) -> tuple[str, Fraction]:
+    """Give the MIG profile of a GPU type and which part of a whole GPU it is; empty and 1 for a whole one.
+
+    The part is the greater of its shares of compute slices and of memory: what of the GPU nobody else can have. So
+    seven of 1g.10gb are one H100, and so are two of 3g.40gb.
+    """
+    parts = _SLICE_NAME.fullmatch(name)
+    if parts is None or name not in gpu_catalog():
+        return "", Fraction(1)
+    whole = gpu_catalog()[parts["gpu"]]
+    slices = COMPUTE_SLICES[whole.name]
+    compute, memory = int(parts["compute"]), int(parts["memory"])
+    extra = f"+{parts['extra']}" if parts["extra"] else ""
+    share = max(Fraction(compute, slices), _share_of_memory(whole, slices, memory))
+    return f"{compute}g.{memory}gb{extra}", min(share, Fraction(1))
+
+
+def _share_of_memory(spec: GpuSpec, slices: int, memory: int) -> Fraction:
+    parts = 8 if slices == 7 else 4
+    return Fraction(max(1, round(parts * memory / spec.memory_gib)), parts)

@@ -2,25 +2,16 @@
 
 from __future__ import annotations
 
-import math
-import re
-from collections.abc import Iterator
-from typing import Final, NamedTuple
+from collections.abc import Iterable
+from typing import Final
 
 from clusters.specs import ReplicaMemory
+from clusters.triton.metrics_text import Sample, samples, summed
 
-_LINE: Final = re.compile(r"([a-zA-Z_:][\w:]*)(?:\{(.*)\})?\s+(\S+)(?:\s+-?\d+)?$", re.ASCII)
-_LABEL: Final = re.compile(r'([a-zA-Z_]\w*)="((?:[^"\\]|\\.)*)"', re.ASCII)
 _BLOCKS: Final = "nv_trt_llm_kv_cache_block_metrics"
 _BYTES_USED: Final = ("trtllm_kv_cache_used_bytes",)
 _BYTES_MAX: Final = ("trtllm_kv_cache_total_bytes", "trtllm_kv_cache_max_bytes")
 _GPU_USED: Final = ("trtllm_gpu_memory_usage_bytes", "nv_gpu_memory_used_bytes")
-
-
-class _Sample(NamedTuple):
-    name: str
-    labels: dict[str, str]
-    value: float
 
 
 def memory_of(
@@ -34,9 +25,9 @@ def memory_of(
     """
     if runtime == "triton-python":
         return ReplicaMemory()
-    samples = list(_samples(metrics_text))
-    used, largest = _kv_bytes(samples, kv_bytes_per_token)
-    total = next((found for name in _GPU_USED if (found := _sum(samples, name)) is not None), None)
+    read = list(samples(metrics_text))
+    used, largest = _kv_bytes(read, kv_bytes_per_token)
+    total = _first(read, _GPU_USED)
     other = None
     if total is not None and weights is not None and largest is not None:
         # The cache is taken whole at the start, whatever of it is in use.
@@ -44,15 +35,14 @@ def memory_of(
     return ReplicaMemory(weights=weights, kv_used=used, kv_max=largest, other=other)
 
 
-def _kv_bytes(samples: list[_Sample], per_token: int | None) -> tuple[int | None, int | None]:
-    used = next((found for name in _BYTES_USED if (found := _sum(samples, name)) is not None), None)
-    largest = next((found for name in _BYTES_MAX if (found := _sum(samples, name)) is not None), None)
+def _kv_bytes(read: list[Sample], per_token: int | None) -> tuple[int | None, int | None]:
+    used, largest = _first(read, _BYTES_USED), _first(read, _BYTES_MAX)
     if used is not None or largest is not None:
         return _rounded(used), _rounded(largest)
-    tokens = _block(samples, "tokens_per")
+    tokens = _block(read, "tokens_per")
     if per_token is None or tokens is None:
         return None, None
-    used, largest = _block(samples, "used"), _block(samples, "max")
+    used, largest = _block(read, "used"), _block(read, "max")
     size = tokens * per_token
     return (
         None if used is None else round(used * size),
@@ -60,32 +50,13 @@ def _kv_bytes(samples: list[_Sample], per_token: int | None) -> tuple[int | None
     )
 
 
-def _block(samples: list[_Sample], kind: str) -> float | None:
-    return _sum(samples, _BLOCKS, kv_cache_block_type=kind)
+def _first(read: list[Sample], names: Iterable[str]) -> float | None:
+    return next((value for name in names if (value := summed(read, name)) is not None), None)
 
 
-def _sum(samples: list[_Sample], name: str, **labels: str) -> float | None:
-    found = [
-        sample.value
-        for sample in samples
-        if sample.name == name and all(sample.labels.get(key) == value for key, value in labels.items())
-    ]
-    return sum(found) if found else None
+def _block(read: list[Sample], kind: str) -> float | None:
+    return summed(read, _BLOCKS, kv_cache_block_type=kind)
 
 
 def _rounded(value: float | None) -> int | None:
     return None if value is None else round(value)
-
-
-def _samples(text: str) -> Iterator[_Sample]:
-    for line in text.splitlines():
-        match = _LINE.match(line.strip())
-        if match is None:
-            continue
-        try:
-            value = float(match[3])
-        except ValueError:
-            continue
-        # Triton writes "Nan" for what it has not measured.
-        if math.isfinite(value) and value >= 0:
-            yield _Sample(match[1], dict(_LABEL.findall(match[2] or "")), value)

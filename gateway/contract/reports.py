@@ -16,6 +16,10 @@ REPORTED_METRICS: Final = (
     "nv_trt_llm_runtime_memory_metrics",
     "trtllm_kv_cache_",
     "trtllm_gpu_memory_",
+    "trtllm_prompt_tokens_total",
+    "trtllm_generation_tokens_total",
+    "nv_llm_input_token_len_sum",
+    "nv_llm_output_token_len_sum",
     "berth_",
 )
 MOST_REPORTED_BYTES: Final = 16 * 1024  # of one replica
@@ -24,7 +28,7 @@ MOST_WAKES: Final = 1_000  # in one message
 
 
 class ReplicaReport(Message, frozen=True):
-    """What a replica shows of its memory: its lines of :data:`REPORTED_METRICS`, as it wrote them."""
+    """What a replica shows of its memory and the tokens it ran: its lines of :data:`REPORTED_METRICS`, unchanged."""
 
     replica_id: str
     metrics: str

@@ -15,7 +15,7 @@ import msgspec
 
 from gateway.files import folder_instance
 from gateway.metering.log import UsageLog, log_files, read_log
-from gateway.metering.records import Totals, UsageRecord, add_charges, count_segments
+from gateway.metering.records import Totals, UsageRecord, add_charges, add_days, count_segments
 from gateway.metering.spool import Cut, Spool, remove_log_files
 
 _log = logging.getLogger(__name__)
@@ -122,6 +122,7 @@ class Meter:
                     next_sequence=last.next_sequence + len(segments),
                     position=position,
                     totals=totals,
+                    days=add_days(last.days, records),
                     charges=add_charges(last.charges, records, now=time.time()),
                 )
             )

@@ -9,7 +9,7 @@ from typing import Final
 
 import msgspec
 
-from gateway.contract import ITL_BOUNDS_MS, LATENCY_BOUNDS_MS, Outcome, UsageSegment
+from gateway.contract import ITL_BOUNDS_MS, LATENCY_BOUNDS_MS, MOST_DAYS, Outcome, UsageSegment
 
 _MINUTE_S: Final = 60
 #: How long after a window's end its charges are kept, for a gateway that is cut off from the ledger meanwhile.
@@ -84,6 +84,19 @@ def add_charges(before: Mapping[str, str], records: Iterable[UsageRecord], *, no
         for window, units in sums.items()
         if dt.datetime.fromisoformat(window.rpartition("/")[2]) > earliest
     }
+
+
+def add_days(before: Mapping[str, Totals], records: Iterable[UsageRecord]) -> dict[str, Totals]:
+    """Add ``records`` to the totals of the UTC days in which they ended; keep the last days of them all.
+
+    They are summed from the records themselves, not from the segments that these are counted into, so that the
+    control plane can compare the two.
+    """
+    days = {day: msgspec.structs.replace(sums) for day, sums in before.items()}
+    for record in records:
+        day = dt.datetime.fromtimestamp(record.ended_at, dt.UTC).date().isoformat()
+        days.setdefault(day, Totals()).add(record)
+    return {day: days[day] for day in sorted(days)[-MOST_DAYS:]}
 
 
 class _Group(msgspec.Struct):

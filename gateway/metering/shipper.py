@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import datetime as dt
 import logging
+from collections.abc import Mapping
 
 import aiohttp
 import msgspec
 
 from gateway.backoff import Backoff
-from gateway.contract import USAGE_PATH, UsageBatch, UsageReceipt, UsageSegment
+from gateway.contract import USAGE_PATH, DayTotals, UsageBatch, UsageReceipt, UsageSegment
 from gateway.metering.meter import Meter
+from gateway.metering.records import Totals
 from gateway.metering.spool import BATCH_SEGMENTS, Cut
 
 _log = logging.getLogger(__name__)
@@ -70,11 +73,15 @@ class Shipper:
 
     async def _send(self, cuts: list[Cut]) -> None:
         segments = [segment for cut in cuts for segment in cut.segments]
+        days = _told(cuts[-1].days)
         for start in range(0, len(segments), BATCH_SEGMENTS):
-            await self._send_batch(segments[start : start + BATCH_SEGMENTS])
+            part = tuple(segments[start : start + BATCH_SEGMENTS])
+            # The totals reach to the last segment: said earlier, they would be ahead of what has come.
+            is_last = start + BATCH_SEGMENTS >= len(segments)
+            await self._send_batch(part, days if is_last else ())
 
-    async def _send_batch(self, segments: list[UsageSegment]) -> None:
-        batch = UsageBatch(gateway=self._meter.identity, segments=tuple(segments))
+    async def _send_batch(self, segments: tuple[UsageSegment, ...], days: tuple[DayTotals, ...]) -> None:
+        batch = UsageBatch(gateway=self._meter.identity, segments=segments, days=days)
         try:
             async with self._session.post(
                 self._url,
@@ -101,3 +108,16 @@ class Shipper:
         for refusal in receipt.refused:
             if (segment := by_sequence.get(refusal.sequence)) is not None:
                 await asyncio.to_thread(self._meter.spool.refuse, segment, refusal)
+
+
+def _told(days: Mapping[str, Totals]) -> tuple[DayTotals, ...]:
+    return tuple(
+        DayTotals(
+            day=dt.date.fromisoformat(day),
+            requests=sums.requests,
+            input_tokens=sums.input_tokens,
+            output_tokens=sums.output_tokens,
+            cached_tokens=sums.cached_tokens,
+        )
+        for day, sums in days.items()
+    )

@@ -30,8 +30,8 @@ _BATCH_CUTS: Final = 500
 class Cut(msgspec.Struct, frozen=True, kw_only=True):
     """What one cut took from the log, and the state it left.
 
-    ``totals`` sum all cuts so far by outcome, ``charges`` what was settled of windows of budgets that ended lately
-    or run, in smallest units as decimal strings.
+    ``totals`` sum all cuts so far by outcome, ``days`` those of the last days by UTC day, ``charges`` what was settled
+    of windows of budgets that ended lately or run, in smallest units as decimal strings.
     """
 
     number: int = 0
@@ -39,6 +39,7 @@ class Cut(msgspec.Struct, frozen=True, kw_only=True):
     next_sequence: int = 1
     position: Position = Position()
     totals: dict[str, Totals] = {}
+    days: dict[str, Totals] = {}
     charges: dict[str, str] = {}
 
 

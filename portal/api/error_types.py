@@ -50,6 +50,12 @@ ERROR_TYPES: dict[str, ErrorType] = {
         when="The tenant's limit on GPUs or endpoints does not leave room for this.",
         remedy="Pause, shrink or delete another endpoint, or ask the operators for a larger quota.",
     ),
+    "over-budget": ErrorType(
+        status=403,
+        title="A budget does not allow this",
+        when="What its GPUs would cost until the budget begins anew is more than is left of it, or it stops its owner.",
+        remedy="Ask for less, give something back, raise the limit, or wait until resets_at.",
+    ),
     "not-found": ErrorType(
         status=404,
         title="Not found",

@@ -14,6 +14,7 @@ from portal.api.errors import no_such_path
 from portal.api.keys import LimitedKeyViewSet
 from portal.api.openapi import SchemaView, api_docs
 from portal.api.price_books import BookPriceViewSet, ListPriceViewSet, PriceBookViewSet
+from portal.api.price_rerate import PriceBookRerateView
 from portal.api.tenant import QuotaView, TenantLimitsView, TenantView
 
 LIST_CREATE = {"get": "list", "post": "create"}
@@ -33,6 +34,7 @@ urlpatterns = [
     path("price-books/<uuid:id>", PriceBookViewSet.as_view({"get": "retrieve", "delete": "destroy"})),
     path("price-books/<uuid:id>:copy-list", PriceBookViewSet.as_view({"post": "copy_list"})),
     path("price-books/<uuid:id>:publish", PriceBookViewSet.as_view({"post": "publish"})),
+    path("price-books/<uuid:id>/rerate", PriceBookRerateView.as_view()),
     path("price-books/<uuid:id>/prices", PriceBookViewSet.as_view({"get": "prices", "post": "price_set"})),
     path("price-books/prices/<uuid:id>", BookPriceViewSet.as_view({"delete": "destroy"})),
     path("keys", LimitedKeyViewSet.as_view({"get": "list", "post": "create"})),

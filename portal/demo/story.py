@@ -228,12 +228,12 @@ def _tell_money(client: httpx.Client, told: Told, endpoint_id: str) -> None:
     statement = _get(client, "/api/v1/statements/current")
     told.currency = statement["currency"]
     told.usage_cost, told.allocation_cost = cost["usage"], cost["allocation"]
-    told.statement_total, told.statement_lines = statement["total"], len(statement["lines"])
+    told.statement_total, told.statement_lines = statement["total"], statement["line_count"]
 
 
 def _cost_line(client: httpx.Client, endpoint_id: str) -> dict[str, Any]:
-    lines = _get(client, "/api/v1/costs")["endpoints"]
-    return next((line["cost"] for line in lines if line["endpoint_id"] == endpoint_id), {})
+    (month,) = _get(client, "/api/v1/costs?group_by=endpoint_id")["data"]
+    return next((line["cost"] for line in month["results"] if line["endpoint_id"] == endpoint_id), {})
 
 
 def _answers(url: str) -> bool:

@@ -45,6 +45,7 @@ TENANT = (
             Item("Usage and cost", "usage", "usage", also=("usage",), action=Action.VIEW_COST),
             Item("Budgets", "budgets", "cost", also=("budget",)),
             Item("Statements", "statements", "statement", also=("statement",), action=Action.VIEW_COST),
+            Item("Commitments", "commitments", "price", also=("commitment",), action=Action.VIEW_COST),
         ),
     ),
     Group(
@@ -52,7 +53,7 @@ TENANT = (
         (
             Item("Projects", "projects", "project", also=("project",)),
             Item("Members", "members", "members", also=("member",)),
-            Item("Settings", "settings", "settings"),
+            Item("Settings", "settings", "settings", also=("webhook",)),
         ),
     ),
 )
@@ -64,8 +65,19 @@ CONSOLE = (
         (
             Item("Clusters", "clusters", "clusters", also=("cluster", "region", "pool")),
             Item("Gateways", "gateways", "region", also=("gateway",)),
+            Item("Reconciliation", "reconciliation", "usage"),
             Item("Endpoints", "endpoints", "endpoints", also=("endpoint",)),
             Item("Advisor", "advisor", "switch", also=("advisor",)),
+        ),
+    ),
+    Group(
+        "Report",
+        (
+            Item("GPU utilization", "report-utilization", "gpu"),
+            Item("Throughput", "report-throughput", "usage"),
+            Item("Cost and recovery", "report-costs", "cost"),
+            Item("Savings", "report-savings", "ok", also=("saving",)),
+            Item("Fragmentation", "report-fragmentation", "project"),
         ),
     ),
     Group(
@@ -74,6 +86,7 @@ CONSOLE = (
             Item("Catalog", "catalog", "catalog", also=("model",)),
             Item("SLO classes", "slo-classes", "slo", also=("slo",)),
             Item("Prices", "prices", "price", also=("price",)),
+            Item("GPU costs", "asset-rates", "cost", also=("asset-rate",)),
             Item("What if", "what-if", "search"),
         ),
     ),
@@ -84,5 +97,11 @@ CONSOLE = (
             Item("Engine settings", "engine-settings", "settings", also=("engine-settings",)),
         ),
     ),
-    Group("Customers", (Item("Tenants", "tenants", "tenant", also=("tenant",)),)),
+    Group(
+        "Customers",
+        (
+            Item("Tenants", "tenants", "tenant", also=("tenant",)),
+            Item("Statements", "statements", "statement", also=("statement", "account")),
+        ),
+    ),
 )

@@ -1,29 +1,29 @@
-"""Statements: what the tenant is charged for a month, line by line."""
+"""Statements: what the tenant is charged for a month, line by line, and the files in which it can be had."""
 
 from __future__ import annotations
 
 import datetime as dt
 from decimal import Decimal
-from itertools import groupby
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
-from django.http import Http404, HttpRequest, HttpResponse
+from django.http import FileResponse, Http404, HttpRequest, HttpResponse
 from django.utils import timezone
-from django.utils.dateparse import parse_datetime
 
-from billing.models import Statement, StatementLine
-from billing.statements import statement_csv, statement_draft
+from billing.documents.contents import charged, contents_of
+from billing.documents.downloads import FORMATS, statement_file
+from billing.documents.months import month_statement
+from billing.documents.targets import targets_of
+from billing.models import BillingAccount, Statement, StatementLine
 from portal.pages.base import TenantPage
-from portal.pages.csv_files import csv_download
-from portal.templatetags.berth import decimals
+from portal.pages.statement_shown import page_of
 from tenants.roles import Action
 
 MOST_MONTHS: Final = 24
 
 
 class StatementPage(TenantPage):
-    """What the page and its download share."""
+    """What the pages of statements share."""
 
     action = Action.VIEW_COST
 
@@ -38,75 +38,82 @@ class StatementPage(TenantPage):
             month = (month - dt.timedelta(days=1)).replace(day=1)
         return found
 
-    def statement(self, month: dt.date) -> Statement:
-        """Give the statement of a month: the final one as it is, a draft as of now."""
-        found = Statement.objects.filter(month=month, state=Statement.State.FINAL).first()
-        return found or statement_draft(month=month, now=timezone.now())
-
-    def asked(self, months: list[dt.date], month: str) -> dt.date:
+    def asked(self, month: str) -> dt.date:
         """Read the month in the path; 404 where there is no statement of it."""
-        found = next((each for each in months if f"{each:%Y-%m}" == month), None)
-        if found is None:
+        try:
+            found = dt.date.fromisoformat(f"{month}-01")
+        except ValueError:
+            raise Http404 from None
+        if found not in self.months() and not Statement.objects.filter(month=found).exists():
             raise Http404
         return found
 
+    def downloads(self, month: dt.date) -> list[dict[str, str]]:
+        """Give the files of a month's statement: what each is called and where it is."""
+        return [
+            {"label": form.label, "url": self.url("statement-file", f"{month:%Y-%m}", kind)}
+            for kind, form in FORMATS.items()
+        ]
+
+    def parked(self) -> bool:
+        """Say whether nothing is closed because something does not add up."""
+        return BillingAccount.objects.filter(state=BillingAccount.State.PARKED).exists()
+
 
 class Statements(StatementPage):
-    """The statement of a month, the present one by default, and the way to the others."""
+    """The months and what each came to; the one that runs as it stands now."""
 
-    def get(self, request: HttpRequest, slug: str, month: str = "") -> HttpResponse:
+    def get(self, request: HttpRequest, slug: str) -> HttpResponse:
         months = self.months()
-        chosen = self.asked(months, month) if month else months[0]
-        statement = self.statement(chosen)
-        lines = list(statement.lines.select_related("project"))
-        kept = {each.month: each for each in Statement.objects.filter(month__in=months)}
-        context = {
+        running = month_statement(month=months[0], now=timezone.now())
+        kept = {each.month: each for each in Statement.objects.defer("inputs")} | {running.month: running}
+        rows = [
+            {
+                "month": month,
+                "statement": kept.get(month),
+                "url": self.url("statement", f"{month:%Y-%m}"),
+                "downloads": self.downloads(month),
+            }
+            for month in sorted({*months, *kept}, reverse=True)
+        ]
+        return self.render("tenant/statements/list.html", {"rows": rows, "parked": self.parked()})
+
+
+class StatementOfMonth(StatementPage):
+    """The statement of one month, a page of its lines at a time."""
+
+    def get(self, request: HttpRequest, slug: str, month: str) -> HttpResponse:
+        asked = self.asked(month)
+        statement = month_statement(month=asked, now=timezone.now())
+        contents = contents_of(statement.lines.all())
+        page, sections = page_of(contents, request.GET.get("page"))
+        idle = [line for line in contents.lines if line.kind == StatementLine.Kind.IDLE_GPU_TIME]
+        beside = sum((line.amount for line in contents.beside), Decimal(0))
+        address = self.url("statement", f"{asked:%Y-%m}")
+        context: dict[str, Any] = {
             "statement": statement,
-            "projects": [
-                _project(list(group)) for _, group in groupby(lines, key=lambda line: line.project_id)
+            "contents": contents,
+            "sections": sections,
+            "page": page,
+            "idle": charged(idle),
+            "beside": beside,
+            "targets": targets_of(statement),
+            "downloads": self.downloads(asked),
+            "parked": statement.state != Statement.State.FINAL and self.parked(),
+            "newer_url": f"{address}?page={page.previous_page_number()}" if page.has_previous() else "",
+            "older_url": f"{address}?page={page.next_page_number()}" if page.has_next() else "",
+            "breadcrumbs": [
+                {"label": "Statements", "url": self.url("statements")},
+                {"label": f"{asked:%B %Y}"},
             ],
-            "beside": sum((line.amount for line in lines if not line.charged), Decimal(0)),
-            "months": [
-                {
-                    "month": each,
-                    "url": self.url("statement", f"{each:%Y-%m}"),
-                    "statement": kept.get(each),
-                    "current": each == chosen,
-                }
-                for each in months
-            ],
-            "csv_url": self.url("statement-csv", f"{chosen:%Y-%m}"),
         }
         return self.render("tenant/statements/page.html", context)
 
 
-class StatementCsv(StatementPage):
-    """A statement's lines as CSV."""
+class StatementFile(StatementPage):
+    """A month's statement as a file."""
 
-    def get(self, request: HttpRequest, slug: str, month: str) -> HttpResponse:
-        statement = self.statement(self.asked(self.months(), month))
-        return csv_download(f"statement-{self.tenant.slug}-{month}.csv", statement_csv(statement))
-
-
-def _project(lines: list[StatementLine]) -> dict[str, Any]:
-    project = lines[0].project
-    return {
-        "name": project.name,
-        "cost_centre": project.cost_centre,
-        "charged": sum((line.amount for line in lines if line.charged), Decimal(0)),
-        "lines": [{"line": line, "steps": [_step(step) for step in line.how]} for line in lines],
-    }
-
-
-def _step(step: dict[str, Any]) -> dict[str, Any]:
-    """Give one product of a line in words: what times which price, over which time."""
-    if "missing" in step:
-        return {"text": step["missing"], "start": None, "end": None}
-    factor = "" if step["factor"] == "1" else f" x {step['factor']}"
-    per = "" if step["per"] == 1 else f" per {step['per']:,}"
-    quantity = f"{decimals(step['quantity'], 6)} {step['unit']}"
-    return {
-        "text": f"{quantity} x {step['unit_price']}{per}{factor} = {step['product']}",
-        "start": parse_datetime(step["start"]) if step["start"] else None,
-        "end": parse_datetime(step["end"]) if step["end"] else None,
-    }
+    def get(self, request: HttpRequest, slug: str, month: str, kind: str) -> FileResponse:
+        if kind not in FORMATS:
+            raise Http404
+        return statement_file(month_statement(month=self.asked(month), now=timezone.now()), kind)

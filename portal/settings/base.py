@@ -190,6 +190,7 @@ SPECTACULAR_SETTINGS = {
         "PriceKind": "billing.models.prices.Price.Kind",
         "StatementState": "billing.models.statements.Statement.State",
         "EndpointState": "clusters.models.endpoints.EndpointState",
+        "BudgetBasis": "billing.models.budgets.Budget.Basis",
         "AdviceRunState": "clusters.models.advice.AdviceRun.State",
         "AdviceMoveState": "clusters.models.advice.AdviceMove.State",
         "KeyState": ["active", "expired", "revoked"],
@@ -240,14 +241,40 @@ CELERY_BEAT_SCHEDULE = {
         "schedule": 3600.0,
         "options": {"expires": 3600},
     },
+    # Late usage is judged anew within that time, too.
+    "endpoints-attainment": {
+        "task": "clusters.endpoints.tasks.keep_attainment",
+        "schedule": 900.0,
+        "options": {"expires": 900},
+    },
     "endpoints-resync": {"task": "clusters.endpoints.tasks.sweep_resync", "schedule": 600.0},
+    "reports-keep": {
+        "task": "clusters.endpoints.tasks.keep_reports",
+        "schedule": 600.0,
+        "options": {"expires": 600},
+    },
+    "savings-find": {
+        "task": "clusters.endpoints.tasks.find_savings",
+        "schedule": 3600.0,
+        "options": {"expires": 3600},
+    },
     "signals-expiry": {"task": "clusters.endpoints.tasks.expire_signals", "schedule": 3600.0},
     "metering-partitions": {"task": "billing.metering.tasks.keep_partitions", "schedule": 3600.0},
     "metering-retention": {"task": "billing.metering.tasks.drop_partitions", "schedule": 3600.0},
+    "metering-watch": {
+        "task": "billing.metering.tasks.watch",
+        "schedule": 300.0,
+        "options": {"expires": 300},
+    },
     "metering-rollups": {
         "task": "billing.metering.tasks.roll_up",
         "schedule": 2.0,
         "options": {"expires": 4},
+    },
+    "gpu-supply": {
+        "task": "clusters.endpoints.tasks.keep_supply",
+        "schedule": 600.0,
+        "options": {"expires": 600},
     },
     "statements-close": {
         "task": "billing.statements.tasks.close_due",
@@ -264,6 +291,27 @@ CELERY_BEAT_SCHEDULE = {
         "schedule": 60.0,
         "options": {"expires": 60},
     },
+    "budgets-settle": {
+        "task": "billing.budgets.tasks.settle",
+        "schedule": 60.0,
+        "options": {"expires": 60},
+    },
+    "budgets-forecast": {
+        "task": "billing.budgets.tasks.forecast",
+        "schedule": 600.0,
+        "options": {"expires": 600},
+    },
+    "budgets-stop": {
+        "task": "clusters.endpoints.tasks.stop_spent",
+        "schedule": 15.0,
+        "options": {"expires": 15},
+    },
+    "outbox-sweep": {
+        "task": "tenants.webhooks.tasks.sweep",
+        "schedule": 5.0,
+        "options": {"expires": 5},
+    },
+    "outbox-expiry": {"task": "tenants.webhooks.tasks.forget_sent", "schedule": 3600.0},
     "idempotency-expiry": {"task": "tenants.tasks.forget_idempotency_records", "schedule": 3600.0},
 }
 
@@ -271,6 +319,12 @@ CELERY_BEAT_SCHEDULE = {
 KEY_PEPPERS = env.numbered_keys("BERTH_KEY_PEPPERS") if env.text("BERTH_KEY_PEPPERS", "") else {}
 # Under these secrets rest in the database. The control plane alone has them.
 SEALING_KEYS = env.numbered_keys("BERTH_SEALING_KEYS") if env.text("BERTH_SEALING_KEYS", "") else {}
+
+# Private networks that tenants' webhooks may lead to, as CIDRs. Loopback is for development and tests.
+OUTSIDE_ALLOWED_NETWORKS = env.networks("OUTSIDE_ALLOWED_NETWORKS")
+OUTSIDE_ALLOW_LOOPBACK = env.flag("OUTSIDE_ALLOW_LOOPBACK")
+# A webhook that took nothing for so long is disabled.
+WEBHOOK_DISABLE_AFTER_DAYS = env.number("WEBHOOK_DISABLE_AFTER_DAYS", 5)
 
 DATA_DIR = Path(env.text("BERTH_DATA_DIR", str(BASE_DIR / ".berth")))
 CURRENCY = env.text("BERTH_CURRENCY", "EUR")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import uuid
+from decimal import Decimal
 
 import pytest
 from django.utils import timezone
@@ -12,7 +13,10 @@ from rest_framework.test import APIClient
 from tenants.models import Role
 from tests.api.conftest import client_of
 from tests.api.contract import API, assert_problem
+from tests.api.orders import ORDER
+from tests.billing.prices import hold, label
 from tests.estate import MODEL
+from tests.factories import default_project
 
 pytestmark = pytest.mark.django_db
 
@@ -191,3 +195,45 @@ def test_what_is_wrong_with_a_price_is_named(operator):
     body = {"kind": "gpu_hour", "amount": "1", "currency": "EUR", "effective_from": "2020-01-01T00:00:00Z"}
     answer = operator.post(f"{API}/list-prices", body)
     assert "effective_from" in assert_problem(answer, 422, "invalid")["errors"]
+
+
+def test_a_month_is_rated_by_a_book(operator, owner, anonymous, tenant):
+    first = timezone.now().astimezone(dt.UTC).replace(day=1, hour=0, minute=0, second=0, microsecond=0)
+    start = (first - dt.timedelta(days=1)).replace(day=1)
+    project = default_project(tenant)
+    hold(project, label(project, "chat"), f"{start:%Y-%m-%d}T00:00", f"{start:%Y-%m-%d}T10:00", gpu_type="l4")
+    book = post(operator, "price-books", {"name": "Spring"})
+    post(
+        operator,
+        f"price-books/{book['id']}/prices",
+        {"kind": "gpu_hour", "amount": "0.10", "currency": "EUR", "gpu_type": "l4"},
+    )
+    path = f"{API}/price-books/{book['id']}/rerate"
+    found = operator.get(f"{path}?month={start:%Y-%m}").json()
+    assert [(each["tenant"], each["after"]) for each in found["tenants"]] == [("acme", "1.0000")]
+    assert found["totals"][0]["before"] == found["tenants"][0]["before"]
+    assert found["skus"] == []
+    one = operator.get(f"{path}?month={start:%Y-%m}&tenant=acme").json()
+    assert [each["after"] for each in one["skus"]] == ["1.0000"]
+    for query in (
+        "",
+        "month=2026-13",
+        f"month={start:%Y-%m}&tenant=nobody",
+        f"month={start:%Y-%m}&colour=blue",
+    ):
+        assert_problem(operator.get(f"{path}?{query}"), 422, "invalid")
+    assert_problem(operator.get(f"{API}/price-books/{uuid.uuid4()}/rerate?month=2026-05"), 404, "not-found")
+    assert_problem(owner.get(f"{path}?month=2026-05"), 404, "not-found")
+    assert_problem(anonymous.get(f"{path}?month=2026-05"), 401, "not-authenticated")
+
+
+def test_a_plan_costs_a_tenant_its_own_price(operator, owner, stranger):
+    def planned(client: APIClient) -> Decimal:
+        plan = post(client, "endpoints:plan", ORDER | {"pins": {"gpu": "l4"}}, status=200)
+        return Decimal(plan["configuration"]["price_per_hour"])
+
+    before = planned(owner)
+    body = {"kind": "gpu_hour", "amount": "0.05", "currency": "EUR", "tenant": "acme"}
+    post(operator, "list-prices", body)
+    assert planned(owner) < before / 4
+    assert planned(stranger) == before

@@ -136,7 +136,7 @@ def test_hours_in_which_an_endpoint_was_sold_by_the_token_use_no_commitment(acme
     with scope.platform("a test"):
         SharedPeriod.objects.create(
             owner=acme, endpoint_id=chat, name="chat", model="guide", slo_class="standard",
-            started_at=utc("2026-03-06T06:00"), ended_at=utc("2026-03-06T10:00"),
+            started_at=utc("2026-03-06T06:20"), ended_at=utc("2026-03-06T09:10"),
         )  # fmt: skip
     (only,) = use(acme, NOW).uses
     assert only.covered == 20

@@ -7,12 +7,14 @@ import random
 import threading
 import uuid
 
+import msgspec
 import pytest
 from django.db import connection
 
-from billing.metering.ingest import ingest
-from billing.models import UsageSegment
-from gateway.contract import Outcome
+from billing.metering.ingest import ingest, ingest_all
+from billing.models import UsageRefusal
+from billing.models import UsageSegment as StoredSegment
+from gateway.contract import Outcome, UsageSegment
 from tenants import scope
 from tests.billing.usage import NOW, batch, segment
 from tests.factories import default_project, make_tenant
@@ -25,9 +27,9 @@ def tenant(db):
     return make_tenant()
 
 
-def stored(tenant) -> list[UsageSegment]:
+def stored(tenant) -> list[StoredSegment]:
     with scope.tenant(tenant.id):
-        return list(UsageSegment.objects.order_by("sequence"))
+        return list(StoredSegment.objects.order_by("sequence"))
 
 
 def test_segment_is_stored_as_it_came(tenant):
@@ -125,6 +127,34 @@ def test_segment_that_cannot_be_right_is_refused_alone(tenant, changes, reason):
     assert reason in refused.reason
 
 
+def test_what_is_refused_is_kept_as_it_came_and_how_often(tenant):
+    bad = segment(tenant, 2, model="m\x00" * 50, input_tokens=-1, input_tokens_squared=2**70)
+    for days in (0, 1):
+        ingest(batch=batch(bad), now=NOW + days * DAY)
+    with scope.platform("test"):
+        (kept,) = UsageRefusal.objects.all()
+    assert (kept.gateway, kept.sequence, kept.count) == (bad.gateway, 2, 2)
+    assert (kept.first_seen_at, kept.last_seen_at) == (NOW, NOW + DAY)
+    assert "negative" in kept.reason
+    assert msgspec.json.decode(kept.content, type=UsageSegment) == bad
+
+
+def test_a_sequence_beyond_all_bounds_is_refused_and_kept(tenant):
+    assert ingest(batch=batch(segment(tenant, 2**63)), now=NOW).refused[0].sequence == 2**63
+    with scope.platform("test"):
+        assert UsageRefusal.objects.get().sequence == 2**63 - 1
+
+
+def test_several_batches_get_each_their_own_receipt(tenant):
+    first, second = (
+        batch(segment(tenant, 1), segment(tenant, 2)),
+        batch(segment(tenant, 2), segment(tenant, 3)),
+    )
+    receipts = ingest_all(batches=[first, second], now=NOW)
+    assert sorted((each.inserted, each.duplicates) for each in receipts) == [(1, 1), (2, 0)]
+    assert [row.sequence for row in stored(tenant)] == [1, 2, 3]
+
+
 @pytest.mark.parametrize("squares", [3_334, 10_000])
 def test_requests_may_be_of_one_length_or_one_have_all_the_tokens(tenant, squares):
     sent = segment(tenant, 1, input_tokens_squared=squares)
@@ -173,7 +203,7 @@ def test_empty_batch(tenant):
 def test_segments_never_change(tenant):
     ingest(batch=batch(segment(tenant)), now=NOW)
     with pytest.raises(Exception, match="never change"), scope.tenant(tenant.id):
-        UsageSegment.objects.update(requests=0)
+        StoredSegment.objects.update(requests=0)
 
 
 def test_senders_at_once_in_any_order_store_each_segment_once(committed_db):

@@ -18,10 +18,10 @@ from billing.metering.ingest import ingest
 from billing.metering.partitions import ensure_partitions
 from billing.metering.rollups import MarkAhead, quantile_ms, roll_up
 from billing.metering.tasks import roll_up as roll_up_task
-from billing.models import RollupMark, UsageDay, UsageHour, UsageMinutes
+from billing.models import GatewayDay, RollupMark, UsageDay, UsageHour, UsageMinute, UsageMinutes
 from gateway.contract import ITL_BOUNDS_MS, LATENCY_BOUNDS_MS
 from tenants import locks, scope
-from tests.billing.usage import NOW, NUMBERS, batch, requests_counted, roll_up_until, segment
+from tests.billing.usage import GATEWAY, NOW, NUMBERS, batch, requests_counted, roll_up_until, segment
 from tests.factories import make_tenant
 
 HOUR = dt.timedelta(hours=1)
@@ -150,6 +150,67 @@ def test_window_closed_at_midnight_counts_in_its_days_last_hour(tenant):
     assert rows(tenant, UsageHour)[0].bucket == midnight - HOUR
     assert rows(tenant, UsageDay)[0].bucket == midnight - 24 * HOUR
     assert minutes(tenant) == {(23, "completed"): {59: 3}}
+
+
+def test_minutes_have_the_counts_and_dimensions_of_hours(tenant):
+    other_key = str(uuid.UUID(int=9))
+    second = dt.timedelta(seconds=1)
+    ingest(
+        batch=batch(
+            segment(tenant, 1),
+            segment(tenant, 2, at=NOW + 59 * second),
+            segment(tenant, 3, at=NOW + 60 * second),
+            segment(tenant, 4, key_id=other_key, endpoint_id="", revision_id=None, outcome="refused"),
+        ),
+        now=NOW,
+    )
+    roll_up_until(tenant, 12)
+    ingest(batch=batch(segment(tenant, 5)), now=NOW)
+    roll_up_until(tenant, 15)
+    with scope.tenant(tenant.id):
+        found = list(UsageMinute.objects.order_by("bucket", "-requests"))
+        hours = UsageHour.objects.order_by("-requests")
+        for name in NUMBERS:
+            assert sum(getattr(row, name) for row in found) == sum(getattr(row, name) for row in hours), name
+    assert [(row.bucket.minute, row.requests, row.outcome) for row in found] == [
+        (30, 9, "completed"),
+        (30, 3, "refused"),
+        (31, 3, "completed"),
+    ]
+    assert (found[1].key_id, found[1].endpoint_id) == (uuid.UUID(other_key), None)
+
+
+def test_minutes_of_days_beyond_their_retention_are_not_kept(tenant, settings):
+    settings.USAGE_MINUTE_DAYS = 2
+    ingest(batch=batch(*(segment(tenant, days, at=NOW - days * 24 * HOUR) for days in (1, 2, 3))), now=NOW)
+    roll_up_until(tenant, 9)
+    assert len(rows(tenant, UsageMinute)) == 2
+    assert len(minutes_by_day(tenant)) == 3
+
+
+def minutes_by_day(tenant) -> set[dt.date]:
+    with scope.tenant(tenant.id):
+        return {row.bucket.date() for row in UsageMinutes.objects.all()}
+
+
+def test_late_usage_is_counted_where_it_belongs_and_shown_to_be_late(tenant, settings):
+    settings.USAGE_LATE_DAYS = 2
+    day = NOW.replace(hour=0, minute=0)
+    in_time, late = day + dt.timedelta(days=3, microseconds=-1), day + dt.timedelta(days=3)
+    ingest(batch=batch(segment(tenant, 1)), now=NOW)
+    ingest(batch=batch(segment(tenant, 2)), now=in_time)
+    ingest(batch=batch(segment(tenant, 3), segment(tenant, 4)), now=late)
+    roll_up_until(tenant, 12, now=late)
+    with scope.platform("test"):
+        (found,) = GatewayDay.objects.all()
+    assert (found.gateway, found.day, found.counted_at) == (GATEWAY, NOW.date(), late)
+    assert (found.segments, found.late_segments) == (4, 2)
+    assert (found.requests, found.input_tokens, found.output_tokens, found.cached_tokens) == (
+        12,
+        400,
+        200,
+        40,
+    )
 
 
 def test_transaction_that_commits_late_is_counted_once(tenant):

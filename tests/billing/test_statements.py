@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import datetime as dt
-import io
 import threading
 from decimal import Decimal
 
@@ -15,7 +13,7 @@ from billing.costs import cost_summary
 from billing.errors import StatementIsFinal
 from billing.metering.ingest import ingest
 from billing.models import Statement, StatementLine
-from billing.statements import statement_csv, statement_draft
+from billing.statements import statement_draft
 from tenants import scope
 from tenants.errors import Invalid
 from tests.billing.prices import hold, label, list_prices, price, utc
@@ -198,15 +196,6 @@ def test_other_tenants_statements_are_apart(tenant, project, chat):
     hold(project, chat, "2026-05-01T00:00", "2026-05-01T01:00")
     other, lines = draft(make_tenant())
     assert (other.total, lines) == (0, [])
-
-
-def test_csv_has_the_lines_and_no_formulas(tenant, project):
-    hold(project, label(project, "=cmd"), "2026-05-01T00:00", "2026-05-01T01:00")
-    statement, _ = draft(tenant)
-    with scope.tenant(tenant.id):
-        (row,) = csv.DictReader(io.StringIO(statement_csv(statement)))
-    assert (row["month"], row["project"], row["endpoint"]) == ("2026-05", "Default", "'=cmd")
-    assert (row["amount"], row["currency"], row["charged"]) == ("3.6000", "EUR", "yes")
 
 
 def test_late_usage_changes_the_draft(committed_db):

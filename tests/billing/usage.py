@@ -65,14 +65,14 @@ def requests_counted(tenant) -> int:
         return sum(UsageHour.objects.values_list("requests", flat=True))
 
 
-def roll_up_until(tenant, requests: int, within_s: float = 60) -> None:
+def roll_up_until(tenant, requests: int, within_s: float = 60, *, now: dt.datetime | None = NOW) -> None:
     """Roll up until ``requests`` are counted.
 
     Transactions of other databases of the same server hold the mark back too, so one call may not do.
     """
     deadline = time.monotonic() + within_s
     while True:
-        roll_up()
+        roll_up(now=now)
         counted = requests_counted(tenant)
         if counted == requests:
             return

@@ -28,6 +28,7 @@ class FakeCluster:
 
     def __init__(self, *, ready_at_once: bool = False) -> None:
         self.ready_at_once = ready_at_once
+        self.pending = False  # engines find no GPUs
         self.specs: dict[str, DeploymentSpec] = {}
         self.replicas: dict[str, list[ReplicaStatus]] = {}
         self.draining: set[str] = set()
@@ -144,11 +145,11 @@ class FakeCluster:
         return ReplicaStatus(
             replica_id=f"fake-{next(_ids)}",
             index=index,
-            phase=Phase.READY if ready else Phase.STARTING,
+            phase=Phase.READY if ready else Phase.PENDING if self.pending else Phase.STARTING,
             url="http://127.0.0.1:1" if ready else None,
             engine_model="ensemble",
             message="" if ready else "loading the model",
-            started_at=_now(),
+            started_at=None if self.pending else _now(),
             ready_at=_now() if ready else None,
             node=self.nodes[index % len(self.nodes)] if self.nodes else "",
         )

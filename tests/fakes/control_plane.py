@@ -18,6 +18,7 @@ from gateway.contract import (
     TOKENIZERS_PATH,
     USAGE_PATH,
     WAKES_PATH,
+    DayTotals,
     EndpointSignal,
     EndpointSignals,
     LeaseAnswer,
@@ -57,6 +58,8 @@ class FakeControlPlane:
         self.lose_receipts = 0
         self.usage_status = 200
         self.refuse: dict[int, str] = {}
+        self.days: dict[dt.date, DayTotals] = {}
+        self.told: list[tuple[dt.date, int, int]] = []  # day, its requests, segments that had come by then
         self.tokenizers: dict[str, bytes] = {}
         self.fetched: list[str] = []
         self.reports: list[dict[str, str]] = []
@@ -183,6 +186,9 @@ class FakeControlPlane:
         inserted = duplicates = 0
         refused = []
         self.batches.append(len(batch.segments))
+        for totals in batch.days:
+            self.days[totals.day] = totals
+            self.told.append((totals.day, totals.requests, len(self.segments) + len(batch.segments)))
         for segment in batch.segments:
             self.sequences.append(segment.sequence)
             identity = (

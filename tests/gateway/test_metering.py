@@ -16,11 +16,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.contract import ITL_BOUNDS_MS, LATENCY_BOUNDS_MS, Outcome
+from gateway.contract import ITL_BOUNDS_MS, LATENCY_BOUNDS_MS, MOST_DAYS, Outcome
 from gateway.engines.base import Delta
 from gateway.metering import log as usage_log
 from gateway.metering.meter import Meter
-from gateway.metering.records import UsageRecord, count_segments
+from gateway.metering.records import Totals, UsageRecord, add_days, count_segments
 from gateway.ticket import Ticket
 from gateway.usage_log import main, summarize
 from tests.fakes.triton import Behaviour
@@ -175,6 +175,7 @@ async def test_a_crash_at_any_durable_step_neither_loses_nor_doubles(
     ship(restarted, sent)
 
     assert sum(sent.values()) == appended == summarize(tmp_path)["total"]["requests"]
+    assert sum(day.requests for day in restarted.spool.last.days.values()) == appended
     assert sorted(sent) == list(range(1, len(sent) + 1))
 
 
@@ -263,7 +264,30 @@ async def test_batches_are_bounded_and_in_order(bench: Bench) -> None:
     await eventually(lambda: len(bench.control.segments) == 2_305)
 
     assert max(bench.control.batches) <= 1_000
+    # Never ahead of what has come: the totals go with the last piece of what they reach to.
+    assert [(requests, came) for _, requests, came in bench.control.told] == [(2_300, 2_300), (2_305, 2_305)]
     assert bench.control.sequences == list(range(1, 2_306))
+
+
+@given(st.lists(records, max_size=30), st.lists(records, max_size=30))
+def test_totals_of_days_are_of_the_records_of_the_last_days(
+    rows: list[UsageRecord], more: list[UsageRecord]
+) -> None:
+    days = add_days(add_days({}, rows), more)
+
+    def day(row: UsageRecord) -> str:
+        return dt.datetime.fromtimestamp(row.ended_at, dt.UTC).date().isoformat()
+
+    assert list(days) == sorted({day(row) for row in [*rows, *more]})[-MOST_DAYS:]
+    newest = list(days)[-1:]
+    for name in newest:
+        found = [row for row in [*rows, *more] if day(row) == name]
+        assert days[name] == Totals(
+            requests=len(found),
+            input_tokens=sum(row.input_tokens for row in found),
+            output_tokens=sum(row.output_tokens for row in found),
+            cached_tokens=sum(row.cached_tokens for row in found),
+        )
 
 
 async def test_usage_is_shipped_while_serving(bench: Bench) -> None:

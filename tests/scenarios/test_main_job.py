@@ -75,13 +75,14 @@ def test_order_to_answer_to_statement_to_release(stack, owner, stranger, endpoin
     )
 
     statement = owner.get("/statements/current")
-    lines = [line for line in statement["lines"] if line["endpoint_id"] == endpoint["id"]]
+    all_lines = owner.get(f"/statements/{statement['id']}/lines?page_size=200")["results"]
+    lines = [line for line in all_lines if line["endpoint_id"] == endpoint["id"]]
     by_sku = {line["sku"].split(":")[0]: line for line in lines}
     assert Decimal(by_sku["output-tokens"]["quantity"]) in (
         sent.output_tokens,
         Decimal(sent.output_tokens) / 10**6,
     )
-    charged = sum(Decimal(line["amount"]) for line in statement["lines"] if line["charged"])
+    charged = sum(Decimal(line["amount"]) for line in all_lines if line["charged"])
     assert charged == Decimal(statement["total"])
 
     assert stranger.client.get(f"/api/v1/endpoints/{endpoint['id']}").status_code == 404

@@ -9,6 +9,7 @@ from typing import Final
 
 from clusters.drivers.kubernetes import troubles
 from clusters.drivers.kubernetes.scope import MADE_FOR, Object, annotation_of, label_of
+from clusters.kube.gpus import pod_gpus
 from clusters.specs import DeploymentSpec, Phase, ReplicaStatus, Trouble
 
 GROUP_INDEX: Final = "leaderworkerset.sigs.k8s.io/group-index"
@@ -140,7 +141,16 @@ def _replica(seen: Seen, index: int, pods: Sequence[Object]) -> ReplicaStatus:
         restarts=max(troubles.restarts_of(pod) for pod in pods),
         trouble=finding.trouble,
         node=_node(leader),
+        gpus=_gpus(pods),
     )
+
+
+def _gpus(pods: Sequence[Object]) -> int | None:
+    """How many GPUs the pods of a replica hold; None where claims hold them, which pods do not show."""
+    holding = [pod for pod in pods if _holds_node(pod)]
+    if any((pod.get("spec") or {}).get("resourceClaims") for pod in holding):
+        return None
+    return sum(sum(pod_gpus(pod).values()) for pod in holding)
 
 
 def _held_since(seen: Seen, pods: Sequence[Object]) -> dt.datetime | None:
@@ -223,6 +233,7 @@ def _job_status(seen: Seen, view: JobView) -> ReplicaStatus:
         ready_at=None,
         trouble=trouble,
         node=_node(pod) if pod else "",
+        gpus=_gpus([pod]) if holding and pod else None,
     )
 
 

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from django.db import transaction
+
+from billing.errors import OverBudget
 from clusters.endpoints import placement, waiting
+from clusters.endpoints.conditions import set_condition
 from clusters.endpoints.planning import Market, OrderTerms
 from clusters.endpoints.reconcile.work import Work
-from clusters.models import Cluster, Endpoint, Revision, Wanted
+from clusters.endpoints.states import BUDGET_SPENT
+from clusters.models import Cluster, Condition, Endpoint, Revision, Wanted
 from tenants import scope
 from tenants.models import Tenant
 
 TRY_AGAIN_S = 3.0
+BUDGET_AGAIN_S = 60.0  # until a budget begins anew, or has room again
 
 
 def place(work: Work) -> None:
@@ -29,7 +35,15 @@ def place(work: Work) -> None:
         if changed or placement.current_revision(endpoint) is not None:
             work.soon(0)  # somebody changed it meanwhile: begin again
             return
-        revision = _again(endpoint) if endpoint.restoring else _anew(endpoint, tenant)
+        try:
+            with transaction.atomic():
+                revision = _again(endpoint) if endpoint.restoring else _anew(endpoint, tenant)
+        except OverBudget as error:
+            set_condition(
+                endpoint, Condition.Type.PLACED, Condition.Status.FALSE, BUDGET_SPENT, error.message
+            )
+            work.soon(BUDGET_AGAIN_S)
+            return
         if revision is None:
             work.soon(TRY_AGAIN_S)
             return

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from decimal import Decimal
+from typing import Any, Final
 
 from django.db.models import Q
 from django.utils import timezone
 
-from billing.allocations import allocation_close, allocation_open
+from billing.allocations import allocation_close, allocation_open, allocation_phase, wait_open
+from billing.models import AllocationPhase
 from clusters.models import Endpoint, Node, Replica, Reservation, Revision
-from clusters.specs import ReplicaStatus
+from clusters.planning.gpus import part_of_whole
+from clusters.specs import Phase, ReplicaStatus
 from tenants.announcements import announce
 
 
@@ -25,6 +29,7 @@ class Seen:
     message: str
     trouble: str
     node: str
+    gpus: int | None
     restarts: int
     started_at: object
     ready_at: object
@@ -38,12 +43,18 @@ class Seen:
             message=status.message[:500],
             trouble=status.trouble.value,
             node=status.node,
+            gpus=status.gpus,
             restarts=status.restarts,
             started_at=status.started_at,
             ready_at=status.ready_at,
         )
 
 
+PHASES: Final[Mapping[Phase, AllocationPhase.Phase]] = {
+    Phase.STARTING: AllocationPhase.Phase.LOADING,
+    Phase.READY: AllocationPhase.Phase.SERVING,
+    Phase.DRAINING: AllocationPhase.Phase.DRAINING,
+}
 FIELDS = [field.name for field in dataclasses.fields(Seen)]
 
 
@@ -75,7 +86,7 @@ def keep_replicas(endpoint: Endpoint, revision: Revision, replicas: Sequence[Rep
         else:
             continue
         changed = True
-        _keep_allocation(endpoint, revision, status, now)
+        _keep_gpu_time(endpoint, revision, status, now)
     for row in rows.values():
         allocation_close(replica_id=row.replica_id, ended_at=_ended(row, new, now))
         row.phase, row.gone_at = Replica.Phase.GONE, now
@@ -132,19 +143,40 @@ def _ended(row: Replica, new: Sequence[ReplicaStatus], now: dt.datetime) -> dt.d
     return min([now, *successors])
 
 
-def _keep_allocation(endpoint: Endpoint, revision: Revision, status: ReplicaStatus, now: dt.datetime) -> None:
-    if status.holds_gpus:
-        allocation_open(
-            project=endpoint.project,
-            endpoint_id=endpoint.id,
-            revision_id=revision.id,
-            replica_id=status.replica_id,
-            cluster=revision.cluster.name,
-            region=revision.cluster.region.code,
-            gpu_type=revision.gpu_type,
-            gpus=revision.gpus_per_replica,
+def _keep_gpu_time(endpoint: Endpoint, revision: Revision, status: ReplicaStatus, now: dt.datetime) -> None:
+    """Write down what a replica does with GPUs, as it is seen: which it holds, not which were ordered."""
+    gpus = revision.gpus_per_replica if status.gpus is None else status.gpus
+    profile, share = part_of_whole(revision.gpu_type)
+    facts: dict[str, Any] = {
+        "project": endpoint.project,
+        "endpoint_id": endpoint.id,
+        "revision_id": revision.id,
+        "replica_id": status.replica_id,
+        "cluster": revision.cluster.name,
+        "region": revision.cluster.region.code,
+        "pool": revision.pool.name,
+        "gpu_type": revision.gpu_type,
+        "slice": profile,
+        "share": round(Decimal(share.numerator) / share.denominator, 8),
+    }
+    if status.phase is Phase.PENDING:
+        allocation_close(replica_id=status.replica_id, ended_at=now)
+        wait_open(**facts, gpus=revision.gpus_per_replica, started_at=now)
+    elif status.holds_gpus and gpus:
+        allocation = allocation_open(
+            **facts,
+            gpus=gpus,
             started_at=status.started_at or now,
+            seen_at=now,
             price_factor=revision.price_factor,
+        )
+        # Since when it answers its cluster says, not since when it was told to go.
+        serves = status.phase is Phase.READY
+        allocation_phase(
+            allocation=allocation,
+            phase=PHASES[status.phase],
+            since=(status.ready_at if serves else None) or now,
+            served_since=status.ready_at if status.phase is Phase.DRAINING else None,
         )
     else:
         allocation_close(replica_id=status.replica_id, ended_at=now)

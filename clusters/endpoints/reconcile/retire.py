@@ -7,6 +7,7 @@ from django.utils import timezone
 from billing.allocations import allocation_close
 from clusters.drivers.base import GiveUp, TryLater
 from clusters.endpoints.history import record
+from clusters.endpoints.placement import unclaim_released
 from clusters.endpoints.reconcile.work import Work
 from clusters.models import Replica, Reservation, Revision
 from tenants import scope
@@ -45,4 +46,5 @@ def _clean(work: Work, revision: Revision) -> None:
         gpus = released.gpus()
         released.update(released_at=now)
         Revision.objects.filter(id=revision.id, cleaned_at=None).update(cleaned_at=now)
+        unclaim_released(work.endpoint)
         record(work.endpoint, "released", f"Revision {revision.number} is gone; {gpus} GPUs released.")

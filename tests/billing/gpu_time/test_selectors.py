@@ -50,7 +50,7 @@ def supply(cluster, pool, gpu_type, gpus, **facts):
 
 @pytest.fixture
 def estate():
-    """Eight H100 of which a tenant holds two for a day, seven parts of one, without a rate, of which another has one."""
+    """Of eight H100 one tenant holds two for a day, of seven parts of one another holds one, without a rate."""
     first, second = default_project(make_tenant("first")), default_project(make_tenant("second"))
     chat, small = uuid.uuid4(), uuid.uuid4()
     supply("berlin", "big", "h100_sxm", 8, platform=1)

@@ -148,3 +148,40 @@ def test_a_refusal_that_comes_again_is_another_one():
         assert phase is Phase.PENDING
         ids.add(name)
     assert len(ids) == 2
+
+
+def holding(uid: str, gpus: int, resource: str = "nvidia.com/gpu", **choices: Any) -> dict[str, Any]:
+    made = pod(uid, **choices)
+    made["spec"]["containers"] = [{"resources": {"limits": {resource: str(gpus)}}}]
+    return made
+
+
+def gpus_seen(*pods: dict[str, Any], size: int = 1) -> int | None:
+    anchor: dict[str, Any] = {"metadata": {"uid": "anchor"}, "spec": {"leaderWorkerTemplate": {"size": size}}}
+    (found,) = replicas_of(
+        Seen(
+            spec=DeploymentSpec(
+                name="d", labels={}, runtime="r", model="m", replicas=1, gpu_type="H100", gpus_per_replica=2,
+                context_tokens=1, max_output_tokens=1, max_batch_size=1,
+            ),
+            workload=anchor, pods=pods, jobs=(), engine_model="e", http_port=8000, node_of=lambda name: READY_NODE,
+            tail_of=lambda pod, container, previous: "",
+        )
+    )  # fmt: skip
+    return found.gpus
+
+
+def test_gpus_are_what_the_pods_on_their_nodes_ask_for():
+    assert gpus_seen(holding("a", 4, ready=True)) == 4
+    assert gpus_seen(holding("a", 1, "nvidia.com/mig-1g.10gb", ready=True)) == 1
+    group = [holding("a", 8, group=0, worker=0, ready=True), holding("b", 8, group=0, worker=1, ready=True)]
+    assert gpus_seen(*group, size=2) == 16
+    group[1]["status"]["phase"] = "Failed"
+    assert gpus_seen(*group, size=2) == 8
+    assert gpus_seen(holding("a", 4, node="")) == 0
+
+
+def test_gpus_that_claims_hold_are_not_told():
+    claiming = holding("a", 0, ready=True)
+    claiming["spec"]["resourceClaims"] = [{"name": "gpus"}]
+    assert gpus_seen(claiming) is None

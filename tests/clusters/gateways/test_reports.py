@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 
 import msgspec
 import pytest
+from django.utils import timezone
 
+from billing.models import EngineTokens
 from clusters.endpoints import services
+from clusters.endpoints.engine_tokens import keep_engine_tokens
 from clusters.endpoints.reconcile import reconcile_endpoint
 from clusters.endpoints.snapshot import build_snapshot
 from clusters.inventory.gateways import gateway_register
@@ -180,3 +184,47 @@ def test_the_snapshot_says_where_pods_show_their_metrics(engine, estate) -> None
         "triton-engine": ("triton-generate", "http://[fd00::7]:8002/metrics"),
         "trtllm-serve": ("openai-http", "http://10.0.0.9:8000/prometheus/metrics"),
     }
+
+
+def counted() -> list[tuple[dt.date, int, int]]:
+    with scope.platform("a test"):
+        return [
+            (row.day, row.input_tokens, row.output_tokens) for row in EngineTokens.objects.order_by("day")
+        ]
+
+
+def trtllm(read: int, written: int) -> str:
+    return (
+        f'trtllm_prompt_tokens_total{{model_name="m",engine_type="a"}} {read}\n'
+        f'trtllm_generation_tokens_total{{model_name="m",engine_type="a"}} {written}.0\n'
+    )
+
+
+def test_what_an_engine_counts_is_summed_by_day_across_restarts(replica, post):
+    assert post(report(replica, trtllm(1_000, 100))) == 204
+    assert post(report(replica, trtllm(1_500, 180))) == 204
+    assert post(report(replica, trtllm(1_500, 180))) == 204
+    today = timezone.now().date()
+    assert counted() == [(today, 1_500, 180)]
+    assert post(report(replica, trtllm(1_495, 180))) == 204  # read before, heard after
+    assert counted() == [(today, 1_500, 180)]
+    assert post(report(replica, trtllm(40, 5))) == 204  # started anew
+    assert counted() == [(today, 1_540, 185)]
+
+
+def test_growth_counts_in_the_day_in_which_it_was_read(replica, estate):
+    day = dt.datetime(2026, 5, 20, 23, 59, tzinfo=dt.UTC)
+    for minutes, read in ((0, 100), (1, 130), (2, 150)):
+        keep_engine_tokens(
+            gateway=estate.gateway,
+            reports=report(replica, trtllm(read, 0)).reports,
+            now=day + dt.timedelta(minutes=minutes),
+        )
+    assert counted() == [(dt.date(2026, 5, 20), 100, 0), (dt.date(2026, 5, 21), 50, 0)]
+
+
+def test_counters_that_are_not_there_or_not_true_are_not_kept(engine, post):
+    served = engine("trtllm-serve")
+    assert post(report(served, "trtllm_prompt_tokens_total 5\n")) == 204
+    assert post(report(engine("triton-python"), trtllm(10, 5))) == 204
+    assert counted() == []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 from decimal import Decimal
+from fractions import Fraction
 
 import msgspec
 import pytest
@@ -12,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from clusters.planning import __main__ as command_line
-from clusters.planning.gpus import gpu_catalog
+from clusters.planning.gpus import gpu_catalog, part_of_whole
 from clusters.planning.placement.nodes import nodes_for, replicas_that_fit
 from clusters.planning.problem import Precision
 from clusters.planning.residency import residency_allows
@@ -125,3 +126,21 @@ def test_command_line_refuses_what_it_cannot_read(
     assert words in capsys.readouterr().err
     assert run(monkeypatch, "{", "plan") == 2
     assert run(monkeypatch, "{}", "fly") == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "profile", "share"),
+    [
+        ("h100_sxm", "", Fraction(1)),
+        ("h100_sxm-1g-10gb", "1g.10gb", Fraction(1, 7)),
+        ("h100_sxm-1g-20gb", "1g.20gb", Fraction(1, 4)),  # four of them take all the memory
+        ("h100_sxm-3g-40gb", "3g.40gb", Fraction(1, 2)),
+        ("h100_sxm-1g-10gb-me", "1g.10gb+me", Fraction(1, 7)),
+        ("a30-2g-12gb", "2g.12gb", Fraction(1, 2)),
+        ("h100_sxm-7g-80gb", "7g.80gb", Fraction(1)),
+        ("h100_sxm-9g-10gb", "", Fraction(1)),
+        ("our-own", "", Fraction(1)),
+    ],
+)
+def test_a_part_is_the_greater_of_its_shares_of_compute_and_memory(name, profile, share):
+    assert part_of_whole(name) == (profile, share)

@@ -8,10 +8,12 @@ from django.urls import reverse
 from tests.factories import make_user
 
 LISTS = ["home", "clusters", "gateways", "endpoints", "catalog", "slo-classes", "prices", "tenants", "engine-images",
-         "engine-settings", "what-if", "advisor"]  # fmt: skip
+         "engine-settings", "what-if", "advisor", "price-books", "price-rerate", "statements",
+         "report-utilization", "report-throughput", "report-costs", "report-fragmentation", "report-savings",
+         "reconciliation"]  # fmt: skip
 FORMS = [
     "region-register", "cluster-register", "cluster-register-local", "gateway-deploy", "gateway-register",
-    "model-add", "slo-add", "price-add", "tenant-open", "advisor-policy",
+    "model-add", "slo-add", "price-add", "price-book-new", "tenant-open", "advisor-policy",
 ]  # fmt: skip
 
 
@@ -41,6 +43,9 @@ def details(endpoint) -> list[str]:
         reverse("console:tenant", args=["acme"]),
         reverse("console:tenant-quota", args=["acme"]),
         reverse("console:tenant-limits", args=["acme"]),
+        reverse("console:tenant-commitments", args=["acme"]),
+        reverse("console:tenant-commitment-add", args=["acme"]),
+        reverse("console:tenant-credit-grant", args=["acme"]),
         reverse("console:endpoint-share", args=[endpoint.id]),
     ]
 

@@ -1,0 +1,224 @@
+"""What a report is asked for: a span of time in buckets, what to tell apart, what to narrow to."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime as dt
+import enum
+import uuid
+from collections.abc import Mapping
+from typing import Any, Final
+
+from billing.buckets import Width
+from billing.quantities import DAY, HOUR, round_down, round_up
+from tenants.errors import Invalid
+from tenants.models import Tenant
+
+#: How long a span may be at most.
+LONGEST: Final = 1_100 * DAY
+LONGEST_BY_DAY: Final = 400 * DAY
+LONGEST_BY_HOUR: Final = 8 * DAY
+#: Days of all tenants' endpoints that are read one by one; past that, months are.
+LONGEST_OF_ALL_BY_DAY: Final = 35 * DAY
+
+#: UTC hours, UTC days, and calendar months of UTC.
+WIDTHS: Final = (Width.HOUR, Width.DAY, Width.MONTH)
+
+#: Groups that are told apart; the others are given as one.
+USUAL_MOST: Final = 12
+MOST: Final = 100
+
+
+class Dimension(enum.StrEnum):
+    """What sums may be told apart by."""
+
+    CLUSTER = "cluster"
+    POOL = "pool"
+    GPU_TYPE = "gpu_type"
+    TENANT = "tenant"
+    PROJECT = "project"
+    ENDPOINT = "endpoint"
+    MODEL = "model"
+    SLO_CLASS = "slo_class"
+
+    @property
+    def label(self) -> str:
+        """Give its name for people."""
+        return {"gpu_type": "GPU type", "slo_class": "SLO class"}.get(self.value, self.value.capitalize())
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Give the columns that make one of its groups."""
+        return _COLUMNS.get(self, (self.value,))
+
+
+_COLUMNS: Final = {
+    Dimension.POOL: ("cluster", "pool"),
+    Dimension.TENANT: ("tenant_id",),
+    Dimension.PROJECT: ("tenant_id", "project_id"),
+    Dimension.ENDPOINT: ("tenant_id", "endpoint_id"),
+}
+#: Columns that the rows of pools have, and those of models.
+OF_POOLS: Final = frozenset({"cluster", "pool", "gpu_type"})
+OF_MODELS: Final = frozenset({"model", "slo_class", "gpu_type"})
+TEXTS: Final = ("cluster", "pool", "gpu_type", "model", "slo_class")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Asked:
+    """A checked question. ``[start, end)`` are whole buckets; ``narrowed`` are columns and the value they must have."""
+
+    start: dt.datetime
+    end: dt.datetime
+    width: Width
+    group_by: tuple[Dimension, ...] = ()
+    narrowed: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    most: int = USUAL_MOST
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Give the columns of its groups, each once."""
+        return tuple(dict.fromkeys(name for each in self.group_by for name in each.columns))
+
+    @property
+    def needed(self) -> frozenset[str]:
+        """Give the columns that rows must have to answer."""
+        return frozenset(self.columns) | frozenset(self.narrowed)
+
+    @property
+    def buckets(self) -> list[dt.datetime]:
+        """Give the starts of its buckets."""
+        found, at = [], self.start
+        while at < self.end:
+            found.append(at)
+            at = next_bucket(at, self.width)
+        return found
+
+
+def ask(
+    *,
+    start: dt.datetime,
+    end: dt.datetime,
+    width: Width | str | None = None,
+    group_by: tuple[Dimension, ...] = (),
+    narrowed: Mapping[str, Any] | None = None,
+    most: int = USUAL_MOST,
+) -> Asked:
+    """Check a question and round its span outward to whole buckets.
+
+    ``width`` None chooses: hours up to two days, months where days of all tenants' endpoints would be too many, else
+    days.
+
+    Raises:
+        Invalid: the span is empty or too long for its buckets; the message says what to choose instead.
+    """
+    narrowed = {name: value for name, value in (narrowed or {}).items() if value not in (None, "")}
+    if start >= end:
+        raise Invalid("The start must be before the end.", errors={"start": ["Choose an earlier start."]})
+    if end - start > LONGEST:
+        text = f"Ask for at most {LONGEST.days} days at once."
+        raise Invalid(text, errors={"start": [text]})
+    if not 1 <= most <= MOST:
+        raise Invalid(f"1 to {MOST} groups are told apart.", errors={"limit": [f"Choose 1 to {MOST}."]})
+    columns = {name for each in group_by for name in each.columns} | set(narrowed)
+    of_all = not (columns <= OF_POOLS or columns <= OF_MODELS) and not _of_one(narrowed)
+    wide = _known(width) if width else _usual(end - start, of_all=of_all, hours=columns <= OF_POOLS)
+    _refuse_too_many(
+        wide, end - start, of_all=of_all, by_model=not columns <= OF_POOLS and not _of_one(narrowed)
+    )
+    return Asked(
+        start=bucket_of(start, wide),
+        end=_round_up(end, wide),
+        width=wide,
+        group_by=group_by,
+        narrowed=narrowed,
+        most=most,
+    )
+
+
+def _known(width: str) -> Width:
+    if width not in WIDTHS:
+        raise Invalid(
+            f"{width} is no width of a bucket here; choose one of {', '.join(WIDTHS)}.",
+            errors={"bucket_width": [f"Choose one of {', '.join(WIDTHS)}."]},
+        )
+    return Width(width)
+
+
+def _of_one(narrowed: Mapping[str, Any]) -> bool:
+    return "tenant_id" in narrowed
+
+
+def _usual(span: dt.timedelta, *, of_all: bool, hours: bool) -> Width:
+    if hours and span <= 2 * DAY:
+        return Width.HOUR
+    if span > LONGEST_BY_DAY or (of_all and span > LONGEST_OF_ALL_BY_DAY):
+        return Width.MONTH
+    return Width.DAY
+
+
+def _refuse_too_many(width: Width, span: dt.timedelta, *, of_all: bool, by_model: bool) -> None:
+    complaint = ""
+    if width == Width.HOUR and by_model:
+        complaint = (
+            "By hour only cluster, pool and GPU type are told apart, or one tenant; choose a tenant or 1d."
+        )
+    elif width == Width.HOUR and span > LONGEST_BY_HOUR:
+        complaint = f"By hour at most {LONGEST_BY_HOUR.days} days are given; use 1d."
+    elif width == Width.DAY and of_all and span > LONGEST_OF_ALL_BY_DAY + HOUR:
+        complaint = (
+            f"By day at most {LONGEST_OF_ALL_BY_DAY.days} days of all tenants are given; choose one, or 1M."
+        )
+    elif width == Width.DAY and span > LONGEST_BY_DAY:
+        complaint = f"By day at most {LONGEST_BY_DAY.days} days are given; use 1M."
+    if complaint:
+        raise Invalid(complaint, errors={"bucket_width": [complaint]})
+
+
+def bucket_of(at: dt.datetime, width: Width) -> dt.datetime:
+    """Give the start of the bucket that holds ``at``, in UTC."""
+    at = at.astimezone(dt.UTC)
+    if width == Width.MONTH:
+        return at.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
+    return round_down(at, HOUR if width == Width.HOUR else DAY)
+
+
+def next_bucket(at: dt.datetime, width: Width) -> dt.datetime:
+    """Give the start of the bucket after the one that begins at ``at``."""
+    if width == Width.MONTH:
+        return (at + 32 * DAY).replace(day=1)
+    return at + (HOUR if width == Width.HOUR else DAY)
+
+
+def _round_up(at: dt.datetime, width: Width) -> dt.datetime:
+    if width == Width.MONTH:
+        begun = bucket_of(at, width)
+        return begun if begun == at else next_bucket(begun, width)
+    return round_up(at.astimezone(dt.UTC), HOUR if width == Width.HOUR else DAY)
+
+
+def narrowed_by(given: Mapping[str, str]) -> dict[str, Any]:
+    """Give the columns to narrow to from texts as a person or script names them: a tenant by its slug.
+
+    A project or endpoint that is named narrows to its tenant too where that is named; unknown names are refused.
+
+    Raises:
+        Invalid: a tenant is unknown, or an id is none.
+    """
+    found: dict[str, Any] = {name: given[name] for name in TEXTS if given.get(name)}
+    errors: dict[str, list[str]] = {}
+    if slug := given.get("tenant"):
+        tenant = Tenant.objects.filter(slug=slug).first()
+        if tenant is None:
+            errors["tenant"] = [f"There is no tenant {slug}."]
+        else:
+            found["tenant_id"] = tenant.id
+    for name in ("project", "endpoint"):
+        if text := given.get(name):
+            try:
+                found[f"{name}_id"] = uuid.UUID(text)
+            except ValueError:
+                errors[name] = [f"{text} is no id of a {name}; copy it from its page."]
+    if errors:
+        raise Invalid(next(iter(errors.values()))[0], errors=errors)
+    return found

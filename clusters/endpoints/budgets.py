@@ -1,0 +1,67 @@
+"""What budgets mean for endpoints: those of an owner whose budget stops them are paused once it is spent."""
+
+from __future__ import annotations
+
+import datetime as dt
+import uuid
+import zoneinfo
+
+from billing.budgets.counting import Gpus
+from billing.budgets.reserving import BudgetEffect, budget_effects
+from billing.budgets.selectors import SpentBudget, budgets_that_stop
+from clusters.endpoints.planning import OrderTerms
+from clusters.endpoints.services import endpoint_pause
+from clusters.models import Endpoint, Wanted
+from clusters.planning.plans import Plan
+from tenants import scope
+from tenants.models import Project
+
+ACTOR = "Berth"
+_NEW = uuid.UUID(int=0)
+
+
+def endpoints_stop_spent(*, now: dt.datetime) -> int:
+    """Pause the endpoints of owners whose stopping budget is spent; gives how many were paused.
+
+    Shared endpoints go on: other tenants use them, and pay for that. A person resumes what was paused.
+    """
+    with scope.platform("find budgets that stop endpoints"):
+        spent = budgets_that_stop(now=now)
+    return sum(_stop(each) for each in spent)
+
+
+def budget_effect(plan: Plan, terms: OrderTerms, *, project: Project | None) -> list[BudgetEffect]:
+    """Give what carrying out ``plan`` as a new endpoint would reserve in budgets; none where nothing is placed."""
+    chosen = plan.configuration
+    if chosen is None:
+        return []
+    # No endpoint and no project of that id need exist: it stands for the one to be ordered.
+    gpus = Gpus(
+        project_id=project.id if project else _NEW,
+        endpoint_id=_NEW,
+        region=chosen.region,
+        gpu_type=chosen.gpu,
+        gpus=chosen.gpus,
+        price_factor=terms.slo_class.price_factor,
+    )
+    return budget_effects(project=project, gpus=gpus)
+
+
+def _stop(spent: SpentBudget) -> int:
+    with scope.tenant(spent.tenant_id):
+        running = Endpoint.objects.live().filter(wanted=Wanted.RUNNING, shared=False)
+        if spent.project_id is not None:
+            running = running.filter(project=spent.project_id)
+        ids = list(running.order_by("id").values_list("id", flat=True))
+    resets = spent.resets_at.astimezone(zoneinfo.ZoneInfo(spent.time_zone))
+    why = (
+        f"Paused: the budget {spent.name} is spent until {resets:%Y-%m-%d %H:%M} ({spent.time_zone}). Resume it then, "
+        "or once the limit is raised."
+    )
+    for endpoint_id in ids:
+        # One transaction each: whoever orders meanwhile waits for one pause, not for all.
+        with scope.tenant(spent.tenant_id):
+            endpoint = Endpoint.objects.get(id=endpoint_id)
+            if endpoint.wanted == Wanted.RUNNING and not endpoint.shared:
+                endpoint_pause(endpoint=endpoint, actor=ACTOR, why=why)
+    return len(ids)
