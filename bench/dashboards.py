@@ -50,6 +50,7 @@ def measure() -> Figures:
             found = _timed(name, lambda: session.client.get(path, headers=headers))  # noqa: B023
             figures |= found
             worst = max(worst, float(found[f"{name}_p95_ms"]))
+            print(f"{name:<44}{found[f'{name}_p95_ms']:>10,.0f} ms", file=sys.stderr, flush=True)
         figures["worst_p95_ms"] = worst
     return figures
 

@@ -12,7 +12,7 @@ import datetime as dt
 import itertools
 import uuid
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from decimal import Decimal
 from typing import Final
 
@@ -148,17 +148,26 @@ def _reckoned(
         [*cases(month=month, now=now, tenant_ids=tenant_ids), *_closed(month, tenant_ids)],
         key=lambda case: (case.window.start, case.window.end, case.window.until, case.currency),
     )
+    whose: defaultdict[str, list[uuid.UUID]] = defaultdict(list)
+    for case in found:
+        whose[case.currency].append(case.tenant.id)
+    live = {currency: price_books(currency, ids) for currency, ids in whose.items()}
+    tried = {currency: price_books(currency, ids, book=book) for currency, ids in whose.items()}
     for (window, currency), alike in itertools.groupby(found, key=lambda case: (case.window, case.currency)):
         rest = list(alike)
         for first in range(0, len(rest), CHUNK):
-            yield from _chunk(rest[first : first + CHUNK], window, currency, book, shares)
+            yield from _chunk(
+                rest[first : first + CHUNK], window, currency, live[currency], tried[currency], shares
+            )
+
+
+_Books = Mapping[uuid.UUID | None, PriceBook]
 
 
 def _chunk(
-    chunk: Sequence[Case], window: Window, currency: str, book: Book, shares: Shares
+    chunk: Sequence[Case], window: Window, currency: str, live: _Books, tried: _Books, shares: Shares
 ) -> Iterator[tuple[Case, Sequence[Line], Sequence[Line]]]:
     ids = [case.tenant.id for case in chunk]
-    live, tried = price_books(currency, ids), price_books(currency, ids, book=book)
     # The tried books hold the live prices too, so that quantities are cut where either changes.
     gathered = months(
         window=window,

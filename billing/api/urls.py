@@ -30,6 +30,8 @@ urlpatterns = [
         "budgets/<uuid:id>",
         BudgetViewSet.as_view({"get": "retrieve", "patch": "partial_update", "delete": "destroy"}),
     ),
+    path("budgets/<uuid:id>/forecast", BudgetViewSet.as_view({"get": "forecast"})),
+    path("budgets/<uuid:id>/windows", BudgetViewSet.as_view({"get": "windows"})),
     path("prices", PriceViewSet.as_view(READ_LIST)),
     path("prices/<uuid:id>", PriceViewSet.as_view(READ_ONE)),
     path("commitments", CommitmentViewSet.as_view(READ_LIST)),

@@ -197,6 +197,29 @@ def _recovery(month: dt.date, currency: str, found: defaultdict[str, Decimal]) -
     )
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TenantMonth:
+    """What a tenant's endpoints held and served in a calendar month of UTC so far, at its prices."""
+
+    gpu_hours: Decimal
+    amount: Decimal
+    requests: int
+
+
+def costs_by_tenant(*, month: dt.date) -> dict[uuid.UUID, TenantMonth]:
+    """Give what each tenant held in a month, as the reports know it; tenants that held nothing are left out."""
+    rows = EndpointMonth.objects.filter(month=month).values("tenant_id").order_by()
+    sums = rows.annotate(sum_held=Sum("held"), sum_amount=Sum("amount"), sum_requests=Sum("requests"))
+    return {
+        row["tenant_id"]: TenantMonth(
+            gpu_hours=gpu_hours(row["sum_held"]),
+            amount=money(row["sum_amount"]),
+            requests=int(row["sum_requests"]),
+        )
+        for row in sums
+    }
+
+
 def top_charged(*, first: dt.date, last: dt.date, most: int) -> list[Charged]:
     """Give the tenants whose statements of the months from ``first`` to ``last`` come to most, drafts counted in."""
     rows = (

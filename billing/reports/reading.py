@@ -219,6 +219,7 @@ class _Labels:
 
     def __init__(self, asked: Asked, columns: Sequence[str], kept: Sequence[Sums]) -> None:
         self._asked, self._columns = asked, columns
+        self._given: dict[Key, str] = {}
         values: dict[str, set] = {
             name: {each.key[place] for each in kept if each.key} for place, name in enumerate(columns)
         }
@@ -239,20 +240,24 @@ class _Labels:
         )
 
     def on(self, sums: Sums) -> Sums:
+        """Give the sums with their label, which no other group has, and what each of its parts is called."""
         if sums.key is None:
             return sums
         row = dict(zip(self._columns, sums.key, strict=True))
         names = {each.value: self._name(each, row) for each in self._asked.group_by}
-        label = " / ".join(dict.fromkeys(self._path(names, row)))
-        return dataclasses.replace(sums, label=label, names=names)
+        group = tuple(row[name] for name in self._asked.columns)
+        if group not in self._given:
+            self._given[group] = self._label(names, row)
+        return dataclasses.replace(sums, label=self._given[group], names=names)
 
-    def _path(self, names: dict[str, str], row: dict[str, Any]) -> list[str]:
-        path = (
-            [self._tenant(row)] if "tenant_id" in row and Dimension.TENANT not in self._asked.group_by else []
-        )
-        if "cluster" in row and Dimension.CLUSTER not in self._asked.group_by:
-            path.append(row["cluster"])
-        return [*path, *names.values()]
+    def _label(self, names: dict[str, str], row: dict[str, Any]) -> str:
+        path = [row["cluster"]] if "cluster" in row and "cluster" not in names else []
+        label = " / ".join([*path, *names.values()])
+        if "tenant_id" in row and "tenant" not in names:
+            label = f"{label} ({self._tenant(row)})"
+        # Of one name there may have been several, one after the other.
+        again = sum(1 for each in self._given.values() if each == label or each.startswith(f"{label} #"))
+        return f"{label} #{again + 1}" if again else label
 
     def _tenant(self, row: dict[str, Any]) -> str:
         tenant = self._tenants.get(row["tenant_id"])

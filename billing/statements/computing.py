@@ -21,7 +21,7 @@ from billing.statements.gather import Names, months, names_of
 from billing.statements.inputs import Charged, CreditLeft, Inputs, Listed, Month
 from billing.statements.lines import Kind, identity
 from billing.statements.shared import Shares
-from billing.statements.tariffs import Tariff, kept, listed
+from billing.statements.tariffs import Rates, Tariff, kept, listed
 from billing.statements.windows import Window
 
 Marks = Mapping[uuid.UUID, Sequence[tuple[dt.datetime, dt.datetime]]]
@@ -53,6 +53,8 @@ def compute(cases: Sequence[Case], shares: Shares, marks: Marks) -> list[Compute
     credits = _credits(ids, currency, window)
     carried = _carried(ids, currency, window)
     prices = listed(currency, ids)
+    # Tenants without prices of their own share a book, and so what was looked up in it.
+    rates = {id(book): Rates(book) for book in books.values()}
     computed = []
     for case in cases:
         tenant = case.tenant
@@ -66,7 +68,7 @@ def compute(cases: Sequence[Case], shares: Shares, marks: Marks) -> list[Compute
         )
         if inputs.is_empty and case.kept is None:
             continue
-        composed = compose(inputs, Tariff(own=books[tenant.id], listed=books[None]))
+        composed = compose(inputs, Tariff(own=rates[id(books[tenant.id])], listed=rates[id(books[None])]))
         computed.append(
             Computed(
                 case=case,

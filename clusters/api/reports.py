@@ -189,7 +189,7 @@ class UtilizationView(ReportView):
 class ThroughputView(ReportView):
     """Tokens per second of a serving GPU."""
 
-    usual_groups = (Dimension.MODEL, Dimension.GPU_TYPE)
+    usual_groups = (Dimension.GPU_TYPE, Dimension.MODEL)
 
     @extend_schema(
         operation_id="platform_throughput", parameters=[ReportQuery],

@@ -99,7 +99,7 @@ class StatementOfMonth(StatementPage):
             "beside": beside,
             "targets": targets_of(statement),
             "downloads": self.downloads(asked),
-            "parked": self.parked(),
+            "parked": statement.state != Statement.State.FINAL and self.parked(),
             "newer_url": f"{address}?page={page.previous_page_number()}" if page.has_previous() else "",
             "older_url": f"{address}?page={page.next_page_number()}" if page.has_next() else "",
             "breadcrumbs": [

@@ -10,7 +10,6 @@ import pytest
 
 from billing.buckets import Width
 from billing.costs import Dimension, cost_series, cost_summary, narrow_to
-from billing.estate import platform_costs
 from billing.prices import price_book
 from billing.rating.charges import allocation_charges
 from billing.rating.prices import Subject
@@ -279,23 +278,6 @@ def test_other_tenants_cost_is_not_seen(tenant, project, chat):
     add_usage(other, at=MAY, endpoint_id=uuid.uuid4(), output_tokens=1_000_000)
     found = summary(tenant)
     assert found.total.allocation == found.total.usage == 0
-
-
-def test_platform_sees_all_tenants_and_clusters(tenant, project, chat):
-    other_tenant = make_tenant(currency="USD")
-    other = default_project(other_tenant)
-    price("gpu_hour", "4.00", currency="USD")
-    hold(project, chat, "2026-05-03T23:00", "2026-05-04T01:00")
-    hold(other, label(other, "theirs"), "2026-05-03T22:00", "2026-05-04T00:00", gpus=2)
-    found = platform_costs(start=MAY, end=JUNE, now=LATER)
-    assert {(each.tenant_id, each.currency, each.cost.allocation) for each in found.tenants} == {
-        (tenant.id, "EUR", D("7.20")),
-        (other_tenant.id, "USD", D("16.00")),
-    }
-    assert [(each.day.day, each.cluster, each.gpu_hours) for each in found.clusters] == [
-        (3, "berlin", 5),
-        (4, "berlin", 1),
-    ]
 
 
 def test_usage_by_hour_day_and_group(tenant, project, chat):

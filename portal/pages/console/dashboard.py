@@ -1,11 +1,10 @@
-"""The dashboard: what needs attention, how full the estate is, what it served and what that came to."""
+"""The dashboard: what needs attention, how full the estate is, and what its GPUs did in the last 24 hours."""
 
 from __future__ import annotations
 
 import datetime as dt
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from decimal import Decimal
 from typing import Any
 
 from django.conf import settings
@@ -13,17 +12,20 @@ from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
 from django.utils import timezone
 
-from billing import quantities
-from billing.estate import ClusterHours, platform_costs
+from billing.buckets import Width
+from billing.reports.asking import ask
+from billing.reports.utilization import UtilizationReport, utilization_report
+from clusters.endpoints.savings.selectors import savings_list, totals
 from clusters.endpoints.selectors import endpoint_list
 from clusters.inventory.capacity import PoolCapacity, capacities
 from clusters.models import Cluster, Endpoint, EndpointState
-from portal.charts import Point, Share, daily_card, utilization_card
 from portal.pages.base import ConsolePage, charts_allowed
 from portal.pages.console.attention import matters
+from portal.pages.console.reports.utilization import over_time_card
 from tenants.models import Tenant
 
-PERIODS = (7, 30)
+#: How far back the figures of the front page look; the reports look further.
+LOOK_BACK = dt.timedelta(hours=24)
 
 
 @charts_allowed
@@ -31,35 +33,20 @@ class Dashboard(ConsolePage):
     reason = "show the operators' dashboard"
 
     def get(self, request: HttpRequest) -> HttpResponse:
-        chosen = next((days for days in PERIODS if request.GET.get("days") == str(days)), PERIODS[0])
         now = timezone.now()
-        days = last_days(now, chosen)
-        start = dt.datetime.combine(days[0], dt.time(), tzinfo=dt.UTC)
         capacity = capacities()
-        costs = platform_costs(start=start, end=now, now=now)
+        day = utilization_report(ask(start=now - LOOK_BACK, end=now, width=Width.HOUR))
         context = {
-            "periods": [
-                {"label": f"{each} days", "url": f"?days={each}", "current": each == chosen}
-                for each in PERIODS
-            ],
-            "chosen": chosen,
             "matters": matters(now, currency=settings.CURRENCY),
-            "stats": _stats(capacity, costs.clusters, now, days),
+            "stats": _stats(capacity, day),
+            "savings": totals(savings_list(now=now)),
             "pools": capacity_rows(capacity),
             "types": capacity_by_type(capacity),
             "states": _states(),
-            "costs": sorted(costs.tenants, key=lambda row: (-row.cost.allocation, row.tenant)),
-            "unpriced": costs.unpriced,
-            "charts": _charts(capacity, costs.clusters, days, start, now),
+            "charts": [card for card in [over_time_card(day)] if card],
             "has_estate": Cluster.objects.present().exists(),
         }
         return self.render("console/dashboard.html", context)
-
-
-def last_days(now: dt.datetime, count: int) -> list[dt.date]:
-    """Give the last ``count`` UTC days, today being the last."""
-    today = now.astimezone(dt.UTC).date()
-    return [today - dt.timedelta(days=back) for back in reversed(range(count))]
 
 
 def capacity_rows(capacity: Sequence[PoolCapacity]) -> list[dict[str, Any]]:
@@ -94,17 +81,14 @@ def capacity_by_type(capacity: Sequence[PoolCapacity]) -> list[dict[str, Any]]:
     return [{"title": title, **dict(counts)} for title, counts in sorted(sums.items())]
 
 
-def _stats(
-    capacity: Sequence[PoolCapacity], hours: Sequence[ClusterHours], now: dt.datetime, days: Sequence[dt.date]
-) -> list[dict[str, Any]]:
+def _stats(capacity: Sequence[PoolCapacity], day: UtilizationReport) -> list[dict[str, Any]]:
     rows = capacity_rows(capacity)
     total, held, reserve, free = (
         sum(row[name] for row in rows) for name in ("total", "held", "reserve", "free")
     )
-    gpu_hours = sum((row.gpu_hours for row in hours), Decimal(0))
-    possible = total * sum(_hours_of(day, now) for day in days)
     live = Endpoint.objects.live()
     ready = live.filter(state=EndpointState.READY).count()
+    seen, share, serving = day.total.seen, day.total.held_share, day.total.serving_share
     return [
         {
             "label": "GPUs held",
@@ -113,11 +97,16 @@ def _stats(
             "note": f"{free} free, {reserve} kept in reserve",
         },
         {
-            "label": f"GPU-hours held, {len(days)} days",
-            "value": f"{gpu_hours:,.1f}",
-            "note": f"{float(gpu_hours) / possible:.0%} of what today's GPUs could give"
-            if possible
-            else "No GPUs yet",
+            "label": "GPU-hours held, 24 hours",
+            "value": f"{day.total.held:,.1f}",
+            "note": f"{share:.0%} of what could be" if share is not None else "No GPU time seen yet",
+        },
+        {
+            "label": "Of them serving",
+            "value": f"{day.total.serving:,.1f}",
+            "note": f"{serving:.0%}; the rest idle, loading or draining"
+            if serving is not None and seen
+            else "",
         },
         {"label": "Endpoints", "value": live.count(), "note": f"{ready} ready"},
         {
@@ -140,60 +129,3 @@ def _states() -> list[dict[str, Any]]:
         for state in EndpointState
         if counts[state.value]
     ]
-
-
-def _charts(
-    capacity: Sequence[PoolCapacity],
-    hours: Sequence[ClusterHours],
-    days: Sequence[dt.date],
-    start: dt.datetime,
-    now: dt.datetime,
-) -> list[dict[str, Any]]:
-    midnights = list(quantities.midnights(start, now))
-    names = dict(Tenant.objects.values_list("id", "name"))
-    held = [
-        Point(row.start.date(), names[row.tenant_id], row.gpu_seconds / 3600)
-        for row in quantities.held(start=start, end=now, now=now, cuts=midnights)
-    ]
-    tokens: list[Point] = []
-    for row in quantities.used(start=start, end=now, cuts=midnights):
-        day = row.start.date()
-        tokens += [
-            Point(day, "Input", row.input_tokens - row.cached_tokens),
-            Point(day, "Cached input", row.cached_tokens),
-            Point(day, "Output", row.output_tokens),
-        ]
-    shares, things = _shares(capacity, hours, now)
-    cards = [
-        daily_card(id="gpu-hours", title="GPU-hours held by tenant", points=held, days=days, unit="GPU-hours"),
-        utilization_card(
-            id="utilization", title="GPUs held by cluster and GPU type", shares=shares, days=days, things=things,
-            note="Share of today's GPUs",
-        ),
-        daily_card(
-            id="tokens", title="Tokens", points=[p for p in tokens if p.value], days=days, unit="tokens"
-        ),
-    ]  # fmt: skip
-    return [card for card in cards if card]
-
-
-def _shares(
-    capacity: Sequence[PoolCapacity], hours: Sequence[ClusterHours], now: dt.datetime
-) -> tuple[list[Share], list[str]]:
-    totals: Counter[tuple[str, str]] = Counter()
-    for each in capacity:
-        totals[each.pool.cluster.name, each.pool.gpu_type.name] += each.total
-    shares = [
-        Share(
-            row.day, f"{row.cluster} {row.gpu_type}", float(row.gpu_hours) / (total * _hours_of(row.day, now))
-        )
-        for row in hours
-        if (total := totals[row.cluster, row.gpu_type])
-    ]
-    return shares, [f"{cluster} {gpu_type}" for cluster, gpu_type in sorted(totals)]
-
-
-def _hours_of(day: dt.date, now: dt.datetime) -> float:
-    """Give the hours of a UTC day that are over by ``now``."""
-    begin = dt.datetime.combine(day, dt.time(), tzinfo=dt.UTC)
-    return max(1 / 3600, min((now - begin).total_seconds() / 3600, 24.0))

@@ -15,8 +15,9 @@ from django.urls import reverse
 from django.utils import timezone
 
 from billing.budgets.selectors import budget_states
-from billing.estate import platform_costs
+from billing.costs import cost_summary
 from billing.models import Budget
+from billing.reports.costs import costs_by_tenant
 from clusters.endpoints.selectors import endpoint_list
 from clusters.inventory.selectors import gpus_held_by_tenant
 from clusters.models import Endpoint
@@ -88,7 +89,7 @@ class Tenants(ConsolePage):
         held = gpus_held_by_tenant()
         limits = dict(Quota.objects.filter(resource="gpus").values_list("tenant_id", "limit"))
         endpoints = Counter(Endpoint.objects.live().values_list("tenant_id", flat=True))
-        costs = {row.tenant_id: row for row in platform_costs(start=_month(now), end=now, now=now).tenants}
+        costs = costs_by_tenant(month=_month(now).date())
         rows = [
             {
                 "tenant": tenant,
@@ -108,7 +109,8 @@ class TenantDetail(ConsolePage):
     def get(self, request: HttpRequest, slug: str) -> HttpResponse:
         tenant = find_tenant(slug)
         now = timezone.now()
-        costs = platform_costs(start=_month(now), end=now, now=now).tenants
+        with scope.tenant(tenant.id):
+            cost = cost_summary(start=_month(now), end=now, now=now).total
         context = {
             "breadcrumbs": [_crumb(), {"label": tenant.name}],
             "tenant": tenant,
@@ -129,7 +131,7 @@ class TenantDetail(ConsolePage):
             "limit": Quota.objects.filter(tenant=tenant, resource="gpus")
             .values_list("limit", flat=True)
             .first(),
-            "cost": next((row.cost for row in costs if row.tenant_id == tenant.id), None),
+            "cost": cost,
             "endpoints": endpoint_list().live().filter(tenant=tenant).order_by("name"),
             "members": Membership.objects.filter(tenant=tenant)
             .select_related("user")

@@ -159,6 +159,12 @@ def test_who_and_what_for(statement, project, settings):
     assert {name: row[name] for name in wanted} == wanted
 
 
+def test_idle_time_is_the_same_thing_at_the_same_price(statement):
+    rows = [row for row in exported(statement) if row["x_StatementLineKind"] == "idle_gpu_time"]
+    assert {row["SkuPriceId"] for row in rows} == {"gpu-hours:h100_sxm:de-1"}
+    assert rows[-1]["ChargeDescription"] == "Idle GPU-hours, h100_sxm, de-1"
+
+
 def test_tokens_are_counted_one_by_one_and_priced_by_the_million(statement):
     row = next(row for row in exported(statement) if row["x_StatementLineKind"] == "tokens")
     assert (row["PricingQuantity"], row["PricingUnit"]) == ("12.000001", "1000000 Tokens")
@@ -239,8 +245,8 @@ def test_command_takes_every_tenant_by_turns(statement, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--tenant", "nobody", "--month", "2026-05", "--out", "x.csv"], "There is no tenant nobody"),
-        (["--tenant", "acme", "--month", "2026-13", "--out", "x.csv"], "write it as YYYY-MM"),
+        (["--tenant", "nobody", "--month", "2026-05", "--out", "x.csv"], "There is no tenant 'nobody'"),
+        (["--tenant", "acme", "--month", "2026-13", "--out", "x.csv"], "write it as 2026-05"),
         (["--tenant", "acme", "--month", "2999-01", "--out", "x.csv"], "has not begun"),
         (["--tenant", "acme", "--month", "2026-05", "--out", "x.xlsx"], r"neither in .csv nor in .parquet"),
         (["--tenant", "acme", "--month", "2026-05", "--out", "no/such/x.csv"], "Choose another folder"),

@@ -50,9 +50,9 @@ def test_utilization_by_tenant_project_and_endpoint(reported, width):
         projects = utilization_report(asked(Dimension.PROJECT, width=width, tenant_id=reported.sued.id))
     assert [(row.group, row.held) for row in tenants.groups] == [("Nord", 24), ("Süd", 8)]
     assert [(row.group, row.held, row.idle) for row in endpoints.groups] == [
-        ("Nord / code", 16, 0), ("Nord / chat", 8, 4), ("Süd / mail", 8, 0),
+        ("code (Nord)", 16, 0), ("chat (Nord)", 8, 4), ("mail (Süd)", 8, 0),
     ]  # fmt: skip
-    assert [(row.group, row.held, row.seen) for row in projects.groups] == [("Süd / Default", 8, None)]
+    assert [(row.group, row.held, row.seen) for row in projects.groups] == [("Default (Süd)", 8, None)]
 
 
 def test_by_hour_one_tenant_is_told(reported):
@@ -69,7 +69,7 @@ def test_groups_past_the_most_are_one(reported):
     with scope.platform("look"):
         question = ask(start=START, end=END, width=Width.DAY, group_by=(Dimension.ENDPOINT,), most=1)
         report = utilization_report(question)
-    assert [(row.group, row.held) for row in report.groups] == [("Nord / code", 16), ("All others", 16)]
+    assert [(row.group, row.held) for row in report.groups] == [("code (Nord)", 16), ("All others", 16)]
     assert sum(point.held for point in report.points) == 32
 
 

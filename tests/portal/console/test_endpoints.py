@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import datetime as dt
-from decimal import Decimal
-
 import pytest
 from django.urls import reverse
-from django.utils import timezone
 
-from billing.allocations import allocation_close, allocation_open
 from clusters.endpoints import services
 from clusters.models import Cluster, Endpoint, EndpointState
 from tenants import scope
@@ -100,22 +95,3 @@ def test_gpus_held_free_and_reserved_add_up(console, endpoint):
         assert row["held"] + row["reserve"] + row["free"] == row["total"]
     assert sum(row["held"] for row in context["pools"]) >= 1
     assert sum(row["total"] for row in context["types"]) == 24
-
-
-def test_gpu_hours_and_cost_come_from_what_was_held(console, endpoint, acme):
-    now = timezone.now()
-    project = default_project(acme)
-    with scope.tenant(acme.id):
-        allocation_open(
-            project=project, endpoint_id=endpoint.id, revision_id=endpoint.id, replica_id="r1", cluster="de-a",
-            region="eu-de-1", gpu_type="h100_sxm", gpus=4, started_at=now - dt.timedelta(days=3),
-        )  # fmt: skip
-        allocation_close(replica_id="r1", ended_at=now - dt.timedelta(days=2))
-    context = console.get(reverse("console:home")).context
-    (cost,) = context["costs"]
-    assert cost.cost.gpu_hours == 96
-    assert cost.cost.allocation == 96 * Decimal("2.99")
-    held = next(chart for chart in context["charts"] if chart["id"] == "gpu-hours")
-    assert sum(held["figure"]["data"][0]["y"]) == pytest.approx(96)
-    assert len(held["figure"]["data"][0]["x"]) == 7
-    assert len(console.get(reverse("console:home"), {"days": "30"}).context["charts"][0]["rows"]) == 30

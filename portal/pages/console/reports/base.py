@@ -45,6 +45,8 @@ class ReportPage(ConsolePage):
     name: ClassVar[str]
     groups: ClassVar[Mapping[str, tuple[Dimension, ...]]] = {}
     filters: ClassVar[tuple[str, ...]] = ()
+    #: Whether long spans are shown by day, too, where days are not too many.
+    finest: ClassVar[bool] = False
 
     def get(self, request: HttpRequest) -> HttpResponse:
         self._complaints: list[str] = []
@@ -128,11 +130,12 @@ class ReportPage(ConsolePage):
             "group_by": self.groups.get(self.group, ()),
             "narrowed": narrowed_by(self.given),
         }
-        chosen = self.request.GET.get("bucket", "")
+        chosen = self.request.GET.get("bucket", "") in list(Width)
         try:
-            return ask(**facts, width=self.span.width if chosen in [each.value for each in Width] else None)
+            return ask(**facts, width=self.span.width if chosen or not self.finest else None)
         except Invalid as error:
-            self._complaints.append(error.message)
+            if chosen:
+                self._complaints.append(error.message)
             return ask(**facts)
 
     def _told_span(self) -> Span:

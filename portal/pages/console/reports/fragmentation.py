@@ -14,6 +14,9 @@ from portal.pages.base import ConsolePage, charts_allowed
 from portal.pages.csv_files import csv_download, csv_text
 from portal.pages.filters import Address, Filter, filter_bar, picked
 
+#: Pools that are drawn, those with the most stranded GPUs first; the table has them all.
+MOST_POOLS = 12
+
 
 @charts_allowed
 class FragmentationPage(ConsolePage):
@@ -55,7 +58,8 @@ class FragmentationPage(ConsolePage):
         )
 
     def _content(self, rows: list[Any], address: Address, problems: list[str]) -> dict[str, Any]:
-        with_free = [row for row in rows if row.free]
+        with_free = [row for row in rows if row.free][:MOST_POOLS]
+        more = sum(1 for row in rows if row.free) - len(with_free)
         csv_url = address.link(csv="pools")
         card = parts_card(
             id="free", title="Free GPUs by pool", things=[f"{row.cluster} / {row.pool}" for row in with_free],
@@ -63,7 +67,7 @@ class FragmentationPage(ConsolePage):
                 "In whole blocks": [row.free - row.stranded for row in with_free],
                 "Stranded": [row.stranded for row in with_free],
             },
-            unit="GPUs", thing="Pool", note="Now",
+            unit="GPUs", thing="Pool", note=f"Now; {more} more pools in the table" if more else "Now",
         )  # fmt: skip
         free, stranded = sum(row.free for row in rows), sum(row.stranded for row in rows)
         return {

@@ -23,7 +23,7 @@ class ThroughputPage(ReportPage):
     template = "console/reports/throughput.html"
     name = "throughput"
     groups = {
-        "model-gpu": (Dimension.MODEL, Dimension.GPU_TYPE),
+        "gpu-model": (Dimension.GPU_TYPE, Dimension.MODEL),
         "model": (Dimension.MODEL,),
         "gpu_type": (Dimension.GPU_TYPE,),
         "slo_class": (Dimension.SLO_CLASS,),

@@ -7,18 +7,21 @@ from typing import Any
 
 from django.utils.functional import cached_property
 
+from billing.buckets import Width
 from billing.reports.asking import OF_POOLS, Dimension
 from billing.reports.utilization import Utilization, UtilizationReport, utilization_report
-from portal.charts import Card, Point, series_card
+from portal.charts import Card, Point, axis_of, series_card
 from portal.charts.estate import heat_card, parts_card
 from portal.pages.base import charts_allowed
 from portal.pages.console.reports.base import ReportPage
+from portal.templatetags.berth import percent
 
 #: What is shown of GPU time, in the order it is stacked.
 PARTS = (
     ("serving", "Serving"), ("idle", "Idle"), ("loading", "Loading"), ("draining", "Draining"), ("free", "Free"),
     ("platform", "Not Berth's"),
 )  # fmt: skip
+SPANS = {Width.HOUR: "hours of UTC", Width.DAY: "days of UTC", Width.MONTH: "whole months of UTC"}
 
 
 @charts_allowed
@@ -34,6 +37,7 @@ class UtilizationPage(ReportPage):
         )
     }  # fmt: skip
     filters = ("cluster", "pool", "gpu_type", "tenant", "project", "endpoint")
+    finest = True
 
     @cached_property
     def report(self) -> UtilizationReport:
@@ -51,21 +55,17 @@ class UtilizationPage(ReportPage):
             "places": places,
             "empty": not (report.total.held or report.total.seen),
             "dimension": Dimension(self.group).label,
+            "dimension_small": _small(Dimension(self.group).label),
+            "held_note": f"{percent(report.total.held_share)} of what could be"
+            if places
+            else "by whoever is shown",
+            "serving_note": f"{percent(report.total.serving_share)} of what was held",
             "charts": [card for card in (self._over_time(), self._heat(places), self._by_group()) if card],
             "csv_groups": self.csv_url("groups"),
         }
 
     def _over_time(self) -> Card | None:
-        points = [
-            Point(row.bucket, label, value)
-            for row in self.report.totals
-            for name, label in PARTS
-            if row.bucket and (value := getattr(row, name))
-        ]
-        card = series_card(
-            id="over-time", title="GPU-hours over time", points=points, axis=self.axis, unit="GPU-hours",
-            note="Whole GPUs; hours of UTC", order=[label for _, label in PARTS],
-        )  # fmt: skip
+        card = over_time_card(self.report)
         return card and {**card, "csv_url": self.csv_url("points")}
 
     def _heat(self, places: bool) -> Card | None:
@@ -95,6 +95,21 @@ class UtilizationPage(ReportPage):
             things=[row.group for row in rows], parts=parts, unit="GPU-hours", thing=Dimension(self.group).label,
         )  # fmt: skip
         return card and {**card, "csv_url": self.csv_url("groups")}
+
+
+def over_time_card(report: UtilizationReport) -> Card | None:
+    """Give bars of GPU-hours over the report's buckets, by what was done in them."""
+    asked = report.asked
+    points = [
+        Point(row.bucket, label, value)
+        for row in report.totals
+        for name, label in PARTS
+        if row.bucket and (value := getattr(row, name))
+    ]
+    return series_card(
+        id="over-time", title="GPU-hours over time", points=points, axis=axis_of(asked.buckets, asked.width),
+        unit="GPU-hours", note=f"Whole GPUs; {SPANS[asked.width]}", order=[label for _, label in PARTS],
+    )  # fmt: skip
 
 
 def _small(label: str) -> str:
