@@ -18,8 +18,7 @@ from billing.statements import account_unpark, reckoning, statement_close, state
 from billing.statements.due import close_due_months
 from billing.statements.replay import statement_replay
 from tenants import scope
-from tenants.models import WebhookDelivery
-from tenants.webhooks.services import webhook_create
+from tenants.models import WebhookDelivery, WebhookEndpoint
 from tests.billing.prices import hold, label, list_prices, price, utc
 from tests.billing.usage import add_usage
 from tests.factories import default_project, make_tenant
@@ -259,7 +258,9 @@ def test_a_missing_price_parks_the_account_until_an_operator_lets_it_pass(tenant
 def test_webhooks_hear_of_final_statements_and_parked_accounts(tenant, project, chat):
     with scope.tenant(tenant.id):
         events = ["statement.finalized", "account.parked"]
-        webhook_create(name="books", url="https://books.example/hook", event_types=events)
+        WebhookEndpoint.objects.create(
+            name="books", url="https://books.example/hook", event_types=events, secret=b"sealed"
+        )
     run()
     hold(project, chat, "2026-06-01T00:00", "2026-06-01T01:00", gpu_type="l40s")
     run(month=JUNE, now=DUE_JUNE)
