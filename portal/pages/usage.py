@@ -10,14 +10,14 @@ from typing import Any, ClassVar
 from django.http import Http404, HttpRequest, HttpResponse
 from django.utils import timezone
 
-from billing.budgets.selectors import budget_states
+from billing.budgets.selectors import budget_forecast, budget_states
 from billing.costs import Costs, Dimension, month_so_far
 from billing.models import Budget
 from clusters.models import SloClass
 from portal.charts import Card
 from portal.pages.attainment_shown import CSV_HEADER, attainment_rows
 from portal.pages.base import TenantPage, charts_allowed
-from portal.pages.budgets import shown
+from portal.pages.budgets import forecast_shown, shown
 from portal.pages.csv_files import csv_download, csv_text
 from portal.pages.endpoint import EndpointPage
 from portal.pages.filters import filter_bar
@@ -27,7 +27,7 @@ from portal.pages.usage_cards import TABLE, counted, group_csv, group_rows, usag
 from tenants.roles import Action
 
 ATTAINMENT = "attainment"
-BUDGETS_SHOWN = 4
+BUDGETS_SHOWN = 3
 
 
 class UsageView(TenantPage):
@@ -130,11 +130,20 @@ class Usage(UsageView):
         )
 
     def _budgets(self, now: dt.datetime) -> list[dict[str, Any]]:
-        budgets = Budget.objects.filter(active=True, unit=Budget.Unit.MONEY).order_by("owner_kind", "name")
-        states = budget_states(
-            sorted(budgets, key=lambda each: each.owner_kind != "tenant")[:BUDGETS_SHOWN], now=now
-        )
-        return [shown(state) | {"url": self.url("budget", state.budget.id)} for state in states]
+        """Give how the first budgets in money and GPU-hours stand and are expected to end, the tenant's own first."""
+        units = (Budget.Unit.MONEY, Budget.Unit.GPU_HOURS)
+        budgets = list(Budget.objects.filter(active=True, unit__in=units).order_by("name"))
+        budgets.sort(key=lambda each: each.owner_kind != Budget.OwnerKind.TENANT)
+        return [
+            shown(state)
+            | {
+                "url": self.url("budget", state.budget.id),
+                "forecast": forecast_shown(
+                    state.budget, budget_forecast(state.budget, now=now), state.window
+                ),
+            }
+            for state in budget_states(budgets[:BUDGETS_SHOWN], now=now)
+        ]
 
 
 class UsageCsv(UsageView):

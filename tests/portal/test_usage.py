@@ -13,7 +13,7 @@ from django.utils import timezone
 from rest_framework.test import APIClient
 
 from billing.allocations import allocation_open
-from billing.models import Attainment
+from billing.models import Attainment, Budget
 from clusters.endpoints.attainment import attainment_keep
 from tenants import scope
 from tenants.models import Project
@@ -161,13 +161,25 @@ def test_without_usage_there_is_a_way_on_and_no_chart(world):
 
 
 def test_the_month_so_far_and_budgets_beside(world, used):
+    with scope.tenant(world.tenant.id):
+        for name, kind, owner in (
+            ("Team", "project", used.project_id),
+            ("All of it", "tenant", world.tenant.id),
+        ):
+            Budget.objects.create(
+                name=name,
+                owner_kind=kind,
+                owner_id=owner,
+                unit="money",
+                currency="EUR",
+                limit=100,
+                period="month",
+            )
     answer = page(world)
     assert 0 < answer.context["month"].charged < 5
-    world.browser("owner").post(
-        "/t/nord/budgets/new",
-        {"name": "All of it", "owner": "tenant", "unit": "money", "limit": "100", "period": "month"},
-    )
+    assert [row["budget"].name for row in answer.context["budgets"]] == ["All of it", "Team"]
     assert "Charged so far" in answer.text
+    assert "of 100.00 EUR" in answer.text
 
 
 def test_targets_kept_are_shown_and_downloaded(world, used):
