@@ -68,7 +68,7 @@ def names_of(tenant_ids: Collection[uuid.UUID], shares: Shares) -> Names:
         endpoints[label.tenant_id][label.endpoint_id] = Endpoint(
             id=label.endpoint_id, name=label.name, model=label.model, slo_class=label.slo_class
         )
-        if getattr(label, "external", False):
+        if label.external:
             external.add((label.tenant_id, label.endpoint_id))
     for tenant_id in tenant_ids:
         for endpoint_id, endpoint in shares.endpoints.items():

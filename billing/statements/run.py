@@ -154,7 +154,7 @@ def _locked(chunk: Sequence[Case]) -> list[Case]:
     kept = {case.kept.id: case for case in chunk if case.kept}
     rows = (
         Statement.objects.filter(id__in=list(kept))
-        .order_by("id")
+        .order_by("tenant_id")  # as the database's notes of late changes lock them
         .select_for_update()
         .values_list("id", "state", "document_sha256", "currency")
     )

@@ -6,9 +6,19 @@ import datetime as dt
 from decimal import Decimal
 
 import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 
 from billing.ledger import balances, credit_posted, ledger_check
-from billing.models import Attainment, Commitment, Credit, SharedPeriod, Statement, StatementLine
+from billing.models import (
+    Attainment,
+    Commitment,
+    Credit,
+    EndpointLabel,
+    SharedPeriod,
+    Statement,
+    StatementLine,
+)
 from billing.statements import statement_draft, statement_run
 from billing.statements.replay import statement_replay
 from tenants import scope
@@ -255,3 +265,34 @@ def test_drafts_of_two_months_do_not_spend_one_credit_twice(tenant, project):
     for month in (MAY, JUNE):
         statement_run(month=month, now=utc("2026-06-02"))
     assert [statement_of(tenant, month).total for month in (MAY, JUNE)] == [0, 32]
+
+
+def test_usage_of_an_engine_outside_berth_is_charged_by_the_token(tenant, project):
+    outside = label(project, "outside")
+    with scope.tenant(tenant.id):
+        EndpointLabel.objects.filter(endpoint_id=outside).update(external=True)
+    add_usage(project, at=utc("2026-05-10T11:00"), endpoint_id=outside, output_tokens=2_000_000)
+    close()
+    (line,) = lines_of(tenant)
+    assert (line.kind, line.charged, line.basis, line.amount) == ("tokens", True, "usage", 3)
+    assert statement_of(tenant).total == 3
+
+
+def test_more_tenants_take_no_more_queries(tenant):
+    users = [tenant, *(make_tenant() for _ in range(9))]
+    for user in users:
+        mine = default_project(user)
+        hold(mine, label(mine, "chat"), "2026-05-10T00:00", "2026-08-10T10:00")
+        commit(user, 1, "1.00", "2026-05-01", "2026-09-01")
+        grant(user, "5")
+
+    def queries(some) -> list[int]:
+        counts = []
+        for now, closes in (("2026-05-20", False), ("2026-06-02", False), ("2026-06-04", True)):
+            with CaptureQueriesContext(connection) as captured:
+                ids = [user.id for user in some]
+                statement_run(month=MAY, now=utc(now), close=closes, tenant_ids=ids)
+            counts.append(len(captured))
+        return counts
+
+    assert queries(users[:1]) == queries(users[1:])
