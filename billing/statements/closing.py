@@ -16,6 +16,7 @@ from billing.ledger import Posting, ledger_check, post_all
 from billing.models import BillingAccount, Credit, LateChange, LedgerAccount, RollupMark
 from billing.statements.accounts import accounts_park, reason_of
 from billing.statements.document import document, sha256
+from billing.statements.events import tell_final, tell_parked
 from billing.statements.inputs import sealed
 from billing.statements.lines import Kind, Line
 from billing.statements.storage import Draft, Sealed, numbers, write_finals
@@ -78,7 +79,7 @@ def close(
         return 0, 0
     reasons = _reasons(drafts, accounts)
     if reasons:
-        accounts_park(reasons=reasons, now=now)
+        tell_parked(accounts_park(reasons=reasons, now=now), now)
         LateChange.objects.bulk_create(
             [
                 LateChange(tenant_id=tenant_id, since=since, until=until)
@@ -99,6 +100,7 @@ def close(
     ]
     write_finals(final)
     post_all([_posting(each, now) for each in final])
+    tell_final(final, now)
     _post_expired([each.draft for each in final], now)
     _forget_acceptance(ready, accounts)
     return len(ready), len(reasons)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from django.urls import include, path, re_path
 
+from portal.api.billing_accounts import BillingAccountViewSet
 from portal.api.commitments import TenantCommitmentViewSet, TenantCreditViewSet
 from portal.api.errors import no_such_path
 from portal.api.keys import LimitedKeyViewSet
@@ -23,6 +24,9 @@ urlpatterns = [
     path("tenant", TenantView.as_view()),
     path("quotas", QuotaView.as_view()),
     path("tenants/<slug:slug>", TenantLimitsView.as_view()),
+    path("billing-accounts", BillingAccountViewSet.as_view({"get": "list"})),
+    path("tenants/<slug:slug>/billing-account:park", BillingAccountViewSet.as_view({"post": "park"})),
+    path("tenants/<slug:slug>/billing-account:unpark", BillingAccountViewSet.as_view({"post": "unpark"})),
     path("tenants/<slug:slug>/commitments", TenantCommitmentViewSet.as_view(LIST_CREATE)),
     path("tenants/<slug:slug>/commitments/<uuid:id>", TenantCommitmentViewSet.as_view({"get": "retrieve"})),
     path("tenants/<slug:slug>/commitments/<uuid:id>:end", TenantCommitmentViewSet.as_view({"post": "end"})),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import json
 from decimal import Decimal
 
 import pytest
@@ -17,6 +18,7 @@ from billing.statements import account_unpark, reckoning, statement_close, state
 from billing.statements.due import close_due_months
 from billing.statements.replay import statement_replay
 from tenants import scope
+from tenants.models import WebhookDelivery, WebhookEndpoint
 from tests.billing.prices import hold, label, list_prices, price, utc
 from tests.billing.usage import add_usage
 from tests.factories import default_project, make_tenant
@@ -251,6 +253,24 @@ def test_a_missing_price_parks_the_account_until_an_operator_lets_it_pass(tenant
     account_unpark(tenant=tenant)
     assert run().closed == 1
     assert statement_of(tenant).total == D("18.00")
+
+
+def test_webhooks_hear_of_final_statements_and_parked_accounts(tenant, project, chat):
+    with scope.tenant(tenant.id):
+        events = ["statement.finalized", "account.parked"]
+        WebhookEndpoint.objects.create(
+            name="books", url="https://books.example/hook", event_types=events, secret=b"sealed"
+        )
+    run()
+    hold(project, chat, "2026-06-01T00:00", "2026-06-01T01:00", gpu_type="l40s")
+    run(month=JUNE, now=DUE_JUNE)
+    with scope.tenant(tenant.id):
+        told = [
+            json.loads(body) for body in WebhookDelivery.objects.order_by("id").values_list("body", flat=True)
+        ]
+    assert [each["type"] for each in told] == events
+    assert (told[0]["data"]["number"], told[0]["data"]["total"]) == ("2026-05-000001", "18.0000")
+    assert told[1]["data"]["reason"].startswith("no gpu_hour price for gpu_type l40s")
 
 
 def test_a_parked_account_parks_nobody_else(tenant, project, chat):
