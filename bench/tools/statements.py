@@ -1,4 +1,4 @@
-"""``python -m bench.tools.statements TENANTS``: fill a month of rollups, compute and close its statements; give figures.
+"""``python -m bench.tools.statements TENANTS``: fill a month of rollups, compute and close its statements, measured.
 
 Runs in a process of its own because Django is set up for one database.
 """

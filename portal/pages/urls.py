@@ -58,6 +58,7 @@ urlpatterns = [
     path("endpoints/<uuid:id>/logs", logs.Logs.as_view(), name="endpoint-logs"),
     path("endpoints/<uuid:id>/logs/tail", logs.LogTail.as_view(), name="endpoint-log"),
     path("endpoints/<uuid:id>/cost", usage.EndpointCost.as_view(), name="endpoint-cost"),
+    path("endpoints/<uuid:id>/cost.csv", usage.EndpointCostCsv.as_view(), name="endpoint-cost-csv"),
     path("endpoints/<uuid:id>/load", endpoint_load.Load.as_view(), name="endpoint-load"),
     path("endpoints/<uuid:id>/load/replan", endpoint_load.Replan.as_view(), name="endpoint-replan"),
     path("endpoints/<uuid:id>/load/keep", endpoint_load.KeepOrder.as_view(), name="endpoint-keep-order"),

@@ -241,6 +241,12 @@ CELERY_BEAT_SCHEDULE = {
         "schedule": 3600.0,
         "options": {"expires": 3600},
     },
+    # Late usage is judged anew within that time, too.
+    "endpoints-attainment": {
+        "task": "clusters.endpoints.tasks.keep_attainment",
+        "schedule": 900.0,
+        "options": {"expires": 900},
+    },
     "endpoints-resync": {"task": "clusters.endpoints.tasks.sweep_resync", "schedule": 600.0},
     "reports-keep": {
         "task": "clusters.endpoints.tasks.keep_reports",
