@@ -13,6 +13,7 @@ from django.db import transaction
 from django.db.models import Sum
 from django.utils import timezone
 
+from billing.ledger import credit_posted
 from billing.models import Credit, Statement, StatementLine
 from billing.rating.periods import month_containing
 from billing.rating.rounding import places_of
@@ -60,7 +61,8 @@ def credit_grant(
 ) -> Credit:
     """Grant ``tenant`` money that statements take off from the month of ``available_from`` (default: now) on.
 
-    A grant is never edited. It may be available from the tenant's running month on, whose statement is still open.
+    It is posted to the tenant's ledger and never edited. It may be available from the tenant's running month on, whose
+    statement is still open.
 
     Raises:
         Invalid: a value is out of range, or the currency is not the tenant's.
@@ -80,6 +82,7 @@ def credit_grant(
     with scope.tenant(tenant.id):
         clean(credit)
         credit.save(force_insert=True)
+        credit_posted(credit=credit)
     return credit
 
 

@@ -6,7 +6,7 @@ import contextlib
 import datetime as dt
 import uuid
 from collections import defaultdict
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from decimal import Decimal
 from typing import Final
 
@@ -162,11 +162,14 @@ def price_books(
             Price.objects.filter(Q(book=None) | Q(book=book) if book else Q(book=None), currency=currency)
             .filter(Q(tenant=None) | Q(tenant__in=tenant_ids))
             .order_by()
+            .values_list("book_id", "tenant_id", "id", "kind", "amount", "effective_from", *SELECTORS)
         )
     listed: dict[bool, list[rating.Price]] = {True: [], False: []}
     own: defaultdict[uuid.UUID, dict[bool, list[rating.Price]]] = defaultdict(lambda: {True: [], False: []})
-    for row in rows:
-        (listed if row.tenant_id is None else own[row.tenant_id])[row.book_id is not None].append(_rated(row))
+    for book_id, tenant_id, *facts in rows:
+        (listed if tenant_id is None else own[tenant_id])[book_id is not None].append(
+            _rated(currency, tenant_id, *facts)
+        )
     layers = tuple(PriceList(listed[tried]) for tried in (True, False))
     everybody = PriceBook(*layers)
     books: dict[uuid.UUID | None, PriceBook] = {None: everybody}
@@ -176,6 +179,19 @@ def price_books(
             PriceBook(found[True], found[False], *layers, tenant=str(tenant_id)) if found else everybody
         )
     return books
+
+
+def books_of(tenants: Iterable[Tenant]) -> dict[uuid.UUID, PriceBook]:
+    """Give the book of each tenant in its currency; one query for each currency. For the platform's scope."""
+    by_currency: defaultdict[str, list[uuid.UUID]] = defaultdict(list)
+    for tenant in tenants:
+        by_currency[tenant.currency].append(tenant.id)
+    return {
+        tenant_id: book
+        for currency, ids in by_currency.items()
+        for tenant_id, book in price_books(currency, ids).items()
+        if tenant_id
+    }
 
 
 def listed_prices(*, tenant_id: uuid.UUID | None = None) -> QuerySet[Price]:
@@ -191,16 +207,22 @@ def _open_tenant() -> uuid.UUID | None:
         return None
 
 
-def _rated(price: Price) -> rating.Price:
+def _rated(
+    currency: str,
+    tenant_id: uuid.UUID | None,
+    id: uuid.UUID,
+    kind: str,
+    amount: Decimal,
+    effective_from: dt.datetime,
+    *selectors: str,
+) -> rating.Price:
+    named = {name: value or None for name, value in zip(SELECTORS, selectors, strict=True)}
     return rating.Price(
-        id=str(price.id),
-        kind=rating.PriceKind(price.kind),
-        amount=price.amount,
-        currency=price.currency,
-        effective_from=price.effective_from,
-        tenant=str(price.tenant_id) if price.tenant_id else None,
-        model=price.model or None,
-        gpu_type=price.gpu_type or None,
-        region=price.region or None,
-        slo_class=price.slo_class or None,
+        id=str(id),
+        kind=rating.PriceKind(kind),
+        amount=amount,
+        currency=currency,
+        effective_from=effective_from,
+        tenant=str(tenant_id) if tenant_id else None,
+        **named,
     )

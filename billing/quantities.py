@@ -173,8 +173,13 @@ def used(
             slo_class=key[6], region=key[7], requests=counts[0], input_tokens=counts[1], output_tokens=counts[2],
             cached_tokens=counts[3],
         )
-        for key, counts in sorted(sums.items(), key=lambda item: tuple(map(str, item[0])))
+        for key, counts in sorted(sums.items(), key=lambda item: _used_order(item[0]))
     ]  # fmt: skip
+
+
+def _used_order(key: tuple) -> tuple:
+    start, end, tenant_id, project_id, endpoint_id, *texts = key
+    return (start, end, tenant_id.int, project_id.int, endpoint_id.int if endpoint_id else -1, *texts)
 
 
 def busy_gpu_seconds(*, start: dt.datetime, end: dt.datetime, now: dt.datetime) -> Decimal:

@@ -4,35 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
-import enum
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from django.db.models import Sum
 
-from billing.costs import Names
+from billing.buckets import Width, buckets
+from billing.costs import Dimension, Names, Narrow, reading
 from billing.metering.rollups import quantile_ms
-from billing.models import UsageDay, UsageHour, UsageMinutes
+from billing.models import UsageHour, UsageMinutes
 from gateway.contract import ITL_BOUNDS_MS, LATENCY_BOUNDS_MS, Outcome
-from tenants.models import ApiKey
-
-
-class Width(enum.StrEnum):
-    """How long one bucket is."""
-
-    HOUR = "hour"
-    DAY = "day"
-
-
-class Group(enum.StrEnum):
-    """What usage may be told apart by."""
-
-    NONE = ""
-    ENDPOINT = "endpoint"
-    PROJECT = "project"
-    MODEL = "model"
-    KEY = "key"
+from tenants import scope
+from tenants.models import Tenant
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -40,14 +24,18 @@ class UsagePoint:
     """One bucket of one group, by how requests ended. ``input_tokens`` include ``cached_tokens``.
 
     The times to first token and between tokens are estimates from histograms, in milliseconds; None if no
-    request gave enough tokens.
+    request gave enough tokens, or where they were not asked for.
     """
 
-    bucket: dt.datetime
-    group: str
-    label: str
+    start: dt.datetime
+    end: dt.datetime
+    group: tuple[str, ...]
+    labels: tuple[str, ...]
     requests: int
     completed: int
+    cancelled: int
+    failed: int
+    refused: int
     input_tokens: int
     output_tokens: int
     cached_tokens: int
@@ -80,69 +68,83 @@ class LoadPoint:
     itl_ms: tuple[int, ...]
 
 
-_COLUMNS = {
-    Group.ENDPOINT: "endpoint_id",
-    Group.PROJECT: "project_id",
-    Group.MODEL: "model",
-    Group.KEY: "key_id",
-}
 _COUNTS = ("requests", "input_tokens", "output_tokens", "cached_tokens")
 _LOAD = ("input_tokens", "output_tokens", "cached_tokens", "input_tokens_squared", "output_tokens_squared")
-_BUCKETS = {"ttft_ms": len(LATENCY_BOUNDS_MS) + 1, "itl_ms": len(ITL_BOUNDS_MS) + 1}
+_BOUNDS = {"ttft_ms": LATENCY_BOUNDS_MS, "itl_ms": ITL_BOUNDS_MS}
 _PLACES = {
     f"{name}_{place}": Sum(f"{name}__{place}")
-    for name, buckets in _BUCKETS.items()
-    for place in range(buckets)
+    for name, buckets_of in reading.HISTOGRAMS.items()
+    for place in range(buckets_of)
 }
+
+
+class _Sums:
+    def __init__(self) -> None:
+        self.counts = dict.fromkeys(_COUNTS, 0)
+        self.outcomes = [0] * len(reading.OUTCOMES)
+        self.histograms: dict[str, list[int]] = {}
+
+    def add(self, part: reading.UsedPart) -> None:
+        for name in _COUNTS:
+            self.counts[name] += getattr(part, name)
+        self.outcomes = [a + b for a, b in zip(self.outcomes, part.outcomes, strict=True)]
+        for name in _BOUNDS:
+            more = getattr(part, name)
+            if more:
+                old = self.histograms.get(name) or [0] * len(more)
+                self.histograms[name] = [a + b for a, b in zip(old, more, strict=True)]
+
+    def quantile(self, name: str, quantile: float) -> float | None:
+        return quantile_ms(self.histograms.get(name, ()), quantile, bounds=_BOUNDS[name])
 
 
 def usage_series(
     *,
     start: dt.datetime,
     end: dt.datetime,
-    bucket: str = Width.HOUR,
-    group_by: str = Group.NONE,
-    endpoint_id: uuid.UUID | None = None,
+    width: Width = Width.HOUR,
+    group_by: Sequence[Dimension] = (),
+    narrow: Narrow | None = None,
+    latency: bool = False,
+    names: Names | None = None,
 ) -> list[UsagePoint]:
     """Give usage by bucket and group, in order of time; buckets without usage have no point.
 
-    A bucket belongs to ``[start, end)`` if it begins there. ``endpoint_id`` narrows to one endpoint.
-
-    Raises:
-        ValueError: no such bucket width or group.
+    An hour belongs to the bucket in which it begins, and to ``[start, end)`` if it begins there. With ``latency`` the
+    points have quantiles, which takes several times as long; minutes have none, and are kept for
+    ``USAGE_MINUTE_DAYS`` days.
     """
-    model = {Width.HOUR: UsageHour, Width.DAY: UsageDay}[Width(bucket)]
-    column = _COLUMNS.get(Group(group_by))
-    rows = model.objects.filter(bucket__gte=start, bucket__lt=end)
-    if endpoint_id:
-        rows = rows.filter(endpoint_id=endpoint_id)
-    by = ["bucket", *([column] if column else []), "outcome"]
-    sums = {f"sum_{name}": Sum(name) for name in _COUNTS}
-    labels = _Labels(Group(group_by))
-    merged: dict[tuple[dt.datetime, str], dict[str, int]] = {}
-    for row in rows.values(*by).order_by(*by).annotate(**sums, **_PLACES):
-        group = str(row[column] or "") if column else ""
-        found = merged.setdefault((row["bucket"], group), dict.fromkeys((*_COUNTS, "completed", *_PLACES), 0))
-        for name in _COUNTS:
-            found[name] += row[f"sum_{name}"]
-        for name in _PLACES:
-            found[name] += row[name] or 0
-        if row["outcome"] == Outcome.COMPLETED:
-            found["completed"] += row["sum_requests"]
-    return [
+    zone = Tenant.objects.get(id=scope.current_tenant_id()).time_zone
+    intervals = buckets(start, end, width, zone)
+    parts = reading.used(
+        edges=[since for since, _ in intervals],
+        end=end,
+        by=group_by,
+        narrow=narrow,
+        tables=reading.MINUTES if width is Width.MINUTE else reading.USAGE,
+        latency=latency and width is not Width.MINUTE,
+    )
+    names = names or Names()
+    names.read_shared(part.endpoint_id for part in parts if part.endpoint_id)
+    sums: dict[tuple[int, tuple[str, ...]], _Sums] = {}
+    for part in parts:
+        sums.setdefault((part.piece, part.group), _Sums()).add(part)
+    points = [
         UsagePoint(
-            bucket=moment,
+            start=intervals[piece][0],
+            end=intervals[piece][1],
             group=group,
-            label=labels.of(group),
-            ttft_p50_ms=quantile_ms(_histogram(found, "ttft_ms"), 0.5, bounds=LATENCY_BOUNDS_MS),
-            ttft_p95_ms=quantile_ms(_histogram(found, "ttft_ms"), 0.95, bounds=LATENCY_BOUNDS_MS),
-            itl_p50_ms=quantile_ms(_histogram(found, "itl_ms"), 0.5, bounds=ITL_BOUNDS_MS),
-            itl_p95_ms=quantile_ms(_histogram(found, "itl_ms"), 0.95, bounds=ITL_BOUNDS_MS),
-            completed=found["completed"],
-            **{name: found[name] for name in _COUNTS},
+            labels=tuple(names.of(each, value) for each, value in zip(group_by, group, strict=True)),
+            ttft_p50_ms=found.quantile("ttft_ms", 0.5),
+            ttft_p95_ms=found.quantile("ttft_ms", 0.95),
+            itl_p50_ms=found.quantile("itl_ms", 0.5),
+            itl_p95_ms=found.quantile("itl_ms", 0.95),
+            **{each.value: count for each, count in zip(reading.OUTCOMES, found.outcomes, strict=True)},
+            **found.counts,
         )
-        for (moment, group), found in merged.items()
+        for (piece, group), found in sums.items()
     ]
+    return sorted(points, key=lambda point: (point.start, point.labels, point.group))
 
 
 def endpoint_load(*, endpoint_id: uuid.UUID, start: dt.datetime, end: dt.datetime) -> list[LoadPoint]:
@@ -172,19 +174,4 @@ def endpoint_load(*, endpoint_id: uuid.UUID, start: dt.datetime, end: dt.datetim
 
 
 def _histogram(row: Mapping[str, Any], name: str) -> tuple[int, ...]:
-    return tuple(row[f"{name}_{place}"] or 0 for place in range(_BUCKETS[name]))
-
-
-class _Labels:
-    """Names for groups, read once and only those asked for."""
-
-    def __init__(self, group_by: Group) -> None:
-        self._names: dict[str, str] = {}
-        if group_by == Group.KEY:
-            self._names = {str(key.id): str(key) for key in ApiKey.objects.all()}
-        elif group_by in (Group.ENDPOINT, Group.PROJECT):
-            self._names = Names().by_id()
-            self._names[""] = "(no endpoint)"
-
-    def of(self, group: str) -> str:
-        return self._names.get(group, group)
+    return tuple(row[f"{name}_{place}"] or 0 for place in range(reading.HISTOGRAMS[name]))

@@ -12,7 +12,7 @@ import datetime as dt
 import itertools
 import uuid
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from decimal import Decimal
 from typing import Final
 
@@ -28,7 +28,7 @@ from billing.statements.inputs import Inputs, Month
 from billing.statements.lines import Line
 from billing.statements.reckoning import reckon
 from billing.statements.shared import Shares
-from billing.statements.tariffs import Tariff
+from billing.statements.tariffs import Rates, Tariff
 from billing.statements.windows import Window
 from tenants import scope
 from tenants.models import Tenant
@@ -148,22 +148,37 @@ def _reckoned(
         [*cases(month=month, now=now, tenant_ids=tenant_ids), *_closed(month, tenant_ids)],
         key=lambda case: (case.window.start, case.window.end, case.window.until, case.currency),
     )
+    whose: defaultdict[str, list[uuid.UUID]] = defaultdict(list)
+    for case in found:
+        whose[case.currency].append(case.tenant.id)
+    live = {currency: _rates(price_books(currency, ids)) for currency, ids in whose.items()}
+    tried = {currency: _rates(price_books(currency, ids, book=book)) for currency, ids in whose.items()}
     for (window, currency), alike in itertools.groupby(found, key=lambda case: (case.window, case.currency)):
         rest = list(alike)
         for first in range(0, len(rest), CHUNK):
-            yield from _chunk(rest[first : first + CHUNK], window, currency, book, shares)
+            yield from _chunk(
+                rest[first : first + CHUNK], window, currency, live[currency], tried[currency], shares
+            )
+
+
+_RatesOf = Mapping[uuid.UUID | None, Rates]
+
+
+def _rates(books: Mapping[uuid.UUID | None, PriceBook]) -> _RatesOf:
+    """Give the rates of each book, the same ones for tenants of one book."""
+    of_book = {book: Rates(book) for book in set(books.values())}
+    return {tenant_id: of_book[book] for tenant_id, book in books.items()}
 
 
 def _chunk(
-    chunk: Sequence[Case], window: Window, currency: str, book: Book, shares: Shares
+    chunk: Sequence[Case], window: Window, currency: str, live: _RatesOf, tried: _RatesOf, shares: Shares
 ) -> Iterator[tuple[Case, Sequence[Line], Sequence[Line]]]:
     ids = [case.tenant.id for case in chunk]
-    live, tried = price_books(currency, ids), price_books(currency, ids, book=book)
     # The tried books hold the live prices too, so that quantities are cut where either changes.
     gathered = months(
         window=window,
         currencies=dict.fromkeys(ids, currency),
-        books=tried,
+        books={tenant_id: tried[tenant_id].book for tenant_id in ids},
         names=names_of(ids, shares),
         shares=shares,
     )
@@ -203,8 +218,8 @@ def _inputs(case: Case, month: Month) -> Inputs:
     )
 
 
-def _lines(inputs: Inputs, book: PriceBook) -> Sequence[Line]:
-    return reckon(inputs.month, inputs, Tariff(own=book, listed=book), places_of(inputs.currency)).lines
+def _lines(inputs: Inputs, rates: Rates) -> Sequence[Line]:
+    return reckon(inputs.month, inputs, Tariff(own=rates, listed=rates), places_of(inputs.currency)).lines
 
 
 def _charged(lines: Sequence[Line]) -> Decimal:

@@ -11,6 +11,8 @@ from gateway.contract import Endpoint, Key, NamedRoute
 from gateway.directory import Directory
 from gateway.routing import named
 
+#: States of an endpoint that should serve, and cannot: what is asked of it meanwhile has failed.
+_DOWN: Final = frozenset({"degraded", "unreachable", "failed"})
 _RETRY_AFTER_S: Final = {
     "provisioning": 10, "waiting-for-capacity": 30, "paused": 60, "scaled-to-zero": 10,
 }  # fmt: skip
@@ -89,7 +91,9 @@ def not_ready(endpoint: Endpoint) -> errors.Unserved:
     else:
         reason = f"is not ready: {endpoint.state}"
     return errors.not_ready(
-        f"Endpoint {endpoint.name} {reason}.", retry_after_s=_RETRY_AFTER_S.get(endpoint.state, 5)
+        f"Endpoint {endpoint.name} {reason}.",
+        retry_after_s=_RETRY_AFTER_S.get(endpoint.state, 5),
+        kind=errors.Down if endpoint.state in _DOWN else errors.Unserved,
     )
 
 

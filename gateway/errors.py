@@ -75,6 +75,10 @@ class Unserved(ApiError):
     """The endpoint could not serve the request before its first byte; another one might."""
 
 
+class Down(Unserved):
+    """The endpoint should serve and does not (503): an outage, which counts as a failure and not as a refusal."""
+
+
 class Overloaded(Unserved):
     """The endpoint has no room for a request now (429, unless said otherwise)."""
 
@@ -188,9 +192,15 @@ def body_too_slow(limit_s: float) -> ApiError:
     )
 
 
-def not_ready(message: str, *, code: str = "endpoint_not_ready", retry_after_s: int) -> Unserved:
+def not_ready(
+    message: str,
+    *,
+    code: str = "endpoint_not_ready",
+    retry_after_s: int,
+    kind: type[Unserved] = Unserved,
+) -> Unserved:
     """Nothing can serve this now; later it may (503)."""
-    return Unserved(
+    return kind(
         status=503, message=message, type="service_unavailable", code=code, retry_after_s=retry_after_s
     )
 

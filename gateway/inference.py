@@ -147,7 +147,7 @@ class Inference:
             return await self._metered(arrival, directory, key, ticket, body)
         except errors.ApiError as error:
             error.more_headers = {**_permit_headers(ticket), **error.more_headers}
-            failed = error.status >= 500 and ticket.target is not None
+            failed = error.status >= 500 and (ticket.target is not None or isinstance(error, errors.Down))
             outcome = Outcome.FAILED if failed else Outcome.REFUSED
             ticket.close_quietly(outcome, status=error.status, code=error.code or error.type)
             raise

@@ -178,6 +178,7 @@ class EndpointEventAdmin(ReadOnly):
 class PriceAdmin(ReadOnly):
     list_display = [
         "kind",
+        "tenant",
         "gpu_type",
         "region",
         "model",
@@ -185,8 +186,10 @@ class PriceAdmin(ReadOnly):
         "amount",
         "currency",
         "effective_from",
+        "book",
     ]
-    list_filter = ["kind", "currency"]
+    list_filter = ["kind", "currency", "book"]
+    list_select_related = ["tenant", "book"]
 
 
 @admin.register(billing.Allocation)

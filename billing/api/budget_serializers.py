@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from rest_framework import serializers
 
-from billing.models import Budget
+from billing.budgets.forecast import Method
+from billing.models import Budget, BudgetAlert, BudgetWindow
 from tenants.api.fields import ReferenceField, StrictSerializer
 from tenants.models import ApiKey, KeyScope, Project
 
@@ -30,9 +33,19 @@ class BudgetLeaseSerializer(serializers.Serializer):
     reported_at = serializers.DateTimeField()
 
 
-class BudgetAlertSerializer(serializers.Serializer):
-    """A share of the limit that was reached."""
+class EndpointShareSerializer(serializers.Serializer):
+    """What one endpoint's GPUs took of a budget of GPU time."""
 
+    endpoint_id = serializers.UUIDField()
+    name = serializers.CharField()
+    settled = AmountField()
+    held = AmountField(help_text="Reserved until the window ends.")
+
+
+class BudgetAlertSerializer(serializers.Serializer):
+    """Something that was told: a share of the limit was reached, all of it, or is expected to be passed."""
+
+    kind = serializers.ChoiceField(choices=BudgetAlert.Kind.choices)
     percent = serializers.IntegerField()
     reached_at = serializers.DateTimeField()
 
@@ -44,11 +57,12 @@ class BudgetWindowSerializer(serializers.Serializer):
     resets_at = serializers.DateTimeField()
     limit = AmountField()
     settled = AmountField(help_text="Spent.")
-    held = AmountField(help_text="What requests in progress may still cost.")
+    held = AmountField(help_text="What requests in progress may still cost, or GPUs until the window ends.")
     silent = AmountField(help_text="What gateways that do not answer may be spending; counts as spent.")
     left = AmountField(help_text="Neither spent nor held.")
     percent = serializers.IntegerField(help_text="Of the limit, spent.")
     gateways = BudgetLeaseSerializer(many=True)
+    endpoints = EndpointShareSerializer(many=True, help_text="Of GPU time only.")
     alerts = BudgetAlertSerializer(many=True)
 
 
@@ -60,8 +74,8 @@ class BudgetTermsSerializer(serializers.ModelSerializer):
     class Meta:
         model = Budget
         fields = [
-            "id", "name", "owner_kind", "owner_id", "unit", "currency", "limit", "period", "alert_percents",
-            "active", "created_at",
+            "id", "name", "owner_kind", "owner_id", "basis", "unit", "currency", "limit", "period", "policy",
+            "alert_percents", "mail_alerts", "recipients", "active", "created_at",
         ]  # fmt: skip
 
 
@@ -75,6 +89,33 @@ class BudgetSerializer(BudgetTermsSerializer):
         fields = [*BudgetTermsSerializer.Meta.fields, "owner_name", "window"]
 
 
+class BudgetForecastSerializer(serializers.Serializer):
+    """Where the window that runs is expected to end. Null where too little is known."""
+
+    expected = AmountField(allow_null=True)
+    low = AmountField(allow_null=True)
+    high = AmountField(allow_null=True)
+    reached_at = serializers.DateTimeField(
+        allow_null=True, help_text="When the limit is expected to be reached; null: not within the window."
+    )
+    method = serializers.ChoiceField(
+        choices=[each.value for each in Method],
+        help_text="running: what is held goes on; weekdays, days: by the mean of days before; none: too few of them.",
+    )
+    note = serializers.CharField()
+
+
+class BudgetPastSerializer(serializers.ModelSerializer):
+    """A window of a budget."""
+
+    limit = AmountField()
+    settled = AmountField(help_text="Spent.")
+
+    class Meta:
+        model = BudgetWindow
+        fields = ["start", "end", "limit", "settled"]
+
+
 def _percents(**options) -> serializers.ListField:
     return serializers.ListField(
         child=serializers.IntegerField(min_value=1, max_value=100),
@@ -84,12 +125,37 @@ def _percents(**options) -> serializers.ListField:
     )
 
 
+def _recipients(**options) -> serializers.ListField:
+    return serializers.ListField(
+        child=serializers.EmailField(),
+        max_length=20,
+        help_text="Who gets alerts by e-mail. Empty: the tenant's owners, admins and billing role.",
+        **options,
+    )
+
+
+POLICY_HELP: Final = (
+    "Once the limit is reached: warn refuses nothing; block_new refuses requests, or orders that need more GPUs; stop "
+    "pauses the owner's endpoints, too."
+)
+
+
 class BudgetCreate(StrictSerializer):
     """Of the tenant, unless a project or an inference key is named. Money is in the tenant's currency."""
 
     name = serializers.CharField(max_length=80)
     unit = serializers.ChoiceField(choices=Budget.Unit.choices)
-    limit = AmountField(min_value=0, help_text="Of the currency, or of input and output tokens together.")
+    basis = serializers.ChoiceField(
+        choices=Budget.Basis.choices, required=False,
+        help_text="What money is counted of: requests at the price of tokens, or the time that GPUs are held. "
+        "Left out: tokens, and gpu_time for GPU-hours.",
+    )  # fmt: skip
+    limit = AmountField(
+        min_value=0, help_text="Of the currency, of input and output tokens together, or of GPU-hours."
+    )
+    policy = serializers.ChoiceField(
+        choices=Budget.Policy.choices, default=Budget.Policy.BLOCK_NEW, help_text=POLICY_HELP
+    )
     period = serializers.ChoiceField(
         choices=Budget.Period.choices,
         help_text="Calendar windows of the tenant's zone; weeks begin on Monday.",
@@ -97,6 +163,8 @@ class BudgetCreate(StrictSerializer):
     project = ReferenceField(find=lambda: Project.objects.all(), by="slug", what="project", required=False)
     key = serializers.UUIDField(required=False, help_text="Id of an inference key.")
     alert_percents = _percents(required=False)
+    mail_alerts = serializers.BooleanField(default=True, help_text="Whether alerts go out by e-mail, too.")
+    recipients = _recipients(default=list)
     active = serializers.BooleanField(default=True)
 
     def validate_key(self, key_id):
@@ -121,9 +189,12 @@ class BudgetCreate(StrictSerializer):
 
 
 class BudgetChange(StrictSerializer):
-    """Only what is sent is changed. Owner, unit and period stay: make another budget for those."""
+    """Only what is sent is changed. Owner, unit, basis and period stay: make another budget for those."""
 
     name = serializers.CharField(max_length=80, required=False)
     limit = AmountField(min_value=0, required=False, help_text="Holds for the window that runs, too.")
+    policy = serializers.ChoiceField(choices=Budget.Policy.choices, required=False, help_text=POLICY_HELP)
     alert_percents = _percents(required=False)
+    mail_alerts = serializers.BooleanField(required=False)
+    recipients = _recipients(required=False)
     active = serializers.BooleanField(required=False, help_text="An inactive budget holds up nobody.")

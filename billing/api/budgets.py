@@ -10,13 +10,16 @@ from rest_framework.response import Response
 from billing.api.budget_serializers import (
     BudgetChange,
     BudgetCreate,
+    BudgetForecastSerializer,
+    BudgetPastSerializer,
     BudgetSerializer,
     BudgetTermsSerializer,
 )
-from billing.budgets.selectors import budget_states
+from billing.budgets.selectors import budget_forecast, budget_states
 from billing.budgets.services import budget_change, budget_create, budget_delete
-from billing.models import Budget
+from billing.models import Budget, BudgetWindow
 from tenants.api.base import IF_MATCH, EditableTenantViewSet
+from tenants.api.filters import PAGING, refuse_unknown_parameters
 from tenants.api.idempotency import idempotent
 from tenants.api.preconditions import content_version, etag, refuse_stale
 from tenants.roles import Action
@@ -37,7 +40,7 @@ def with_states(budgets: list[Budget]) -> list[Budget]:
 
 @extend_schema(tags=["budgets"])
 class BudgetViewSet(EditableTenantViewSet):
-    """How much keys, projects and the tenant may spend, held before each request and settled after it."""
+    """How much keys, projects and the tenant may spend, of requests or of GPU time, in each calendar window."""
 
     model = Budget
     serializer_class = BudgetSerializer
@@ -48,6 +51,18 @@ class BudgetViewSet(EditableTenantViewSet):
         """All budgets with their present windows."""
         page = self.paginate_queryset(self.filter_queryset(self.get_queryset()))
         return self.get_paginated_response(BudgetSerializer(with_states(page), many=True).data)
+
+    @extend_schema(responses=BudgetForecastSerializer, operation_id="budgets_forecast")
+    def forecast(self, request, id) -> Response:
+        """Where its window that runs is expected to end, and when its limit would be reached."""
+        return self.shown(BudgetForecastSerializer, budget_forecast(self.get_object(), now=timezone.now()))
+
+    @extend_schema(responses=BudgetPastSerializer(many=True), operation_id="budgets_windows", filters=False)
+    def windows(self, request, id) -> Response:
+        """Its windows with what was spent in each, newest first. They are kept for 400 days."""
+        refuse_unknown_parameters(request, PAGING)
+        page = self.paginate_queryset(BudgetWindow.objects.filter(budget=self.get_object()))
+        return self.get_paginated_response(BudgetPastSerializer(page, many=True).data)
 
     @extend_schema(request=BudgetCreate, responses={201: BudgetSerializer})
     @idempotent

@@ -16,8 +16,8 @@ class StatementSerializer(serializers.ModelSerializer):
     class Meta:
         model = Statement
         fields = [
-            "id", "month", "state", "number", "currency", "period_start", "period_end", "charges", "credits", "total",
-            "computed_at", "finalized_at", "inputs_sha256", "document_sha256",
+            "id", "month", "state", "number", "tenant_name", "time_zone", "currency", "period_start", "period_end",
+            "charges", "credits", "total", "computed_at", "finalized_at", "inputs_sha256", "document_sha256",
         ]  # fmt: skip
 
 

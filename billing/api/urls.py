@@ -2,17 +2,13 @@
 
 from django.urls import path
 
+from billing.api.attainment import AttainmentView
 from billing.api.budgets import BudgetViewSet
 from billing.api.commitments import CommitmentsUseView, CommitmentViewSet, CreditViewSet
 from billing.api.events import UsageEventsView
 from billing.api.statements import StatementLineViewSet, StatementViewSet
-from billing.api.views import (
-    AllocationViewSet,
-    CostView,
-    DailyCostView,
-    PriceViewSet,
-    UsageView,
-)
+from billing.api.usage import CostView, UsageView
+from billing.api.views import AllocationViewSet, PriceViewSet
 
 READ_LIST, READ_ONE = {"get": "list"}, {"get": "retrieve"}
 
@@ -20,7 +16,7 @@ urlpatterns = [
     path("usage", UsageView.as_view()),
     path("usage-events", UsageEventsView.as_view()),
     path("costs", CostView.as_view()),
-    path("costs/daily", DailyCostView.as_view()),
+    path("slo-attainment", AttainmentView.as_view()),
     path("statements", StatementViewSet.as_view(READ_LIST)),
     path("statements/current", StatementViewSet.as_view({"get": "current"})),
     path("statements/<uuid:id>", StatementViewSet.as_view(READ_ONE)),
@@ -34,6 +30,8 @@ urlpatterns = [
         "budgets/<uuid:id>",
         BudgetViewSet.as_view({"get": "retrieve", "patch": "partial_update", "delete": "destroy"}),
     ),
+    path("budgets/<uuid:id>/forecast", BudgetViewSet.as_view({"get": "forecast"})),
+    path("budgets/<uuid:id>/windows", BudgetViewSet.as_view({"get": "windows"})),
     path("prices", PriceViewSet.as_view(READ_LIST)),
     path("prices/<uuid:id>", PriceViewSet.as_view(READ_ONE)),
     path("commitments", CommitmentViewSet.as_view(READ_LIST)),

@@ -9,9 +9,12 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from decimal import Decimal
 
-from django.db.models import F
+from django.db.models import F, QuerySet
 
-from billing.models import Budget, BudgetAlert, BudgetLease, BudgetWindow
+from billing.budgets.forecast import Forecast
+from billing.budgets.forecasting import forecast_of
+from billing.budgets.settling import endpoint_of, is_own
+from billing.models import Budget, BudgetAlert, BudgetLease, BudgetWindow, EndpointLabel
 from gateway import contract
 from tenants.models import ApiKey, Project, Tenant
 
@@ -29,9 +32,20 @@ class LeaseState:
 
 
 @dataclasses.dataclass(frozen=True)
-class AlertState:
-    """A share of the limit that was reached."""
+class EndpointShare:
+    """What one endpoint's GPUs took of a window, and what they will take until it ends."""
 
+    endpoint_id: uuid.UUID
+    name: str
+    settled: Decimal
+    held: Decimal
+
+
+@dataclasses.dataclass(frozen=True)
+class AlertState:
+    """Something that was told of a window: a share of the limit was reached, all of it, or will be passed."""
+
+    kind: str
     percent: int
     reached_at: dt.datetime
 
@@ -50,6 +64,7 @@ class WindowState:
     left: Decimal
     percent: int
     gateways: Sequence[LeaseState] = ()
+    endpoints: Sequence[EndpointShare] = ()
     alerts: Sequence[AlertState] = ()
 
 
@@ -68,22 +83,29 @@ def budget_states(budgets: Iterable[Budget], *, now: dt.datetime) -> list[Budget
     tenants = Tenant.objects.in_bulk({budget.tenant_id for budget in budgets})
     names = _owner_names(budgets, tenants)
     windows = {window.budget_id: window for window in _running(budgets, now)}
-    leases = defaultdict(list)
-    for lease in BudgetLease.objects.filter(window__in=windows.values()).order_by("lessee"):
+    leases, shares = defaultdict(list), defaultdict(list)
+    rows = list(BudgetLease.objects.filter(window__in=windows.values()).order_by("lessee"))
+    called = _endpoint_names(rows)
+    for lease in rows:
+        if (endpoint_id := endpoint_of(lease.lessee)) is not None:
+            name = called.get(endpoint_id, str(endpoint_id))
+            shares[lease.window_id].append(EndpointShare(endpoint_id, name, lease.settled, lease.held))
+        if is_own(lease.lessee):
+            continue
         leases[lease.window_id].append(
             LeaseState(
                 lease.lessee, lease.granted, lease.settled, lease.held, lease.silent, lease.reported_at
             )
         )
     alerts = defaultdict(list)
-    for alert in BudgetAlert.objects.filter(window__in=windows.values()).order_by("percent"):
-        alerts[alert.window_id].append(AlertState(alert.percent, alert.reached_at))
+    for alert in BudgetAlert.objects.filter(window__in=windows.values()):
+        alerts[alert.window_id].append(AlertState(alert.kind, alert.percent, alert.reached_at))
     return [
         BudgetState(
             budget=budget,
             owner_name=names.get((budget.owner_kind, budget.owner_id), str(budget.owner_id)),
             window=(
-                _shown(window, leases[window.id], alerts[window.id])
+                _shown(window, leases[window.id], shares[window.id], alerts[window.id])
                 if (window := windows.get(budget.id))
                 else _untouched(budget, tenants[budget.tenant_id], now)
             ),
@@ -95,6 +117,19 @@ def budget_states(budgets: Iterable[Budget], *, now: dt.datetime) -> list[Budget
 def budget_state(budget: Budget, *, now: dt.datetime) -> BudgetState:
     """Give how one budget stands now."""
     return budget_states([budget], now=now)[0]
+
+
+def budget_forecast(budget: Budget, *, now: dt.datetime) -> Forecast:
+    """Forecast where the window of a budget of the open tenant ends that runs now."""
+    tenant = Tenant.objects.get(id=budget.tenant_id)
+    window = _running([budget], now).select_related("budget").first()
+    if window is None:
+        start, end = contract.budget_window(contract.BudgetPeriod(budget.period), tenant.time_zone, now)
+        window = BudgetWindow(
+            tenant_id=tenant.id, budget=budget, start=start, end=end, limit=budget.limit,
+            granted=Decimal(0), settled=Decimal(0), held=Decimal(0),
+        )  # fmt: skip
+    return forecast_of(window, tenant, now=now)
 
 
 def budget_history(budget: Budget, *, windows: int = 12) -> list[BudgetWindow]:
@@ -175,11 +210,20 @@ def budgets_that_stop(*, now: dt.datetime) -> list[SpentBudget]:
     ]
 
 
-def _running(budgets: Sequence[Budget], now: dt.datetime) -> Iterable[BudgetWindow]:
+def _running(budgets: Sequence[Budget], now: dt.datetime) -> QuerySet[BudgetWindow]:
     return BudgetWindow.objects.filter(budget__in=budgets, start__lte=now, end__gt=now).order_by("start")
 
 
-def _shown(window: BudgetWindow, leases: list[LeaseState], alerts: list[AlertState]) -> WindowState:
+def _endpoint_names(leases: Iterable[BudgetLease]) -> dict[uuid.UUID, str]:
+    ids = {found for lease in leases if (found := endpoint_of(lease.lessee)) is not None}
+    if not ids:
+        return {}
+    return dict(EndpointLabel.objects.filter(endpoint_id__in=ids).values_list("endpoint_id", "name"))
+
+
+def _shown(
+    window: BudgetWindow, leases: list[LeaseState], shares: list[EndpointShare], alerts: list[AlertState]
+) -> WindowState:
     silent = sum(
         (lease.granted - lease.settled - lease.held for lease in leases if lease.silent), start=Decimal(0)
     )
@@ -193,6 +237,7 @@ def _shown(window: BudgetWindow, leases: list[LeaseState], alerts: list[AlertSta
         left=max(Decimal(0), window.limit - window.settled - window.held - silent),
         percent=int(window.settled * 100 / window.limit) if window.limit else 100,
         gateways=leases,
+        endpoints=sorted(shares, key=lambda share: (-share.settled - share.held, share.name)),
         alerts=alerts,
     )
 

@@ -43,6 +43,16 @@ def lessee_of(endpoint_id: uuid.UUID) -> str:
     return f"{_OURS}{endpoint_id}"
 
 
+def is_own(lessee: str) -> bool:
+    """Say whether a lessee is the control plane, and no gateway."""
+    return lessee.startswith(_OURS)
+
+
+def endpoint_of(lessee: str) -> uuid.UUID | None:
+    """Give the endpoint whose GPU time stands under a lessee's name; None where it is another's."""
+    return uuid.UUID(lessee.removeprefix(_OURS)) if is_own(lessee) and lessee != USAGE_LESSEE else None
+
+
 def budgets_settle_all(*, now: dt.datetime) -> int:
     """Settle what the control plane counts, of all tenants, and forget windows that are long over.
 
@@ -122,7 +132,7 @@ def _count_gpus(
         )
         for endpoint_id in settled.keys() | reserved.keys()
     }
-    ours = {lessee for lessee in leases if lessee.startswith(_OURS)}
+    ours = set(filter(is_own, leases))
     gone = dict.fromkeys(ours - wanted.keys(), (_ZERO, _ZERO))
     return _keep(window, leases, wanted | gone, now)
 

@@ -42,13 +42,13 @@ FORMATS: Final[dict[str, Format]] = {
     "focus.csv": Format(
         "text/csv; charset=utf-8",
         "focus",
-        "FOCUS CSV",
+        "FOCUS\N{NO-BREAK SPACE}CSV",
         lambda statement, out: write_csv(statement_rows(statement), out),
     ),
     "focus.parquet": Format(
         "application/vnd.apache.parquet",
         "focus",
-        "FOCUS Parquet",
+        "FOCUS\N{NO-BREAK SPACE}Parquet",
         lambda statement, out: write_parquet(statement_rows(statement), out),
     ),
 }

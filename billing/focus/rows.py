@@ -40,7 +40,9 @@ UNITS: Final = {
     "GPU-hour": ("GPU-Hours", 1, "GPU-Hours"),
     "million tokens": (f"{MILLION} Tokens", MILLION, "Tokens"),
 }
-METERS: Final = {"gpu-hours": "GPU Time"}
+METERS: Final = {"gpu-hours": "GPU Time", "commitment": "Committed GPU Time"}
+#: Idle GPU time is the same thing at the same price; the line's kind and words tell it apart.
+IDLE: Final = "idle-"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -256,7 +258,8 @@ def _prices(contracted: Decimal, listed: Decimal) -> Row:
 
 
 def _sku(line: StatementLine) -> Row:
-    head, _, _ = line.sku.partition(":")
+    sku = line.sku.removeprefix(IDLE)
+    head, _, _ = sku.partition(":")
     unit, _, _ = _unit(line)
     details = {
         "GpuCount": 1 if line.gpu_type else None,
@@ -266,8 +269,8 @@ def _sku(line: StatementLine) -> Row:
     }
     return {
         # The last part of a SKU is where or in which class it is had, which changes the price and not the thing.
-        "SkuId": line.sku.rpartition(":")[0] or line.sku,
-        "SkuPriceId": line.sku,
+        "SkuId": sku.rpartition(":")[0] or sku,
+        "SkuPriceId": sku,
         "SkuMeter": METERS.get(head, head.replace("-", " ").title()),
         "SkuPriceDetails": _object(details),
         "PricingQuantity": line.quantity,

@@ -15,7 +15,7 @@ from django.db.models import Max
 from django.utils import timezone
 
 from billing.gpu_time.due import SETTLING, first_moment
-from billing.gpu_time.sql import ASKED_AFTER_ALL, COMPUTE_HOURS, SUM_DAYS
+from billing.gpu_time.sql import ASKED_AFTER_ALL, COMPUTE_HOURS, PLANNED, SUM_DAYS
 from billing.models import DueHour
 from billing.quantities import DAY, HOUR, round_down
 from tenants import locks, scope
@@ -80,6 +80,7 @@ def _note_due(now: dt.datetime) -> None:
 def _compute(buckets: list[dt.datetime], now: dt.datetime) -> int:
     days = sorted({round_down(bucket, DAY) for bucket in buckets})
     with connection.cursor() as cursor:
+        cursor.execute(PLANNED)
         cursor.execute(
             COMPUTE_HOURS,
             {"buckets": buckets, "now": now, "first": min(buckets), "last": max(buckets) + HOUR},

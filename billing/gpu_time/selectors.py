@@ -12,7 +12,7 @@ import datetime as dt
 import uuid
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from decimal import Decimal
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 from django.db import connection
 
@@ -36,7 +36,7 @@ DIMENSIONS: Final[Mapping[str, str]] = {
 _OF_HOLDERS: Final = frozenset({"tenant", "project", "endpoint", "revision"})
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+@dataclasses.dataclass(frozen=True, slots=True)
 class GpuTime:
     """GPU-seconds: ``seen`` = ``held`` + ``free`` + ``platform``, ``held`` = loading + serving + idle + draining.
 
@@ -124,16 +124,22 @@ def gpu_utilization(
     Raises:
         Invalid: a bucket or dimension is unknown.
     """
-    columns = [f"sum({name})" for name in _TIMES] + [f"sum({name} * share)" for name in _TIMES]
-    return [
-        Utilization(
-            start=at,
-            group=group,
-            time=GpuTime(**dict(zip(_TIMES, sums, strict=False))),
-            whole=GpuTime(**dict(zip(_TIMES, sums[len(_TIMES) :], strict=True))),
+    found: dict[tuple[dt.datetime | None, tuple[str, ...]], tuple[GpuTime, GpuTime]] = {}
+    for at, (*group, share), sums in _sums("share", _TIMES, start, end, bucket, group_by, where):
+        time = GpuTime(*sums)
+        whole = time if share == 1 else GpuTime(*[each * share for each in sums])
+        key = at, tuple(group)
+        found[key] = (
+            (_added(found[key][0], time), _added(found[key][1], whole)) if key in found else (time, whole)
         )
-        for at, group, sums in _sums(columns, "", _TIMES, start, end, bucket, group_by, where)
+    return [
+        Utilization(start=at, group=group, time=time, whole=whole)
+        for (at, group), (time, whole) in found.items()
     ]
+
+
+def _added(one: GpuTime, other: GpuTime) -> GpuTime:
+    return GpuTime(*[getattr(one, name) + getattr(other, name) for name in _TIMES])
 
 
 def asset_costs(
@@ -152,12 +158,11 @@ def asset_costs(
         Invalid: a bucket or dimension is unknown.
     """
     names = ("seen", "cost", "held_cost", "idle_cost", "free_cost", "platform_cost")
-    columns = [f"sum({name})" for name in names]
     return [
         AssetCost(
             start=at,
-            group=group[:-1],
-            currency=group[-1],
+            group=tuple(group),
+            currency=currency,
             gpu_seconds=sums[0],
             cost=sums[1],
             held=sums[2],
@@ -165,13 +170,12 @@ def asset_costs(
             free=sums[4],
             platform=sums[5],
         )
-        for at, group, sums in _sums(columns, "currency", names, start, end, bucket, group_by, where)
+        for at, (*group, currency), sums in _sums("currency", names, start, end, bucket, group_by, where)
         if sums[0]
     ]
 
 
 def _sums(
-    columns: Sequence[str],
     besides: str,
     names: Sequence[str],
     start: dt.datetime,
@@ -179,7 +183,8 @@ def _sums(
     bucket: Bucket,
     group_by: Sequence[str],
     where: Mapping[str, Collection[str]] | None,
-) -> Iterator[tuple[dt.datetime | None, tuple[str, ...], list[Decimal]]]:
+) -> Iterator[tuple[dt.datetime | None, list[Any], list[Decimal]]]:
+    """Give the sums of ``names`` by bucket, groups and the column ``besides``, in this order."""
     where = where or {}
     _check(bucket, group_by, where)
     parameters: dict[str, object] = {f"in_{name}": _values(name, values) for name, values in where.items()}
@@ -191,25 +196,25 @@ def _sums(
             groups = [_group(name, sources, place) for place, name in enumerate(group_by)]
             values = [f"{sources[name]} AS {name}" for name in names]
             parts.append(
-                f"SELECT {', '.join([f'{at} AS at', 'share', *groups, *[besides] * bool(besides), *values])} "  # noqa: S608
-                f"FROM {table} WHERE bucket >= %(since_{number})s AND bucket < %(till_{number})s"
+                f"SELECT {', '.join([f'{at} AS at', besides, *groups, *values])} FROM {table} "  # noqa: S608
+                f"WHERE bucket >= %(since_{number})s AND bucket < %(till_{number})s"
                 + "".join(f" AND {DIMENSIONS[name]} = ANY(%(in_{name})s)" for name in where)
             )
     if not parts:
         return
-    keys = [f"group_{number}" for number in range(len(group_by))] + [besides] * bool(besides)
-    keys = [*(["at"] if bucket else []), *keys]
-    statement = f"SELECT {', '.join([*keys, *columns])} FROM ({' UNION ALL '.join(parts)}) AS part"  # noqa: S608
-    if keys:
-        statement += f" GROUP BY {', '.join(keys)} ORDER BY {', '.join(f'{key} NULLS LAST' for key in keys)}"
+    keys = [*(["at"] if bucket else []), *(f"group_{place}" for place in range(len(group_by))), besides]
+    columns = [*keys, *(f"sum({name})" for name in names)]
+    statement = (
+        f"SELECT {', '.join(columns)} FROM ({' UNION ALL '.join(parts)}) AS part "  # noqa: S608
+        f"GROUP BY {', '.join(keys)} ORDER BY {', '.join(f'{key} NULLS LAST' for key in keys)}"
+    )
     with scope.platform("GPU time and its cost for operators"), connection.cursor() as cursor:
         cursor.execute(statement, parameters)
         rows = cursor.fetchall()
-    first = 1 if bucket else 0
+    first, last = (1 if bucket else 0), len(keys) - 1
     for row in rows:
-        if row[-1] is not None:  # sums over nothing
-            group = tuple("" if value is None else str(value) for value in row[first : len(keys)])
-            yield (row[0] if bucket else None), group, list(row[len(keys) :])
+        group: list[Any] = ["" if value is None else str(value) for value in row[first:last]]
+        yield (row[0] if bucket else None), [*group, row[last]], list(row[last + 1 :])
 
 
 def _check(bucket: str, group_by: Sequence[str], where: Mapping[str, Collection[str]]) -> None:

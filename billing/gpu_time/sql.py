@@ -196,6 +196,9 @@ def _replaced(name: str, table: str, key: Sequence[str], sums: Sequence[str], bu
 )"""  # noqa: S608
 
 
+#: Run before it, for the open transaction: the planner guesses that what a common table expression gives is few rows,
+#: and would go through them again for each row of the other side. Where there is no other way it still does.
+PLANNED: Final = "SET LOCAL enable_nestloop = off; SET LOCAL enable_mergejoin = off; SET LOCAL jit = off"
 _HOURS: Final = "%(buckets)s::timestamptz[]"
 #: Computes ``buckets`` (hours of UTC) as of ``now``; gives how many rows changed. One statement, so one snapshot:
 #: what is held is the same in both tables.

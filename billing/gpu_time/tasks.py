@@ -9,7 +9,7 @@ from celery import shared_task
 from billing.gpu_time import hours
 
 #: Hours computed by one run: what is left, after a rate for the past year for instance, is the next one's.
-MOST: Final = 2_000
+MOST: Final = 240
 
 
 @shared_task(name="billing.gpu_time.tasks.compute_hours")

@@ -54,11 +54,13 @@ def _upsert(
     *,
     counts: Iterable[str],
     arrays: Iterable[str],
+    masks: Iterable[str] = (),
     further: str = "",
 ) -> str:
-    columns = ", ".join((dimensions, "bucket", *counts, *arrays))
+    columns = ", ".join((dimensions, "bucket", *counts, *arrays, *masks))
     added = [f"{name} = {table}.{name} + excluded.{name}" for name in counts]
     added += [f"{name} = {_added_by_place(table, name)}" for name in arrays]
+    added += [f"{name} = {table}.{name} | excluded.{name}" for name in masks]
     return f"""
     INSERT INTO {table} ({columns}) SELECT {columns} FROM {source}
     ON CONFLICT ({dimensions}, bucket) DO UPDATE SET {", ".join(added)}{further}
@@ -73,7 +75,7 @@ def _added_by_place(table: str, name: str) -> str:
     """  # noqa: S608
 
 
-def _sums(bucket: str, source: str) -> str:
+def _sums(bucket: str, source: str, *, further: str = "") -> str:
     sums = [f"sum({name})::bigint AS {name}" for name in _COUNTS]
     for name, buckets in _HISTOGRAMS.items():
         places = ", ".join(f"coalesce(sum({name}[{place}]), 0)::bigint" for place in range(1, buckets + 1))
@@ -81,11 +83,15 @@ def _sums(bucket: str, source: str) -> str:
             f"CASE WHEN bool_or(cardinality({name}) > 0) THEN ARRAY[{places}] ELSE '{{}}'::bigint[] END AS {name}"
         )
     return f"""
-    SELECT {_DIMENSIONS}, {bucket} AS bucket, {", ".join(sums)}
+    SELECT {_DIMENSIONS}, {bucket} AS bucket, {", ".join(sums)}{further}
     FROM {source} GROUP BY {_DIMENSIONS}, {bucket}
     """  # noqa: S608
 
 
+# A bit for each of the day's hours in which there were requests.
+_ASKED_HOURS = """, coalesce(
+    bit_or(1 << extract(hour FROM bucket AT TIME ZONE 'UTC')::integer) FILTER (WHERE requests > 0), 0
+) AS asked_hours"""
 # The hour lies in the segment's day, also where the window was closed at midnight, and the minute in the hour.
 _HOUR = "least(date_trunc('hour', window_end, 'UTC'), (day + time '23:00') AT TIME ZONE 'UTC')"
 _MINUTE = "least(date_trunc('minute', window_end, 'UTC'), (day + time '23:59') AT TIME ZONE 'UTC')"
@@ -111,7 +117,7 @@ WITH page AS MATERIALIZED (
 ), kept_minutes AS (
     SELECT * FROM minutes WHERE bucket >= %(minutes_from)s
 ), hours AS MATERIALIZED ({_sums(_HOUR, "page")}
-), days AS ({_sums("date_trunc('day', bucket, 'UTC')", "hours")}
+), days AS ({_sums("date_trunc('day', bucket, 'UTC')", "hours", further=_ASKED_HOURS)}
 ), minutes_added AS ({_upsert("billing_usageminute", _DIMENSIONS, "kept_minutes", counts=_COUNTS, arrays=())}
 ), places_added AS (
     {
@@ -127,6 +133,7 @@ WITH page AS MATERIALIZED (
         "days",
         counts=_COUNTS,
         arrays=_HISTOGRAMS,
+        masks=("asked_hours",),
         further=", counted_at = now()",
     )
 }), gateways_added AS ({gateway_days.COUNT}

@@ -11,7 +11,8 @@ import datetime as dt
 from collections.abc import Collection
 from typing import Final
 
-from django.db import connection
+from django.db import connection, transaction
+from django.db.models import Q
 
 from billing.models import SequenceGap
 
@@ -76,12 +77,27 @@ def advance(*, mark: int, end: int, gateways: Collection[str], now: dt.datetime)
     )
 
 
+def gaps_of(gateway: str) -> list[SequenceGap]:
+    """Give the gaps of all instances of a gateway. To be called in the platform's scope."""
+    return list(SequenceGap.objects.filter(Q(gateway=gateway) | Q(gateway__startswith=f"{gateway}/")))
+
+
 def settled_gaps(*, now: dt.datetime, gateway: str = "") -> list[SequenceGap]:
     """Give the gaps that have stayed for :data:`SETTLED`, of one gateway's instances or all.
 
     To be called in the platform's scope.
     """
-    rows = SequenceGap.objects.filter(noticed_at__lte=now - SETTLED)
-    if gateway:
-        rows = rows.filter(gateway__startswith=f"{gateway}/") | rows.filter(gateway=gateway)
-    return list(rows)
+    found = gaps_of(gateway) if gateway else list(SequenceGap.objects.all())
+    return [gap for gap in found if gap.noticed_at <= now - SETTLED]
+
+
+@transaction.atomic
+def gap_accept(*, gap: SequenceGap) -> None:
+    """Take what is missing for lost: the gap is told no more, and what comes after all is still counted."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "UPDATE billing_gatewaysequence SET seen = seen + int8multirange(int8range(%s, %s, '[]'))"
+            " WHERE gateway = %s",
+            [gap.first, gap.last, gap.gateway],
+        )
+    SequenceGap.objects.filter(id=gap.id).delete()

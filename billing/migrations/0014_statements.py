@@ -45,6 +45,25 @@ CREATE TRIGGER billing_statementline_final BEFORE INSERT OR UPDATE OR DELETE ON 
 FOR EACH ROW EXECUTE FUNCTION berth_final_line();
 """
 
+# For the days that were counted before.
+ASKED_HOURS = """
+SELECT set_config('berth.platform', 'on', true);
+UPDATE billing_usageday AS day SET asked_hours = asked.hours
+FROM (
+    SELECT tenant_id, project_id, endpoint_id, key_id, revision_id, route_id, model, slo_class, region, outcome,
+        date_trunc('day', bucket, 'UTC') AS bucket,
+        bit_or(1 << extract(hour FROM bucket AT TIME ZONE 'UTC')::integer) AS hours
+    FROM billing_usagehour WHERE requests > 0 GROUP BY 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11
+) AS asked
+WHERE (day.tenant_id, day.bucket, day.project_id, day.key_id, day.model, day.slo_class, day.region, day.outcome)
+    = (asked.tenant_id, asked.bucket, asked.project_id, asked.key_id, asked.model, asked.slo_class, asked.region,
+       asked.outcome)
+    AND day.endpoint_id IS NOT DISTINCT FROM asked.endpoint_id
+    AND day.revision_id IS NOT DISTINCT FROM asked.revision_id
+    AND day.route_id IS NOT DISTINCT FROM asked.route_id;
+SELECT set_config('berth.platform', '', true);
+"""
+
 # A change of a time that no final statement reaches costs one look into the tenant's statements.
 LATE = """
 CREATE FUNCTION berth_note_late(whose uuid, first timestamptz, last timestamptz) RETURNS void LANGUAGE plpgsql AS $$
@@ -52,8 +71,10 @@ BEGIN
     -- Waits for whoever is closing a month that is over, and keeps it open until this transaction ends.
     PERFORM 1 FROM billing_statement
     WHERE tenant_id = whose AND period_end > first AND (state = 'final' OR period_end <= now()) FOR SHARE;
+    -- A month before a statement's, of which there is no statement: nothing had happened in it.
     IF EXISTS (
-        SELECT 1 FROM billing_statement WHERE tenant_id = whose AND period_end > first AND state = 'final'
+        SELECT 1 FROM billing_statement
+        WHERE tenant_id = whose AND period_end > first AND (state = 'final' OR period_start > first)
     ) THEN
         INSERT INTO billing_latechange (id, created_at, tenant_id, since, until)
         VALUES (gen_random_uuid(), now(), whose, first, last) ON CONFLICT DO NOTHING;
@@ -67,7 +88,7 @@ BEGIN
     WHERE EXISTS (
         SELECT 1 FROM billing_statement AS statement
         WHERE statement.tenant_id = days.tenant_id AND period_end > bucket
-            AND (state = 'final' OR period_end <= now())
+            AND (state = 'final' OR period_end <= now() OR period_start > bucket)
     );
     RETURN NULL;
 END $$;
@@ -217,6 +238,19 @@ class Migration(migrations.Migration):
             model_name="latechange",
             constraint=models.UniqueConstraint(fields=("tenant", "since", "until"), name="late_change_once"),
         ),
+        migrations.RemoveIndex(model_name="usageday", name="usage_day_counted"),
+        migrations.AddIndex(
+            model_name="usageday",
+            index=models.Index(fields=["endpoint_id", "bucket"], name="usage_day_endpoint"),
+        ),
+        migrations.AddField(
+            model_name="usageday",
+            name="asked_hours",
+            field=models.IntegerField(
+                default=0, help_text="A bit for each UTC hour with requests, the lowest for the first."
+            ),
+        ),
+        migrations.RunSQL(ASKED_HOURS, migrations.RunSQL.noop),
         isolate("billing_latechange"),
         migrations.RunSQL(FINAL_LINES, FINAL_LINES_BEFORE),
         migrations.RunSQL(LATE, NOT_LATE),

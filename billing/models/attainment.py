@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from django.db import models
+from django.db.models import F, Q
 
 from tenants.models import Project, TenantOwned
 
 
 class Attainment(TenantOwned):
-    """One UTC day of an endpoint against its class's targets as of then.
+    """One UTC day of a tenant's requests to an endpoint against its class's targets as of then.
 
-    ``requests`` were answered or failed by us, ``failed`` of them failed. ``hours`` had requests; in ``ttft_met`` and
-    ``itl_met`` of them the 95th percentile was within the target. A target that is None counts as met.
+    ``requests`` were answered or failed by us, ``failed`` of them failed; those of keys of a lower class are not among
+    them. ``hours`` had requests; in ``ttft_met`` and ``itl_met`` of them the 95th percentile was within the target. A
+    target that is None counts as met.
     """
 
     endpoint_id = models.UUIDField()
@@ -35,5 +37,11 @@ class Attainment(TenantOwned):
     class Meta(TenantOwned.Meta):
         ordering = ["day"]
         constraints = [
-            models.UniqueConstraint(fields=["tenant", "endpoint_id", "day"], name="one_attainment_per_day")
+            models.UniqueConstraint(fields=["tenant", "endpoint_id", "day"], name="one_attainment_per_day"),
+            models.CheckConstraint(
+                condition=Q(failed__lte=F("requests"), ttft_met__lte=F("hours"), itl_met__lte=F("hours")),
+                name="attainment_within_what_was_counted",
+            ),
         ]
+        # A tenant's days of a month, of all its endpoints.
+        indexes = [models.Index(fields=["tenant", "day"], name="attainment_days")]

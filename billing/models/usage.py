@@ -128,12 +128,15 @@ class UsageDay(UsageRollup):
     """
 
     counted_at = models.DateTimeField(db_default=Now())
+    asked_hours = models.IntegerField(
+        default=0, help_text="A bit for each UTC hour with requests, the lowest for the first."
+    )
 
     class Meta(UsageRollup.Meta):
         constraints = _one_row("usage_day_once")
         indexes = [
-            # Statements: which days of closed months were counted into since.
-            models.Index(fields=["tenant", "counted_at", "bucket"], name="usage_day_counted"),
+            # Statements: who used a shared endpoint, and in which hours anybody did.
+            models.Index(fields=["endpoint_id", "bucket"], name="usage_day_endpoint"),
             # The operators' reports: all tenants' rows of one day, written about in order of time.
             BrinIndex(fields=["bucket"], name="usage_day_bucket", pages_per_range=32, autosummarize=True),
         ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime as dt
 import enum
 from collections.abc import Iterable
 from decimal import Decimal
@@ -30,6 +31,7 @@ class DayKept:
     share, 0.999 for 99.9 %; ``credit_percent`` is of the charge of a month that misses a target.
     """
 
+    day: dt.date
     availability: Decimal
     ttft_p95_ms: int | None
     itl_p95_ms: int | None
@@ -47,7 +49,7 @@ class Judgement:
 
     ``availability_target`` is the mean of the days' targets by their requests. ``ttft`` and ``itl`` are shares of the
     hours with requests, to be held against :data:`HOURS_SHARE`; None without a target, too. ``credit_percent`` is 0
-    where nothing is ``missed``, else the highest that held on any of the days.
+    where nothing is ``missed``, else that of the last day.
     """
 
     requests: int
@@ -71,20 +73,24 @@ def judge(days: Iterable[DayKept]) -> Judgement:
 
     Availability is missed when 1 - failed / requests is below the target; where the target changed within the
     month, each day's requests are held to the target of their day. A latency is missed when fewer than
-    :data:`HOURS_SHARE` of the hours with requests met it. A day without requests changes nothing.
+    :data:`HOURS_SHARE` of the hours with requests met it; there is one to miss where the last day has one. A day
+    without requests changes nothing.
 
     Raises:
         ValueError: a day has more failures than requests, or more hours met than there were.
     """
-    days = list(days)
-    for day in days:
-        _check(day)
+    days = sorted((_checked(day) for day in days), key=lambda day: day.day)
+    days = [day for day in days if day.requests]
     requests = sum(day.requests for day in days)
     failed = sum(day.failed for day in days)
     hours = sum(day.hours for day in days)
     promised = sum((day.requests * Fraction(day.availability) for day in days), Fraction(0))
-    ttft = _share(days, hours, [day.ttft_met for day in days], [day.ttft_p95_ms for day in days])
-    itl = _share(days, hours, [day.itl_met for day in days], [day.itl_p95_ms for day in days])
+    last = days[-1] if days else None
+    ttft = itl = None
+    if last is not None and last.ttft_p95_ms is not None:
+        ttft = Fraction(sum(day.ttft_met for day in days), hours)
+    if last is not None and last.itl_p95_ms is not None:
+        itl = Fraction(sum(day.itl_met for day in days), hours)
     missed = []
     if requests - failed < promised:
         missed.append(Target.AVAILABILITY)
@@ -101,20 +107,15 @@ def judge(days: Iterable[DayKept]) -> Judgement:
         ttft=ttft,
         itl=itl,
         missed=tuple(missed),
-        credit_percent=max((day.credit_percent for day in days), default=Decimal(0))
-        if missed
-        else Decimal(0),
+        credit_percent=last.credit_percent if last is not None and missed else Decimal(0),
     )
 
 
-def _share(days: list[DayKept], hours: int, met: list[int], targets: list[int | None]) -> Fraction | None:
-    # Hours of days without requests are 0, so that a target which held on such days alone judges nothing.
-    judged = any(target is not None and day.hours for day, target in zip(days, targets, strict=True))
-    return Fraction(sum(met), hours) if judged else None
-
-
-def _check(day: DayKept) -> None:
+def _checked(day: DayKept) -> DayKept:
     if not 0 <= day.failed <= day.requests:
         raise ValueError(f"{day.failed} of {day.requests} requests cannot have failed")
     if not (0 <= day.ttft_met <= day.hours and 0 <= day.itl_met <= day.hours):
         raise ValueError(f"targets cannot be met in {day.ttft_met} and {day.itl_met} of {day.hours} hours")
+    if bool(day.requests) != bool(day.hours):
+        raise ValueError(f"{day.requests} requests cannot have come in {day.hours} hours")
+    return day

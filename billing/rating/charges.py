@@ -164,7 +164,9 @@ def totals(charges: Iterable[Charge]) -> Mapping[str, Fraction]:
 
 def shown(exact: Fraction, places: int = SHOWN_PLACES) -> Decimal:
     """Give an exact amount as a Decimal of ``places`` places, half to even."""
-    units = round(exact * 10**places)
+    units, rest = divmod(exact.numerator * 10**places, exact.denominator)
+    if 2 * rest > exact.denominator or (2 * rest == exact.denominator and units % 2):
+        units += 1
     return Decimal(units).scaleb(-places) if abs(units) < 10**27 else _long(units, places)
 
 

@@ -47,11 +47,12 @@ def round_lines(amounts: Mapping[str, Fraction | Decimal], places: int) -> dict[
     go up, of equal ones the lower key. The result does not depend on the order of ``amounts`` and
     an amount that needs no rounding stays.
     """
-    units = {key: Fraction(amount) * 10**places for key, amount in amounts.items()}
-    lines = {key: math.floor(amount) for key, amount in units.items()}
+    scale = 10**places
+    units = {key: Fraction(amount) * scale for key, amount in amounts.items()}
+    lines = {key: amount.numerator // amount.denominator for key, amount in units.items()}
     total = Fraction(round_amount(sum(units.values(), Fraction(0)), 0))
     ups = int(total) - sum(lines.values())
     by_remainder = sorted(units, key=lambda key: (lines[key] - units[key], key))
     for key in by_remainder[:ups]:
         lines[key] += 1
-    return {key: shown(Fraction(line, 10**places), places) for key, line in lines.items()}
+    return {key: shown(Fraction(line, scale), places) for key, line in lines.items()}

@@ -16,9 +16,8 @@ from django.db import connection
 
 from billing import quantities
 from billing.models import Commitment, EndpointLabel
-from billing.quantities import Interval
 from billing.rating.prices import PriceBook
-from billing.statements.gpu_time import Allocated, hours_of, pieces
+from billing.statements.gpu_time import Allocated, pieces
 from billing.statements.inputs import (
     Attained,
     Committed,
@@ -29,15 +28,8 @@ from billing.statements.inputs import (
     UsedTokens,
 )
 from billing.statements.shared import Shares
-from billing.statements.windows import Window, allocated, gpu_cuts, token_cuts
+from billing.statements.windows import Window, allocated, busy_hours, gpu_cuts, token_cuts
 from tenants import models as tenants
-
-# One row for an endpoint and hour and outcome: few beside the hours of every key, and read from the index alone.
-_BUSY = """
-SELECT DISTINCT endpoint_id, bucket FROM billing_usageminutes
-WHERE tenant_id = ANY(%(tenants)s) AND endpoint_id = ANY(%(endpoints)s)
-    AND bucket > %(start)s::timestamptz - interval '1 hour' AND bucket < %(end)s
-"""
 
 # A UTC day is of the month in which it begins. The targets are those of its last day.
 _ATTAINED = """
@@ -117,25 +109,6 @@ def months(
     }
 
 
-def busy_hours(
-    window: Window, tenant_ids: Collection[uuid.UUID], endpoint_ids: Collection[uuid.UUID]
-) -> dict[uuid.UUID, tuple[Interval, ...]]:
-    """Give the hours of the window in which the endpoints got a request of one of the tenants, merged."""
-    found: defaultdict[uuid.UUID, list[dt.datetime]] = defaultdict(list)
-    if endpoint_ids:
-        with connection.cursor() as cursor:
-            cursor.execute(
-                _BUSY,
-                {
-                    "tenants": list(tenant_ids), "endpoints": list(endpoint_ids),
-                    "start": window.start, "end": window.end,
-                },
-            )  # fmt: skip
-            for endpoint_id, bucket in cursor.fetchall():
-                found[endpoint_id].append(bucket)
-    return {endpoint_id: hours_of(buckets) for endpoint_id, buckets in found.items()}
-
-
 def _held(
     window: Window,
     tenant_ids: Sequence[uuid.UUID],
@@ -149,7 +122,7 @@ def _held(
         if each.start < each.end:
             by_endpoint[each.tenant_id, each.endpoint_id].append(each)
     dedicated = {endpoint_id for _, endpoint_id in by_endpoint if endpoint_id not in shares.endpoints}
-    busy = busy_hours(window, tenant_ids, dedicated)
+    busy = busy_hours(window, dedicated, tenant_ids=tenant_ids)
     cuts: dict[int, list[dt.datetime]] = {}
     found: defaultdict[uuid.UUID, list[HeldTime]] = defaultdict(list)
     for (tenant_id, endpoint_id), parts in by_endpoint.items():

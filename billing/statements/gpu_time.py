@@ -11,13 +11,14 @@ import datetime as dt
 import itertools
 import uuid
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from decimal import Decimal
 
-from billing.quantities import HOUR, Interval, round_down, round_up
+from billing.quantities import DAY, HOUR, Interval, round_down, round_up
 from billing.statements.inputs import HeldTime
 
 MICROSECOND = dt.timedelta(microseconds=1)
+_WHOLE_DAY = (1 << 24) - 1
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -131,6 +132,16 @@ def _flagged(
         yield start, end, False
 
 
-def hours_of(buckets: Collection[dt.datetime]) -> tuple[Interval, ...]:
-    """Give whole hours as merged intervals."""
-    return union((bucket, bucket + HOUR) for bucket in buckets)
+def hours_of(days: Iterable[tuple[dt.datetime, int]]) -> tuple[Interval, ...]:
+    """Give the hours of UTC days as merged intervals; a day's bits say which, the lowest its first hour."""
+    return union(
+        interval
+        for day, bits in days
+        for interval in ([(day, day + DAY)] if bits == _WHOLE_DAY else _hours(day, bits))
+    )
+
+
+def _hours(day: dt.datetime, bits: int) -> Iterator[Interval]:
+    for hour in range(24):
+        if bits >> hour & 1:
+            yield day + hour * HOUR, day + (hour + 1) * HOUR

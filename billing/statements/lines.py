@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import uuid
-from decimal import Decimal, localcontext
+from decimal import Context, Decimal
 from typing import Any, Final
 
 import msgspec
@@ -62,14 +62,16 @@ _SCALES: Final = {
 }
 
 
+_EXACT: Final = Context(prec=60)
+
+
 def stored(line: Line) -> Line:
     """Give a line whose numbers have the places that the database keeps, so that it reads back byte by byte."""
-    with localcontext(prec=60):
-        changes = {
-            name: scaled
-            for name, scale in _SCALES.items()
-            if not (scaled := (number := getattr(line, name)).quantize(scale)).same_quantum(number)
-        }
+    changes = {
+        name: number.quantize(scale, context=_EXACT)
+        for name, scale in _SCALES.items()
+        if not (number := getattr(line, name)).same_quantum(scale)
+    }
     return msgspec.structs.replace(line, **changes) if changes else line
 
 

@@ -11,15 +11,16 @@ from decimal import Decimal
 from fractions import Fraction
 from typing import Any, Final
 
-from billing.charging import Rated, rate_held, rate_used
-from billing.rating.charges import Step, shown
+import msgspec
+
+from billing.rating.charges import Tokens, shown
 from billing.rating.commitments import Commitment, Holding, cover
 from billing.rating.prices import PriceKind
 from billing.rating.rounding import round_amount, round_lines
 from billing.statements.attainment import missed_targets
 from billing.statements.inputs import Committed, Endpoint, HeldTime, Inputs, Month, Project, UsedTokens
 from billing.statements.lines import AMOUNT_PLACES, QUANTITY_PLACES, Basis, Kind, Line
-from billing.statements.tariffs import Tariff
+from billing.statements.tariffs import Rate, Tariff
 
 HOUR_SECONDS: Final = 3600
 _WORDS: Final = {
@@ -44,7 +45,7 @@ class Reckoning:
 
 @dataclasses.dataclass(slots=True)
 class _Sum:
-    """What lines of one identity add up to before the rounding."""
+    """What lines of one identity add up to before the rounding. ``rate`` and ``list_rate`` are of one unit."""
 
     kind: Kind
     charged: bool
@@ -54,53 +55,46 @@ class _Sum:
     words: str
     start: dt.datetime
     end: dt.datetime
+    rate: Rate | None
+    list_rate: Rate | None
     unit: str = "GPU-hour"
     per: int = HOUR_SECONDS
     model: str = ""
     slo_class: str = ""
     gpu_type: str = ""
     region: str = ""
-    step: Step | None = None
-    list_step: Step | None = None
-    missing: str = ""
-    commitment_id: uuid.UUID | None = None
-    rate: Decimal = Decimal(0)
+    by: Committed | None = None
     quantity: Fraction | Decimal = Decimal(0)
+    exact: Fraction = _ZERO
+    at_list: Fraction = _ZERO
+    effective: Fraction = _ZERO
 
     @property
-    def order(self) -> str:
+    def order(self) -> tuple[object, ...]:
         """A key that does not change with what things are called, for the rounding."""
-        step, at_list = self.step, self.list_step
-        parts = (
-            self.project_id, self.endpoint_id, _RANK[self.kind], self.sku, self.model, self.slo_class, self.region,
-            self.start.isoformat(), step.price_id if step else "", step.factor if step else "",
-            at_list.unit_price if at_list else "", at_list.factor if at_list else "", self.commitment_id or "",
+        own, at_list = _keys(self.rate), _keys(self.list_rate)
+        return (
+            self.project_id.int if self.project_id else -1, self.endpoint_id.int if self.endpoint_id else -1,
+            _RANK[self.kind], self.sku, self.model, self.slo_class, self.region, self.start, own, at_list[1:],
+            str(self.by.id) if self.by else "", self.charged,
         )  # fmt: skip
-        return "|".join(map(str, parts))
 
-    @property
-    def exact(self) -> Fraction:
-        """Quantity x price, exact; 0 for what a commitment covers."""
-        if self.commitment_id:
-            return self.effective if self.kind == Kind.COMMITMENT else _ZERO
-        return self._at(self.step)
+    def settle(self) -> None:
+        """Set the exact amounts once the quantity is whole: nothing for what a commitment covers, its share apart."""
+        quantity = Fraction(self.quantity)
+        self.at_list = quantity * self.list_rate.exact if self.list_rate else _ZERO
+        if self.by:
+            self.effective = quantity * Fraction(self.by.rate) / self.per
+            if self.kind == Kind.COMMITMENT:
+                self.exact = self.at_list = self.effective
+        elif self.rate:
+            same = self.list_rate is self.rate
+            self.exact = self.effective = self.at_list if same else quantity * self.rate.exact
 
-    @property
-    def at_list(self) -> Fraction:
-        """Quantity x list price, exact."""
-        return self.exact if self.kind == Kind.COMMITMENT else self._at(self.list_step or self.step)
 
-    @property
-    def effective(self) -> Fraction:
-        """What it cost: its share of the commitment where one covers it."""
-        if self.commitment_id:
-            return Fraction(self.quantity) * Fraction(self.rate) / self.per
-        return self.exact
-
-    def _at(self, step: Step | None) -> Fraction:
-        if step is None:
-            return _ZERO
-        return Fraction(self.quantity) * Fraction(step.unit_price) * Fraction(step.factor) / step.per
+def _keys(rate: Rate | None) -> tuple[str, Decimal, Decimal]:
+    step = rate.step if rate else None
+    return (step.price_id, step.unit_price, step.factor) if step else ("", Decimal(0), Decimal(0))
 
 
 class _Sums:
@@ -113,39 +107,25 @@ class _Sums:
         self.price_ids: set[str] = set()
         self.missing: set[str] = set()
 
-    def held(self, row: HeldTime, quantity: Fraction | Decimal, start: dt.datetime, end: dt.datetime) -> None:
-        """Add GPU time at the price of the GPU."""
-        rated = rate_held(self._tariff.own, row)
-        listed = rate_held(self._tariff.listed, row) if self._differ else rated
-        self._held(row, rated, listed, quantity, start, end)
-
-    def covered(
-        self, row: HeldTime, by: Committed, quantity: Fraction, start: dt.datetime, end: dt.datetime
-    ) -> None:
-        """Add GPU time that a commitment covers: it is not charged again."""
-        listed = rate_held(self._tariff.listed, row)
-        self._held(row, None, listed, quantity, start, end, by)
-
-    def _held(
+    def held(
         self,
         row: HeldTime,
-        rated: Rated | None,
-        listed: Rated,
         quantity: Fraction | Decimal,
         start: dt.datetime,
         end: dt.datetime,
         by: Committed | None = None,
     ) -> None:
-        step = rated.step if rated else None
-        self._note(rated, listed, charged=not row.shared)
+        """Add GPU time at the price of the GPU; what is covered ``by`` a commitment is not charged again."""
+        listed = self._tariff.listed.gpu_time(row)
+        rate = None if by else self._tariff.own.gpu_time(row) if self._differ else listed
         kind = Kind.IDLE_GPU_TIME if row.idle else Kind.GPU_TIME
         key = (
             kind, row.shared, row.project_id, row.endpoint_id, row.gpu_type, row.region,
-            (step.price_id, step.factor) if step else "",
-            (listed.step.unit_price, listed.step.factor) if listed.step else "", by.id if by else None,
+            rate.identity if rate else (), listed.amount, by.id if by else None,
         )  # fmt: skip
         found = self.by_line.get(key)
         if found is None:
+            self._note(rate, listed, charged=not row.shared)
             found = self.by_line[key] = _Sum(
                 kind=kind,
                 charged=not row.shared,
@@ -159,47 +139,53 @@ class _Sums:
                 end=end,
                 gpu_type=row.gpu_type,
                 region=row.region,
-                step=step,
-                list_step=listed.step,
-                missing=rated.missing if rated else "",
-                commitment_id=by.id if by else None,
-                rate=by.rate if by else Decimal(0),
+                rate=rate,
+                list_rate=listed,
+                by=by,
             )
         self._add(found, quantity, start, end)
 
     def used(self, row: UsedTokens) -> None:
-        """Add tokens at the price book."""
-        listed = list(rate_used(self._tariff.listed, row)) if self._differ else []
-        for place, rated in enumerate(rate_used(self._tariff.own, row)):
-            at_list = listed[place] if listed else rated
-            self._note(rated, at_list, charged=row.charged)
-            step = rated.step
-            key = (
-                Kind.TOKENS, row.charged, row.project_id, row.endpoint_id, rated.kind, row.model, row.slo_class,
-                row.region, (step.price_id, step.factor) if step else "",
-                (at_list.step.unit_price, at_list.step.factor) if at_list.step else "",
-            )  # fmt: skip
-            found = self.by_line.get(key)
-            if found is None:
-                found = self.by_line[key] = _Sum(
-                    kind=Kind.TOKENS,
-                    charged=row.charged,
-                    project_id=row.project_id,
-                    endpoint_id=row.endpoint_id,
-                    sku=f"{rated.kind.replace('_', '-')}:{row.model}:{row.slo_class}",
-                    words=f"{_WORDS[rated.kind]}, {row.model}, {row.slo_class}",
-                    start=row.start,
-                    end=row.end,
-                    unit="million tokens",
-                    per=rated.kind.per,
-                    model=row.model,
-                    slo_class=row.slo_class,
-                    region=row.region,
-                    step=step,
-                    list_step=at_list.step,
-                    missing=rated.missing,
-                )
-            self._add(found, rated.quantity, row.start, row.end)
+        """Add tokens at the price book; each token counts once, those from a cache apart."""
+        at_list = self._tariff.listed.tokens(row)
+        rates = self._tariff.own.tokens(row) if self._differ else at_list
+        tokens = Tokens.reported(
+            prompt=row.input_tokens, completion=row.output_tokens, cached=row.cached_tokens
+        )
+        for kind, count in (
+            (PriceKind.INPUT_TOKENS, tokens.input),
+            (PriceKind.OUTPUT_TOKENS, tokens.output),
+            (PriceKind.CACHED_TOKENS, tokens.cached),
+        ):
+            if count:
+                self._used(row, rates[kind], at_list[kind], count)
+
+    def _used(self, row: UsedTokens, rate: Rate, listed: Rate, count: int) -> None:
+        key = (
+            row.charged, row.project_id, row.endpoint_id, rate.kind, row.model, row.slo_class, row.region,
+            rate.identity, listed.amount,
+        )  # fmt: skip
+        found = self.by_line.get(key)
+        if found is None:
+            self._note(rate, listed, charged=row.charged)
+            found = self.by_line[key] = _Sum(
+                kind=Kind.TOKENS,
+                charged=row.charged,
+                project_id=row.project_id,
+                endpoint_id=row.endpoint_id,
+                sku=f"{rate.kind.replace('_', '-')}:{row.model}:{row.slo_class}",
+                words=f"{_WORDS[rate.kind]}, {row.model}, {row.slo_class}",
+                start=row.start,
+                end=row.end,
+                unit="million tokens",
+                per=rate.kind.per,
+                model=row.model,
+                slo_class=row.slo_class,
+                region=row.region,
+                rate=rate,
+                list_rate=listed,
+            )
+        self._add(found, Decimal(count), row.start, row.end)
 
     def commitment(self, by: Committed, start: dt.datetime, end: dt.datetime) -> None:
         """Add what a commitment costs from ``start`` to ``end``, held or not."""
@@ -215,15 +201,16 @@ class _Sums:
             end=end,
             gpu_type=by.gpu_type,
             region=by.region,
-            commitment_id=by.id,
-            rate=by.rate,
+            rate=None,
+            list_rate=None,
+            by=by,
             quantity=Decimal(microseconds).scaleb(-6),
         )
 
-    def _note(self, rated: Rated | None, listed: Rated, *, charged: bool) -> None:
-        self.price_ids |= {each.step.price_id for each in (rated, listed) if each and each.step}
-        if charged and rated and rated.missing:
-            self.missing.add(rated.missing)
+    def _note(self, rate: Rate | None, listed: Rate, *, charged: bool) -> None:
+        self.price_ids |= {each.step.price_id for each in (rate, listed) if each and each.step}
+        if charged and rate and rate.missing:
+            self.missing.add(rate.missing)
 
     def _add(self, found: _Sum, quantity: Fraction | Decimal, start: dt.datetime, end: dt.datetime) -> None:
         if isinstance(quantity, Fraction) or isinstance(found.quantity, Fraction):
@@ -239,12 +226,16 @@ def reckon(month: Month, inputs: Inputs, tariff: Tariff, places: int) -> Reckoni
     _lay_commitments(sums, month)
     for row in month.used:
         sums.used(row)
-    found = list(sums.by_line.values())
+    found = sorted(sums.by_line.values(), key=lambda each: each.order)
+    for each in found:
+        each.settle()
     names = _Names(inputs.projects, inputs.endpoints)
-    rounded = round_lines({each.order: each.exact for each in found if each.charged}, places)
+    rounded = round_lines(
+        {f"{place:09d}": each.exact for place, each in enumerate(found) if each.charged}, places
+    )
     rows = [
-        (each, _line(each, month, names, rounded[each.order] if each.charged else None, places))
-        for each in found
+        (each, _line(each, month, names, rounded.get(f"{place:09d}"), places))
+        for place, each in enumerate(found)
     ]
     lines = [*_balance_commitments(rows), *_shares(month, names)]
     lines += _slo_credits(month, names, lines, places)
@@ -283,7 +274,7 @@ def _lay_commitments(sums: _Sums, month: Month) -> None:
     )  # fmt: skip
     for each in coverage.covered:
         row = rows[int(str(each.key))]
-        sums.covered(row, by_id[each.commitment_id], each.gpu_seconds, each.start, each.end)
+        sums.held(row, each.gpu_seconds, each.start, each.end, by_id[each.commitment_id])
     for over in coverage.overflow:
         sums.held(rows[int(str(over.key))], over.gpu_seconds, over.start, over.end)
     for commitment in month.commitments:
@@ -315,17 +306,16 @@ class _Names:
 
 
 def _line(each: _Sum, month: Month, names: _Names, rounded: Decimal | None, places: int) -> Line:
-    exact = each.exact
-    amount = rounded if rounded is not None else round_amount(exact, AMOUNT_PLACES)
-    at_list = each.at_list
-    list_amount = (
-        amount if at_list == exact else round_amount(at_list, places if each.charged else AMOUNT_PLACES)
-    )
-    effective = (
-        round_amount(each.effective, places) if each.commitment_id else amount if each.charged else Decimal(0)
-    )
+    amount = rounded if rounded is not None else round_amount(each.exact, AMOUNT_PLACES)
+    if each.at_list == each.exact:
+        list_amount = amount
+    else:
+        list_amount = round_amount(each.at_list, places if each.charged else AMOUNT_PLACES)
+    uncovered = amount if each.charged else Decimal(0)
+    effective = round_amount(each.effective, places) if each.by else uncovered
     endpoint = names.endpoint(each.endpoint_id)
-    quantity = Fraction(each.quantity) / each.per
+    missing = each.rate is not None and each.rate.step is None
+    rate = each.by.rate if each.by and each.kind == Kind.COMMITMENT else None
     return Line(
         kind=each.kind.value,
         basis=(Basis.USAGE if each.kind == Kind.TOKENS else Basis.ALLOCATION).value,
@@ -340,63 +330,67 @@ def _line(each: _Sum, month: Month, names: _Names, rounded: Decimal | None, plac
         gpu_type=each.gpu_type,
         region=each.region,
         sku=each.sku,
-        description=(each.words + (_NO_PRICE if each.missing else ""))[:200],
-        quantity=shown(quantity, QUANTITY_PLACES),
+        description=(each.words + (_NO_PRICE if missing else ""))[:200],
+        quantity=shown(Fraction(each.quantity) / each.per, QUANTITY_PLACES),
         unit=each.unit,
-        unit_price=_unit_price(each),
-        list_unit_price=_shown_price(each.list_step or each.step)
-        if each.kind != Kind.COMMITMENT
-        else each.rate,
-        amount=_four(amount),
-        list_amount=_four(list_amount),
-        effective_amount=_four(effective),
-        price_id=each.step.price_id if each.step else "",
-        commitment_id=each.commitment_id,
+        unit_price=rate if rate is not None else _shown_price(each.rate),
+        list_unit_price=rate if rate is not None else _shown_price(each.list_rate),
+        amount=amount,
+        list_amount=list_amount,
+        effective_amount=effective,
+        price_id=_keys(each.rate)[0],
+        commitment_id=each.by.id if each.by else None,
         credit_id=None,
         how=[_how(each)],
     )
 
 
-def _unit_price(each: _Sum) -> Decimal:
-    if each.kind == Kind.COMMITMENT:
-        return shown(Fraction(each.rate), QUANTITY_PLACES)
-    return _shown_price(each.step)
-
-
-def _shown_price(step: Step | None) -> Decimal:
-    return shown(Fraction(step.unit_price) * Fraction(step.factor), QUANTITY_PLACES) if step else Decimal(0)
+def _shown_price(rate: Rate | None) -> Decimal:
+    if rate is None or rate.step is None:
+        return Decimal(0)
+    return shown(Fraction(rate.step.unit_price) * Fraction(rate.step.factor), QUANTITY_PLACES)
 
 
 def _how(each: _Sum) -> dict[str, Any]:
-    if each.commitment_id:
+    if each.by:
         return {
-            "commitment": str(each.commitment_id),
+            "commitment": str(each.by.id),
             "unit": "gpu_second",
             "quantity": f"{shown(Fraction(each.quantity)):f}",
-            "rate": f"{each.rate:f}",
+            "rate": f"{each.by.rate:f}",
             "per": each.per,
             "product": f"{shown(each.effective):f}",
             "start": each.start.isoformat(),
             "end": each.end.isoformat(),
         }
-    if each.step is None:
-        return {"missing": each.missing}
+    if each.rate is None or each.rate.step is None:
+        return {"missing": each.rate.missing if each.rate else ""}
+    step = each.rate.step
     quantity = each.quantity if isinstance(each.quantity, Decimal) else shown(each.quantity)
-    document = dataclasses.replace(each.step, quantity=quantity, start=each.start, end=each.end).to_document()
-    return {**document, "product": f"{shown(each.exact):f}"}
+    return {
+        "price": step.price_id,
+        "unit": step.unit,
+        "quantity": f"{quantity:f}",
+        "unit_price": f"{step.unit_price:f}",
+        "per": step.per,
+        "factor": f"{step.factor:f}",
+        "product": f"{shown(each.exact):f}",
+        "start": each.start.isoformat(),
+        "end": each.end.isoformat(),
+    }
 
 
 def _balance_commitments(rows: Sequence[tuple[_Sum, Line]]) -> list[Line]:
     """Let effective amounts sum to what is charged: a commitment's own line keeps what nothing was covered by."""
     spread: defaultdict[uuid.UUID, Decimal] = defaultdict(Decimal)
     for each, line in rows:
-        if each.commitment_id and each.kind != Kind.COMMITMENT:
-            spread[each.commitment_id] += line.effective_amount
+        if each.by and each.kind != Kind.COMMITMENT:
+            spread[each.by.id] += line.effective_amount
     lines = []
     for each, line in rows:
-        if each.kind == Kind.COMMITMENT and each.commitment_id in spread:
-            left = line.amount - spread[each.commitment_id]
-            lines.append(_replaced(line, effective_amount=left))
+        if each.by and each.kind == Kind.COMMITMENT and each.by.id in spread:
+            left = line.amount - spread[each.by.id]
+            lines.append(msgspec.structs.replace(line, effective_amount=left))
         else:
             lines.append(line)
     return lines
@@ -423,9 +417,9 @@ def _shares(month: Month, names: _Names) -> list[Line]:
             unit="GPU-hour",
             unit_price=Decimal(0),
             list_unit_price=Decimal(0),
-            amount=_four(each.amount),
-            list_amount=_four(each.amount),
-            effective_amount=_four(Decimal(0)),
+            amount=each.amount,
+            list_amount=each.amount,
+            effective_amount=Decimal(0),
             price_id="",
             commitment_id=None,
             credit_id=None,
@@ -464,11 +458,11 @@ def _slo_credits(month: Month, names: _Names, lines: Sequence[Line], places: int
                 description=f"{percent.normalize():f} % back: " + "; ".join(missed),
                 quantity=Decimal(1),
                 unit="credit",
-                unit_price=_four(amount),
-                list_unit_price=_four(amount),
-                amount=_four(amount),
-                list_amount=_four(amount),
-                effective_amount=_four(amount),
+                unit_price=amount,
+                list_unit_price=amount,
+                amount=amount,
+                list_amount=amount,
+                effective_amount=amount,
                 price_id="",
                 commitment_id=None,
                 credit_id=None,
@@ -476,14 +470,6 @@ def _slo_credits(month: Month, names: _Names, lines: Sequence[Line], places: int
             )
         )
     return credits
-
-
-def _replaced(line: Line, **changes: Any) -> Line:
-    return Line(**{name: changes.get(name, getattr(line, name)) for name in line.__struct_fields__})
-
-
-def _four(amount: Decimal) -> Decimal:
-    return amount.quantize(Decimal("0.0001"))
 
 
 def _place(line: Line) -> tuple:

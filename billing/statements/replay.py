@@ -124,7 +124,7 @@ def _again(statement: Statement, inputs: Inputs) -> Month:
     found = months(
         window=window,
         currencies={tenant_id: statement.currency},
-        books={tenant_id: tariff.own},
+        books={tenant_id: tariff.own.book},
         names=names_of([tenant_id], shares),
         shares=shares,
     )

@@ -16,8 +16,6 @@ from collections.abc import Collection, Iterable
 from fractions import Fraction
 from typing import Final
 
-from django.db import connection
-
 from billing import quantities
 from billing.charging import rate_held, rate_used
 from billing.models import SharedPeriod
@@ -27,19 +25,13 @@ from billing.rating.charges import shown
 from billing.rating.periods import month_of
 from billing.rating.prices import PriceBook
 from billing.rating.rounding import round_lines
-from billing.statements.gpu_time import hours_of, pieces, union, whole_hours
+from billing.statements.gpu_time import pieces, union, whole_hours
 from billing.statements.inputs import Endpoint, HeldTime, SharedTime
 from billing.statements.lines import AMOUNT_PLACES
-from billing.statements.windows import Window, allocated, gpu_cuts, token_cuts
+from billing.statements.windows import Window, allocated, busy_hours, gpu_cuts, token_cuts
 from tenants.models import Tenant
 
 SECONDS_PLACES: Final = 6
-
-_BUSY = """
-SELECT DISTINCT endpoint_id, bucket FROM billing_usageminutes
-WHERE endpoint_id = ANY(%(endpoints)s)
-    AND bucket > %(start)s::timestamptz - interval '1 hour' AND bucket < %(end)s
-"""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -92,14 +84,7 @@ class Shares:
         """Give the hours of the window in which anybody asked for the endpoint, merged."""
         bounds = (window.start, window.end)
         if bounds not in self._busy:
-            found: defaultdict[uuid.UUID, list[dt.datetime]] = defaultdict(list)
-            with connection.cursor() as cursor:
-                cursor.execute(
-                    _BUSY, {"endpoints": list(self._sold), "start": window.start, "end": window.end}
-                )
-                for asked, bucket in cursor.fetchall():
-                    found[asked].append(bucket)
-            self._busy[bounds] = {asked: hours_of(buckets) for asked, buckets in found.items()}
+            self._busy[bounds] = busy_hours(window, self._sold)
         return self._busy[bounds].get(endpoint_id, ())
 
     def of(self, tenant_id: uuid.UUID, currency: str, window: Window) -> list[SharedTime]:

@@ -20,20 +20,15 @@ from tenants.models.base import new_id
 
 State = Statement.State
 
-_LINE_TYPES: Final = {
-    "id": "uuid", "created_at": "timestamptz", "tenant_id": "uuid", "statement_id": "uuid", "position": "integer",
-    "charged": "boolean", "correction": "boolean", "service_month": "date", "service_start": "timestamptz",
-    "service_end": "timestamptz", "project_id": "uuid", "endpoint_id": "uuid", "commitment_id": "uuid",
-    "credit_id": "uuid", "how": "jsonb",
-    **dict.fromkeys(
-        ("quantity", "unit_price", "list_unit_price", "amount", "list_amount", "effective_amount"), "numeric"
-    ),
-}  # fmt: skip
 _LINE_COLUMNS: Final = ("id", "created_at", "tenant_id", "statement_id", "position", *FIELDS)
-# PostgreSQL takes no COPY into a table with row-level security; arrays of columns are the next best.
+# PostgreSQL takes no COPY into a table with row-level security: rows pass through one of the transaction's own.
+_PASSAGE: Final = """
+CREATE TEMPORARY TABLE IF NOT EXISTS passing_line (LIKE billing_statementline) ON COMMIT DROP;
+TRUNCATE passing_line
+"""
+_COPY_LINES: Final = f"COPY passing_line ({', '.join(_LINE_COLUMNS)}) FROM STDIN"
 _INSERT_LINES: Final = f"""
-INSERT INTO billing_statementline ({", ".join(_LINE_COLUMNS)})
-SELECT * FROM unnest({", ".join(f"%s::{_LINE_TYPES.get(name, 'text')}[]" for name in _LINE_COLUMNS)})
+INSERT INTO billing_statementline ({", ".join(_LINE_COLUMNS)}) SELECT {", ".join(_LINE_COLUMNS)} FROM passing_line
 """  # noqa: S608
 _encode_how = msgspec.json.Encoder(order="sorted").encode
 
@@ -118,15 +113,17 @@ def _replace_lines(drafts: Sequence[Draft], moment: dt.datetime) -> None:
     with connection.cursor() as cursor:
         if had:
             cursor.execute("DELETE FROM billing_statementline WHERE statement_id = ANY(%s)", [had])
-        rows: list[tuple[Any, ...]] = []
-        for draft in drafts:
-            tenant_id = draft.computed.case.tenant.id
-            for position, line in enumerate(draft.computed.composed.lines, start=1):
-                facts: list[Any] = [getattr(line, name) for name in FIELDS]
-                facts[-1] = _encode_how(line.how).decode()
-                rows.append((new_id(), moment, tenant_id, draft.statement_id, position, *facts))
-        if rows:
-            cursor.execute(_INSERT_LINES, [list(column) for column in zip(*rows, strict=True)])
+        if not any(draft.computed.composed.lines for draft in drafts):
+            return
+        cursor.execute(_PASSAGE)
+        with cursor.copy(_COPY_LINES) as copy:
+            for draft in drafts:
+                tenant_id = draft.computed.case.tenant.id
+                for position, line in enumerate(draft.computed.composed.lines, start=1):
+                    facts: list[Any] = [getattr(line, name) for name in FIELDS]
+                    facts[-1] = _encode_how(line.how).decode()
+                    copy.write_row((new_id(), moment, tenant_id, draft.statement_id, position, *facts))
+        cursor.execute(_INSERT_LINES)
 
 
 def write_finals(sealed: Sequence[Sealed]) -> None:

@@ -7,21 +7,81 @@ import datetime as dt
 import uuid
 from collections import defaultdict
 from collections.abc import Collection, Iterable
+from decimal import Decimal
+from fractions import Fraction
 
+import msgspec
 from django.db.models import Q
 
+from billing.charging import Rated, rate_held, rate_used
 from billing.models import Price
 from billing.rating import prices as rating
-from billing.rating.prices import PriceBook
-from billing.statements.inputs import Listed
+from billing.rating.charges import Step
+from billing.rating.prices import PriceBook, PriceKind
+from billing.statements.inputs import HeldTime, Listed, UsedTokens
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Rate:
+    """What a GPU-second or a token costs in an interval, factor and all: ``exact``.
+
+    ``step`` is the charge of one unit; None where there is no price, which ``missing`` then names.
+    """
+
+    kind: PriceKind
+    step: Step | None
+    missing: str
+    exact: Fraction
+
+    @property
+    def identity(self) -> tuple[object, ...]:
+        """Which price it is, and by which factor."""
+        return (self.step.price_id, self.step.factor) if self.step else ()
+
+    @property
+    def amount(self) -> tuple[object, ...]:
+        """What it comes to, whichever price it is."""
+        return (self.step.unit_price, self.step.factor) if self.step else ()
+
+
+class Rates:
+    """Looks prices up in a book, each once: tenants of one list ask for the same ones over and over."""
+
+    def __init__(self, book: PriceBook) -> None:
+        self.book = book
+        self._gpu_time: dict[tuple[object, ...], Rate] = {}
+        self._tokens: dict[tuple[object, ...], dict[PriceKind, Rate]] = {}
+
+    def gpu_time(self, row: HeldTime) -> Rate:
+        """Give the rate of a GPU-second of ``row``."""
+        key = (row.gpu_type, row.region, row.price_factor, row.start, row.end)
+        found = self._gpu_time.get(key)
+        if found is None:
+            one = msgspec.structs.replace(row, gpu_seconds=Decimal(1))
+            found = self._gpu_time[key] = _rate(rate_held(self.book, one))
+        return found
+
+    def tokens(self, row: UsedTokens) -> dict[PriceKind, Rate]:
+        """Give the rate of each kind of token of ``row``."""
+        key = (row.model, row.slo_class, row.region, row.start, row.end)
+        found = self._tokens.get(key)
+        if found is None:
+            one_of_each = msgspec.structs.replace(row, input_tokens=2, cached_tokens=1, output_tokens=1)
+            found = {rated.kind: _rate(rated) for rated in rate_used(self.book, one_of_each)}
+            self._tokens[key] = found
+        return found
+
+
+def _rate(rated: Rated) -> Rate:
+    return Rate(kind=rated.kind, step=rated.step, missing=rated.missing, exact=rated.exact)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Tariff:
     """``own`` rates what is charged, ``listed`` what it would be at list; one object where there is no difference."""
 
-    own: PriceBook
-    listed: PriceBook
+    own: Rates
+    listed: Rates
 
 
 def tariff_of(prices: Iterable[Listed], tenant_id: uuid.UUID) -> Tariff:
@@ -29,8 +89,10 @@ def tariff_of(prices: Iterable[Listed], tenant_id: uuid.UUID) -> Tariff:
     listed, own = [], []
     for each in prices:
         (own if each.own else listed).append(_price(each, tenant_id))
-    book = PriceBook(listed)
-    return Tariff(own=PriceBook(own, listed, tenant=str(tenant_id)) if own else book, listed=book)
+    at_list = Rates(PriceBook(listed))
+    return Tariff(
+        own=Rates(PriceBook(own, listed, tenant=str(tenant_id))) if own else at_list, listed=at_list
+    )
 
 
 def kept(prices: Iterable[Listed], used: Collection[str], classes: Collection[str]) -> tuple[Listed, ...]:

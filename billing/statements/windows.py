@@ -5,15 +5,16 @@ from __future__ import annotations
 import dataclasses
 import datetime as dt
 import uuid
+from collections import defaultdict
 from collections.abc import Collection, Iterable
 from typing import Final
 
 from django.db import connection
 
 from billing import quantities
-from billing.quantities import HOUR
+from billing.quantities import HOUR, Interval
 from billing.rating.prices import PriceBook, PriceKind
-from billing.statements.gpu_time import Allocated
+from billing.statements.gpu_time import Allocated, hours_of
 
 GPU_PRICES: Final = frozenset({PriceKind.GPU_HOUR})
 TOKEN_PRICES: Final = frozenset(PriceKind) - GPU_PRICES
@@ -24,6 +25,13 @@ SELECT tenant_id, project_id, endpoint_id, gpu_type, region, price_factor, gpus,
 FROM billing_allocation
 WHERE tenant_id = ANY(%(tenants)s) AND started_at < %(until)s AND (ended_at IS NULL OR ended_at > %(start)s)
 ORDER BY tenant_id, endpoint_id, started_at, id
+"""
+
+
+_ASKED = """
+SELECT endpoint_id, bucket, bit_or(asked_hours) FROM billing_usageday
+WHERE {whose} AND endpoint_id = ANY(%(endpoints)s) AND bucket >= %(start)s AND bucket < %(end)s
+GROUP BY endpoint_id, bucket
 """
 
 
@@ -51,6 +59,29 @@ def allocated(window: Window, tenant_ids: Collection[uuid.UUID]) -> list[Allocat
             )
             for row in cursor.fetchall()
         ]  # fmt: skip
+
+
+def busy_hours(
+    window: Window,
+    endpoint_ids: Collection[uuid.UUID],
+    *,
+    tenant_ids: Collection[uuid.UUID] | None = None,
+) -> dict[uuid.UUID, tuple[Interval, ...]]:
+    """Give the hours about the window in which endpoints got a request of some tenants, or of any; merged."""
+    found: defaultdict[uuid.UUID, list[tuple[dt.datetime, int]]] = defaultdict(list)
+    if endpoint_ids:
+        parameters = {
+            "endpoints": list(endpoint_ids),
+            "tenants": list(tenant_ids or ()),
+            "start": quantities.round_down(window.start, quantities.DAY),
+            "end": window.end,
+        }
+        whose = "true" if tenant_ids is None else "tenant_id = ANY(%(tenants)s)"
+        with connection.cursor() as cursor:
+            cursor.execute(_ASKED.replace("{whose}", whose), parameters)
+            for endpoint_id, day, bits in cursor.fetchall():
+                found[endpoint_id].append((day, bits))
+    return {endpoint_id: hours_of(days) for endpoint_id, days in found.items()}
 
 
 def gpu_cuts(window: Window, book: PriceBook) -> list[dt.datetime]:

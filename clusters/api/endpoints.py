@@ -19,6 +19,7 @@ from clusters.api.serializers import (
     RevisionDetailSerializer,
 )
 from clusters.endpoints import selectors, services
+from clusters.endpoints.budgets import budget_effect
 from clusters.endpoints.limits import endpoint_limits_set
 from clusters.endpoints.waiting import capacity_for
 from clusters.models import Endpoint, EndpointState
@@ -79,6 +80,7 @@ class EndpointViewSet(ReadOnlyTenantViewSet):
             **plan.to_document(),
             "currency": Tenant.objects.get(id=self.caller.tenant_id).currency,
             "quota": selectors.quota_effect(plan),
+            "budgets": budget_effect(plan, order["terms"], project=order.get("project")),
             "capacity": capacity_for(plan, slo_class=order["terms"].slo_class),
         }
         return self.shown(PlanSerializer, answer)

@@ -6,6 +6,8 @@ from typing import Any
 
 from rest_framework import serializers
 
+from billing.api.budget_serializers import AmountField
+from billing.models import Budget
 from clusters.api.capacity_serializers import CapacitySerializer
 from clusters.inventory.tuning import FIELDS as KNOBS
 from clusters.models import ClassTuning
@@ -185,6 +187,23 @@ class QuotaEffectSerializer(serializers.Serializer):
     used = serializers.IntegerField(help_text="What would be held once the plan is carried out.")
 
 
+class BudgetEffectSerializer(serializers.Serializer):
+    """What the order would reserve in one budget of GPU time until it begins anew; decimal strings in its unit."""
+
+    budget_id = serializers.UUIDField(source="budget.id")
+    budget = serializers.CharField(source="budget.name")
+    unit = serializers.ChoiceField(choices=Budget.Unit.choices, source="budget.unit")
+    currency = serializers.CharField(source="budget.currency")
+    policy = serializers.ChoiceField(choices=Budget.Policy.choices, source="budget.policy")
+    limit = AmountField()
+    spent = AmountField()
+    reserved = AmountField(help_text="For what runs already.")
+    asked = AmountField(help_text="For this order.")
+    resets_at = serializers.DateTimeField()
+    fits = serializers.BooleanField()
+    refuses = serializers.BooleanField(help_text="Whether the order would be refused for it.")
+
+
 class PlanSerializer(serializers.Serializer):
     """The answer to an order before anything is spent, with a reason for every candidate not chosen."""
 
@@ -206,6 +225,9 @@ class PlanSerializer(serializers.Serializer):
         many=True, help_text="What could be had at once by giving up one demand."
     )
     quota = QuotaEffectSerializer(many=True)
+    budgets = BudgetEffectSerializer(
+        many=True, help_text="Budgets of GPU time of the tenant, and of the project where one is named."
+    )
     capacity = CapacitySerializer(
         allow_null=True, help_text="The queue that it would wait in, where no capacity is free."
     )

@@ -73,14 +73,17 @@ class SloClassSerializer(serializers.ModelSerializer):
     """A class of service. Latencies in milliseconds, null where there is no target; timeouts in seconds.
 
     ``queue_s`` is the longest a request waits for a replica, ``floor`` the share of admissions that stays with the
-    class while higher ones wait too, ``on_overload`` what happens when there is no room.
+    class while higher ones wait too, ``on_overload`` what happens when there is no room. ``credit_percent`` of an
+    endpoint's charge is credited for a month in which it misses a target; ``cost_target`` is what a million tokens
+    should cost at most, null where there is no target.
     """
 
     class Meta:
         model = SloClass
         fields = [
             "id", "name", "title", "description", "ttft_p95_ms", "itl_p95_ms", "availability", "priority",
-            "price_factor", "spare_replicas", "connect_timeout_s", "first_token_timeout_s", "between_tokens_timeout_s",
+            "price_factor", "credit_percent", "cost_target", "spare_replicas",
+            "connect_timeout_s", "first_token_timeout_s", "between_tokens_timeout_s",
             "total_timeout_s", "attempts", "backoff_s", "backoff_most_s", "queue_s", "floor", "context_tokens",
             "on_overload", "degraded_context_tokens",
         ]  # fmt: skip

@@ -25,6 +25,7 @@ from clusters.api.secrets import ModelSecretViewSet
 from clusters.api.signals import SignalViewSet
 from clusters.api.statements import TenantStatementViewSet
 from clusters.api.tokenizers import ModelTokenizerViewSet
+from clusters.api.usage_checks import ReconciliationView, SequenceGapViewSet, UsageRefusalViewSet
 
 
 class NameConverter:
@@ -117,6 +118,9 @@ urlpatterns = [
         "engine-settings/<name:slo_class>",
         TuningViewSet.as_view({"get": "retrieve", "patch": "partial_update"}),
     ),
+    path("usage-reconciliation", ReconciliationView.as_view()),
+    path("usage-gaps", SequenceGapViewSet.as_view(READ_LIST)),
+    path("usage-refusals", UsageRefusalViewSet.as_view(READ_LIST)),
     path("advice-runs", AdviceRunViewSet.as_view({"get": "list", "post": "create"})),
     path("advice-runs/<uuid:id>", AdviceRunViewSet.as_view(READ_ONE)),
     path("advice-runs/<uuid:id>:apply", AdviceRunViewSet.as_view({"post": "apply"})),

@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import datetime as dt
+import uuid
 import zoneinfo
 
+from billing.budgets.counting import Gpus
+from billing.budgets.reserving import BudgetEffect, budget_effects
 from billing.budgets.selectors import SpentBudget, budgets_that_stop
+from clusters.endpoints.planning import OrderTerms
 from clusters.endpoints.services import endpoint_pause
 from clusters.models import Endpoint, Wanted
+from clusters.planning.plans import Plan
 from tenants import scope
+from tenants.models import Project
 
 ACTOR = "Berth"
+_NEW = uuid.UUID(int=0)
 
 
 def endpoints_stop_spent(*, now: dt.datetime) -> int:
@@ -21,6 +28,23 @@ def endpoints_stop_spent(*, now: dt.datetime) -> int:
     with scope.platform("find budgets that stop endpoints"):
         spent = budgets_that_stop(now=now)
     return sum(_stop(each) for each in spent)
+
+
+def budget_effect(plan: Plan, terms: OrderTerms, *, project: Project | None) -> list[BudgetEffect]:
+    """Give what carrying out ``plan`` as a new endpoint would reserve in budgets; none where nothing is placed."""
+    chosen = plan.configuration
+    if chosen is None:
+        return []
+    # No endpoint and no project of that id need exist: it stands for the one to be ordered.
+    gpus = Gpus(
+        project_id=project.id if project else _NEW,
+        endpoint_id=_NEW,
+        region=chosen.region,
+        gpu_type=chosen.gpu,
+        gpus=chosen.gpus,
+        price_factor=terms.slo_class.price_factor,
+    )
+    return budget_effects(project=project, gpus=gpus)
 
 
 def _stop(spent: SpentBudget) -> int:

@@ -11,6 +11,7 @@ from django.utils import timezone
 from clusters.endpoints import wake
 from clusters.endpoints.advisor.policy import advice_keep
 from clusters.endpoints.advisor.runs import ADVISE, advice_run_execute
+from clusters.endpoints.attainment import attainment_keep
 from clusters.endpoints.budgets import endpoints_stop_spent
 from clusters.endpoints.gateways import reconcile_gateway
 from clusters.endpoints.load.observing import load_observe
@@ -172,6 +173,13 @@ def _observe_load(tenant_id: str, endpoint_id: str) -> bool:
         rows = Endpoint.objects.live().select_related("tenant", "project", "model", "slo_class", "cluster")
         endpoint = rows.filter(id=endpoint_id).first() if mine else None
         return endpoint is not None and load_observe(endpoint=endpoint)
+
+
+@shared_task
+def keep_attainment() -> int:
+    """Judge the days that run or changed by the targets of their classes; return how many rows changed."""
+    with claimed("attainment:days") as mine:
+        return attainment_keep(now=timezone.now()) if mine else 0
 
 
 @shared_task(name=ADVISE)

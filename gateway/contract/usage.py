@@ -31,7 +31,7 @@ class Outcome(enum.StrEnum):
 
     COMPLETED = "completed"
     CANCELLED = "cancelled"  # the client left before the last byte
-    FAILED = "failed"  # the engine failed or could not be reached
+    FAILED = "failed"  # the engine failed or could not be reached, or the endpoint was down
     REFUSED = "refused"  # turned away before any engine was asked
 
 

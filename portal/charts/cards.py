@@ -9,7 +9,7 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
-from typing import Any
+from typing import Any, Final
 
 from portal.charts.axis import TimeAxis, axis_of_days
 from portal.charts.bars import Point, by_group, stacked_bars
@@ -18,6 +18,9 @@ from portal.charts.lines import time_lines
 from portal.charts.ranked import ranked_bars
 
 Card = dict[str, Any]
+
+#: With more groups than these the legend takes so much room that the chart needs more, too.
+_FEW_GROUPS: Final = 4
 
 
 def series_card(
@@ -54,6 +57,7 @@ def series_card(
         "id": id,
         "title": title,
         "note": note,
+        "size": "l" if len(names) > _FEW_GROUPS else "",
         "figure": stacked_bars(groups, axis=axis, unit=unit),
         "summary": f"{shown(sum(totals.values()), places)} {unit} in {len(totals)} {axis.unit}s; most on "
         f"{labels[peak]}: {shown(totals[peak], places)} {unit}.",

@@ -1,86 +1,76 @@
-"""A tenant's charts: tokens by day, cost by day on both bases."""
+"""A tenant's charts: cost, tokens and requests over time, cost per unit by group, and latency against its target."""
 
 from __future__ import annotations
 
-import dataclasses
-import datetime as dt
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
-from typing import Any
+from typing import Final
 
-import plotly.graph_objects as go
+from portal.charts.axis import TimeAxis
+from portal.charts.bars import Moment, Point
+from portal.charts.cards import Card, lines_card, ranked_card, series_card
 
-from portal.charts.axis import axis_of_days
-from portal.charts.bars import Point
-from portal.charts.cards import daily_card, shown
-from portal.charts.plain import plain
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class UsageDay:
-    """What one UTC day used and cost; ``input_tokens`` include ``cached_tokens``."""
-
-    day: dt.date
-    input_tokens: int
-    output_tokens: int
-    cached_tokens: int
-    allocation: Decimal
-    usage: Decimal
+TOKENS: Final = ("Input", "Cached input", "Output")
+OUTCOMES: Final = ("Completed", "Cancelled", "Failed", "Refused")
 
 
-def tokens_card(rows: Sequence[UsageDay], *, id: str) -> dict[str, Any] | None:
-    """Give a chart of tokens by day, input, cached input and output stacked; None without tokens."""
-    kinds = {
-        "Input": lambda row: row.input_tokens - row.cached_tokens,
-        "Cached input": lambda row: row.cached_tokens,
-        "Output": lambda row: row.output_tokens,
-    }
-    points = [Point(row.day, kind, count(row)) for kind, count in kinds.items() for row in rows if count(row)]
-    return daily_card(
-        id=id,
-        title="Tokens by day",
-        points=points,
-        days=[row.day for row in rows],
-        unit="tokens",
-        note="Days are UTC",
-    )
+def cost_card(points: Iterable[Point], *, axis: TimeAxis, currency: str, title: str) -> Card | None:
+    """Give a chart of cost by bucket, stacked by group."""
+    return series_card(id="cost", title=title, points=points, axis=axis, unit=currency, places=4)
 
 
-def cost_card(rows: Sequence[UsageDay], *, id: str, currency: str) -> dict[str, Any] | None:
-    """Give a chart of cost by day on both bases side by side; None where both are 0 throughout."""
-    if not any(row.allocation or row.usage for row in rows):
-        return None
-    days = [row.day for row in rows]
-    bases = {
-        "GPU time held": [row.allocation for row in rows],
-        "Tokens at the price list": [row.usage for row in rows],
-    }
-    traces = [
-        go.Bar(
-            name=name,
-            x=[day.isoformat() for day in days],
-            y=[float(amount) for amount in amounts],
-            hovertemplate=f"%{{y:,.4~f}} {currency}",
-        )
-        for name, amounts in bases.items()
+def tokens_card(
+    counts: Mapping[Moment, tuple[int, int, int]], *, axis: TimeAxis, id: str = "tokens"
+) -> Card | None:
+    """Give a chart of tokens by bucket; ``counts`` are input (cached ones among them), cached and output tokens."""
+    points = [
+        Point(at, kind, value)
+        for at, (input_tokens, cached, output) in counts.items()
+        for kind, value in zip(TOKENS, (input_tokens - cached, cached, output), strict=True)
+        if value
     ]
-    layout = go.Layout(
-        barmode="group",
-        bargap=0.25,
-        xaxis=axis_of_days(days).plotly(),
-        yaxis={"title": {"text": currency}, "rangemode": "tozero"},
-    )
-    totals = [
-        f"{shown(sum(amounts))} {currency} by {name[0].lower()}{name[1:]}" for name, amounts in bases.items()
+    return series_card(id=id, title="Tokens", points=points, axis=axis, unit="tokens", order=TOKENS, places=0)
+
+
+def requests_card(counts: Mapping[Moment, Sequence[int]], *, axis: TimeAxis) -> Card | None:
+    """Give a chart of requests by bucket, by how they ended: ``counts`` in the order of :data:`OUTCOMES`."""
+    points = [
+        Point(at, outcome, value)
+        for at, found in counts.items()
+        for outcome, value in zip(OUTCOMES, found, strict=True)
+        if value
     ]
-    return {
-        "id": id,
-        "title": "Cost by day",
-        "note": "Days are UTC",
-        "figure": plain(traces, layout),
-        "summary": f"In {len(days)} days: {' and '.join(totals)}. Only the first is charged.",
-        "columns": ["Day", *(f"{name}, {currency}" for name in bases)],
-        "rows": [
-            [f"{row.day:%Y-%m-%d}", f"{row.allocation:,.4f}", f"{row.usage:,.4f}"] for row in reversed(rows)
-        ],
-    }
+    return series_card(
+        id="requests", title="Requests by outcome", points=points, axis=axis, unit="requests", order=OUTCOMES,
+        places=0,
+    )  # fmt: skip
+
+
+def per_unit_card(
+    *,
+    id: str,
+    title: str,
+    things: Sequence[str],
+    allocation: Sequence[Decimal | None],
+    usage: Sequence[Decimal | None],
+    currency: str,
+    thing: str,
+) -> Card | None:
+    """Give a chart of what a unit costs by group, on both bases."""
+    series = {"GPU time held": allocation, "Tokens at the price list": usage}
+    return ranked_card(id=id, title=title, things=things, series=series, unit=currency, thing=thing)
+
+
+def latency_card(
+    *,
+    id: str,
+    title: str,
+    median: Sequence[float | None],
+    high: Sequence[float | None],
+    axis: TimeAxis,
+    targets: Mapping[str, float],
+) -> Card | None:
+    """Give a chart of a latency's 50th and 95th percentile, in milliseconds, against targets for the latter."""
+    return lines_card(
+        id=id, title=title, lines={"p50": median, "p95": high}, axis=axis, unit="ms", targets=targets
+    )

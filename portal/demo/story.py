@@ -232,8 +232,8 @@ def _tell_money(client: httpx.Client, told: Told, endpoint_id: str) -> None:
 
 
 def _cost_line(client: httpx.Client, endpoint_id: str) -> dict[str, Any]:
-    lines = _get(client, "/api/v1/costs")["endpoints"]
-    return next((line["cost"] for line in lines if line["endpoint_id"] == endpoint_id), {})
+    (month,) = _get(client, "/api/v1/costs?group_by=endpoint_id")["data"]
+    return next((line["cost"] for line in month["results"] if line["endpoint_id"] == endpoint_id), {})
 
 
 def _answers(url: str) -> bool:

@@ -8,13 +8,31 @@ from typing import Any, ClassVar, Final
 from django.http import Http404, HttpRequest, HttpResponse
 from django.utils import timezone
 
-from billing.budgets.selectors import BudgetState, WindowState, budget_history, budget_state, budget_states
-from billing.models import Budget
+from billing.budgets.forecast import Forecast
+from billing.budgets.selectors import (
+    BudgetState,
+    WindowState,
+    budget_forecast,
+    budget_history,
+    budget_state,
+    budget_states,
+)
+from billing.models import Budget, BudgetAlert
 from portal.pages.base import TenantPage
-from portal.templatetags.berth import count, money
+from portal.templatetags.berth import count, money, sentence
 from tenants.roles import Action
 
 NEAR_PERCENT: Final = 80
+POLICIES: Final = {
+    Budget.Policy.WARN: "Only warns",
+    Budget.Policy.BLOCK_NEW: "Blocks what is new",
+    Budget.Policy.STOP: "Stops endpoints",
+}
+_TOLD: Final = {
+    BudgetAlert.Kind.THRESHOLD: "{percent} % was reached",
+    BudgetAlert.Kind.SPENT: "It was spent",
+    BudgetAlert.Kind.FORECAST: "It was expected to end at {percent} % of its limit",
+}
 PERIODS: Final = {"day": "a day", "week": "a week", "month": "a month"}
 
 
@@ -52,13 +70,25 @@ class BudgetDetail(BudgetPage):
         context = {
             "row": shown(state),
             "breadcrumbs": [{"label": "Budgets", "url": self.url("budgets")}, {"label": budget.name}],
+            "spent": _consequence(budget) if state.window.percent >= 100 else "",
+            "forecast": forecast_shown(budget, budget_forecast(budget, now=timezone.now()), state.window),
+            "terms": _terms(budget),
             "alerts": [
                 {
-                    "title": f"{alert.percent} % was reached",
+                    "title": _TOLD[BudgetAlert.Kind(alert.kind)].format(percent=alert.percent),
                     "at": alert.reached_at,
-                    "tone": "danger" if alert.percent >= 100 else "warn",
+                    "tone": "danger" if alert.kind == BudgetAlert.Kind.SPENT else "warn",
                 }
                 for alert in reversed(state.window.alerts)
+            ],
+            "endpoints": [
+                {
+                    "share": share,
+                    "url": self.url("endpoint", share.endpoint_id),
+                    "settled": amount(budget, share.settled),
+                    "held": amount(budget, share.held),
+                }
+                for share in state.window.endpoints
             ],
             "gateways": [
                 {
@@ -93,10 +123,12 @@ def shown(state: BudgetState) -> dict[str, Any]:
         "held_percent": min(held, max(0, 100 - window.percent)),
         "text": f"{amount(budget, window.settled, unit=False)} of {amount(budget, window.limit)}",
         "per": PERIODS[budget.period],
+        "counts": counts(budget),
+        "policy": POLICIES[Budget.Policy(budget.policy)],
         "tone": tone(window) if budget.active else "none",
         "facts": [
             {"label": "Spent", "value": f"{amount(budget, window.settled)} ({window.percent} %)"},
-            {"label": "Held by open requests", "value": amount(budget, window.held)},
+            {"label": _held_label(budget), "value": amount(budget, window.held)},
             *(
                 [{"label": "At gateways that do not answer", "value": amount(budget, window.silent)}]
                 if window.silent
@@ -110,8 +142,75 @@ def shown(state: BudgetState) -> dict[str, Any]:
         "left": amount(budget, window.left),
         "limit": amount(budget, window.limit),
         "resets": resets,
-        "alert": max((alert.percent for alert in window.alerts), default=0),
+        "alert": max(
+            (alert.percent for alert in window.alerts if alert.kind == BudgetAlert.Kind.THRESHOLD), default=0
+        ),
+        "expected": any(alert.kind == BudgetAlert.Kind.FORECAST for alert in window.alerts),
     }
+
+
+def counts(budget: Budget) -> str:
+    """Say in short what a budget counts."""
+    if budget.basis == Budget.Basis.GPU_TIME:
+        return "GPU time" if budget.unit == Budget.Unit.GPU_HOURS else "cost of GPU time"
+    return "tokens" if budget.unit == Budget.Unit.TOKENS else "cost of requests"
+
+
+def forecast_shown(budget: Budget, forecast: Forecast, window: WindowState) -> dict[str, Any]:
+    """Give a forecast as the page of a budget shows it."""
+    if forecast.expected is None:
+        return {"note": forecast.note, "facts": []}
+    reached = (
+        f"{timezone.localtime(forecast.reached_at):%Y-%m-%d %H:%M}"
+        if forecast.reached_at
+        else "Not before it begins anew"
+    )
+    low, high = amount(budget, forecast.low), amount(budget, forecast.high)
+    return {
+        "note": forecast.note,
+        "over": forecast.expected > window.limit and window.percent < 100,
+        "expected": amount(budget, forecast.expected),
+        "facts": [
+            {
+                "label": "When it begins anew",
+                "value": f"{timezone.localtime(window.resets_at):%Y-%m-%d %H:%M}",
+            },
+            {"label": "Expected by then", "value": amount(budget, forecast.expected)},
+            {"label": "Between", "value": low if low == high else f"{low} and {high}"},
+            {"label": "Limit reached", "value": reached},
+        ],
+    }
+
+
+def _terms(budget: Budget) -> list[dict[str, Any]]:
+    told = ", ".join(budget.recipients) or "owners, admins and billing"
+    percents = ", ".join(f"{percent} %" for percent in budget.alert_percents) or "no share of it"
+    return [
+        {"label": "Counts", "value": sentence(counts(budget))},
+        {"label": "Once it is spent", "value": _consequence(budget)},
+        {"label": "Told at", "value": f"{percents}; when it is spent, or expected to be"},
+        {"label": "By e-mail to", "value": told if budget.mail_alerts else "nobody"},
+    ]
+
+
+def _consequence(budget: Budget) -> str:
+    if budget.policy == Budget.Policy.WARN:
+        return "Nothing is refused: it only warns."
+    refused = (
+        "Orders and changes that need more GPUs are refused"
+        if budget.basis == Budget.Basis.GPU_TIME
+        else "Requests are refused"
+    )
+    stopped = (
+        ", and its owner's endpoints are paused until a person resumes them"
+        if budget.policy == Budget.Policy.STOP
+        else ""
+    )
+    return f"{refused} until it begins anew or its limit is raised{stopped}."
+
+
+def _held_label(budget: Budget) -> str:
+    return "Reserved for what runs" if budget.basis == Budget.Basis.GPU_TIME else "Held by open requests"
 
 
 def tone(window: WindowState) -> str:
@@ -122,13 +221,15 @@ def tone(window: WindowState) -> str:
 
 
 def amount(budget: Budget, value: Decimal, *, unit: bool = True) -> str:
-    """Write an amount of a budget: money or tokens, with its unit or bare."""
+    """Write an amount of a budget: money, tokens or GPU-hours, with its unit or bare."""
+    if budget.unit == Budget.Unit.GPU_HOURS:
+        return f"{money(value)} GPU-hours" if unit else money(value)
     if budget.unit == Budget.Unit.MONEY:
         return money(value, budget.currency if unit else "")
     return f"{count(value)} tokens" if unit else count(value)
 
 
 def alerts_now() -> list[dict[str, Any]]:
-    """Give the open tenant's active budgets of which a share was reached in the window that runs."""
+    """Give the open tenant's active budgets of which something was told in the window that runs."""
     states = budget_states(Budget.objects.filter(active=True).order_by("name"), now=timezone.now())
     return [shown(state) for state in states if state.window.alerts]

@@ -27,7 +27,6 @@ def agreements_shown(*, now: dt.datetime) -> dict[str, Any]:
     return {
         "commitments": [_commitment(each, used.get(each.id), now) for each in commitments],
         "overflow": [{"gpu_type": name, "gpu_hours": hours} for name, hours in use.overflow.items() if hours],
-        "month": use.start,
         "credits": [
             {
                 "balance": balance,
@@ -54,5 +53,5 @@ def _commitment(commitment: Commitment, use: CommitmentUse | None, now: dt.datet
         "tone": tone,
         "word": word,
         "use": use,
-        "ends_early": commitment.ends_at > now,
+        "ends_early": commitment.ends_at > max(now, commitment.starts_at),
     }

@@ -9,15 +9,15 @@ from collections.abc import Iterable, Sequence
 from django.http import HttpResponse
 
 
-def csv_text(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+def csv_text(header: Sequence[object], rows: Iterable[Sequence[object]]) -> str:
     """Write a table as CSV (RFC 4180).
 
     Text that a spreadsheet would take for a formula is preceded by an apostrophe.
     """
     out = io.StringIO()
     writer = csv.writer(out)
-    writer.writerow(header)
-    writer.writerows([[_harmless(cell) if isinstance(cell, str) else cell for cell in row] for row in rows])
+    table = [header, *rows]  # a heading may be a name that people chose, too
+    writer.writerows([[_harmless(cell) if isinstance(cell, str) else cell for cell in row] for row in table])
     return out.getvalue()
 
 

@@ -67,6 +67,7 @@ def filter_bar(filters: Iterable[Filter], address: Address) -> dict[str, Any]:
             {"label": each.label, "value": each.chosen, "url": address.link(**{each.name: ""})}
             for each in narrowing
         ],
+        "clear_filters_url": address.link(**{each.name: "" for each in narrowing}),
         "clear_url": address.link(**{each.name: "" for each in narrowing}) if len(narrowing) > 1 else "",
     }
 

@@ -53,7 +53,7 @@ TENANT = (
         (
             Item("Projects", "projects", "project", also=("project",)),
             Item("Members", "members", "members", also=("member",)),
-            Item("Settings", "settings", "settings"),
+            Item("Settings", "settings", "settings", also=("webhook",)),
         ),
     ),
 )
@@ -65,6 +65,7 @@ CONSOLE = (
         (
             Item("Clusters", "clusters", "clusters", also=("cluster", "region", "pool")),
             Item("Gateways", "gateways", "region", also=("gateway",)),
+            Item("Reconciliation", "reconciliation", "usage"),
             Item("Endpoints", "endpoints", "endpoints", also=("endpoint",)),
             Item("Advisor", "advisor", "switch", also=("advisor",)),
         ),

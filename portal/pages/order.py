@@ -11,6 +11,7 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 
 from billing.prices import price_book
+from clusters.endpoints.budgets import budget_effect
 from clusters.endpoints.planning import Market, OrderTerms
 from clusters.endpoints.selectors import quota_use
 from clusters.endpoints.services import endpoint_order
@@ -72,6 +73,9 @@ class OrderPage(TenantPage):
                 currency=currency,
             ),
             quotas=quota_use(),
+            budgets=budget_effect(
+                plan, terms, project=form.offered.projects.get(form.data.get("project", ""))
+            ),
             link=lambda changes: self._link(form, changes),
         )
         return shown | {"compact": True}  # the button to order stays in sight below it

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from decimal import Decimal
 from typing import Any, Final
 
 import msgspec
 from django.utils import timezone
 
+from billing.budgets.reserving import BudgetEffect
 from billing.rating.prices import MissingPrice, PriceBook, Subject
 from clusters.endpoints.planning import OrderTerms
 from clusters.endpoints.selectors import QuotaUse
 from clusters.models import CatalogModel, Endpoint, Revision, SloClass
 from clusters.planning.plans import Configuration, Plan, PlanStatus, Reason
+from portal.pages.budgets import amount
 from portal.pages.quote_choices import Link, choices
 from portal.pages.quote_engine import engine_settings, memory, techniques, times
 from portal.pages.refusals import refusal_rows
@@ -42,11 +45,13 @@ def show_plan(
     terms: OrderTerms,
     tokens: Sequence[dict[str, Any]] = (),
     quotas: Sequence[QuotaUse] = (),
+    budgets: Sequence[BudgetEffect] = (),
     link: Link | None = None,
 ) -> dict[str, Any]:
     """Give a plan as ``components/quote.html`` takes it.
 
-    ``quotas`` are what the tenant holds without this plan; ``link`` leads to the form with other choices made.
+    ``quotas`` are what the tenant holds without this plan, ``budgets`` what it would reserve in them; ``link`` leads to
+    the form with other choices made.
     """
     chosen = plan.configuration
     shown: dict[str, Any] = {
@@ -69,7 +74,8 @@ def show_plan(
         "facts": _facts(chosen, terms),
         "numbers": [*_numbers(chosen, currency), *tokens],
         "memory": memory(chosen.memory),
-        "effects": _quota_effects(chosen, quotas),
+        "effects": [*_quota_effects(chosen, quotas), *map(_budget_effect, budgets)],
+        **_budget_problem(budgets),
         "techniques": techniques(chosen),
         "settings": engine_settings(chosen.tuning),
         "reasons": _reasons(plan, chosen, terms, currency),
@@ -210,6 +216,34 @@ def _quota_effects(chosen: Configuration, quotas: Sequence[QuotaUse]) -> list[di
         for quota in quotas
         if quota.resource in adds
     ]
+
+
+def _budget_effect(effect: BudgetEffect) -> dict[str, Any]:
+    whole = effect.limit or Decimal(1)
+    taken = int((effect.spent + effect.reserved) * 100 / whole)
+    asked, limit = amount(effect.budget, effect.asked, unit=False), amount(effect.budget, effect.limit)
+    return {
+        "label": f"Budget {effect.budget.name}",
+        "value": min(taken, 100),
+        "reserved": min(int(effect.asked * 100 / whole), max(0, 100 - taken)),
+        "limit": 100,
+        "text": f"{amount(effect.budget, effect.spent + effect.reserved, unit=False)} taken + {asked} of {limit}",
+        "tone": "danger" if effect.refuses else "ok" if effect.fits else "warn",
+    }
+
+
+def _budget_problem(effects: Sequence[BudgetEffect]) -> dict[str, Any]:
+    """Say which budget an order would be refused for, if one."""
+    refusing = next((effect for effect in effects if effect.refuses), None)
+    if refusing is None:
+        return {}
+    resets = f"{timezone.localtime(refusing.resets_at):%Y-%m-%d %H:%M}"
+    left = max(Decimal(0), refusing.limit - refusing.spent - refusing.reserved)
+    text = (
+        f"It would reserve {amount(refusing.budget, refusing.asked)} until the budget {refusing.budget.name} begins "
+        f"anew at {resets}; {amount(refusing.budget, left)} are left. Ask for less, or have the limit raised."
+    )
+    return {"tone": "danger", "problem": {"title": "Over budget", "text": text}}
 
 
 def _reasons(plan: Plan, chosen: Configuration, terms: OrderTerms, currency: str) -> list[str]:

@@ -16,6 +16,7 @@ from portal.templatetags.berth import decimals
 
 #: A page of lines is short enough to read and to render.
 PER_PAGE: Final = 100
+UNITS: Final = {"gpu_second": "GPU-seconds", "token": "tokens"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,7 +88,8 @@ def _steps(how: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def _product(how: Mapping[str, Any], price: str, more: str) -> dict[str, Any]:
-    quantity = f"{decimals(how['quantity'], 6)} {str(how['unit']).replace('_', ' ')}s"
+    unit = UNITS.get(how["unit"], f"{how['unit']}s")
+    quantity = f"{decimals(how['quantity'], 6)} {unit}"
     per = "" if how["per"] == 1 else f" per {how['per']:,}"
     text = f"{quantity} x {_plain(price)}{per} {more}".rstrip()
     told = _told(f"{text} = {_plain(how['product'])}")

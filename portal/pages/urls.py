@@ -28,6 +28,7 @@ from portal.pages import (
     statements,
     tenant_settings,
     usage,
+    webhooks,
 )
 
 app_name = "tenant"
@@ -57,6 +58,7 @@ urlpatterns = [
     path("endpoints/<uuid:id>/logs", logs.Logs.as_view(), name="endpoint-logs"),
     path("endpoints/<uuid:id>/logs/tail", logs.LogTail.as_view(), name="endpoint-log"),
     path("endpoints/<uuid:id>/cost", usage.EndpointCost.as_view(), name="endpoint-cost"),
+    path("endpoints/<uuid:id>/cost.csv", usage.EndpointCostCsv.as_view(), name="endpoint-cost-csv"),
     path("endpoints/<uuid:id>/load", endpoint_load.Load.as_view(), name="endpoint-load"),
     path("endpoints/<uuid:id>/load/replan", endpoint_load.Replan.as_view(), name="endpoint-replan"),
     path("endpoints/<uuid:id>/load/keep", endpoint_load.KeepOrder.as_view(), name="endpoint-keep-order"),
@@ -95,6 +97,18 @@ urlpatterns = [
     path("projects/new", projects.NewProject.as_view(), name="project-new"),
     path("projects/<uuid:id>", projects.EditProject.as_view(), name="project"),
     path("settings", tenant_settings.Settings.as_view(), name="settings"),
+    path("settings/webhooks", webhooks.Webhooks.as_view(), name="webhooks"),
+    path("settings/webhooks/new", webhooks.NewWebhook.as_view(), name="webhook-new"),
+    path("settings/webhooks/<uuid:id>", webhooks.WebhookDetail.as_view(), name="webhook"),
+    path("settings/webhooks/<uuid:id>/edit", webhooks.EditWebhook.as_view(), name="webhook-edit"),
+    path("settings/webhooks/<uuid:id>/test", webhooks.TestWebhook.as_view(), name="webhook-test"),
+    path("settings/webhooks/<uuid:id>/rotate", webhooks.RotateWebhook.as_view(), name="webhook-rotate"),
+    path("settings/webhooks/<uuid:id>/remove", webhooks.RemoveWebhook.as_view(), name="webhook-remove"),
+    path(
+        "settings/webhooks/deliveries/<uuid:id>/again",
+        webhooks.RedeliverWebhook.as_view(),
+        name="webhook-redeliver",
+    ),
     path("routes", routes.Routes.as_view(), name="routes"),
     path("routes/new", routes_edit.NewRoute.as_view(), name="route-new"),
     path("routes/<uuid:id>", routes.RouteDetail.as_view(), name="route"),

@@ -1,196 +1,185 @@
-"""Usage and cost: charts and tables over a span of days, by endpoint, project, model or key."""
+"""Usage and cost: one range, filters in the address, a table behind each chart, and CSV of what is shown."""
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Iterable
-from decimal import Decimal
-from typing import Any, Final
+import datetime as dt
+import uuid
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
-from django.http import HttpRequest, HttpResponse
+from django.http import Http404, HttpRequest, HttpResponse
 from django.utils import timezone
 
-from billing.costs import Cost, DailyCost, cost_summary, daily_costs
-from billing.usage import UsagePoint, usage_series
-from portal.charts.usage import UsageDay, cost_card, tokens_card
+from billing.budgets.selectors import budget_forecast, budget_states
+from billing.costs import Costs, Dimension, month_so_far
+from billing.models import Budget
+from clusters.models import SloClass
+from portal.charts import Card
+from portal.pages.attainment_shown import CSV_HEADER, attainment_rows
 from portal.pages.base import TenantPage, charts_allowed
+from portal.pages.budgets import forecast_shown, shown
 from portal.pages.csv_files import csv_download, csv_text
 from portal.pages.endpoint import EndpointPage
-from portal.pages.filters import Address
-from portal.pages.ranges import Span, range_control, span_of
+from portal.pages.filters import filter_bar
+from portal.pages.ranges import range_control
+from portal.pages.usage_asked import Asked, asked
+from portal.pages.usage_cards import TABLE, counted, group_csv, group_rows, usage_cards
 from tenants.roles import Action
 
-GROUPS: Final = {"endpoint": "Endpoint", "project": "Project", "model": "Model", "key": "Key"}
+ATTAINMENT = "attainment"
+BUDGETS_SHOWN = 3
 
 
-@dataclasses.dataclass(kw_only=True)
-class Row:
-    """What one group used; costs are None where usage is not told apart that way."""
+class UsageView(TenantPage):
+    """What the page, the endpoint's tab and their downloads share."""
 
-    label: str
-    url: str = ""
-    requests: int = 0
-    input_tokens: int = 0
-    output_tokens: int = 0
-    cached_tokens: int = 0
-    gpu_hours: Decimal | None = None
-    allocation: Decimal | None = None
-    usage: Decimal | None = None
+    action: ClassVar[Action] = Action.VIEW_COST
 
-    def add(self, part: Cost | UsagePoint) -> None:
-        """Count in what ``part`` used and, if it has any, cost."""
-        for name in ("requests", "input_tokens", "output_tokens", "cached_tokens"):
-            setattr(self, name, getattr(self, name) + getattr(part, name))
-        if isinstance(part, Cost):
-            for name in ("gpu_hours", "allocation", "usage"):
-                setattr(self, name, (getattr(self, name) or Decimal(0)) + getattr(part, name))
+    def page_path(self) -> str:
+        """Give where the page is."""
+        return self.url("usage")
 
+    def csv_path(self) -> str:
+        """Give where its downloads are."""
+        return self.url("usage-csv")
 
-class UsagePage(TenantPage):
-    """What the page and its download share."""
+    def fixed(self) -> Mapping[Dimension, str]:
+        """Give to what the page is narrowed by itself."""
+        return {}
 
-    action = Action.VIEW_COST
+    def asked(self, now: dt.datetime) -> Asked:
+        """Read what is asked for."""
+        return asked(
+            self.request.GET, path=self.page_path(), csv_path=self.csv_path(), tenant=self.tenant, now=now,
+            fixed=self.fixed(),
+        )  # fmt: skip
 
-    @property
-    def span(self) -> Span:
-        return span_of(self.request.GET, timezone.now(), self.tenant.time_zone)
+    def shown(self, question: Asked, now: dt.datetime) -> dict[str, Any]:
+        """Give what the templates show of an answer."""
+        costs = counted(question, now)
+        rows = group_rows(costs)
+        if question.group is Dimension.ENDPOINT:
+            for row in rows:
+                if row["id"] and uuid.UUID(row["id"]) in question.names.labels:
+                    row["url"] = self.url("endpoint-cost", row["id"])
+        empty = not (costs.total.requests or costs.total.gpu_hours)
+        return {
+            "range": range_control(question.span, question.address.over),
+            "range_hidden": [
+                {"name": name, "value": value}
+                for name, value in question.address.asked.items()
+                if value and name not in ("range", "from", "to", "bucket")
+            ],
+            "bar": filter_bar(question.filters, question.address),
+            "problems": question.problems,
+            "costs": costs,
+            "total": costs.total,
+            "group": question.group,
+            "group_label": question.group_label,
+            "rows": rows,
+            "empty": empty,
+            "charts": [] if empty else usage_cards(question, costs),
+            "attainment": self.attainment(question),
+            "attainment_csv_url": question.csv_url(ATTAINMENT),
+            "csv_url": question.csv_url(TABLE),
+            "statement_url": self.url("statements"),
+        }
 
-    @property
-    def group(self) -> str:
-        asked = self.request.GET.get("by", "")
-        return asked if asked in GROUPS else "endpoint"
+    def attainment(self, question: Asked) -> list[dict[str, Any]]:
+        """Give how endpoints kept their targets, of those that the filters leave."""
+        rows = attainment_rows(
+            question.span, question.names, dict(SloClass.objects.values_list("name", "title")),
+            endpoint_ids=question.endpoint_ids,
+        )  # fmt: skip
+        for row in rows:
+            row["url"] = self.url("endpoint-cost", row["endpoint_id"]) if row["own"] else ""
+        return rows
+
+    def download(self, now: dt.datetime) -> HttpResponse:
+        """Answer with the rows behind one chart, or with the table by bucket and group."""
+        question = self.asked(now)
+        wanted = self.request.GET.get("chart", TABLE)
+        if wanted == ATTAINMENT:
+            table: list[Any] = [CSV_HEADER, *(row["csv"] for row in self.attainment(question))]
+        else:
+            costs = counted(question, now)
+            table = group_csv(question, costs) if wanted == TABLE else self._behind(wanted, question, costs)
+        name = f"{wanted}-{self.tenant.slug}-{question.span.file_name}.csv"
+        return csv_download(name, csv_text(table[0], table[1:]))
+
+    @staticmethod
+    def _behind(chart: str, question: Asked, costs: Costs) -> list[Any]:
+        cards: dict[str, Card] = {card["id"]: card for card in usage_cards(question, costs)}
+        if chart not in cards:
+            raise Http404
+        return cards[chart]["csv"]
 
 
 @charts_allowed
-class Usage(UsagePage):
-    """The page."""
+class Usage(UsageView):
+    """The tenant's dashboard."""
 
     def get(self, request: HttpRequest, slug: str) -> HttpResponse:
-        span, group = self.span, self.group
-        summary = cost_summary(start=span.start, end=span.end)
-        days = usage_days(daily_costs(start=span.start, end=span.end))
-        context = {
-            "span": span,
-            "range": range_control(span, Address(path=self.url("usage"), asked={"by": group}).over),
-            "group": group,
-            "groups": [
-                {"label": label, "url": self.url("usage", range=span.key, by=key), "current": key == group}
-                for key, label in GROUPS.items()
-            ],
-            "group_label": GROUPS[group],
-            "summary": summary,
-            "empty": not (summary.total.requests or summary.total.gpu_hours),
-            "charts": charts(days, self.tenant.currency),
-            "rows": self._rows(span, group, summary),
-            "csv_url": self.url("usage-csv", range=span.key, by=group),
-        }
-        return self.render("tenant/usage/page.html", context)
-
-    def _rows(self, span: Span, group: str, summary: Any) -> list[Row]:
-        rows: dict[str, Row] = {}
-        if group == "key":
-            for point in usage_series(start=span.start, end=span.end, bucket="day", group_by="key"):
-                rows.setdefault(point.group, Row(label=point.label)).add(point)
-        elif group == "project":
-            for project in summary.projects:
-                rows.setdefault(str(project.project_id), Row(label=project.project)).add(project.cost)
-        else:
-            for each in summary.endpoints:
-                if group == "model":
-                    row = rows.setdefault(each.model, Row(label=each.model or "(none)"))
-                else:
-                    url = self.url("endpoint", each.endpoint_id) if each.endpoint_id else ""
-                    row = rows.setdefault(str(each.endpoint_id), Row(label=each.endpoint, url=url))
-                row.add(each.cost)
-        return sorted(
-            rows.values(), key=lambda row: (-(row.allocation or 0), -row.input_tokens - row.output_tokens)
+        now = timezone.now()
+        question = self.asked(now)
+        context = self.shown(question, now)
+        everything = context["costs"] if not question.narrow.to else None
+        return self.render(
+            "tenant/usage/page.html",
+            context | {"month": month_so_far(now=now, known=everything), "budgets": self._budgets(now)},
         )
 
+    def _budgets(self, now: dt.datetime) -> list[dict[str, Any]]:
+        """Give how the first budgets in money and GPU-hours stand and are expected to end, the tenant's own first."""
+        units = (Budget.Unit.MONEY, Budget.Unit.GPU_HOURS)
+        budgets = list(Budget.objects.filter(active=True, unit__in=units).order_by("name"))
+        budgets.sort(key=lambda each: each.owner_kind != Budget.OwnerKind.TENANT)
+        return [
+            shown(state)
+            | {
+                "url": self.url("budget", state.budget.id),
+                "forecast": forecast_shown(
+                    state.budget, budget_forecast(state.budget, now=now), state.window
+                ),
+            }
+            for state in budget_states(budgets[:BUDGETS_SHOWN], now=now)
+        ]
 
-class UsageCsv(UsagePage):
-    """The same by day, as CSV."""
+
+class UsageCsv(UsageView):
+    """What the dashboard shows, as CSV."""
 
     def get(self, request: HttpRequest, slug: str) -> HttpResponse:
-        span, group = self.span, self.group
-        counted = ("requests", "input_tokens", "cached_tokens", "output_tokens")
-        header = ["day", group, *counted]
-        rows: Iterable[list[object]]
-        if group in ("endpoint", "project"):
-            header += ["gpu_hours", "cost_gpu_time", "cost_tokens", "currency"]
-            found = daily_costs(start=span.start, end=span.end, group_by=group)
-            rows = [
-                [
-                    f"{each.day:%Y-%m-%d}", each.label, *(getattr(each.cost, name) for name in counted),
-                    f"{each.cost.gpu_hours:f}", f"{each.cost.allocation:f}", f"{each.cost.usage:f}",
-                    self.tenant.currency,
-                ]
-                for each in found
-            ]  # fmt: skip
-        else:
-            points = usage_series(start=span.start, end=span.end, bucket="day", group_by=group)
-            rows = [
-                [f"{point.bucket:%Y-%m-%d}", point.label, *(getattr(point, name) for name in counted)]
-                for point in points
-            ]
-        name = f"usage-{self.tenant.slug}-{span.start:%Y%m%d}-{span.end:%Y%m%d}.csv"
-        return csv_download(name, csv_text(header, rows))
+        return self.download(timezone.now())
+
+
+class EndpointUsage(UsageView, EndpointPage):
+    """The same of one endpoint."""
+
+    tab = "endpoint-cost"
+    action: ClassVar[Action] = Action.VIEW_COST
+
+    def page_path(self) -> str:
+        return self.link("endpoint-cost")
+
+    def csv_path(self) -> str:
+        return self.link("endpoint-cost-csv")
+
+    def fixed(self) -> Mapping[Dimension, str]:
+        return {Dimension.ENDPOINT: str(self.endpoint.id)}
 
 
 @charts_allowed
-class EndpointCost(EndpointPage):
-    """What one endpoint used and cost."""
-
-    tab = "endpoint-cost"
-    action = Action.VIEW_COST
+class EndpointCost(EndpointUsage):
+    """What one endpoint used and cost, and how it kept its targets."""
 
     def get(self, request: HttpRequest, slug: str, id: str) -> HttpResponse:
-        span = span_of(request.GET, timezone.now(), self.tenant.time_zone)
-        mine = str(self.endpoint.id)
-        every_day = daily_costs(start=span.start, end=span.end)
-        by_day = {
-            each.day: each
-            for each in daily_costs(start=span.start, end=span.end, group_by="endpoint")
-            if each.group == mine
-        }
-        days = [_usage_day(each, by_day.get(each.day)) for each in every_day]
-        total = Row(label=self.endpoint.name, gpu_hours=Decimal(0), allocation=Decimal(0), usage=Decimal(0))
-        for each in by_day.values():
-            total.add(each.cost)
-        points = usage_series(start=span.start, end=span.end, bucket="day", endpoint_id=self.endpoint.id)
-        context = {
-            "span": span,
-            "range": range_control(span, Address(path=self.link("endpoint-cost"), asked={}).over),
-            "total": total,
-            "tokens": total.input_tokens + total.output_tokens,
-            "ttft": _worst(point.ttft_p95_ms for point in points),
-            "itl": _worst(point.itl_p95_ms for point in points),
-            "charts": charts(days, self.tenant.currency),
-        }
-        return self.render("tenant/endpoint/cost.html", context)
+        now = timezone.now()
+        return self.render("tenant/endpoint/cost.html", self.shown(self.asked(now), now))
 
 
-def _worst(latencies: Iterable[float | None]) -> float | None:
-    return max((found for found in latencies if found is not None), default=None)
+class EndpointCostCsv(EndpointUsage):
+    """The same as CSV."""
 
-
-def usage_days(rows: Iterable[DailyCost]) -> list[UsageDay]:
-    """Give daily costs as the charts take them."""
-    return [_usage_day(row, row) for row in rows]
-
-
-def charts(days: list[UsageDay], currency: str) -> list[dict[str, Any]]:
-    """Give the charts that have something to show."""
-    cards = [cost_card(days, id="cost-by-day", currency=currency), tokens_card(days, id="tokens-by-day")]
-    return [card for card in cards if card]
-
-
-def _usage_day(day: DailyCost, found: DailyCost | None) -> UsageDay:
-    cost = found.cost if found else None
-    return UsageDay(
-        day=day.day,
-        input_tokens=cost.input_tokens if cost else 0,
-        output_tokens=cost.output_tokens if cost else 0,
-        cached_tokens=cost.cached_tokens if cost else 0,
-        allocation=cost.allocation if cost else Decimal(0),
-        usage=cost.usage if cost else Decimal(0),
-    )
+    def get(self, request: HttpRequest, slug: str, id: str) -> HttpResponse:
+        return self.download(timezone.now())

@@ -190,6 +190,7 @@ SPECTACULAR_SETTINGS = {
         "PriceKind": "billing.models.prices.Price.Kind",
         "StatementState": "billing.models.statements.Statement.State",
         "EndpointState": "clusters.models.endpoints.EndpointState",
+        "BudgetBasis": "billing.models.budgets.Budget.Basis",
         "AdviceRunState": "clusters.models.advice.AdviceRun.State",
         "AdviceMoveState": "clusters.models.advice.AdviceMove.State",
         "KeyState": ["active", "expired", "revoked"],
@@ -240,6 +241,12 @@ CELERY_BEAT_SCHEDULE = {
         "schedule": 3600.0,
         "options": {"expires": 3600},
     },
+    # Late usage is judged anew within that time, too.
+    "endpoints-attainment": {
+        "task": "clusters.endpoints.tasks.keep_attainment",
+        "schedule": 900.0,
+        "options": {"expires": 900},
+    },
     "endpoints-resync": {"task": "clusters.endpoints.tasks.sweep_resync", "schedule": 600.0},
     "reports-keep": {
         "task": "clusters.endpoints.tasks.keep_reports",
@@ -254,6 +261,11 @@ CELERY_BEAT_SCHEDULE = {
     "signals-expiry": {"task": "clusters.endpoints.tasks.expire_signals", "schedule": 3600.0},
     "metering-partitions": {"task": "billing.metering.tasks.keep_partitions", "schedule": 3600.0},
     "metering-retention": {"task": "billing.metering.tasks.drop_partitions", "schedule": 3600.0},
+    "metering-watch": {
+        "task": "billing.metering.tasks.watch",
+        "schedule": 300.0,
+        "options": {"expires": 300},
+    },
     "metering-rollups": {
         "task": "billing.metering.tasks.roll_up",
         "schedule": 2.0,

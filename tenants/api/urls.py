@@ -3,10 +3,23 @@
 from django.urls import path
 
 from tenants.api.views import MemberViewSet, ProjectViewSet
+from tenants.api.webhooks import WebhookViewSet
 
 urlpatterns = [
     path("projects", ProjectViewSet.as_view({"get": "list", "post": "create"})),
     path("projects/<uuid:id>", ProjectViewSet.as_view({"get": "retrieve", "patch": "partial_update"})),
+    path("webhooks", WebhookViewSet.as_view({"get": "list", "post": "create"})),
+    path(
+        "webhooks/<uuid:id>",
+        WebhookViewSet.as_view({"get": "retrieve", "patch": "partial_update", "delete": "destroy"}),
+    ),
+    path("webhooks/<uuid:id>/rotate", WebhookViewSet.as_view({"post": "rotate"})),
+    path("webhooks/<uuid:id>/test", WebhookViewSet.as_view({"post": "test"})),
+    path("webhooks/<uuid:id>/deliveries", WebhookViewSet.as_view({"get": "deliveries"})),
+    path(
+        "webhooks/deliveries/<uuid:id>/redeliver",
+        WebhookViewSet.as_view({"post": "redeliver"}),
+    ),
     path("members", MemberViewSet.as_view({"get": "list", "post": "create"})),
     path(
         "members/<uuid:id>",

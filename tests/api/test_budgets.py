@@ -18,6 +18,7 @@ from tenants.models import KeyScope, Role, Tenant
 from tenants.models.people import PlatformRole
 from tests.api.conftest import client_of
 from tests.api.contract import API, EditContract, assert_problem
+from tests.estate import MODEL
 from tests.factories import default_project, make_user
 
 pytestmark = pytest.mark.django_db
@@ -177,3 +178,78 @@ def test_operators_read_the_budgets_of_all_tenants_and_others_do_not_know_of_the
     assert client.get(f"{API}/tenant-budgets/{made['id']}").json()["window"]["limit"] == "1000"
     assert_problem(owner.get(f"{API}/tenant-budgets"), 404, "not-found")
     assert_problem(APIClient().get(f"{API}/tenant-budgets"), 401, "not-authenticated")
+
+
+def gpu_budget(owner, **more) -> dict:
+    body = {"name": "GPUs", "unit": "gpu_hours", "limit": "100000", "period": "month"} | more
+    answer = owner.post(f"{API}/budgets", body)
+    assert answer.status_code == 201, answer.content
+    return answer.json()
+
+
+@pytest.mark.usefixtures("estate")
+def test_a_quote_shows_what_an_order_would_reserve_and_an_order_that_does_not_fit_says_why(owner):
+    budget = gpu_budget(owner)
+    plan = {"model": MODEL, "slo_class": "standard", "project": "default", "replicas": 2}
+    (effect,) = owner.post(f"{API}/endpoints:plan", plan).json()["budgets"]
+    assert (effect["budget_id"], effect["fits"], effect["refuses"]) == (budget["id"], True, False)
+    assert float(effect["asked"]) > 0
+    order = plan | {"name": "chat"}
+    made = owner.post(f"{API}/endpoints", order).json()
+    window = owner.get(f"{API}/budgets/{budget['id']}").json()["window"]
+    (share,) = window["endpoints"]
+    assert (share["endpoint_id"], share["name"], share["held"]) == (made["id"], "chat", window["held"])
+    assert (window["gateways"], window["settled"]) == ([], "0")
+    assert abs(float(window["held"]) - float(effect["asked"])) < 1
+
+    owner.patch(f"{API}/budgets/{budget['id']}", {"limit": window["held"]})
+    (effect,) = owner.post(f"{API}/endpoints:plan", plan).json()["budgets"]
+    assert (effect["fits"], effect["refuses"]) == (False, True)
+    problem = assert_problem(owner.post(f"{API}/endpoints", order | {"name": "more"}), 403, "over-budget")
+    assert (problem["budget"], problem["owner"], problem["unit"]) == ("GPUs", "tenant Acme", "gpu_hours")
+    assert set(problem) >= {"limit", "spent", "reserved", "asked", "resets_at"}
+    owner.patch(f"{API}/budgets/{budget['id']}", {"policy": "warn"})
+    (effect,) = owner.post(f"{API}/endpoints:plan", plan).json()["budgets"]
+    assert (effect["fits"], effect["refuses"]) == (False, False)
+    assert owner.post(f"{API}/endpoints", order | {"name": "more"}).status_code == 201
+
+
+def test_a_forecast_and_the_windows_are_told_to_the_owner_alone(owner, stranger):
+    made = gpu_budget(owner)
+    forecast = owner.get(f"{API}/budgets/{made['id']}/forecast").json()
+    assert (forecast["method"], forecast["expected"], forecast["reached_at"]) == ("running", "0", None)
+    (window,) = owner.get(f"{API}/budgets/{made['id']}/windows").json()["results"]
+    assert (window["settled"], window["limit"]) == ("0", "100000")
+    requests = owner.post(
+        f"{API}/budgets", {"name": "Tokens", "unit": "tokens", "limit": "5", "period": "day"}
+    ).json()
+    forecast = owner.get(f"{API}/budgets/{requests['id']}/forecast").json()
+    assert (forecast["method"], forecast["expected"]) == ("none", None)
+    for path in ("forecast", "windows"):
+        assert_problem(stranger.get(f"{API}/budgets/{made['id']}/{path}"), 404, "not-found")
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        ({"basis": "tokens"}, "basis"), ({"policy": "shout"}, "policy"), ({"recipients": ["nobody"]}, "recipients"),
+        ({"unit": "tokens", "basis": "gpu_time"}, "basis"),
+    ],
+)  # fmt: skip
+def test_what_contradicts_itself_is_named(owner, change, field):
+    body = {"name": "X", "unit": "gpu_hours", "limit": "1", "period": "day"} | change
+    problem = assert_problem(owner.post(f"{API}/budgets", body), 422, "invalid")
+    assert [name.partition(".")[0] for name in problem["errors"]] == [field]
+
+
+def test_a_key_has_neither_gpus_nor_endpoints(owner, tenant):
+    with scope.tenant(tenant.id):
+        key, _ = services.key_mint(name="k", key_scope=KeyScope.INFERENCE, project=default_project(tenant))
+    body = {"name": "X", "limit": "1", "period": "day", "key": str(key.id)}
+    for more, field in (
+        ({"unit": "gpu_hours"}, "unit"),
+        ({"unit": "money", "basis": "gpu_time"}, "basis"),
+        ({"unit": "tokens", "policy": "stop"}, "policy"),
+    ):
+        problem = assert_problem(owner.post(f"{API}/budgets", body | more), 422, "invalid")
+        assert list(problem["errors"]) == [field]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import uuid
+from decimal import Decimal
 
 import pytest
 from django.utils import timezone
@@ -12,6 +13,7 @@ from rest_framework.test import APIClient
 from tenants.models import Role
 from tests.api.conftest import client_of
 from tests.api.contract import API, assert_problem
+from tests.api.orders import ORDER
 from tests.billing.prices import hold, label
 from tests.estate import MODEL
 from tests.factories import default_project
@@ -223,3 +225,15 @@ def test_a_month_is_rated_by_a_book(operator, owner, anonymous, tenant):
     assert_problem(operator.get(f"{API}/price-books/{uuid.uuid4()}/rerate?month=2026-05"), 404, "not-found")
     assert_problem(owner.get(f"{path}?month=2026-05"), 404, "not-found")
     assert_problem(anonymous.get(f"{path}?month=2026-05"), 401, "not-authenticated")
+
+
+def test_a_plan_costs_a_tenant_its_own_price(operator, owner, stranger):
+    def planned(client: APIClient) -> Decimal:
+        plan = post(client, "endpoints:plan", ORDER | {"pins": {"gpu": "l4"}}, status=200)
+        return Decimal(plan["configuration"]["price_per_hour"])
+
+    before = planned(owner)
+    body = {"kind": "gpu_hour", "amount": "0.05", "currency": "EUR", "tenant": "acme"}
+    post(operator, "list-prices", body)
+    assert planned(owner) < before / 4
+    assert planned(stranger) == before

@@ -103,10 +103,11 @@ def every_kind(tenant, project, **write) -> Statement:
     draft.put(Kind.GPU_TIME, "600", "0", "0", **used, list_unit_price=D("3.6"), list_amount=D(2160),
               effective_amount=D(1440))  # fmt: skip
     draft.put(Kind.IDLE_GPU_TIME, "44", "0", "0", **used, list_unit_price=D("3.6"),
-              list_amount=D("158.4"), effective_amount=D("105.6"))  # fmt: skip
+              list_amount=D("158.4"), effective_amount=D("105.6"), sku="idle-gpu-hours:h100_sxm:de-1")  # fmt: skip
     draft.put(Kind.GPU_TIME, "4", "0", "0", **used, charged=False, list_unit_price=D("3.6"),
               list_amount=D("14.4"), effective_amount=D("9.6"))  # fmt: skip
-    draft.put(Kind.IDLE_GPU_TIME, "12.5", "3.6", "45", description="Idle GPU-hours, h100_sxm, de-1")
+    draft.put(Kind.IDLE_GPU_TIME, "12.5", "3.6", "45", description="Idle GPU-hours, h100_sxm, de-1",
+              sku="idle-gpu-hours:h100_sxm:de-1")  # fmt: skip
     draft.put(Kind.TOKENS, "250.123456", "1.5", "375.19", charged=False)
     shared = {"endpoint_id": uuid.UUID(int=8), "endpoint_name": "shared-guide"}
     draft.put(Kind.TOKENS, "12.000001", "1.5", "18", **shared)

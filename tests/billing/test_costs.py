@@ -8,13 +8,16 @@ from decimal import Decimal
 
 import pytest
 
-from billing.costs import cost_summary, daily_costs
+from billing.buckets import Width
+from billing.costs import Dimension, cost_series, cost_summary, narrow_to
 from billing.prices import price_book
 from billing.rating.charges import allocation_charges
 from billing.rating.prices import Subject
 from billing.usage import usage_series
 from tenants import scope
+from tenants.errors import NotFound
 from tenants.services import project_create
+from tests.billing.held import held_hour
 from tests.billing.prices import hold, label, list_prices, price, utc
 from tests.billing.usage import add_usage
 from tests.factories import default_project, make_tenant
@@ -46,15 +49,15 @@ def summary(tenant, start=MAY, end=JUNE, now=LATER):
         return cost_summary(start=start, end=end, now=now)
 
 
-def days(tenant, start, end, **more):
+def series(tenant, start=MAY, end=JUNE, now=LATER, narrow=None, **more):
     with scope.tenant(tenant.id):
-        return daily_costs(start=start, end=end, now=LATER, **more)
+        return cost_series(start=start, end=end, now=now, narrow=narrow_to(narrow or {}), **more)
 
 
 def test_nothing_costs_nothing(tenant):
     found = summary(tenant)
     assert found.total.allocation == found.total.usage == 0
-    assert (found.projects, found.endpoints, found.idle_share, found.unpriced) == ((), (), None, ())
+    assert (found.groups, found.whole, found.total.idle_share, found.unpriced) == ((), (), None, ())
     assert found.total.allocation_per_million_tokens is None
 
 
@@ -154,38 +157,119 @@ def test_projects_and_endpoints_sum_to_the_total(tenant, project, chat):
     hold(research, search, "2026-05-03T09:00", "2026-05-03T12:00")
     add_usage(research, at=MAY, endpoint_id=search, output_tokens=1_000_000)
     found = summary(tenant)
-    assert [(each.project, each.cost.allocation) for each in found.projects] == [
-        ("Default", D("3.60")),
-        ("Research", D("10.80")),
-    ]
-    assert [(each.endpoint, each.slo_class, each.cost.usage) for each in found.endpoints] == [
-        ("chat", "standard", D("0")),
-        ("search", "batch", D("1.50")),
+    assert [(each.labels, each.cost.allocation, each.cost.usage) for each in found.whole] == [
+        (("Research", "search"), D("10.80"), D("1.50")),
+        (("Default", "chat"), D("3.60"), 0),
     ]
     assert found.total.allocation == D("14.40")
+    by_class = series(tenant, group_by=[Dimension.SLO_CLASS, Dimension.MODEL])
+    assert [(each.group, each.cost.allocation) for each in by_class.whole] == [
+        (("batch", "guide"), D("10.80")),
+        (("standard", "guide"), D("3.60")),
+    ]
 
 
-def test_idle_share_is_gpu_time_in_hours_without_a_request(tenant, project, chat):
-    hold(project, chat, "2026-05-03T09:30", "2026-05-03T13:30")
-    hold(project, label(project, "unused"), "2026-05-03T09:00", "2026-05-03T10:00")
-    add_usage(project, at=utc("2026-05-03T09:59"), endpoint_id=chat)
-    add_usage(project, at=utc("2026-05-03T11:00"), endpoint_id=chat)
-    # busy: half an hour and one hour of five
-    assert summary(tenant).idle_share == D("0.7")
+def test_cost_per_million_tokens_and_per_request_on_both_bases(tenant, project, chat):
+    hold(project, chat, "2026-05-03T09:00", "2026-05-03T10:00")
+    add_usage(project, at=utc("2026-05-03T09:30"), endpoint_id=chat, output_tokens=2_000_000, requests=4)
+    cost = summary(tenant).total
+    assert (cost.allocation_per_million_tokens, cost.usage_per_million_tokens) == (D("1.80"), D("1.50"))
+    assert (cost.allocation_per_request, cost.usage_per_request) == (D("0.90"), D("0.75"))
 
 
-def test_daily_costs_cut_at_utc_midnight(tenant, project, chat):
+def test_idle_is_gpu_time_in_hours_without_a_request(tenant, project, chat):
+    hold(project, chat, "2026-05-03T09:30", "2026-05-03T13:30", gpus=2)
+    held_hour(project, chat, utc("2026-05-03T09:30"), serving=3600)
+    held_hour(project, chat, utc("2026-05-03T10:00"), idle=7200)
+    held_hour(project, chat, utc("2026-05-03T11:00"), serving=7200)
+    held_hour(project, chat, utc("2026-05-03T12:00"), idle=7200)
+    held_hour(project, chat, utc("2026-05-03T13:00"), serving=3600)
+    cost = summary(tenant).total
+    assert (cost.gpu_hours, cost.idle_gpu_hours, cost.idle_share) == (8, 4, D("0.5"))
+    assert (cost.allocation, cost.idle) == (D("28.80"), D("14.40"))
+    by_hour = series(tenant, utc("2026-05-03T10:00"), utc("2026-05-03T12:00"), width=Width.HOUR)
+    assert [each.cost.idle for each in by_hour.groups] == [D("7.20"), 0]
+
+
+def test_days_are_cut_at_utc_midnight(tenant, project, chat):
     hold(project, chat, "2026-05-03T22:00", "2026-05-05T01:00")
     add_usage(project, at=utc("2026-05-04T12:00"), endpoint_id=chat, output_tokens=1_000_000)
-    found = days(tenant, utc("2026-05-03"), utc("2026-05-07"))
-    assert [(each.day.day, each.cost.allocation, each.cost.usage) for each in found] == [
+    found = series(tenant, utc("2026-05-03"), utc("2026-05-07"), width=Width.DAY)
+    assert [(each.start.day, each.cost.allocation, each.cost.usage) for each in found.groups] == [
         (3, D("7.20"), 0),
         (4, D("86.40"), D("1.50")),
         (5, D("3.60"), 0),
-        (6, 0, 0),
     ]
-    by_endpoint = days(tenant, utc("2026-05-03"), utc("2026-05-07"), group_by="endpoint")
-    assert [(each.day.day, each.label) for each in by_endpoint] == [(3, "chat"), (4, "chat"), (5, "chat")]
+    assert len(found.intervals) == 4
+    by_endpoint = series(
+        tenant, utc("2026-05-03"), utc("2026-05-07"), width=Width.DAY, group_by=[Dimension.ENDPOINT]
+    )
+    assert [(each.start.day, each.label) for each in by_endpoint.groups] == [
+        (3, "chat"), (4, "chat"), (5, "chat"),
+    ]  # fmt: skip
+
+
+def test_months_are_those_of_the_tenants_zone_also_when_clocks_change():
+    list_prices()
+    tenant = make_tenant(time_zone="Europe/Berlin")
+    project = default_project(tenant)
+    chat = label(project, "chat")
+    hold(project, chat, "2026-02-28T22:00", "2026-04-01")
+    # March in Berlin: from 23:00 UTC of the 28th to 22:00 UTC of the 31st, 743 hours.
+    found = series(tenant, utc("2026-02-28T22:00"), utc("2026-04-01"), width=Width.MONTH)
+    assert [each.cost.gpu_hours for each in found.groups] == [1, 743, 2]
+    for hour in ("2026-02-28T22:30", "2026-02-28T23:30", "2026-03-31T21:59", "2026-03-31T22:00"):
+        add_usage(project, at=utc(hour), endpoint_id=chat)
+    found = series(tenant, utc("2026-02-28T22:00"), utc("2026-04-01"), width=Width.MONTH)
+    assert [each.cost.requests for each in found.groups] == [1, 2, 1]
+
+
+def test_filters_narrow_every_dimension(tenant, project, chat):
+    with scope.tenant(tenant.id):
+        research = project_create(name="Research", slug="research")
+    search = label(research, "search", model="other", slo_class="batch")
+    hold(project, chat, "2026-05-03T09:00", "2026-05-03T10:00")
+    hold(research, search, "2026-05-03T09:00", "2026-05-03T11:00", region="fi-1")
+    add_usage(project, at=MAY, endpoint_id=chat, requests=1, route_id=uuid.UUID(int=9))
+    add_usage(
+        research, at=MAY, endpoint_id=search, requests=2, model="other", slo_class="batch", region="fi-1"
+    )
+    for narrow, gpu_hours, requests in (
+        ({Dimension.PROJECT: [project.id]}, 1, 1),
+        ({Dimension.PROJECT: [project.id, research.id]}, 3, 3),
+        ({Dimension.ENDPOINT: [search]}, 2, 2),
+        ({Dimension.MODEL: ["other"]}, 2, 2),
+        ({Dimension.SLO_CLASS: ["standard"]}, 1, 1),
+        ({Dimension.REGION: ["fi-1"]}, 2, 2),
+        ({Dimension.MODEL: ["other"], Dimension.SLO_CLASS: ["standard"]}, 0, 0),
+    ):
+        found = series(tenant, narrow=narrow).total
+        assert (found.gpu_hours, found.requests) == (gpu_hours, requests), narrow
+    assert series(tenant, narrow={Dimension.ROUTE: [uuid.UUID(int=9)]}).total.requests == 1
+
+
+def test_what_another_tenant_has_is_not_found(tenant, project):
+    other = default_project(make_tenant())
+    theirs = label(other, "theirs")
+    for narrow in (
+        {Dimension.PROJECT: [other.id]},
+        {Dimension.ENDPOINT: [theirs]},
+        {Dimension.KEY: [theirs]},
+    ):
+        with pytest.raises(NotFound, match="There is no"):
+            series(tenant, narrow=narrow)
+
+
+def test_however_long_and_however_it_is_cut_a_period_is_read_in_few_statements(
+    tenant, project, chat, django_assert_max_num_queries
+):
+    for month in range(1, 6):
+        add_usage(project, at=utc(f"2026-0{month}-03T09:00"), endpoint_id=chat, key_id=uuid.UUID(int=month))
+        hold(project, label(project, f"endpoint-{month}"), f"2026-0{month}-01", f"2026-0{month}-09")
+    with django_assert_max_num_queries(14):
+        series(tenant, utc("2026-01-01"), width=Width.DAY, group_by=[Dimension.ENDPOINT])
+    with django_assert_max_num_queries(16):
+        series(tenant, utc("2026-01-01"), width=Width.MONTH, group_by=[Dimension.KEY, Dimension.ENDPOINT])
 
 
 def test_other_tenants_cost_is_not_seen(tenant, project, chat):
@@ -196,7 +280,7 @@ def test_other_tenants_cost_is_not_seen(tenant, project, chat):
     assert found.total.allocation == found.total.usage == 0
 
 
-def test_usage_series_by_hour_day_and_group(tenant, project, chat):
+def test_usage_by_hour_day_and_group(tenant, project, chat):
     add_usage(
         project,
         at=utc("2026-05-03T09:30"),
@@ -208,19 +292,18 @@ def test_usage_series_by_hour_day_and_group(tenant, project, chat):
     add_usage(project, at=utc("2026-05-03T09:40"), endpoint_id=chat, requests=2, outcome="failed")
     add_usage(project, at=utc("2026-05-03T11:00"), endpoint_id=uuid.uuid4(), output_tokens=7)
     with scope.tenant(tenant.id):
-        hours = usage_series(start=MAY, end=JUNE)
-        assert [(p.bucket.hour, p.requests, p.completed, p.output_tokens) for p in hours] == [
-            (9, 3, 1, 5),
-            (11, 1, 1, 7),
+        hours = usage_series(start=MAY, end=JUNE, latency=True)
+        assert [(p.start.hour, p.requests, p.completed, p.failed, p.output_tokens) for p in hours] == [
+            (9, 3, 1, 2, 5),
+            (11, 1, 1, 0, 7),
         ]
         assert hours[0].ttft_p50_ms == 7.5
         assert hours[0].itl_p50_ms == 5.0
         assert (hours[1].ttft_p50_ms, hours[1].itl_p95_ms) == (None, None)
-        (day,) = usage_series(start=MAY, end=JUNE, bucket="day", group_by="project")
-        assert (day.label, day.requests) == ("Default", 4)
-        assert {p.label for p in usage_series(start=MAY, end=JUNE, group_by="endpoint")} >= {"chat"}
-        (only,) = usage_series(start=MAY, end=JUNE, endpoint_id=chat)
+        (day,) = usage_series(start=MAY, end=JUNE, width=Width.DAY, group_by=[Dimension.PROJECT])
+        assert (day.labels, day.requests, day.ttft_p50_ms) == (("Default",), 4, None)
+        by_both = usage_series(start=MAY, end=JUNE, group_by=[Dimension.ENDPOINT, Dimension.MODEL])
+        assert {p.labels for p in by_both} >= {("chat", "guide")}
+        (only,) = usage_series(start=MAY, end=JUNE, narrow=narrow_to({Dimension.ENDPOINT: [chat]}))
         assert only.requests == 3
         assert usage_series(start=utc("2026-05-03T10:00"), end=utc("2026-05-03T11:00")) == []
-        with pytest.raises(ValueError, match="fortnight"):
-            usage_series(start=MAY, end=JUNE, bucket="fortnight")

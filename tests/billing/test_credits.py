@@ -9,11 +9,13 @@ import pytest
 from django.db import Error, transaction
 
 from billing.credits import CreditState, credit_balances, credit_grant
+from billing.ledger import balances
 from billing.models import Credit, Statement, StatementLine
+from billing.statements import statement_run
 from tenants import scope
 from tenants.errors import Invalid
-from tests.billing.prices import utc
-from tests.factories import make_tenant
+from tests.billing.prices import hold, label, list_prices, utc
+from tests.factories import default_project, make_tenant
 
 pytestmark = pytest.mark.django_db
 NOW = utc("2026-05-10T12:00")
@@ -65,6 +67,30 @@ def test_what_is_left_is_the_grant_less_what_final_statements_used(acme):
     state(acme, "2026-08", credit, "50.00", "final")
     found = balance(acme, credit)
     assert (found.left, found.state) == (D("0"), CreditState.USED)
+
+
+def test_statements_take_off_no_more_than_there_is_to_pay_and_no_more_than_is_left(acme):
+    list_prices()
+    credit = grant(acme, "10.00", now=utc("2026-05-10"))
+    project = default_project(acme)
+    chat = label(project, "chat")
+    hold(project, chat, "2026-05-03T00:00", "2026-05-03T02:00")  # 7.20
+    hold(project, chat, "2026-06-03T00:00", "2026-06-03T02:00")
+    hold(project, chat, "2026-07-03T00:00", "2026-07-03T02:00")
+    totals, left = [], []
+    for month in (5, 6, 7):
+        now = utc(f"2026-{month + 1:02}-20")
+        with scope.platform("a test"):
+            statement_run(month=dt.date(2026, month, 1), now=now, close=True)
+            statement = Statement.objects.get(month=dt.date(2026, month, 1))
+        assert statement.state == Statement.State.FINAL
+        totals.append(statement.total)
+        left.append(balance(acme, credit, now).left)
+    assert totals == [D("0"), D("4.40"), D("7.20")]
+    assert left == [D("2.80"), D("0"), D("0")]
+    with scope.tenant(acme.id):
+        assert balances(currency="EUR")["credit_balance"] == 0
+        assert balances(currency="EUR")["granted_credits"] == D("10")
 
 
 def test_a_credit_comes_and_expires(acme):

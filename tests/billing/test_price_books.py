@@ -234,3 +234,23 @@ def test_a_price_on_the_list_stays(acme):
         book_price_remove(price=Price.objects.first())
     with scope.platform("a test"), pytest.raises(Error, match="never change"), transaction.atomic():
         Price.objects.all().delete()
+
+
+def test_a_tenant_cannot_write_a_price_of_its_own(acme):
+    with (
+        scope.tenant(acme.id),
+        pytest.raises(Error, match="row-level security"),
+        transaction.atomic(),
+    ):
+        Price.objects.create(
+            tenant=acme, kind="gpu_hour", amount=0, currency="EUR", effective_from=timezone.now()
+        )
+
+
+def test_a_price_that_begins_at_the_very_moment_is_not_published_over(acme):
+    book = book_create(name="soon")
+    book_price_set(book=book, kind="gpu_hour", amount=D("2.00"), currency="EUR", gpu_type="h100_sxm")
+    moment = timezone.now() + dt.timedelta(days=1)
+    price_set(kind="gpu_hour", amount=D("5"), currency="EUR", gpu_type="h100_sxm", effective_from=moment)
+    with pytest.raises(Invalid, match="same moment"):
+        book_publish(book=book, effective_from=moment)

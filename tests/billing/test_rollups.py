@@ -59,6 +59,7 @@ def test_segments_become_sums_by_hour_and_day(tenant):
         (19, 3, 50, 10),
         (20, 12, 200, 40),
     ]
+    assert [row.asked_hours for row in days] == [1 << 23, 1 << 14 | 1 << 15]
     assert len(days[1].ttft_ms) == len(LATENCY_BOUNDS_MS) + 1
     assert sum(days[1].ttft_ms) == 9
     assert len(days[1].itl_ms) == len(ITL_BOUNDS_MS) + 1
@@ -77,6 +78,10 @@ def test_later_segments_are_added_to_the_same_rows(tenant):
     assert row.input_tokens_squared == 2 * 3_334
     assert minutes(tenant) == {(NOW.hour, "completed"): {NOW.minute: 6}}
     assert roll_up() == 0
+    ingest(batch=batch(segment(tenant, 3, at=NOW - HOUR)), now=NOW)
+    roll_up_until(tenant, 9)
+    (day,) = rows(tenant, UsageDay)
+    assert day.asked_hours == 1 << NOW.hour | 1 << NOW.hour - 1
 
 
 def test_a_day_tells_when_it_was_last_counted_into(tenant):

@@ -8,6 +8,7 @@ import pytest
 
 from billing.metering.ingest import ingest
 from billing.metering.sequences import SETTLED, settled_gaps
+from billing.metering.tasks import watch
 from billing.models import GatewaySequence, SequenceGap
 from tenants import scope
 from tests.billing.usage import GATEWAY, NOW, batch, roll_up_until, segment
@@ -79,6 +80,14 @@ def test_a_gap_is_told_only_once_it_has_settled(ship):
     with scope.platform("test"):
         assert settled_gaps(now=NOW + SETTLED - MINUTE) == []
         assert [each.first for each in settled_gaps(now=NOW + SETTLED)] == [1]
+
+
+def test_missing_usage_is_said_in_the_log(ship, caplog):
+    ship(1, 3)
+    assert watch() == 1  # by the real clock it is old
+    assert f"usage of gateway {IDENTITY} is missing: sequences 2 to 2" in caplog.text
+    ship(2)
+    assert watch() == 0
 
 
 def test_what_was_refused_is_not_missing(ship, tenant):

@@ -105,6 +105,8 @@ def add_usage(project, *, at: dt.datetime, endpoint_id: uuid.UUID, **counts) -> 
             row, _ = model.objects.get_or_create(**sums, bucket=bucket)
             for name in NUMBERS:
                 setattr(row, name, getattr(row, name) + facts.get(name, 0))
+            if model is UsageDay and facts["requests"]:
+                row.asked_hours |= 1 << hour.hour
             row.ttft_ms = facts.get("ttft_ms", row.ttft_ms)
             row.itl_ms = facts.get("itl_ms", row.itl_ms)
             row.save()

@@ -170,6 +170,18 @@ async def test_nothing_may_serve(bench: Bench, change: dict[str, Any]) -> None:
     assert bench.totals()["refused"]["requests"] == 1
 
 
+@pytest.mark.parametrize("state", ["unreachable", "degraded", "failed"])
+async def test_an_endpoint_that_should_serve_and_does_not_has_failed(bench: Bench, state: str) -> None:
+    bench.publish(state=state, routes=())
+    await bench.settled()
+
+    status, error, _ = await refused(bench)
+
+    assert (status, error["code"]) == (503, "endpoint_not_ready")
+    assert bench.totals()["failed"]["requests"] == 1
+    assert "refused" not in bench.totals()
+
+
 async def test_the_total_timeout_ends_a_stream(bench: Bench) -> None:
     bench.publish(timeouts=Timeouts(total_s=0.5))
     await bench.settled()

@@ -8,7 +8,7 @@ import pytest
 from django.test import Client
 from django.urls import reverse
 
-from billing.budgets.services import budget_create
+from billing.budgets.services import budget_change, budget_create
 from billing.models import Budget
 from tenants import scope
 from tenants.models import KeyScope, PlatformRole, Project
@@ -134,3 +134,47 @@ def test_the_list_takes_as_many_queries_for_many_as_for_one(world, budget, djang
             budget_create(name=f"more {number}", unit="tokens", limit=Decimal(9), period="day")
     with django_assert_max_num_queries(len(few)):
         browser.get("/t/nord/budgets")
+
+
+def test_a_budget_of_gpu_time_is_made_with_a_policy_and_whom_to_write_to(world):
+    browser = world.browser("owner")
+    page = browser.get("/t/nord/budgets/new").text
+    for told in ("GPU-hours", "Money for GPUs", "Only warn", "Stop endpoints", "billing@nord.example"):
+        assert told in page
+    chosen = {
+        "unit": "gpu_money", "policy": "stop", "mail_alerts": "on", "members": ["billing@nord.example"],
+        "addresses": "cfo@nord.example, boss@nord.example",
+    }  # fmt: skip
+    assert browser.post("/t/nord/budgets/new", FORM | chosen).status_code == 302
+    (made,) = budgets(world)
+    assert (made.unit, made.basis, made.policy, made.mail_alerts) == ("money", "gpu_time", "stop", True)
+    assert made.recipients == ["billing@nord.example", "boss@nord.example", "cfo@nord.example"]
+    page = browser.get(f"/t/nord/budgets/{made.id}").text
+    for told in (
+        "are paused until a person resumes them",
+        "cfo@nord.example",
+        "Reserved for what runs",
+        "Forecast",
+    ):
+        assert told in page
+    form = browser.get(f"/t/nord/budgets/{made.id}/edit").context["form"]
+    assert form["addresses"].value() == "boss@nord.example, cfo@nord.example"
+    wrong = browser.post(f"/t/nord/budgets/{made.id}/edit", FORM | {"addresses": "boss"})
+    assert list(wrong.context["form"].errors) == ["addresses"]
+
+
+def test_endpoints_of_a_budget_are_shown_and_the_order_form_says_what_does_not_fit(world):
+    world.order("chat", replicas=1)
+    with scope.tenant(world.tenant.id):
+        budget = budget_create(name="GPUs", unit="gpu_hours", limit=Decimal(100_000), period="month")
+    browser = world.browser("owner")
+    page = browser.get(f"/t/nord/budgets/{budget.id}").text
+    assert "By endpoint" in page
+    assert ">chat</a>" in page
+    form = "/t/nord/order?model=berth-docs-ngram"
+    assert "Budget GPUs" in browser.get(form).text
+    with scope.tenant(world.tenant.id):
+        budget_change(budget=budget, limit=Decimal(1))
+    page = browser.get(form).text
+    assert "Over budget" in page
+    assert "until the budget GPUs begins anew" in page

@@ -83,7 +83,7 @@ def test_a_tenant_orders_calls_and_sees_the_cost(visitor):
         ("/", "endpoints"),
         ("/keys", "keys"),
         ("/usage", "usage"),
-        ("/statements", "statement"),
+        ("/statements", "statements"),
         ("/members", "members"),
         ("/projects", "projects"),
         ("/settings", "settings"),
@@ -92,6 +92,11 @@ def test_a_tenant_orders_calls_and_sees_the_cost(visitor):
     ]:
         visitor.open(f"{tenant}{path}")
         visitor.look(shot)
+
+    visitor.open(f"{tenant}/statements")
+    page.locator("tbody a").first.click()
+    expect(page.locator("main")).to_contain_text("What the total is made of")
+    visitor.look("statement-month")
 
     visitor.open(f"{tenant}/budgets/new")
     page.get_by_label("Name").fill(f"budget {name}")
@@ -129,7 +134,7 @@ def test_a_tenant_orders_calls_and_sees_the_cost(visitor):
 def test_an_empty_tenant_is_told_what_to_do_next(visitor):
     visitor.sign_in(accounts.TENANTS[1].owner)
     tenant = f"/t/{accounts.TENANTS[1].slug}"
-    for path, shot in [("/", "endpoints"), ("/usage", "usage"), ("/statements", "statement")]:
+    for path, shot in [("/", "endpoints"), ("/usage", "usage"), ("/statements", "statements")]:
         visitor.open(f"{tenant}{path}")
         visitor.look(f"empty-{shot}")
 
@@ -148,6 +153,7 @@ def test_an_operator_walks_the_console(visitor):
         ("/console/slo-classes/batch", "slo-class"),
         ("/console/prices", "prices"),
         ("/console/tenants", "tenants"),
+        ("/console/statements", "statements"),
         (f"/console/tenants/{accounts.TENANTS[0].slug}", "tenant"),
         (f"/console/tenants/{accounts.TENANTS[0].slug}/limits", "tenant-limits"),
         ("/console/gateways", "gateways"),

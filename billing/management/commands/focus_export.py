@@ -6,15 +6,14 @@ BilledCost of all rows of a tenant adds up to the total of its statement.
 
 from __future__ import annotations
 
-import datetime as dt
-import re
 from pathlib import Path
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.utils import timezone
 
-from billing.focus.files import focus_write, month_rows
+from billing.focus.files import all_month_rows, focus_write, month_rows
+from billing.management.commands.statement_run import month_of_option, tenant_of_option
 from tenants import scope
 from tenants.errors import BerthError
 from tenants.models import Tenant
@@ -39,22 +38,14 @@ class Command(BaseCommand):
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
-        wanted = {"slug": options["tenant"]} if options["tenant"] else {}
-        with scope.platform("find the tenants of a FOCUS export"):
-            tenants = list(Tenant.objects.filter(**wanted).order_by("slug"))
-        if wanted and not tenants:
-            raise CommandError(
-                f"There is no tenant {options['tenant']}; the console's page Tenants lists them."
-            )
-        rows = month_rows(tenants=tenants, month=_month(options["month"]), now=timezone.now())
+        span = {"month": month_of_option(options["month"]), "now": timezone.now()}
+        if options["tenant"]:
+            rows = month_rows(tenant_of_option(options["tenant"]), **span)
+        else:
+            with scope.platform("find the tenants of a FOCUS export"):
+                rows = all_month_rows(list(Tenant.objects.order_by("slug")), **span)
         try:
             count = focus_write(rows=rows, path=options["out"], for_validator=options["for_validator"])
         except BerthError as error:
             raise CommandError(error.message) from error
-        self.stdout.write(f"{options['out']}: {count} rows in FOCUS 1.2")
-
-
-def _month(text: str) -> dt.date:
-    if not re.fullmatch(r"[2-9]\d{3}-(0[1-9]|1[0-2])", text):
-        raise CommandError(f"{text!r} is no month; write it as YYYY-MM, such as 2026-05.")
-    return dt.date.fromisoformat(f"{text}-01")
+        self.stdout.write(f"{options['out']}: {count} row{'' if count == 1 else 's'} in FOCUS 1.2")

@@ -13,16 +13,18 @@ from django.shortcuts import redirect
 from django.urls import reverse
 from django.utils import timezone
 
-from billing.gpu_time.rates import asset_rate_set, unrated_gpus
+from billing.gpu_time.rates import Unrated, asset_rate_set, unrated_gpus
 from billing.gpu_time.selectors import AssetCost, asset_costs, gpu_utilization
 from billing.models import AssetRate
 from clusters.api.asset_rates import rate_facts
+from clusters.inventory.reading import gpu_title
 from clusters.models import Cluster, GpuType
 from portal.pages.base import ConsolePage
 from portal.pages.console.forms import ConsoleForm, FormPage, MomentInput
 from tenants.audit import audit
 
 SHOWN = dt.timedelta(days=30)
+MOST_TOLD = 5
 
 
 class AssetRateForm(ConsoleForm):
@@ -62,7 +64,8 @@ class Line:
     @property
     def words(self) -> str:
         """Say what it is for."""
-        return f"{self.gpu_type or 'every GPU type'} in {self.cluster or 'every cluster'}"
+        kind = gpu_title(self.gpu_type) if self.gpu_type else "Every GPU type"
+        return f"{kind} in {self.cluster or 'every cluster'}"
 
     @property
     def follow_url(self) -> str:
@@ -79,13 +82,7 @@ class AssetRates(ConsolePage):
         context = {
             "currency": settings.CURRENCY,
             "lines": rate_lines(now),
-            "gaps": [
-                {
-                    "text": f"No rate for {gap.gpus} GPUs of type {gap.gpu_type} in {gap.cluster}: they cost nothing.",
-                    "url": _form_url(gap.cluster, gap.gpu_type),
-                }
-                for gap in unrated_gpus(now=now)
-            ],
+            "gap": _gap(unrated_gpus(now=now)),
             "costs": [_row(cost) for cost in costs if cost.currency],
             "notes": [*_unrated(costs), *_excess(now)],
             "days": SHOWN.days,
@@ -159,18 +156,32 @@ def _row(cost: AssetCost) -> dict[str, Any]:
     }
 
 
+def _gap(unrated: list[Unrated]) -> dict[str, str] | None:
+    """Say in one sentence which GPUs have no rate, and where to give the first of them one."""
+    if not unrated:
+        return None
+    told = [f"{gap.gpus} {gpu_title(gap.gpu_type)} in {gap.cluster}" for gap in unrated[:MOST_TOLD]]
+    if len(unrated) > MOST_TOLD:
+        told.append(f"and {len(unrated) - MOST_TOLD} more")
+    only = unrated[0] if len(unrated) == 1 else None
+    return {
+        "text": f"GPUs without a rate count as if they cost nothing: {', '.join(told)}.",
+        "url": _form_url(only.cluster, only.gpu_type) if only else _form_url("", ""),
+    }
+
+
 def _unrated(costs: list[AssetCost]) -> list[str]:
-    return [
-        f"{round(cost.gpu_seconds / 3600):,} GPU-hours in {cost.group[0]} had no rate when they passed, and count as 0."
-        for cost in costs
-        if not cost.currency
-    ]
+    told = [f"{round(cost.gpu_seconds / 3600):,} in {cost.group[0]}" for cost in costs if not cost.currency]
+    return [f"GPU-hours that had no rate count as 0: {', '.join(told)}."] if told else []
 
 
 def _excess(now: dt.datetime) -> list[str]:
-    return [
-        f"{row.time.excess / 3600:,.2f} GPU-hours in {row.group[0]} were held although no node showed them: a node "
-        "was lost or is not read, or clocks differ."
+    told = [
+        f"{row.time.excess / 3600:,.2f} in {row.group[0]}"
         for row in gpu_utilization(now - SHOWN, now, group_by=["cluster"])
         if row.time.excess
     ]
+    why = "a node was lost or is not read, or clocks differ"
+    return (
+        [f"GPU-hours that were held although no node showed them ({why}): {', '.join(told)}."] if told else []
+    )

@@ -8,9 +8,14 @@ from decimal import Decimal
 
 from django.urls import reverse
 
+from billing.metering.reconciliation import bad_days
+from billing.metering.sequences import settled_gaps
+from billing.metering.tasks import LOOKED_BACK_DAYS
+from billing.models import UsageRefusal
 from clusters.inventory.images import unpinned
 from clusters.inventory.selectors import is_silent, unpriced_pools
 from clusters.models import AdviceRun, Cluster, Endpoint, EndpointState, Gateway, Node
+from portal.pages.console.reconciliation import gap_words
 from portal.templatetags.berth import money
 
 #: So many endpoints of one state are named; the others are counted.
@@ -49,6 +54,7 @@ def matters(now: dt.datetime, *, currency: str) -> list[Matter]:
         *_credentials(now),
         *_nodes(),
         *_gateways(now),
+        *_metering(now),
         *_endpoints(),
         *_images(),
         *_prices(now, currency),
@@ -166,6 +172,46 @@ def _silence(gateway: Gateway) -> str:
     if gateway.cluster_id:
         return gateway.state_reason or "Berth is deploying it."
     return "Start it with the token that was shown when it was registered."
+
+
+def _metering(now: dt.datetime) -> list[Matter]:
+    gaps = settled_gaps(now=now)[:MOST_NAMED]
+    there = set(Gateway.objects.values_list("name", flat=True)) if gaps else set()
+    found = [
+        Matter(
+            tone="danger",
+            title=f"Usage of gateway {gap.gateway} is missing",
+            text=f"Sequence {gap_words(gap)} did not come, though later ones did.",
+            url=reverse("console:gateway", args=[name])
+            if (name := gap.gateway.partition("/")[0]) in there
+            else reverse("console:reconciliation"),
+            since=gap.noticed_at,
+        )
+        for gap in gaps
+    ]
+    found += [
+        Matter(
+            tone="danger",
+            title=f"The usage of {day} does not reconcile",
+            text="A gateway logged other sums than came.",
+            url=f"{reverse('console:reconciliation')}?day={day}",
+        )
+        for day in bad_days(now=now, days=LOOKED_BACK_DAYS)[:MOST_NAMED]
+    ]
+    refused = UsageRefusal.objects.filter(last_seen_at__gte=now - dt.timedelta(days=LOOKED_BACK_DAYS))
+    count = refused.count()
+    if count:
+        newest = refused[0]
+        found.append(
+            Matter(
+                tone="warn",
+                title=f"{count} usage segment{'' if count == 1 else 's'} refused in {LOOKED_BACK_DAYS} days",
+                text=f"The last one, of {newest.gateway}: {newest.reason}",
+                url=f"{reverse('console:reconciliation')}?day={newest.day}",
+                since=newest.last_seen_at,
+            )
+        )
+    return found
 
 
 def _endpoints() -> list[Matter]:

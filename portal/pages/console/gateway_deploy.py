@@ -15,6 +15,7 @@ from clusters.models import Cluster, Gateway
 from portal.pages.base import ConsolePage
 from portal.pages.console.forms import ConsoleForm, FormPage
 from portal.pages.console.gateways import find_gateway, gateway_state, gateways_crumb
+from portal.pages.console.reconciliation import gateway_usage
 from tenants.audit import audit
 
 MOST_REPLICAS = 64
@@ -94,6 +95,7 @@ class GatewayDetail(ConsolePage):
             "state": gateway_state(gateway),
             "facts": _facts(gateway),
             "removing": gateway.state == Gateway.State.REMOVING,
+            **gateway_usage(gateway),
         }
         return self.render("console/gateway.html", context)
 

@@ -18,8 +18,8 @@ from tenants.api.serializers import MOST_A_MINUTE
 from tenants.audit import audit
 from tenants.errors import Invalid, NotFound
 
-TARGETS = ("ttft_p95_ms", "itl_p95_ms", "availability")
-POLICIES = ("priority", "price_factor", "spare_replicas")
+TARGETS = ("ttft_p95_ms", "itl_p95_ms", "availability", "credit_percent")
+POLICIES = ("priority", "price_factor", "spare_replicas", "cost_target")
 ADMISSION = ("queue_s", "floor_percent", "context_tokens", "on_overload", "degraded_context_tokens")
 RETRIES = ("attempts", "backoff_s", "backoff_most_s")
 TIMEOUTS = ("connect_timeout_s", "first_token_timeout_s", "between_tokens_timeout_s", "total_timeout_s")
@@ -47,6 +47,14 @@ class SloClassForm(ConsoleForm):
     price_factor = forms.DecimalField(
         max_digits=6, decimal_places=3, initial=1, help_text="On the price of the GPUs it holds."
     )
+    credit_percent = forms.DecimalField(
+        min_value=0, max_value=100, max_digits=5, decimal_places=2, initial=10, label="Credit when missed (%)",
+        help_text="Of an endpoint's charge of a month in which it misses a target. Days judged already keep theirs.",
+    )  # fmt: skip
+    cost_target = forms.DecimalField(
+        min_value=0, max_digits=12, decimal_places=4, required=False, label="Cost target per million tokens",
+        help_text="In the platform's currency, for the operators' reports. Empty: no target.",
+    )  # fmt: skip
     spare_replicas = forms.IntegerField(
         min_value=0, max_value=slo_classes.MOST_SPARE, initial=0, label="Spare replicas",
         help_text="Beyond what the load needs, so that a lost one is not missed. Orders pay for them.",
@@ -92,7 +100,11 @@ class SloClassForm(ConsoleForm):
 
     groups = (
         ("What tenants see", "", ("title", "description")),
-        ("Targets", "Plans from now on keep to them; endpoints that run are not moved.", TARGETS),
+        (
+            "Targets",
+            "Plans from now on keep to them; endpoints that run are not moved. They judge days from tomorrow on.",
+            TARGETS,
+        ),
         ("Policy", "Plans from now on count spare replicas and the price factor.", POLICIES),
         ("Admission", ADMISSION_HELP, ADMISSION),
         ("Timeouts", "Gateways follow them within a second.", TIMEOUTS),
@@ -169,7 +181,8 @@ class SloClassEdit(FormPage):
         values = {name: getattr(slo_class, name) for name in kept}
         values["floor_percent"] = round(slo_class.floor * 100, 2)
         values |= {name: f"{value:g}" for name, value in values.items() if isinstance(value, float)}
-        return values | {name: f"{values[name].normalize():f}" for name in ("availability", "price_factor")}
+        plain = ("availability", "price_factor", "credit_percent", "cost_target")
+        return values | {name: f"{values[name].normalize():f}" for name in plain if values[name] is not None}
 
     def save(self, form: SloClassForm) -> HttpResponse:
         try:

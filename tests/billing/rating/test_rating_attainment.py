@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import datetime as dt
 import random
 from decimal import Decimal
 from fractions import Fraction
@@ -11,10 +13,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from billing.rating.attainment import DayKept, Target, judge
+from billing.statements.attainment import missed_targets
+from billing.statements.inputs import Attained
 
 
-def day(**facts) -> DayKept:
+def day(number=1, **facts) -> DayKept:
     usual = {
+        "day": dt.date(2026, 5, number),
         "availability": Decimal("0.999"), "ttft_p95_ms": 500, "itl_p95_ms": 40, "credit_percent": Decimal(10),
         "requests": 1000, "failed": 0, "hours": 20, "ttft_met": 20, "itl_met": 20,
     }  # fmt: skip
@@ -60,11 +65,13 @@ def test_a_target_that_changed_holds_for_the_days_it_held():
     assert judge([strict, day(availability=Decimal("0.99"), failed=12)]).missed == (Target.AVAILABILITY,)
 
 
-def test_the_highest_credit_of_the_month_counts():
-    assert judge([day(failed=9), day(credit_percent=Decimal(25))]).credit_percent == 25
+def test_latency_targets_and_credit_are_those_of_the_last_day():
+    days = [day(2, credit_percent=Decimal(25), itl_p95_ms=None, itl_met=20), day(1, failed=9, itl_met=0)]
+    found = judge(days)
+    assert (found.credit_percent, found.itl, found.missed) == (25, None, (Target.AVAILABILITY,))
 
 
-@pytest.mark.parametrize("wrong", [{"failed": 1001}, {"ttft_met": 21}, {"itl_met": -1}])
+@pytest.mark.parametrize("wrong", [{"failed": 1001}, {"ttft_met": 21}, {"itl_met": -1}, {"requests": 0}])
 def test_days_that_cannot_be_are_refused(wrong):
     with pytest.raises(ValueError, match="cannot"):
         judge([day(**wrong)])
@@ -72,24 +79,51 @@ def test_days_that_cannot_be_are_refused(wrong):
 
 @st.composite
 def kept_days(draw):
-    requests, hours = draw(st.integers(0, 10**6)), draw(st.integers(0, 24))
+    """Days of one month, each at most once."""
+    numbers = draw(st.lists(st.integers(1, 31), unique=True, max_size=31))
+    return [draw(_kept_day(number)) for number in numbers]
+
+
+@st.composite
+def _kept_day(draw, number):
+    requests, hours = draw(st.sampled_from([(0, 0), (10**6, 24), (7, 3), (1, 1)]))
     return day(
-        requests=requests, failed=draw(st.integers(0, requests)), hours=hours,
+        number, requests=requests, failed=draw(st.integers(0, requests)), hours=hours,
         ttft_met=draw(st.integers(0, hours)), itl_met=draw(st.integers(0, hours)),
+        ttft_p95_ms=draw(st.sampled_from([None, 500])), credit_percent=Decimal(draw(st.integers(0, 100))),
+        availability=draw(st.sampled_from([Decimal("0.999"), Decimal("0.95")])),
     )  # fmt: skip
 
 
-@given(st.lists(kept_days(), max_size=31), st.randoms(use_true_random=False))
+@given(kept_days(), st.randoms(use_true_random=False))
 def test_days_count_alike_in_any_order(days, shuffler: random.Random):
     shuffled = list(days)
     shuffler.shuffle(shuffled)
     assert judge(days) == judge(shuffled)
 
 
-@given(st.lists(kept_days(), min_size=1, max_size=31))
-def test_fewer_failures_never_miss_more(days):
-    better = [
-        day(requests=each.requests, hours=each.hours, ttft_met=each.hours, itl_met=each.hours)
-        for each in days
-    ]
+@given(kept_days())
+def test_without_failures_and_with_every_hour_met_nothing_is_missed(days):
+    better = [dataclasses.replace(each, failed=0, ttft_met=each.hours, itl_met=each.hours) for each in days]
     assert judge(better).missed == ()
+
+
+@given(kept_days())
+def test_what_a_statement_credits_is_what_pages_say_was_missed(days):
+    used = [each for each in sorted(days, key=lambda each: each.day) if each.requests]
+    if not used:
+        return
+    last = used[-1]
+    attained = Attained(
+        project_id="p", endpoint_id="e", slo_class="standard", availability=last.availability,
+        ttft_p95_ms=last.ttft_p95_ms, itl_p95_ms=last.itl_p95_ms, credit_percent=last.credit_percent,
+        requests=sum(each.requests for each in used), failed=sum(each.failed for each in used),
+        allowed=sum((each.requests * (1 - each.availability) for each in used), Decimal(0)),
+        hours=sum(each.hours for each in used), ttft_met=sum(each.ttft_met for each in used),
+        itl_met=sum(each.itl_met for each in used),
+    )  # fmt: skip
+    found = judge(days)
+    assert [text.split()[0].lower() for text in missed_targets(attained)] == [
+        str(each) for each in found.missed
+    ]
+    assert found.credit_percent == (last.credit_percent if found.missed else 0)

@@ -33,7 +33,7 @@ def test_strangers_do_not_find_it(client, db):
 def test_without_rates_it_says_what_is_missing(page, estate):
     text = page().text
     assert "None yet." in text
-    assert "No rate for 8 GPUs of type h100_sxm in de-a: they cost nothing." in text
+    assert "8 H100 SXM in de-a, 4 L4 in de-a, 4 L4 in fi-a, 8 L4 in us-a." in text
 
 
 def test_a_rate_is_added_and_shown(console, page, estate):
@@ -43,8 +43,8 @@ def test_a_rate_is_added_and_shown(console, page, estate):
         follow=True,
     )
     assert "1.5 EUR per GPU-hour holds from" in answer.text
-    assert "h100_sxm in every cluster" in page().text
-    assert "of type h100_sxm" not in page().text
+    assert "H100 SXM in every cluster" in page().text
+    assert "8 H100 SXM in de-a" not in page().text
     with scope.platform("a test"):
         assert AssetRate.objects.get().amount == Decimal("1.5")
 
@@ -75,4 +75,4 @@ def test_the_last_days_are_shown_with_what_they_lack(page, estate):
         hours_compute(now=now, wait=True)
     text = page().text
     assert "240.00" in text  # 12 GPUs x 10 hours x 2
-    assert "40 GPU-hours in fi-a had no rate when they passed" in text
+    assert "GPU-hours that had no rate count as 0: 40 in fi-a, 80 in us-a." in text

@@ -1,0 +1,133 @@
+"""The charts and the table of usage and cost, made from one counting: page, endpoint's tab and CSV show the same."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from typing import Any, Final
+
+from billing.attainment import attainments
+from billing.costs import CostGroup, Costs, Dimension, cost_series
+from billing.usage import UsagePoint, usage_series
+from portal.charts import Card, Point, TimeAxis
+from portal.charts.usage import cost_card, latency_card, per_unit_card, requests_card, tokens_card
+from portal.pages.usage_asked import BASES, Asked
+
+TABLE: Final = "groups"
+
+
+def counted(asked: Asked, now: dt.datetime) -> Costs:
+    """Count what the page shows of cost and quantities."""
+    return cost_series(
+        start=asked.span.start, end=asked.span.end, width=asked.span.width, group_by=[asked.group],
+        narrow=asked.narrow, now=now, names=asked.names,
+    )  # fmt: skip
+
+
+def usage_cards(asked: Asked, costs: Costs) -> list[Card]:
+    """Give the charts that have something to show."""
+    axis = asked.span.axis
+    groups = costs.whole
+    priced = [each for each in groups if each.cost.tokens]
+    by_request = [each for each in groups if each.cost.requests]
+    cards = [
+        cost_card(
+            _cost_points(asked, costs.groups), axis=axis, currency=costs.currency,
+            title=f"Cost by {asked.group_label.lower()}: {BASES[asked.basis].lower()}",
+        ),
+        tokens_card(_tokens(costs.groups), axis=axis),
+        requests_card(_requests(costs.groups), axis=axis),
+        per_unit_card(
+            id="per-million", title="Per million tokens", things=[each.label for each in priced],
+            allocation=[each.cost.allocation_per_million_tokens for each in priced],
+            usage=[each.cost.usage_per_million_tokens for each in priced],
+            currency=costs.currency, thing=asked.group_label,
+        ),
+        per_unit_card(
+            id="per-request", title="Per request", things=[each.label for each in by_request],
+            allocation=[each.cost.allocation_per_request for each in by_request],
+            usage=[each.cost.usage_per_request for each in by_request],
+            currency=costs.currency, thing=asked.group_label,
+        ),
+        *latency_cards(asked, axis),
+    ]  # fmt: skip
+    return [card | {"csv_url": asked.csv_url(card["id"])} for card in cards if card]
+
+
+def latency_cards(asked: Asked, axis: TimeAxis) -> list[Card | None]:
+    """Give the charts of both latencies, against the targets of the classes that they are of, up to three."""
+    points = usage_series(
+        start=asked.span.start, end=asked.span.end, width=asked.span.width, narrow=asked.narrow, latency=True,
+        names=asked.names,
+    )  # fmt: skip
+    by_start = {point.start: point for point in points}
+    told = [by_start.get(moment) for moment in axis.moments]
+    kept = _targets(asked)
+    return [
+        latency_card(
+            id=id, title=title, axis=axis, median=_values(told, f"{id}_p50_ms"), high=_values(told, f"{id}_p95_ms"),
+            targets={f"Target, {name}": targets[place] for name, targets in kept.items() if targets[place]},
+        )
+        for place, (id, title) in enumerate(
+            (("ttft", "Time to first token"), ("itl", "Time between tokens"))
+        )
+    ]  # fmt: skip
+
+
+def group_rows(costs: Costs) -> list[dict[str, Any]]:
+    """Give the table by group, dearest first."""
+    return [{"label": each.label, "id": each.group[0], "cost": each.cost} for each in costs.whole]
+
+
+def group_csv(asked: Asked, costs: Costs) -> list[Sequence[object]]:
+    """Give the same by bucket and group, with a heading."""
+    names = [
+        "requests", "input_tokens", "cached_tokens", "output_tokens", "gpu_hours", "idle_gpu_hours", "allocation",
+        "idle", "usage", "charged", "allocation_per_million_tokens", "usage_per_million_tokens",
+        "allocation_per_request", "usage_per_request",
+    ]  # fmt: skip
+    labels = dict(zip(asked.span.axis.moments, asked.span.axis.labels, strict=True))
+    rows = [
+        [labels[each.start], each.label, *(getattr(each.cost, name) for name in names), costs.currency]
+        for each in costs.groups
+    ]
+    return [[asked.span.axis.title.lower(), asked.group_label.lower(), *names, "currency"], *rows]
+
+
+def _cost_points(asked: Asked, groups: Iterable[CostGroup]) -> list[Point]:
+    return [
+        Point(each.start, each.label, value)
+        for each in groups
+        if (value := getattr(each.sums, asked.basis)())
+    ]
+
+
+def _tokens(groups: Iterable[CostGroup]) -> dict[dt.datetime, tuple[int, int, int]]:
+    counts: dict[dt.datetime, tuple[int, int, int]] = defaultdict(lambda: (0, 0, 0))
+    for each in groups:
+        _, input_tokens, output, cached = each.sums.counts
+        old = counts[each.start]
+        counts[each.start] = (old[0] + input_tokens, old[1] + cached, old[2] + output)
+    return counts
+
+
+def _requests(groups: Iterable[CostGroup]) -> dict[dt.datetime, list[int]]:
+    counts: dict[dt.datetime, list[int]] = defaultdict(lambda: [0, 0, 0, 0])
+    for each in groups:
+        counts[each.start] = [a + b for a, b in zip(counts[each.start], each.outcomes, strict=True)]
+    return counts
+
+
+def _targets(asked: Asked) -> dict[str, tuple[int | None, int | None]]:
+    endpoints = asked.narrow.values(Dimension.ENDPOINT)
+    day = asked.span.start.date()
+    kept = attainments(start=day, end=asked.span.end.date() + dt.timedelta(days=1), endpoint_ids=endpoints)
+    found = {each.slo_class: (each.ttft_p95_ms, each.itl_p95_ms) for each in kept}
+    classes = asked.narrow.values(Dimension.SLO_CLASS)
+    wanted = sorted(name for name in found if classes is None or name in classes)
+    return {name: found[name] for name in wanted[:3]}
+
+
+def _values(points: Sequence[UsagePoint | None], name: str) -> list[float | None]:
+    return [getattr(point, name) if point else None for point in points]
