@@ -80,8 +80,8 @@ def _asked(
     operators = _reports() | {
         "utilization_page_12m_largest": f"/console/reports/utilization?range=12m&by=endpoint&tenant={largest}",
         "utilization_year_by_day_largest": "/api/v1/platform/utilization?bucket_width=1d&group_by=endpoint"
-        f"&tenant={largest}&{year}",
-        "utilization_year_by_day": f"/api/v1/platform/utilization?bucket_width=1d&group_by=cluster&{year}",
+        f"&tenant={largest}&limit=2&{year}",
+        "utilization_year_by_day": f"/api/v1/platform/utilization?bucket_width=1d&{year}",
         "utilization_year_by_month": f"/api/v1/platform/utilization?bucket_width=1M&group_by=endpoint&{year}",
         "throughput_year": f"/api/v1/platform/throughput?{year}",
         "platform_costs_year": f"/api/v1/platform/costs?{year}",

@@ -28,7 +28,7 @@ from billing.statements.inputs import Inputs, Month
 from billing.statements.lines import Line
 from billing.statements.reckoning import reckon
 from billing.statements.shared import Shares
-from billing.statements.tariffs import Tariff
+from billing.statements.tariffs import Rates, Tariff
 from billing.statements.windows import Window
 from tenants import scope
 from tenants.models import Tenant
@@ -151,8 +151,8 @@ def _reckoned(
     whose: defaultdict[str, list[uuid.UUID]] = defaultdict(list)
     for case in found:
         whose[case.currency].append(case.tenant.id)
-    live = {currency: price_books(currency, ids) for currency, ids in whose.items()}
-    tried = {currency: price_books(currency, ids, book=book) for currency, ids in whose.items()}
+    live = {currency: _rates(price_books(currency, ids)) for currency, ids in whose.items()}
+    tried = {currency: _rates(price_books(currency, ids, book=book)) for currency, ids in whose.items()}
     for (window, currency), alike in itertools.groupby(found, key=lambda case: (case.window, case.currency)):
         rest = list(alike)
         for first in range(0, len(rest), CHUNK):
@@ -161,18 +161,24 @@ def _reckoned(
             )
 
 
-_Books = Mapping[uuid.UUID | None, PriceBook]
+_RatesOf = Mapping[uuid.UUID | None, Rates]
+
+
+def _rates(books: Mapping[uuid.UUID | None, PriceBook]) -> _RatesOf:
+    """Give the rates of each book, the same ones for tenants of one book."""
+    of_book = {book: Rates(book) for book in set(books.values())}
+    return {tenant_id: of_book[book] for tenant_id, book in books.items()}
 
 
 def _chunk(
-    chunk: Sequence[Case], window: Window, currency: str, live: _Books, tried: _Books, shares: Shares
+    chunk: Sequence[Case], window: Window, currency: str, live: _RatesOf, tried: _RatesOf, shares: Shares
 ) -> Iterator[tuple[Case, Sequence[Line], Sequence[Line]]]:
     ids = [case.tenant.id for case in chunk]
     # The tried books hold the live prices too, so that quantities are cut where either changes.
     gathered = months(
         window=window,
         currencies=dict.fromkeys(ids, currency),
-        books=tried,
+        books={tenant_id: tried[tenant_id].book for tenant_id in ids},
         names=names_of(ids, shares),
         shares=shares,
     )
@@ -212,8 +218,8 @@ def _inputs(case: Case, month: Month) -> Inputs:
     )
 
 
-def _lines(inputs: Inputs, book: PriceBook) -> Sequence[Line]:
-    return reckon(inputs.month, inputs, Tariff(own=book, listed=book), places_of(inputs.currency)).lines
+def _lines(inputs: Inputs, rates: Rates) -> Sequence[Line]:
+    return reckon(inputs.month, inputs, Tariff(own=rates, listed=rates), places_of(inputs.currency)).lines
 
 
 def _charged(lines: Sequence[Line]) -> Decimal:

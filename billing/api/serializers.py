@@ -142,11 +142,14 @@ class PriceSerializer(serializers.ModelSerializer):
 
 
 class AllocationSerializer(serializers.ModelSerializer):
-    """GPUs held by one replica; ended_at is null while they are."""
+    """GPUs held by one replica; ended_at is null while they are.
+
+    Where the devices are parts of a GPU, slice is their MIG profile and share which part of a whole one each is.
+    """
 
     class Meta:
         model = Allocation
         fields = [
-            "id", "project_id", "endpoint_id", "revision_id", "replica_id", "cluster", "region", "gpu_type",
-            "gpus", "started_at", "ended_at",
+            "id", "project_id", "endpoint_id", "revision_id", "replica_id", "cluster", "region", "pool",
+            "gpu_type", "gpus", "slice", "share", "started_at", "ended_at",
         ]  # fmt: skip

@@ -1,8 +1,9 @@
 """What of GPU time and of requests counts in which budget, read from allocations, claims and rollups.
 
 GPU time is at the price in force at each moment, times the factor of the order's class: what a statement charges for it
-at list. What a commitment covers counts at its list price, too: a budget limits what is held, not how it is paid. Hours
-in which an endpoint is shared are charged to those who use it, by tokens, and count in no budget of GPU time.
+at list. What a commitment covers counts at its list price, too: a budget limits what is held, not how it is paid. UTC
+hours that a shared period of the endpoint touches are charged to those who use it, by tokens, and count in no budget of
+GPU time.
 """
 
 from __future__ import annotations
@@ -69,7 +70,8 @@ class GpuTime:
         for endpoint_id, start, end in SharedPeriod.objects.filter(owner=tenant_id).values_list(
             "endpoint_id", "started_at", "ended_at"
         ):
-            self._shared[endpoint_id].append((start, end))
+            until = None if end is None else quantities.round_up(end, quantities.HOUR)
+            self._shared[endpoint_id].append((quantities.round_down(start, quantities.HOUR), until))
 
     def settled(self, spans: Iterable[Span], *, now: dt.datetime) -> list[Held]:
         """Give what was held within ``spans`` until ``now``, cut at their edges and where prices change."""
@@ -78,16 +80,13 @@ class GpuTime:
             return []
         start, end = min(each[0] for each in spans), min(now, max(each[1] for each in spans))
         edges = {moment for span in spans for moment in span} | self._book.changes(GPU_PRICES)
-        edges |= {
-            moment for periods in self._shared.values() for period in periods for moment in period if moment
-        }
+        edges |= {moment for endpoint_id in self._shared for moment in self._edges(endpoint_id)}
         found = quantities.held(start=start, end=end, now=now, cuts=edges)
         return [held for held in found if not self._is_shared(held.endpoint_id, held.start)]
 
     def ahead(self, gpus: Gpus, start: dt.datetime, end: dt.datetime) -> list[Held]:
         """Give what ``gpus`` will have held from ``start`` to ``end``; nothing while the endpoint is shared."""
-        if self._is_shared(gpus.endpoint_id, start):
-            return []
+        cuts = self._book.changes(GPU_PRICES) | self._edges(gpus.endpoint_id)
         return [
             Held(
                 start=since,
@@ -101,7 +100,8 @@ class GpuTime:
                 price_factor=gpus.price_factor,
                 gpu_seconds=gpus.gpus * _seconds(till - since),
             )
-            for since, till in quantities.cut(start, end, self._book.changes(GPU_PRICES))
+            for since, till in quantities.cut(start, end, cuts)
+            if not self._is_shared(gpus.endpoint_id, since)
         ]
 
     def amount(self, budget: Budget, held: Iterable[Held]) -> Decimal:
@@ -120,6 +120,9 @@ class GpuTime:
             for row in running
             for held in self.ahead(Gpus.of(row), start, end)
         ]
+
+    def _edges(self, endpoint_id: uuid.UUID) -> set[dt.datetime]:
+        return {moment for period in self._shared.get(endpoint_id, ()) for moment in period if moment}
 
     def _is_shared(self, endpoint_id: uuid.UUID, moment: dt.datetime) -> bool:
         return any(
@@ -173,7 +176,7 @@ def _used(
 def _used_by_key(budget: Budget, start: dt.datetime, end: dt.datetime) -> Iterable[Used]:
     rows = (
         UsageHour.objects.filter(key_id=budget.owner_id, bucket__gte=start, bucket__lt=end)
-        .values("project_id", "model", "slo_class")
+        .values("project_id", "model", "slo_class", "region")
         .annotate(
             asked=Sum("requests"),
             given_in=Sum("input_tokens"),
@@ -191,6 +194,7 @@ def _used_by_key(budget: Budget, start: dt.datetime, end: dt.datetime) -> Iterab
             endpoint_id=None,
             model=row["model"],
             slo_class=row["slo_class"],
+            region=row["region"],
             requests=row["asked"],
             input_tokens=row["given_in"],
             output_tokens=row["given_out"],

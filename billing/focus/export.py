@@ -31,7 +31,7 @@ BATCH: Final = 2_000
 def statement_rows(statement: Statement) -> Iterator[Row]:
     """Give the FOCUS rows of one statement, read bit by bit. The scope must stay open until they are read."""
     covered = _covered(statement)
-    lines = statement.lines.exclude(charged=False, commitment_id=None).order_by("position")
+    lines = statement.lines.exclude(charged=False, commitment_id=None).defer("how").order_by("position")
     commitments = lines.exclude(commitment_id=None).values("commitment_id")
     return focus_rows(
         statement,

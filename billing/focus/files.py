@@ -14,7 +14,7 @@ from billing.documents.months import month_statement
 from billing.focus.export import statement_rows, write_csv, write_parquet
 from billing.focus.rows import Row
 from tenants import scope
-from tenants.errors import Invalid
+from tenants.errors import Invalid, NotFound
 from tenants.models import Tenant
 
 
@@ -27,14 +27,24 @@ class Writer(Protocol):
 WRITERS: Final[dict[str, Writer]] = {".csv": write_csv, ".parquet": write_parquet}
 
 
-def month_rows(*, tenants: Iterable[Tenant], month: dt.date, now: dt.datetime) -> Iterator[Row]:
-    """Give the FOCUS rows of a month, tenant after tenant, each in its own scope.
+def month_rows(tenant: Tenant, *, month: dt.date, now: dt.datetime) -> Iterator[Row]:
+    """Give the FOCUS rows of a tenant's month, in its scope.
 
     A final statement as it is; a month that is still open as it stands at ``now``.
+
+    Raises:
+        Invalid: the month has not begun.
+        NotFound: nothing was held or used in it.
     """
+    with scope.tenant(tenant.id):
+        yield from statement_rows(month_statement(month=month, now=now))
+
+
+def all_month_rows(tenants: Iterable[Tenant], *, month: dt.date, now: dt.datetime) -> Iterator[Row]:
+    """Give the rows of several tenants, one after the other, without those in whose month nothing happened."""
     for tenant in tenants:
-        with scope.tenant(tenant.id):
-            yield from statement_rows(month_statement(month=month, now=now))
+        with contextlib.suppress(NotFound):
+            yield from month_rows(tenant, month=month, now=now)
 
 
 def focus_write(*, rows: Iterable[Row], path: Path, for_validator: bool = False) -> int:

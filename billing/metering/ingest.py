@@ -186,8 +186,9 @@ def insertion(
         columns.append(_literal_of_arrays(list(map(operator.attrgetter(name), ordered))))
     arrays = ", ".join(f"%s::{_KINDS.get(name, 'text')}[]" for name in unnested)
     statement = f"""
-        INSERT INTO billing_usagesegment ({", ".join((*_KINDS, *further, *_ARRAYS))}, received_at)
-        SELECT {", ".join(shown)}, %s FROM unnest({arrays}) AS segment ({", ".join(unnested)})
+        INSERT INTO billing_usagesegment ({", ".join((*_KINDS, *further, *_ARRAYS))}, received_at, xact)
+        SELECT {", ".join(shown)}, %s, (SELECT pg_current_xact_id()::text::bigint)
+        FROM unnest({arrays}) AS segment ({", ".join(unnested)})
     """  # noqa: S608
     return statement, [*shared, now, *columns]
 

@@ -69,13 +69,6 @@ def dropped_days(days: Collection[dt.date], *, today: dt.date) -> set[dt.date]:
     return set(UsageDropped.objects.filter(day__in=old).values_list("day", flat=True)) if old else set()
 
 
-def has_segments(day: dt.date) -> bool:
-    """Say whether the segments of ``day`` are there to be read: not dropped, and some came or are awaited."""
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT to_regclass(%s) IS NOT NULL", [f"public.{_SEGMENTS}_{day:%Y%m%d}"])
-        return cursor.fetchone()[0]
-
-
 def first_minutes_day(today: dt.date) -> dt.date:
     """Give the first day of which minutes are kept."""
     return today - dt.timedelta(days=settings.USAGE_MINUTE_DAYS)

@@ -20,7 +20,6 @@ from django.db import connection
 from django.db.models import QuerySet, Sum
 
 from billing import quantities
-from billing.metering.partitions import has_segments
 from billing.metering.sequences import SETTLED
 from billing.models import (
     EndpointLabel,
@@ -29,6 +28,7 @@ from billing.models import (
     GatewayLogDay,
     SequenceGap,
     UsageDay,
+    UsageDropped,
     UsageHour,
     UsageRefusal,
 )
@@ -140,7 +140,7 @@ def reconcile(*, day: dt.date, now: dt.datetime, gateway: str = "") -> Reconcili
     To be called in the platform's scope.
     """
     start = dt.datetime.combine(day, dt.time(), dt.UTC)
-    stored = _stored(day) if has_segments(day) else None
+    stored = None if UsageDropped.objects.filter(day=day).exists() else _stored(day)
     counted = {row.gateway: row for row in GatewayDay.objects.filter(day=day)}
     hours = _sum(UsageHour.objects.filter(bucket__gte=start, bucket__lt=start + _DAY))
     days = _sum(UsageDay.objects.filter(bucket=start))

@@ -71,8 +71,10 @@ BEGIN
     -- Waits for whoever is closing a month that is over, and keeps it open until this transaction ends.
     PERFORM 1 FROM billing_statement
     WHERE tenant_id = whose AND period_end > first AND (state = 'final' OR period_end <= now()) FOR SHARE;
+    -- A month before a statement's, of which there is no statement: nothing had happened in it.
     IF EXISTS (
-        SELECT 1 FROM billing_statement WHERE tenant_id = whose AND period_end > first AND state = 'final'
+        SELECT 1 FROM billing_statement
+        WHERE tenant_id = whose AND period_end > first AND (state = 'final' OR period_start > first)
     ) THEN
         INSERT INTO billing_latechange (id, created_at, tenant_id, since, until)
         VALUES (gen_random_uuid(), now(), whose, first, last) ON CONFLICT DO NOTHING;
@@ -86,7 +88,7 @@ BEGIN
     WHERE EXISTS (
         SELECT 1 FROM billing_statement AS statement
         WHERE statement.tenant_id = days.tenant_id AND period_end > bucket
-            AND (state = 'final' OR period_end <= now())
+            AND (state = 'final' OR period_end <= now() OR period_start > bucket)
     );
     RETURN NULL;
 END $$;

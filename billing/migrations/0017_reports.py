@@ -156,8 +156,10 @@ class Migration(migrations.Migration):
         ),
         migrations.AddIndex(
             model_name="endpointday",
-            index=django.contrib.postgres.indexes.BrinIndex(
-                autosummarize=True, fields=["day"], name="endpoint_day_day", pages_per_range=32
+            index=models.Index(
+                fields=["day"],
+                include=["tenant", "project_id", "endpoint_id", "held", "serving", "amount"],
+                name="endpoint_day_ranks",
             ),
         ),
         migrations.AddConstraint(

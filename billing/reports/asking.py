@@ -9,15 +9,14 @@ import uuid
 from collections.abc import Mapping
 from typing import Any, Final
 
-from billing.buckets import Width
+from billing.buckets import LENGTHS, Width
 from billing.quantities import DAY, HOUR, round_down, round_up
 from tenants.errors import Invalid
 from tenants.models import Tenant
 
 #: How long a span may be at most.
 LONGEST: Final = 1_100 * DAY
-LONGEST_BY_DAY: Final = 400 * DAY
-LONGEST_BY_HOUR: Final = 8 * DAY
+LONGEST_BY: Final = {Width.HOUR: 8 * DAY, Width.DAY: 400 * DAY, Width.MONTH: LONGEST}
 #: Days of all tenants' endpoints that are read one by one; past that, months are.
 LONGEST_OF_ALL_BY_DAY: Final = 35 * DAY
 
@@ -27,6 +26,8 @@ WIDTHS: Final = (Width.HOUR, Width.DAY, Width.MONTH)
 #: Groups that are told apart; the others are given as one.
 USUAL_MOST: Final = 12
 MOST: Final = 100
+#: Buckets times groups that are told at most: every one is a row of the answer.
+MOST_POINTS: Final = 1_300
 
 
 class Dimension(enum.StrEnum):
@@ -106,8 +107,7 @@ def ask(
 ) -> Asked:
     """Check a question and round its span outward to whole buckets.
 
-    ``width`` None chooses: hours up to two days, months where days of all tenants' endpoints would be too many, else
-    days.
+    ``width`` None chooses: hours up to two days, months where days would be too many, else days.
 
     Raises:
         Invalid: the span is empty or too long for its buckets; the message says what to choose instead.
@@ -122,10 +122,11 @@ def ask(
         raise Invalid(f"1 to {MOST} groups are told apart.", errors={"limit": [f"Choose 1 to {MOST}."]})
     columns = {name for each in group_by for name in each.columns} | set(narrowed)
     of_all = not (columns <= OF_POOLS or columns <= OF_MODELS) and not _of_one(narrowed)
-    wide = _known(width) if width else _usual(end - start, of_all=of_all, hours=columns <= OF_POOLS)
-    _refuse_too_many(
-        wide, end - start, of_all=of_all, by_model=not columns <= OF_POOLS and not _of_one(narrowed)
+    limits = _Limits(
+        of_all=of_all, hourly=columns <= OF_POOLS or _of_one(narrowed), groups=most + 1 if group_by else 1
     )
+    wide = _known(width) if width else limits.finest(end - start)
+    limits.check(wide, end - start)
     return Asked(
         start=bucket_of(start, wide),
         end=_round_up(end, wide),
@@ -149,30 +150,42 @@ def _of_one(narrowed: Mapping[str, Any]) -> bool:
     return "tenant_id" in narrowed
 
 
-def _usual(span: dt.timedelta, *, of_all: bool, hours: bool) -> Width:
-    if hours and span <= 2 * DAY:
-        return Width.HOUR
-    if span > LONGEST_BY_DAY or (of_all and span > LONGEST_OF_ALL_BY_DAY):
-        return Width.MONTH
-    return Width.DAY
+@dataclasses.dataclass(frozen=True)
+class _Limits:
+    """What can be told at once: ``of_all``: rows of all tenants' endpoints are read; ``hourly``: hours are known."""
 
+    of_all: bool
+    hourly: bool
+    groups: int
 
-def _refuse_too_many(width: Width, span: dt.timedelta, *, of_all: bool, by_model: bool) -> None:
-    complaint = ""
-    if width == Width.HOUR and by_model:
-        complaint = (
-            "By hour only cluster, pool and GPU type are told apart, or one tenant; choose a tenant or 1d."
-        )
-    elif width == Width.HOUR and span > LONGEST_BY_HOUR:
-        complaint = f"By hour at most {LONGEST_BY_HOUR.days} days are given; use 1d."
-    elif width == Width.DAY and of_all and span > LONGEST_OF_ALL_BY_DAY + HOUR:
-        complaint = (
-            f"By day at most {LONGEST_OF_ALL_BY_DAY.days} days of all tenants are given; choose one, or 1M."
-        )
-    elif width == Width.DAY and span > LONGEST_BY_DAY:
-        complaint = f"By day at most {LONGEST_BY_DAY.days} days are given; use 1M."
-    if complaint:
-        raise Invalid(complaint, errors={"bucket_width": [complaint]})
+    def finest(self, span: dt.timedelta) -> Width:
+        """Give hours up to two days, else the finest width that can be told."""
+        fitting = [width for width in WIDTHS if not self._complaint(width, span)]
+        return next((width for width in fitting if width != Width.HOUR or span <= 2 * DAY), Width.MONTH)
+
+    def check(self, width: Width, span: dt.timedelta) -> None:
+        """Refuse what cannot be told.
+
+        Raises:
+            Invalid: the message says what to choose instead.
+        """
+        complaint = self._complaint(width, span)
+        if complaint:
+            raise Invalid(complaint, errors={"bucket_width": [complaint]})
+
+    def _complaint(self, width: Width, span: dt.timedelta) -> str:
+        if width == Width.HOUR and not self.hourly:
+            return "By hour only cluster, pool and GPU type are told apart, or one tenant; choose a tenant or 1d."
+        if span > LONGEST_BY[width] + HOUR:
+            return f"By {width} at most {LONGEST_BY[width].days} days are given; choose a longer bucket."
+        if width == Width.DAY and self.of_all and span > LONGEST_OF_ALL_BY_DAY + HOUR:
+            return f"By day at most {LONGEST_OF_ALL_BY_DAY.days} days of all tenants are given; choose one, or 1M."
+        if width != Width.MONTH and (span / LENGTHS[width]) * self.groups > MOST_POINTS + self.groups:
+            return (
+                f"At most {MOST_POINTS:,} points are told: choose a longer bucket, a shorter span, or fewer groups"
+                " by limit."
+            )
+        return ""
 
 
 def bucket_of(at: dt.datetime, width: Width) -> dt.datetime:

@@ -1,43 +1,45 @@
-"""Sums as the figures that reports show: GPU-hours, rates, shares, money. Division by nothing gives None."""
+"""Sums as the figures that reports show: GPU-hours, rates, shares, money. Division by nothing gives None.
+
+Each is rounded once, half to even, from a quotient of 60 digits: sums have at most 40.
+"""
 
 from __future__ import annotations
 
-from decimal import Decimal
-from fractions import Fraction
+from decimal import ROUND_HALF_EVEN, Context, Decimal
 from typing import Final
 
-from billing.rating.charges import shown
-
-HOUR_S: Final = 3600
-MILLION: Final = 1_000_000
-HOURS_PLACES: Final = 6
-MONEY_PLACES: Final = 6
-RATE_PLACES: Final = 3
-SHARE_PLACES: Final = 6
+#: Sums of the rows fit into it without rounding.
+EXACT: Final = Context(prec=60, rounding=ROUND_HALF_EVEN)
+_HOUR_S: Final = Decimal(3600)
+_MILLION: Final = Decimal(1_000_000)
+_SIX: Final = Decimal("0.000001")
+_THREE: Final = Decimal("0.001")
 
 
 def gpu_hours(seconds: Decimal) -> Decimal:
     """Give hours of whole GPUs from their seconds."""
-    return shown(Fraction(seconds) / HOUR_S, HOURS_PLACES)
+    return EXACT.quantize(EXACT.divide(seconds, _HOUR_S), _SIX)
 
 
 def money(amount: Decimal) -> Decimal:
     """Give an amount to be looked at; statements round for themselves."""
-    return shown(Fraction(amount), MONEY_PLACES)
+    return EXACT.quantize(amount, _SIX)
 
 
 def per_million(amount: Decimal, tokens: Decimal) -> Decimal | None:
     """Give what a million tokens came to."""
-    return shown(Fraction(amount) * MILLION / Fraction(tokens), MONEY_PLACES) if tokens else None
+    if not tokens:
+        return None
+    return EXACT.quantize(EXACT.divide(EXACT.multiply(amount, _MILLION), tokens), _SIX)
 
 
 def rate(count: Decimal, seconds: Decimal) -> Decimal | None:
     """Give how many there were a second."""
-    return shown(Fraction(count) / Fraction(seconds), RATE_PLACES) if seconds else None
+    return EXACT.quantize(EXACT.divide(count, seconds), _THREE) if seconds else None
 
 
 def share(part: Decimal | None, whole: Decimal | None) -> Decimal | None:
     """Give which part of ``whole`` something is; 1 is all of it."""
     if part is None or not whole:
         return None
-    return shown(Fraction(part) / Fraction(whole), SHARE_PLACES)
+    return EXACT.quantize(EXACT.divide(part, whole), _SIX)

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
-import functools
-import operator
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from decimal import Decimal
 from typing import Any, Final
 
-from django.db.models import F, Model, Q, QuerySet, Sum
+from django.db.models import F, Model, QuerySet, Sum
 from django.db.models.functions import TruncMonth
 
 from billing.buckets import Width
@@ -24,6 +22,7 @@ from billing.models import (
     ModelDay,
 )
 from billing.reports.asking import OF_MODELS, OF_POOLS, Asked, Dimension
+from billing.reports.figures import EXACT
 from tenants.models import Project, Tenant
 
 Key = tuple[Any, ...]
@@ -76,6 +75,11 @@ class Source:
     at: str
     monthly: bool = False
 
+    @property
+    def of_endpoints(self) -> bool:
+        """Whether it has a row for each endpoint: too many to give all groups of."""
+        return self.model in (EndpointDay, EndpointMonth, HeldHour)
+
     def rows(self, asked: Asked) -> QuerySet:
         """Give the rows of the span that the question narrows to, each with its bucket as ``begun``."""
         dated = self.at != "bucket"
@@ -122,51 +126,77 @@ def read(
     Past ``asked.most`` groups the rest is one. The same by bucket, of those groups and of all.
     """
     source = source_of(asked, served=served)
-    rows = source.rows(asked)
     columns = (*asked.columns, *further)
-    sums = source.sums(names)
-    totals = [
-        _sums(row, names, key=tuple(row[name] for name in further), bucket=row["begun"])
-        for row in rows.values("begun", *further).order_by("begun", *further).annotate(**sums)
-    ]
+    if source.of_endpoints and asked.columns:
+        # What all came to is in a smaller table, unless the question narrows by what that lacks.
+        whole = source_of(dataclasses.replace(asked, group_by=()), served=served)
+        totals = _by_bucket(whole, asked, names, further)
+        found = _ranked(source, asked, columns, order)
+        points = _by_bucket(source, asked, names, columns, only=found[: asked.most])
+    else:
+        points = _by_bucket(source, asked, names, columns)
+        totals = _merged(points, names, lambda each: (each.bucket, _tail(each.key, further)))
+        found = list(dict.fromkeys(each.key for each in points))
     total = _added(totals, names)
+    groups = _merged(points, names, lambda each: (None, each.key))
+    groups.sort(key=lambda each: (-each.numbers[order], tuple(map(str, each.key or ()))))
     if not asked.columns:
-        groups, points = (
-            _alone(totals, names),
-            tuple(dataclasses.replace(each, label="All") for each in totals),
-        )
-        return Reading(asked=asked, groups=groups, points=points, total=total, totals=tuple(totals))
-    ranked = rows.values(*columns).annotate(**sums).order_by(F(f"sum_{order}").desc(), *columns)
-    found = [_sums(row, names, key=tuple(row[name] for name in columns)) for row in ranked[: asked.most + 1]]
-    kept = found if len(found) <= asked.most else found[: asked.most]
-    points = _points(rows, columns, sums, names, kept)
-    groups = list(kept)
-    if len(found) > len(kept):
-        groups.append(_rest(total, kept, names))
-        points += _rests(totals, points, names)
+        alone = tuple(dataclasses.replace(each, label="All") for each in groups)
+        points = tuple(dataclasses.replace(each, label="All") for each in points)
+        return Reading(asked=asked, groups=alone, points=points, total=total, totals=tuple(totals))
+    kept = groups[: asked.most]
+    keys = {each.key for each in kept}
+    shown = [each for each in points if each.key in keys]
     labels = _Labels(asked, columns, kept)
+    if len(found) > len(kept):
+        kept = [*kept, _rest(total, kept, names)]
+        shown += _rests(totals, shown, names)
     return Reading(
         asked=asked,
-        groups=tuple(labels.on(each) for each in groups),
-        points=tuple(labels.on(each) for each in points),
+        groups=tuple(labels.on(each) for each in kept),
+        points=tuple(labels.on(each) for each in shown),
         total=total,
         totals=tuple(totals),
     )
 
 
-def _points(
-    rows: QuerySet, columns: Sequence[str], sums: dict, names: Sequence[str], kept: Sequence[Sums]
+def _ranked(source: Source, asked: Asked, columns: Sequence[str], order: str) -> list[Key]:
+    """Give the keys of the largest groups, and of one more if there are more."""
+    rows = source.rows(asked).values_list(*columns).annotate(**source.sums([order]))
+    ranked = rows.order_by(F(f"sum_{order}").desc(), *columns)[: asked.most + 1]
+    return [tuple(row[: len(columns)]) for row in ranked]
+
+
+def _by_bucket(
+    source: Source,
+    asked: Asked,
+    names: Sequence[str],
+    columns: Sequence[str],
+    only: Sequence[Key] | None = None,
 ) -> list[Sums]:
-    if not kept:
-        return []
-    # One column that tells the groups apart narrows by an index; more of them are compared one by one.
-    chosen = functools.reduce(
-        operator.or_, (Q(**dict(zip(columns, each.key or (), strict=True))) for each in kept)
-    )
-    if len(columns) == 1:
-        chosen = Q(**{f"{columns[0]}__in": [each.key[0] for each in kept if each.key]})
-    found = rows.filter(chosen).values("begun", *columns).annotate(**sums).order_by("begun", *columns)
-    return [_sums(row, names, key=tuple(row[name] for name in columns), bucket=row["begun"]) for row in found]
+    rows = source.rows(asked)
+    if only is not None:
+        # By column for the index; what that lets through of other groups is left out afterwards.
+        values = zip(*only, strict=True) if only else [()] * len(columns)
+        rows = rows.filter(**{f"{name}__in": set(found) for name, found in zip(columns, values, strict=True)})
+    found = rows.values("begun", *columns).order_by("begun", *columns).annotate(**source.sums(names))
+    sums = [_sums(row, names, key=tuple(row[name] for name in columns), bucket=row["begun"]) for row in found]
+    return sums if only is None else [each for each in sums if each.key in set(only)]
+
+
+def _merged(points: Iterable[Sums], names: Sequence[str], place: Callable[[Sums], tuple]) -> list[Sums]:
+    """Add sums of one place, (bucket, key), in the order in which places come first."""
+    found: dict[tuple, list[Sums]] = {}
+    for each in points:
+        found.setdefault(place(each), []).append(each)
+    return [
+        dataclasses.replace(_added(parts, names, bucket=bucket), key=key)
+        for (bucket, key), parts in found.items()
+    ]
+
+
+def _tail(key: Key | None, further: Sequence[str]) -> Key:
+    return (key or ())[len(key or ()) - len(further) :]
 
 
 def _sums(row: dict[str, Any], names: Sequence[str], *, key: Key, bucket: Any = None) -> Sums:
@@ -184,20 +214,13 @@ def _added(parts: Iterable[Sums], names: Sequence[str], *, bucket: dt.datetime |
     numbers = dict.fromkeys(names, Decimal(0))
     for part in parts:
         for name in names:
-            numbers[name] += part.numbers[name]
+            numbers[name] = EXACT.add(numbers[name], part.numbers[name])
     return Sums(key=None, label="All", names={}, numbers=numbers, bucket=bucket)
-
-
-def _alone(totals: Sequence[Sums], names: Sequence[str]) -> tuple[Sums, ...]:
-    by_key: dict[Key | None, list[Sums]] = {}
-    for each in totals:
-        by_key.setdefault(each.key, []).append(each)
-    return tuple(dataclasses.replace(_added(parts, names), key=key) for key, parts in sorted(by_key.items()))
 
 
 def _rest(total: Sums, kept: Iterable[Sums], names: Sequence[str]) -> Sums:
     told = _added(kept, names)
-    left = {name: total.numbers[name] - told.numbers[name] for name in names}
+    left = {name: EXACT.subtract(total.numbers[name], told.numbers[name]) for name in names}
     return Sums(key=None, label=REST, names={}, numbers=left, bucket=total.bucket)
 
 
@@ -220,6 +243,7 @@ class _Labels:
     def __init__(self, asked: Asked, columns: Sequence[str], kept: Sequence[Sums]) -> None:
         self._asked, self._columns = asked, columns
         self._given: dict[Key, str] = {}
+        self._told: dict[Key, tuple[str, dict[str, str]]] = {}
         values: dict[str, set] = {
             name: {each.key[place] for each in kept if each.key} for place, name in enumerate(columns)
         }
@@ -243,12 +267,15 @@ class _Labels:
         """Give the sums with their label, which no other group has, and what each of its parts is called."""
         if sums.key is None:
             return sums
-        row = dict(zip(self._columns, sums.key, strict=True))
-        names = {each.value: self._name(each, row) for each in self._asked.group_by}
-        group = tuple(row[name] for name in self._asked.columns)
-        if group not in self._given:
-            self._given[group] = self._label(names, row)
-        return dataclasses.replace(sums, label=self._given[group], names=names)
+        if sums.key not in self._told:
+            row = dict(zip(self._columns, sums.key, strict=True))
+            names = {each.value: self._name(each, row) for each in self._asked.group_by}
+            group = tuple(row[name] for name in self._asked.columns)
+            if group not in self._given:
+                self._given[group] = self._label(names, row)
+            self._told[sums.key] = self._given[group], names
+        label, names = self._told[sums.key]
+        return dataclasses.replace(sums, label=label, names=names)
 
     def _label(self, names: dict[str, str], row: dict[str, Any]) -> str:
         path = [row["cluster"]] if "cluster" in row and "cluster" not in names else []

@@ -8,8 +8,10 @@ import uuid
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from decimal import Decimal
+from typing import Final
 
 import msgspec
+from django.db import connection
 from django.db.models import Q, Sum
 
 from billing.models import Credit, StatementLine
@@ -23,6 +25,21 @@ from billing.statements.lines import Kind, identity
 from billing.statements.shared import Shares
 from billing.statements.tariffs import Rates, Tariff, kept, listed
 from billing.statements.windows import Window
+
+_FIRST_MISSED: Final = """
+WITH gap AS (SELECT * FROM unnest(%(tenants)s::uuid[], %(since)s::timestamptz[]) AS gap (tenant_id, since))
+SELECT tenant_id, min(first) FROM (
+    SELECT gap.tenant_id, min(bucket) AS first FROM gap JOIN billing_usageday AS day
+        ON day.tenant_id = gap.tenant_id AND bucket > since - interval '1 day' AND bucket < %(until)s GROUP BY 1
+    UNION ALL
+    SELECT gap.tenant_id, min(started_at) FROM gap JOIN billing_allocation AS held
+        ON held.tenant_id = gap.tenant_id AND started_at < %(until)s AND (ended_at IS NULL OR ended_at > since)
+        GROUP BY 1
+    UNION ALL
+    SELECT gap.tenant_id, min(starts_at) FROM gap JOIN billing_commitment AS committed
+        ON committed.tenant_id = gap.tenant_id AND starts_at < %(until)s AND ends_at > since GROUP BY 1
+) AS happened GROUP BY tenant_id
+"""
 
 Marks = Mapping[uuid.UUID, Sequence[tuple[dt.datetime, dt.datetime]]]
 
@@ -124,17 +141,20 @@ def _late(
     marks: Marks,
 ) -> tuple[dict[uuid.UUID, list[Month]], dict[uuid.UUID, list[str]]]:
     """Gather the closed months that changed since, and say which cannot go onto a statement in another currency."""
-    marked = [case for case in cases if case.first_open and marks.get(case.tenant.id)]
-    if not marked:
-        return {}, {}
+    first_open = [case for case in cases if case.first_open]
     finals: defaultdict[uuid.UUID, list[Kept]] = defaultdict(list)
-    ids = [case.tenant.id for case in marked]
-    for each in kept_statements(Q(tenant__in=ids, state=State.FINAL)):
+    for each in kept_statements(Q(tenant__in=[case.tenant.id for case in first_open], state=State.FINAL)):
         finals[each.tenant_id].append(each)
+    missed = _missed(first_open, finals)
+    all_marks = {
+        case.tenant.id: [*marks.get(case.tenant.id, ()), *missed.get(case.tenant.id, ())]
+        for case in first_open
+    }
+    marked = [case for case in first_open if all_marks[case.tenant.id]]
     by_window: defaultdict[Window, list[Case]] = defaultdict(list)
     foreign: defaultdict[uuid.UUID, list[str]] = defaultdict(list)
     for case in marked:
-        for window, currency in late_windows(case, marks[case.tenant.id], finals[case.tenant.id]):
+        for window, currency in late_windows(case, all_marks[case.tenant.id], finals[case.tenant.id]):
             if currency == case.currency:
                 by_window[window].append(case)
             else:
@@ -161,6 +181,29 @@ def _late(
             if not month.is_empty:
                 found[tenant_id].append(month)
     return found, foreign
+
+
+def _missed(
+    cases: Sequence[Case], finals: Mapping[uuid.UUID, Sequence[Kept]]
+) -> dict[uuid.UUID, list[tuple[dt.datetime, dt.datetime]]]:
+    """Give the time between a tenant's last closed statement, or its beginning, and this one, if it was used.
+
+    Such are months in which no run came by: they are as late as what came after their close.
+    """
+    beginning = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
+    since = {
+        case.tenant.id: max((each.period_end for each in finals.get(case.tenant.id, ())), default=beginning)
+        for case in cases
+    }
+    gaps = {
+        case.tenant.id: since[case.tenant.id] for case in cases if since[case.tenant.id] < case.window.start
+    }
+    if not gaps:
+        return {}
+    until = cases[0].window.start
+    with connection.cursor() as cursor:
+        cursor.execute(_FIRST_MISSED, {"tenants": list(gaps), "since": list(gaps.values()), "until": until})
+        return {tenant_id: [(max(first, gaps[tenant_id]), until)] for tenant_id, first in cursor.fetchall()}
 
 
 def _charged(tenant_ids: Collection[uuid.UUID], month: dt.date) -> dict[uuid.UUID, list[Charged]]:

@@ -116,6 +116,7 @@ class TenantCommitmentViewSet(OfTenantViewSet):
     @extend_schema(
         request=CommitmentEnd, responses=AgreedCommitmentSerializer, operation_id="tenants_commitments_end"
     )
+    @idempotent
     def end(self, request, slug, id) -> Response:
         """Let a commitment end earlier than agreed. What it covered until then stays."""
         ended = commitment_end_early(commitment=self.get_object(), **self.validated(CommitmentEnd))

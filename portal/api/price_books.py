@@ -206,6 +206,7 @@ class PriceBookViewSet(OperatorViewSet):
         return self.created(ListPriceSerializer, price)
 
     @extend_schema(request=None, responses=CopiedSerializer, operation_id="price_books_copy_list")
+    @idempotent
     def copy_list(self, request, id) -> Response:
         """Copy what is in force now for what the book does not price."""
         return Response(CopiedSerializer({"copied": book_copy_live(book=self.get_object())}).data)

@@ -7,13 +7,17 @@ from typing import Any, Final
 
 from django.core.paginator import Paginator
 from django.http import HttpRequest, HttpResponse
+from django.utils import timezone
 
+from clusters.endpoints.savings.selectors import SavingRow, savings_of
 from clusters.endpoints.selectors import endpoint_list, quota_use
 from clusters.endpoints.shared import shared_endpoints
-from clusters.models import Endpoint, EndpointState, Revision
+from clusters.models import Endpoint, EndpointState, Revision, Saving
 from portal.pages.base import Live, TenantPage
 from portal.pages.budgets import alerts_now
+from portal.pages.savings_shown import savings_shown
 from tenants.models import Project
+from tenants.roles import Action
 
 #: States that end by themselves: whoever looks at one wants to see the end of it.
 MOVING: Final = frozenset(
@@ -82,7 +86,19 @@ class Endpoints(EndpointsPage):
         context["budget_alerts"] = [
             row | {"url": self.url("budget", row["budget"].id)} for row in alerts_now()
         ]
+        if self.may(Action.VIEW_COST):
+            context["savings"] = savings_shown(savings_of(now=timezone.now()), self._where_to_act)
         return self.render("tenant/endpoints/list.html", context)
+
+    def _where_to_act(self, row: SavingRow) -> list[tuple[str, str]]:
+        links = [("Open the endpoint", self.url("endpoint", row.endpoint_id))]
+        if not self.may(Action.ORDER):
+            return links
+        if row.kind == Saving.Kind.IDLE:
+            others = (("Scale", "endpoint-scale"), ("Delete", "endpoint-delete"))
+            there = [("Open it, to pause it", links[0][1])]
+            return there + [(label, self.url(name, row.endpoint_id)) for label, name in others]
+        return [("Plan anew", self.url("endpoint-replan", row.endpoint_id)), *links]
 
 
 class EndpointsTable(EndpointsPage):

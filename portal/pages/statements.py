@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 from decimal import Decimal
-from typing import Any, Final
-from zoneinfo import ZoneInfo
+from typing import Any
 
 from django.http import FileResponse, Http404, HttpRequest, HttpResponse
 from django.utils import timezone
@@ -19,32 +18,23 @@ from portal.pages.base import TenantPage
 from portal.pages.statement_shown import page_of
 from tenants.roles import Action
 
-MOST_MONTHS: Final = 24
-
 
 class StatementPage(TenantPage):
     """What the pages of statements share."""
 
     action = Action.VIEW_COST
 
-    def months(self) -> list[dt.date]:
-        """Give the months that have begun since the tenant exists, newest first."""
-        zone = ZoneInfo(self.tenant.time_zone)
-        month = timezone.now().astimezone(zone).date().replace(day=1)
-        first = self.tenant.created_at.astimezone(zone).date().replace(day=1)
-        found = []
-        while month >= first and len(found) < MOST_MONTHS:
-            found.append(month)
-            month = (month - dt.timedelta(days=1)).replace(day=1)
-        return found
+    def running(self) -> dt.date:
+        """Give the month that runs, in the tenant's zone."""
+        return timezone.localdate().replace(day=1)
 
     def asked(self, month: str) -> dt.date:
-        """Read the month in the path; 404 where there is no statement of it."""
+        """Read the month in the path; 404 where it is none, or has not begun."""
         try:
             found = dt.date.fromisoformat(f"{month}-01")
         except ValueError:
             raise Http404 from None
-        if found not in self.months() and not Statement.objects.filter(month=found).exists():
+        if found > self.running():
             raise Http404
         return found
 
@@ -64,17 +54,14 @@ class Statements(StatementPage):
     """The months and what each came to; the one that runs as it stands now."""
 
     def get(self, request: HttpRequest, slug: str) -> HttpResponse:
-        months = self.months()
-        running = month_statement(month=months[0], now=timezone.now())
-        kept = {each.month: each for each in Statement.objects.defer("inputs")} | {running.month: running}
+        month_statement(month=self.running(), now=timezone.now())
         rows = [
             {
-                "month": month,
-                "statement": kept.get(month),
-                "url": self.url("statement", f"{month:%Y-%m}"),
-                "downloads": self.downloads(month),
+                "statement": statement,
+                "url": self.url("statement", f"{statement.month:%Y-%m}"),
+                "downloads": self.downloads(statement.month),
             }
-            for month in sorted({*months, *kept}, reverse=True)
+            for statement in Statement.objects.defer("inputs")
         ]
         return self.render("tenant/statements/list.html", {"rows": rows, "parked": self.parked()})
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from decimal import Decimal
 
 import pytest
 from rest_framework.test import APIClient
@@ -64,6 +65,18 @@ def test_allocations_held_and_released(tenant, project, chat):
     (held,) = get(tenant, "allocations", held="true")["results"]
     assert held["ended_at"] is None
     assert get(tenant, f"allocations/{held['id']}") == held
+
+
+def test_allocations_of_parts_of_gpus_say_which(tenant, project, chat):
+    part = {
+        "gpu_type": "h100_sxm-1g-10gb",
+        "slice": "1g.10gb",
+        "share": Decimal("0.14285714"),
+        "pool": "parts",
+    }
+    hold(project, chat, "2026-05-04T09:00", None, **part)
+    (held,) = get(tenant, "allocations", held="true")["results"]
+    assert {name: held[name] for name in part} == part | {"share": "0.14285714"}
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from billing.allocations import allocation_close
 from billing.budgets.reserving import budget_effects, gpus_claim, gpus_unclaim
 from billing.budgets.services import budget_change, budget_create
-from billing.budgets.settling import SETTLED_AFTER, budgets_settle_all
+from billing.budgets.settling import SETTLED_AFTER, budgets_settle, budgets_settle_all
 from billing.costs import cost_summary
 from billing.errors import OverBudget
 from billing.models import Budget, BudgetLease, BudgetWindow, GpuClaim, SharedPeriod
@@ -217,7 +217,7 @@ def test_hours_in_which_an_endpoint_is_shared_count_in_no_budget_of_gpu_time(ten
     with scope.platform("a test"):
         SharedPeriod.objects.create(
             owner=tenant, endpoint_id=endpoint, name="chat", model="guide", slo_class="standard",
-            started_at=utc("2026-05-20 03:00"), ended_at=utc("2026-05-20 07:00"),
+            started_at=utc("2026-05-20 03:10"), ended_at=utc("2026-05-20 06:20"),
         )  # fmt: skip
     budgets_settle_all(now=NOW)
     assert sums(budget) == (6, 0)
@@ -304,10 +304,9 @@ def test_in_every_zone_what_is_settled_is_what_the_window_cost(db, zone, period,
         hold(project, uuid.uuid4(), naive[0], naive[1], gpus=gpus, region=f"r{tenant.slug}")
     budget = make(tenant, unit="money", basis="gpu_time", period=period, limit=Decimal(10**9))
 
-    budgets_settle_all(now=at)
-
     start, end = contract.budget_window(contract.BudgetPeriod(period), zone, at)
     with scope.tenant(tenant.id):
+        budgets_settle([budget], now=at)
         found = BudgetWindow.objects.get(budget=budget, start=start)
         charged = cost_summary(start=start, end=at, now=at).total.allocation
     assert start <= at < end

@@ -119,6 +119,14 @@ def test_final_month_is_given_as_it_is(tenant, statement):
     assert get(client(tenant), "statements/current", month="2026-05")["id"] == str(statement.id)
 
 
+def test_looking_at_a_month_in_which_nothing_happened_makes_no_statement(tenant):
+    owner = client(tenant)
+    answer = owner.get("/api/v1/statements/current", {"month": "2001-01"})
+    assert (answer.status_code, answer.json()["code"]) == (404, "not-found")
+    assert "nothing was held or used" in answer.json()["detail"]
+    assert get(owner, "statements")["results"] == []
+
+
 def test_newest_month_comes_first(tenant, statement):
     later = Draft(tenant, default_project(tenant), month=utc("2026-06-01").date())
     later.put(Kind.GPU_TIME, "1", "1", "1")

@@ -133,10 +133,12 @@ def test_gpu_time_that_ended_earlier_is_given_back_and_carried_forward(tenant, p
         assert ledger_check() == []
 
 
-def test_a_month_without_a_statement_is_closed_by_the_next_ones_close(tenant, project, chat):
+def test_a_month_in_which_no_run_came_by_goes_onto_the_next_statement(tenant, project, chat):
     close(JUNE)
     with scope.tenant(tenant.id):
         assert not Statement.objects.filter(month=MAY).exists()
+    assert corrections(tenant, JUNE) == [("2026-05", "idle-gpu-hours:h100_sxm:de-1", True, 5, D("18.00"))]
+    assert statement_of(tenant, JUNE).total == D("21.60")
 
 
 def test_what_comes_late_for_a_month_without_a_statement(tenant, project):

@@ -123,6 +123,18 @@ def test_a_final_months_statement_is_named_and_left_as_it_is(acme, book):
         assert list(StatementLine.objects.values_list("amount", "sku", "how")) == before
 
 
+def test_by_an_empty_book_nobody_would_pay_anything_else(acme):
+    price("class_factor", "1.5", slo_class="standard", tenant=acme)
+    with scope.tenant(acme.id):
+        Commitment.objects.create(
+            name="one", gpu_type="h100_sxm", gpus=1, rate=D("1.00"), currency="EUR",
+            starts_at=utc("2026-05-03T10:00"), ends_at=utc("2026-05-03T20:00"),
+        )  # fmt: skip
+    (row,) = rerate(book_create(name="empty")).tenants
+    assert row.before == row.after == D("13.60")
+    assert (row.amount, row.percent) == (0, 0)
+
+
 def test_sums_are_by_currency_and_the_largest_change_comes_first(acme, book):
     for slug, hours in (("big", 10), ("none", 0)):
         project = default_project(make_tenant(slug))
@@ -160,11 +172,11 @@ def test_queries_do_not_grow_with_the_tenants(acme, book, django_assert_max_num_
 def test_the_command_prints_or_writes_the_table(acme, book, capsys, tmp_path, monkeypatch):
     monkeypatch.setattr("billing.management.commands.rerate.timezone.now", lambda: NOW)
     call_command("rerate", month="2026-05", book="cheaper")
-    assert "2026-05 by cheaper: 7.2000 -> 5.4000 EUR (-1.8000)" in capsys.readouterr().out
+    assert "2026-05 by cheaper: 7.20 -> 5.40 EUR (-1.80)" in capsys.readouterr().out
     file = tmp_path / "may.csv"
     call_command("rerate", month="2026-05", book="cheaper", csv=file)
     (row,) = csv.DictReader(file.open())
-    assert (row["tenant"], row["difference"], row["percent"]) == ("acme", "-1.8000", "-25.0")
+    assert (row["tenant"], row["difference"], row["percent"]) == ("acme", "-1.80", "-25.0")
 
 
 @pytest.mark.parametrize(

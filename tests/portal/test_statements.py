@@ -39,7 +39,7 @@ def page(world, path: str = "", who: str = "billing"):
 
 def test_months_with_what_they_came_to(world, statement):
     answer = page(world)
-    rows = {f"{row['month']:%Y-%m}": row for row in answer.context["rows"]}
+    rows = {f"{row['statement'].month:%Y-%m}": row for row in answer.context["rows"]}
     assert rows["2026-05"]["statement"] == statement
     text = answer.content.decode()
     assert "2026-05-000001" in text
@@ -169,7 +169,9 @@ def test_files_of_a_month(world, statement):
         assert found == statement.total
 
 
-@pytest.mark.parametrize("path", ["/2001-01", "/never", "/2026-05/exe", "/2001-01/pdf", "/9999-99"])
+@pytest.mark.parametrize(
+    "path", ["/2001-01", "/never", "/2026-05/exe", "/2001-01/pdf", "/9999-99", "/2999-01"]
+)
 def test_what_is_not_there_is_404(world, statement, path):
     assert world.browser("owner").get(f"/t/nord/statements{path}").status_code == 404
 

@@ -12,7 +12,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.utils import timezone
 
-from billing.focus.files import focus_write, month_rows
+from billing.focus.files import all_month_rows, focus_write, month_rows
 from billing.management.commands.statement_run import month_of_option, tenant_of_option
 from tenants import scope
 from tenants.errors import BerthError
@@ -38,14 +38,14 @@ class Command(BaseCommand):
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
+        span = {"month": month_of_option(options["month"]), "now": timezone.now()}
         if options["tenant"]:
-            tenants = [tenant_of_option(options["tenant"])]
+            rows = month_rows(tenant_of_option(options["tenant"]), **span)
         else:
             with scope.platform("find the tenants of a FOCUS export"):
-                tenants = list(Tenant.objects.order_by("slug"))
-        rows = month_rows(tenants=tenants, month=month_of_option(options["month"]), now=timezone.now())
+                rows = all_month_rows(list(Tenant.objects.order_by("slug")), **span)
         try:
             count = focus_write(rows=rows, path=options["out"], for_validator=options["for_validator"])
         except BerthError as error:
             raise CommandError(error.message) from error
-        self.stdout.write(f"{options['out']}: {count} rows in FOCUS 1.2")
+        self.stdout.write(f"{options['out']}: {count} row{'' if count == 1 else 's'} in FOCUS 1.2")

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
+
 from django.conf import settings
 from django.core.management import call_command
 from django.core.management.base import BaseCommand
 from django.db import transaction
 
+from billing.gpu_time.rates import asset_rate_set
 from clusters.inventory import services as inventory
 from clusters.inventory.gateways import gateway_register
 from clusters.models import Cluster, GpuType, Region
@@ -24,6 +27,8 @@ CLUSTERS = [
     ("helsinki-a", "eu-fi-1", [("l4", "l4", 4, 4)]),
     ("ashburn-a", "us-east-1", [("h200", "h200_sxm", 1, 8)]),
 ]
+#: What an hour of a GPU costs whoever owns the demo's estate.
+ASSET_RATES = {"h100_sxm": "1.60", "h200_sxm": "1.95", "l40s": "0.55", "l4": "0.28"}
 
 
 class Command(BaseCommand):
@@ -76,6 +81,13 @@ def _make_estate() -> None:
                 nodes=nodes,
                 gpus_per_node=gpus_per_node,
             )
+    for gpu_type, amount in ASSET_RATES.items():
+        asset_rate_set(
+            amount=Decimal(amount),
+            currency=settings.CURRENCY,
+            gpu_type=gpu_type,
+            note="Leasing, power and space.",
+        )
 
 
 def _make_tenant(demo) -> None:

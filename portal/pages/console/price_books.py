@@ -27,7 +27,7 @@ from billing.models import Book, Price
 from billing.prices import ALWAYS, SELECTORS
 from portal.pages.base import ConsolePage
 from portal.pages.console.forms import ConsoleForm, FormPage, MomentInput
-from portal.pages.console.prices import TOKEN_UNIT, UNITS, PriceForm
+from portal.pages.console.prices import TOKEN_UNIT, UNITS, PriceForm, subject_words
 from tenants.audit import audit
 from tenants.errors import NotFound
 
@@ -76,7 +76,7 @@ class PriceBookDetail(ConsolePage):
             by_kind[price.kind].append(
                 {
                     "price": price,
-                    "words": ", ".join(filter(None, named)) or "everything else",
+                    "words": subject_words(price.kind, named),
                     "always": price.effective_from == ALWAYS,
                     "change_url": _change_url(book, price),
                 }

@@ -110,6 +110,12 @@ class PriceForm(ConsoleForm):
         }
 
 
+def subject_words(kind: str, subject: Iterable[str]) -> str:
+    """Say what a price is for."""
+    rest = "every class" if kind == Price.Kind.CLASS_FACTOR else "everything else"
+    return ", ".join(filter(None, subject)) or rest
+
+
 @dataclasses.dataclass
 class Line:
     """All prices of one kind for one subject: the one in force, those to come, those superseded."""
@@ -124,7 +130,7 @@ class Line:
     @property
     def words(self) -> str:
         """Say what it is for."""
-        return ", ".join(filter(None, self.subject)) or "everything else"
+        return subject_words(self.kind, self.subject)
 
     @property
     def supersede_url(self) -> str:

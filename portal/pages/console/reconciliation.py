@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Sequence
 from typing import Any
 
 from django import forms
@@ -13,15 +14,14 @@ from django.utils import timezone
 
 from billing.metering.reconciliation import (
     EngineCheck,
-    GatewayCheck,
     Reconciliation,
     Sums,
     Verdict,
     reconcile,
 )
 from billing.metering.sequences import gap_accept, gaps_of
-from billing.models import SequenceGap, UsageRefusal
-from clusters.models import Gateway
+from billing.models import SequenceGap, UsageRefusal, UsageSegment
+from clusters.models import Endpoint, Gateway
 from portal.pages.base import ConsolePage
 from portal.pages.console.gateways import find_gateway
 from tenants.audit import audit
@@ -46,6 +46,7 @@ _WORDS = {
     Verdict.MISCOUNTED: "Miscounted",
     Verdict.NOT_TOLD: "Nothing told",
 }
+_DIFFERS = {"tone": "danger", "label": "Does not reconcile"}
 
 
 class DayForm(forms.Form):
@@ -72,10 +73,11 @@ class ReconciliationPage(ConsolePage):
             "earlier_url": _url(day - _DAY),
             "later_url": _url(day + _DAY) if day < now.date() else "",
             "steps": _steps(found),
-            "verdict": badge(found.verdict),
+            "verdict": _DIFFERS if found.is_bad else badge(found.verdict),
+            "chain": badge(found.verdict),
             "trouble": found.is_bad,
-            "gateways": [_row(each) for each in found.gateways],
-            "engines": [_engine(each) for each in found.engines[:MOST_SHOWN]],
+            "gateways": _rows(found),
+            "engines": _engines(found.engines[:MOST_SHOWN]),
             "more_engines": max(0, len(found.engines) - MOST_SHOWN),
             "refusals": refusals[:MOST_SHOWN],
             "more_refusals": max(0, refusals.count() - MOST_SHOWN),
@@ -141,16 +143,35 @@ def _steps(found: Reconciliation) -> list[dict[str, Any]]:
     return [{"name": name, "sums": sums} for name, sums in parts]
 
 
-def _row(check: GatewayCheck) -> dict[str, Any]:
-    name = check.gateway.partition("/")[0]
-    return {
-        "check": check,
-        "verdict": badge(check.verdict),
-        "have": check.counted if check.stored is None else check.stored,
-        "url": "" if check.gateway.startswith("event/") else reverse("console:gateway", args=[name]),
-    }
+def _rows(found: Reconciliation) -> list[dict[str, Any]]:
+    there = set(Gateway.objects.values_list("name", flat=True))
+    events = UsageSegment.objects.filter(day=found.day).exclude(event="")
+    sources = dict(events.values_list("gateway", "source").distinct())
+    rows = []
+    for check in found.gateways:
+        name = check.gateway.partition("/")[0]
+        rows.append(
+            {
+                "check": check,
+                "name": sources.get(check.gateway, check.gateway),
+                "verdict": badge(check.verdict),
+                "have": check.counted if check.stored is None else check.stored,
+                "url": reverse("console:gateway", args=[name]) if name in there else "",
+            }
+        )
+    return rows
 
 
-def _engine(check: EngineCheck) -> dict[str, Any]:
-    off = None if check.counted is None else check.counted - check.metered
-    return {"check": check, "off": off, "url": reverse("console:endpoint", args=[check.endpoint_id])}
+def _engines(checks: Sequence[EngineCheck]) -> list[dict[str, Any]]:
+    ids = [check.endpoint_id for check in checks]
+    there = set(Endpoint.objects.filter(id__in=ids).values_list("id", flat=True))
+    return [
+        {
+            "check": check,
+            "off": None if check.counted is None else check.counted - check.metered,
+            "url": reverse("console:endpoint", args=[check.endpoint_id])
+            if check.endpoint_id in there
+            else "",
+        }
+        for check in checks
+    ]

@@ -20,6 +20,7 @@ from billing.focus.rows import Covered, Issuer, cover_key, focus_rows
 from billing.models import Statement, StatementLine
 from tenants import scope
 from tests.billing.focus.checker import problems
+from tests.billing.prices import hold, label, list_prices
 from tests.billing.statements import Draft, Kind, every_kind
 from tests.factories import default_project, make_tenant
 
@@ -227,10 +228,23 @@ def test_command_writes_by_the_ending(statement, tmp_path):
     assert pq.read_table(tmp_path / "may.parquet").num_rows == 13
 
 
-def test_command_draws_a_month_that_is_open(tenant, tmp_path):
+def test_command_draws_a_month_that_is_open(tenant, project, tmp_path):
+    list_prices()
+    hold(project, label(project, "chat"), "2026-05-03T09:00", "2026-05-03T11:00")
     out = tmp_path / "open.csv"
-    assert "0 rows" in command("--tenant", "acme", "--month", "2026-05", "--out", str(out))
-    assert out.read_text().startswith("BilledCost,")
+    assert "1 row in FOCUS" in command("--tenant", "acme", "--month", "2026-05", "--out", str(out))
+    (row,) = csv.DictReader(out.open())
+    assert (row["BilledCost"], row["InvoiceId"]) == ("7.2", "")
+
+
+def test_month_in_which_nothing_happened_gets_no_statement(tenant, statement, tmp_path):
+    out = tmp_path / "none.csv"
+    with pytest.raises(CommandError, match="nothing was held or used in it"):
+        command("--tenant", "acme", "--month", "2001-01", "--out", str(out))
+    make_tenant("idle")
+    command("--all-tenants", "--month", "2026-05", "--out", str(out))
+    with scope.platform("count"):
+        assert Statement.objects.count() == 1
 
 
 def test_command_takes_every_tenant_by_turns(statement, tmp_path):

@@ -138,6 +138,10 @@ def test_a_page_says_what_it_could_not_make_of_a_question(console, reported, que
         ("colour=red", "colour"),
         ("bucket_width=1h&group_by=cluster", "bucket_width"),
         (
+            "bucket_width=1d&group_by=cluster&start=2025-06-01T00:00:00Z&end=2026-06-01T00:00:00Z",
+            "bucket_width",
+        ),
+        (
             "bucket_width=1d&group_by=tenant&start=2026-01-01T00:00:00Z&end=2026-05-01T00:00:00Z",
             "bucket_width",
         ),

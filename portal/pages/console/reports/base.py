@@ -45,8 +45,6 @@ class ReportPage(ConsolePage):
     name: ClassVar[str]
     groups: ClassVar[Mapping[str, tuple[Dimension, ...]]] = {}
     filters: ClassVar[tuple[str, ...]] = ()
-    #: Whether long spans are shown by day, too, where days are not too many.
-    finest: ClassVar[bool] = False
 
     def get(self, request: HttpRequest) -> HttpResponse:
         self._complaints: list[str] = []
@@ -132,7 +130,7 @@ class ReportPage(ConsolePage):
         }
         chosen = self.request.GET.get("bucket", "") in list(Width)
         try:
-            return ask(**facts, width=self.span.width if chosen or not self.finest else None)
+            return ask(**facts, width=self.span.width)
         except Invalid as error:
             if chosen:
                 self._complaints.append(error.message)

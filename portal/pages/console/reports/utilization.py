@@ -37,7 +37,6 @@ class UtilizationPage(ReportPage):
         )
     }  # fmt: skip
     filters = ("cluster", "pool", "gpu_type", "tenant", "project", "endpoint")
-    finest = True
 
     @cached_property
     def report(self) -> UtilizationReport:
