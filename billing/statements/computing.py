@@ -6,15 +6,15 @@ import dataclasses
 import datetime as dt
 import uuid
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal
 from typing import Final
 
 import msgspec
 from django.db import connection
-from django.db.models import Q, Sum
+from django.db.models import F, Q, Sum
 
-from billing.models import Credit, StatementLine
+from billing.models import Commitment, Credit, StatementLine
 from billing.prices import price_books
 from billing.rating.prices import PriceBook
 from billing.statements.cases import Case, Kept, State, kept_statements, late_windows
@@ -67,6 +67,8 @@ def compute(cases: Sequence[Case], shares: Shares, marks: Marks) -> list[Compute
         window=window, currencies=dict.fromkeys(ids, currency), books=books, names=names, shares=shares
     )
     late, foreign = _late(cases, books, names, shares, marks)
+    for tenant_id, problem in _foreign_commitments(ids, currency, window):
+        foreign.setdefault(tenant_id, []).append(problem)
     credits = _credits(ids, currency, window)
     carried = _carried(ids, currency, window)
     prices = listed(currency, ids)
@@ -285,6 +287,21 @@ def _carried(tenant_ids: Collection[uuid.UUID], currency: str, window: Window) -
         statement__currency=currency,
     )
     return dict(rows.order_by().values_list("tenant_id").annotate(Sum("amount")))
+
+
+def _foreign_commitments(
+    tenant_ids: Collection[uuid.UUID], currency: str, window: Window
+) -> Iterator[tuple[uuid.UUID, str]]:
+    """Say which commitments of the window are not on the statements, being in another currency."""
+    rows = Commitment.objects.filter(
+        tenant__in=tenant_ids, starts_at__lt=window.until, ends_at__gt=window.start
+    ).exclude(currency=currency)
+    for row in rows.exclude(ends_at=F("starts_at")).order_by("starts_at", "id"):
+        yield (
+            row.tenant_id,
+            f"the commitment {row.name} is in {row.currency}, the statement of {window.month:%Y-%m} in {currency}: "
+            "settle it by hand, then unpark",
+        )
 
 
 def _currency_problems(case: Case) -> tuple[str, ...]:

@@ -20,6 +20,7 @@ from billing.statements.replay import statement_replay
 from tenants import scope
 from tenants.models import WebhookDelivery, WebhookEndpoint
 from tests.billing.prices import hold, label, list_prices, price, utc
+from tests.billing.statements import commitment
 from tests.billing.usage import add_usage
 from tests.factories import default_project, make_tenant
 
@@ -301,6 +302,21 @@ def test_another_currency_after_the_month_leaves_it_in_its_own(tenant, chat):
     save(tenant)
     assert run().closed == 1
     assert statement_of(tenant).currency == "EUR"
+
+
+def test_a_commitment_in_another_currency_parks_the_account_and_is_not_left_out_silently(
+    tenant, project, chat
+):
+    price("gpu_hour", "5.00", currency="USD")
+    commitment(tenant)
+    with scope.platform("test"):
+        tenant.currency = "USD"
+        tenant.save()
+    assert run().parked == 1
+    with scope.tenant(tenant.id):
+        assert BillingAccount.objects.get().reason.startswith("the commitment Two years of H100 is in EUR")
+    account_unpark(tenant=tenant)
+    assert run().closed == 1
 
 
 def test_a_ledger_that_does_not_add_up_parks_the_account(tenant, chat):
