@@ -84,6 +84,18 @@ def test_later_segments_are_added_to_the_same_rows(tenant):
     assert day.asked_hours == 1 << NOW.hour | 1 << NOW.hour - 1
 
 
+def test_squares_that_no_row_can_hold_stop_no_counting(tenant):
+    most = 2**63 - 1
+    vast = {"requests": 1, "input_tokens": 3_000_000_000, "cached_tokens": 0}
+    ingest(batch=batch(segment(tenant, 1, **vast), segment(tenant, 2, **vast)), now=NOW)
+    roll_up_until(tenant, 2)
+    ingest(batch=batch(segment(tenant, 3, **vast)), now=NOW)
+    roll_up_until(tenant, 3)
+    for model in (UsageHour, UsageDay):
+        (row,) = rows(tenant, model)
+        assert (row.input_tokens, row.input_tokens_squared) == (9_000_000_000, most)
+
+
 def test_a_day_tells_when_it_was_last_counted_into(tenant):
     ingest(batch=batch(segment(tenant, 1), segment(tenant, 2, at=NOW - 48 * HOUR)), now=NOW)
     roll_up_until(tenant, 6)
