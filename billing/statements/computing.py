@@ -30,7 +30,12 @@ _FIRST_MISSED: Final = """
 WITH gap AS (SELECT * FROM unnest(%(tenants)s::uuid[], %(since)s::timestamptz[]) AS gap (tenant_id, since))
 SELECT tenant_id, min(first) FROM (
     SELECT gap.tenant_id, min(bucket) AS first FROM gap JOIN billing_usageday AS day
-        ON day.tenant_id = gap.tenant_id AND bucket > since - interval '1 day' AND bucket < %(until)s GROUP BY 1
+        ON day.tenant_id = gap.tenant_id AND bucket > since - interval '1 day'
+        AND bucket <= %(until)s::timestamptz - interval '1 day' GROUP BY 1
+    UNION ALL
+    SELECT gap.tenant_id, min(bucket) AS first FROM gap JOIN billing_usagehour AS hour
+        ON hour.tenant_id = gap.tenant_id AND bucket >= greatest(since, date_trunc('day', %(until)s, 'UTC'))
+        AND bucket < %(until)s GROUP BY 1
     UNION ALL
     SELECT gap.tenant_id, min(started_at) FROM gap JOIN billing_allocation AS held
         ON held.tenant_id = gap.tenant_id AND started_at < %(until)s AND (ended_at IS NULL OR ended_at > since)
