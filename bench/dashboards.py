@@ -69,11 +69,14 @@ def _asked(
         pages = {
             "usage_page_30d": f"/t/{slug}/usage?range=30d",
             "usage_page_90d": f"/t/{slug}/usage?range=90d",
-            "usage_month_by_day": f"/api/v1/usage?bucket_width=1d&group_by=endpoint&{month}",
-            "usage_year_by_day": f"/api/v1/usage?bucket_width=1d&{year}",
-            "costs_month": f"/api/v1/costs?{month}",
-            "costs_year": f"/api/v1/costs?{year}",
-            "costs_daily_year": f"/api/v1/costs/daily?{year}",
+            "usage_page_12m": f"/t/{slug}/usage?range=12m",
+            "usage_month_by_day": f"/api/v1/usage?bucket_width=1d&group_by=endpoint_id&{month}",
+            "usage_year_by_day": f"/api/v1/usage?bucket_width=1d&limit=400&{year}",
+            "usage_year_by_month": f"/api/v1/usage?bucket_width=1M&limit=14&group_by=endpoint_id&{year}",
+            "costs_month": f"/api/v1/costs?group_by=endpoint_id&{month}",
+            "costs_year": f"/api/v1/costs?group_by=endpoint_id&{year}",
+            "costs_year_by_day": f"/api/v1/costs?bucket_width=1d&limit=400&{year}",
+            "costs_year_by_month": f"/api/v1/costs?bucket_width=1M&limit=14&group_by=endpoint_id&{year}",
         }
         asked |= {f"{size}_{name}": (owner, path, named) for name, path in pages.items()}
     largest = made["largest"]

@@ -11,7 +11,7 @@ import dataclasses
 import datetime as dt
 import uuid
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from decimal import Decimal
 from fractions import Fraction
 
@@ -26,6 +26,7 @@ from tenants import scope
 
 _COUNTS = ("requests", "failed", "hours", "ttft_met", "itl_met")
 _PERCENTILE = 0.95
+_FACTS = tuple(field.name for field in dataclasses.fields(DayKept))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -41,15 +42,17 @@ class Promise:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class EndpointKept:
-    """An endpoint's days, in order, and what they came to together. Targets are those of the last day."""
+    """An endpoint's days, in order, and what they came to together. Class and targets are those of the last day."""
 
     endpoint_id: uuid.UUID
     slo_class: str
-    availability: Decimal
-    ttft_p95_ms: int | None
-    itl_p95_ms: int | None
-    days: tuple[Attainment, ...]
+    days: tuple[DayKept, ...]
     judgement: Judgement
+
+    @property
+    def last(self) -> DayKept:
+        """The last day."""
+        return self.days[-1]
 
 
 # By hour, since a latency is met or missed by the hour. Requests of a class below the endpoint's are promised less and
@@ -232,27 +235,19 @@ def attainments(
     rows = Attainment.objects.filter(tenant_id=scope.current_tenant_id(), day__gte=start, day__lt=end)
     if endpoint_ids is not None:
         rows = rows.filter(endpoint_id__in=endpoint_ids)
-    by_endpoint: dict[uuid.UUID, list[Attainment]] = defaultdict(list)
-    for row in rows.order_by("day"):
-        by_endpoint[row.endpoint_id].append(row)
+    by_endpoint: dict[uuid.UUID, list[DayKept]] = defaultdict(list)
+    classes: dict[uuid.UUID, str] = {}
+    for endpoint_id, slo_class, *facts in rows.order_by("day").values_list(
+        "endpoint_id", "slo_class", *_FACTS
+    ):
+        by_endpoint[endpoint_id].append(DayKept(**dict(zip(_FACTS, facts, strict=True))))
+        classes[endpoint_id] = slo_class
     return [
         EndpointKept(
-            endpoint_id=endpoint_id,
-            slo_class=days[-1].slo_class,
-            availability=days[-1].availability,
-            ttft_p95_ms=days[-1].ttft_p95_ms,
-            itl_p95_ms=days[-1].itl_p95_ms,
-            days=tuple(days),
-            judgement=judge_days(days),
+            endpoint_id=endpoint_id, slo_class=classes[endpoint_id], days=tuple(days), judgement=judge(days)
         )
         for endpoint_id, days in by_endpoint.items()
     ]
-
-
-def judge_days(days: Iterable[Attainment]) -> Judgement:
-    """Judge rows together."""
-    names = [field.name for field in dataclasses.fields(DayKept)]
-    return judge(DayKept(**{name: getattr(day, name) for name in names}) for day in days)
 
 
 def rounded_down(share: Fraction | None) -> float | None:

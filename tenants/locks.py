@@ -19,7 +19,6 @@ class Lock(enum.IntEnum):
     BUDGETS = 7020
     OUTBOX = 7021
     REPORTS = 7040
-    SAVINGS = 7041
 
 
 @contextlib.contextmanager

@@ -13,20 +13,22 @@ from rest_framework.response import Response
 from billing.api.queries import MonthQuery
 from billing.attainment import EndpointKept, attainments, rounded_down
 from billing.costs import Names
-from billing.models import Attainment
 from tenants.api.base import TenantScoped
 from tenants.roles import Action
 
 
-class AttainmentDaySerializer(serializers.ModelSerializer):
+class AttainmentDaySerializer(serializers.Serializer):
     """One UTC day against the targets of its class as of then."""
 
-    class Meta:
-        model = Attainment
-        fields = [
-            "day", "slo_class", "availability", "ttft_p95_ms", "itl_p95_ms", "requests", "failed", "hours", "ttft_met",
-            "itl_met",
-        ]  # fmt: skip
+    day = serializers.DateField()
+    availability = serializers.DecimalField(max_digits=6, decimal_places=5, help_text="The target.")
+    ttft_p95_ms = serializers.IntegerField(allow_null=True)
+    itl_p95_ms = serializers.IntegerField(allow_null=True)
+    requests = serializers.IntegerField()
+    failed = serializers.IntegerField()
+    hours = serializers.IntegerField()
+    ttft_met = serializers.IntegerField()
+    itl_met = serializers.IntegerField()
 
 
 class AttainmentSerializer(serializers.Serializer):
@@ -88,10 +90,11 @@ class AttainmentView(TenantScoped):
 def _told(each: EndpointKept, names: Names) -> dict[str, Any]:
     found = each.judgement
     return {
-        **{
-            name: getattr(each, name)
-            for name in ("endpoint_id", "slo_class", "ttft_p95_ms", "itl_p95_ms", "days")
-        },
+        "endpoint_id": each.endpoint_id,
+        "slo_class": each.slo_class,
+        "ttft_p95_ms": each.last.ttft_p95_ms,
+        "itl_p95_ms": each.last.itl_p95_ms,
+        "days": each.days,
         **{
             name: getattr(found, name)
             for name in ("kept", "missed", "credit_percent", "requests", "failed", "hours")

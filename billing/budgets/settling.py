@@ -30,7 +30,7 @@ from tenants.models import Tenant
 SETTLED_AFTER: Final = dt.timedelta(days=7)
 #: Windows are kept for so long after their end.
 KEPT: Final = dt.timedelta(days=400)
-_OURS: Final = "berth/"
+_OURS: Final = "@berth/"  # no gateway has such a name
 USAGE_LESSEE: Final = f"{_OURS}usage"
 _ZERO: Final = Decimal(0)
 _WINDOW_COLUMNS: Final = [

@@ -170,8 +170,8 @@ class BudgetWindow(TenantOwned):
 class BudgetLease(TenantOwned):
     """What one gateway's data folder (``lessee``: name, slash, instance) was granted of a window.
 
-    Berth itself is a lessee, too: ``berth/`` and an endpoint's id for the GPUs of that endpoint, ``held`` being what
-    they will cost until the window ends, or ``berth/usage`` for requests that no gateway holds a budget for.
+    Berth itself is a lessee, too: ``@berth/`` and an endpoint's id for the GPUs of that endpoint, ``held`` being what
+    they will cost until the window ends, or ``@berth/usage`` for requests that no gateway holds a budget for.
     ``silent`` since it did not answer a recall: its unspent part counts as spent until it reports again. The other
     columns are explained by ``billing.budgets.lending.Lease``.
     """

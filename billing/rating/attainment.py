@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import datetime as dt
 import enum
+import functools
 from collections.abc import Iterable
 from decimal import Decimal
 from fractions import Fraction
@@ -84,7 +85,7 @@ def judge(days: Iterable[DayKept]) -> Judgement:
     requests = sum(day.requests for day in days)
     failed = sum(day.failed for day in days)
     hours = sum(day.hours for day in days)
-    promised = sum((day.requests * Fraction(day.availability) for day in days), Fraction(0))
+    promised = sum((day.requests * _exact(day.availability) for day in days), Fraction(0))
     last = days[-1] if days else None
     ttft = itl = None
     if last is not None and last.ttft_p95_ms is not None:
@@ -109,6 +110,11 @@ def judge(days: Iterable[DayKept]) -> Judgement:
         missed=tuple(missed),
         credit_percent=last.credit_percent if last is not None and missed else Decimal(0),
     )
+
+
+@functools.lru_cache(maxsize=256)
+def _exact(share: Decimal) -> Fraction:
+    return Fraction(share)
 
 
 def _checked(day: DayKept) -> DayKept:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -11,33 +10,24 @@ _HEIGHTS: Final = {"kept": 1.0, "missed": 0.45, "none": 0.08}
 _WORDS: Final = {"kept": "kept", "missed": "missed", "none": "no requests"}
 
 
-@dataclasses.dataclass(frozen=True)
-class StripDay:
-    """One day. ``kept`` is None where there was nothing to judge by; ``text`` says the figures."""
-
-    label: str
-    kept: bool | None
-    text: str = ""
+#: Whether one day, or a few, kept its targets; None where there was nothing to judge by.
+StripDay = bool | None
 
 
 def strip(days: Sequence[StripDay]) -> dict[str, Any]:
-    """Give what ``components/strip.html`` takes: ``cells`` in percent of its size, and ``text`` that sums them up."""
+    """Give what ``components/strip.html`` takes: a path for each state that occurs, and ``text`` that sums them up."""
     width = 100 / max(len(days), 1)
-    states = ["none" if day.kept is None else "kept" if day.kept else "missed" for day in days]
+    states = ["none" if kept is None else "kept" if kept else "missed" for kept in days]
+    paths = {}
+    for state, height in _HEIGHTS.items():
+        places = [number for number, each in enumerate(states) if each == state]
+        if places:
+            bar = f"v-{100 * height:g}h{width * 0.8:.2f}v{100 * height:g}z"
+            paths[state] = "".join(f"M{place * width:.2f} 100{bar}" for place in places)
     return {
-        "cells": [
-            {
-                "state": state,
-                "title": f"{day.label}: {day.text or _WORDS[state]}",
-                "x": round(number * width, 3),
-                "width": round(width * 0.8, 3),
-                "y": round(100 * (1 - _HEIGHTS[state]), 1),
-                "height": round(100 * _HEIGHTS[state], 1),
-            }
-            for number, (day, state) in enumerate(zip(days, states, strict=True))
-        ],
+        "paths": paths,
         "text": ", ".join(
-            f"{states.count(state)} {'day' if states.count(state) == 1 else 'days'} {_WORDS[state]}"
+            f"{states.count(state)} {'bar' if states.count(state) == 1 else 'bars'} {_WORDS[state]}"
             for state in _HEIGHTS
             if state in states
         ),

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import datetime as dt
-import uuid
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from typing import Any, Final
 
-from billing.attainment import EndpointKept, attainments, judge_days, rounded_down
+from billing.attainment import EndpointKept, rounded_down
 from billing.costs import Names
-from billing.rating.attainment import HOURS_SHARE, Target
+from billing.rating.attainment import HOURS_SHARE, Target, judge
 from portal.charts import StripDay, strip
 from portal.pages.ranges import Span
 from portal.templatetags.berth import count, ms, percent
@@ -23,19 +22,19 @@ _MOST_CELLS: Final = 62
 
 
 def attainment_rows(
-    span: Span,
-    names: Names,
-    classes: Mapping[str, str],
-    *,
-    endpoint_ids: Collection[uuid.UUID] | None = None,
+    kept: Sequence[EndpointKept], span: Span, names: Names, classes: Mapping[str, str]
 ) -> list[dict[str, Any]]:
-    """Give how each endpoint kept its targets on the UTC days that the span touches, missed ones first."""
-    first = span.start.astimezone(dt.UTC).date()
-    last = (span.end - dt.timedelta(microseconds=1)).astimezone(dt.UTC).date()
-    kept = attainments(start=first, end=last + dt.timedelta(days=1), endpoint_ids=endpoint_ids)
+    """Give how each endpoint kept its targets on the days of :func:`days_of` a span, missed ones first."""
+    first, after = days_of(span)
     names.read_shared(each.endpoint_id for each in kept)
-    rows = [_row(each, names, classes, first, last) for each in kept]
+    rows = [_row(each, names, classes, first, after - dt.timedelta(days=1)) for each in kept]
     return sorted(rows, key=lambda row: (row["kept"] is not False, row["endpoint"], str(row["endpoint_id"])))
+
+
+def days_of(span: Span) -> tuple[dt.date, dt.date]:
+    """Give the UTC days that a span touches: the first, and the one after the last."""
+    last = (span.end - dt.timedelta(microseconds=1)).astimezone(dt.UTC).date()
+    return span.start.astimezone(dt.UTC).date(), last + dt.timedelta(days=1)
 
 
 def _row(
@@ -45,7 +44,8 @@ def _row(
     missed = set(found.missed)
     availability = {
         "value": share(found.availability), "missed": Target.AVAILABILITY in missed,
-        "target": percent(each.availability, 3), "note": f"{count(found.failed)} of {count(found.requests)} failed",
+        "target": percent(each.last.availability, 3),
+        "note": f"{count(found.failed)} of {count(found.requests)} failed",
     }  # fmt: skip
     return {
         "endpoint_id": each.endpoint_id,
@@ -54,13 +54,13 @@ def _row(
         "slo_class": classes.get(each.slo_class, each.slo_class),
         "kept": found.kept,
         "availability": availability,
-        "ttft": _latency(found.ttft, each.ttft_p95_ms, Target.TTFT in missed),
-        "itl": _latency(found.itl, each.itl_p95_ms, Target.ITL in missed),
+        "ttft": _latency(found.ttft, each.last.ttft_p95_ms, Target.TTFT in missed),
+        "itl": _latency(found.itl, each.last.itl_p95_ms, Target.ITL in missed),
         "strip": strip(_days(each, first, last)),
         "csv": [
             names.endpoint(each.endpoint_id), each.slo_class, found.requests, found.failed,
-            rounded_down(found.availability), each.availability, found.hours, rounded_down(found.ttft),
-            each.ttft_p95_ms,            rounded_down(found.itl), each.itl_p95_ms, found.kept,
+            rounded_down(found.availability), each.last.availability, found.hours, rounded_down(found.ttft),
+            each.last.ttft_p95_ms,            rounded_down(found.itl), each.last.itl_p95_ms, found.kept,
         ],
     }  # fmt: skip
 
@@ -79,16 +79,10 @@ def _days(each: EndpointKept, first: dt.date, last: dt.date) -> list[StripDay]:
     number = (last - first).days + 1
     step = -(-number // _MOST_CELLS)
     days = [first + dt.timedelta(days=place) for place in range(number)]
-    cells = []
-    for place in range(0, number, step):
-        part = days[place : place + step]
-        found = judge_days(by_day[day] for day in part if day in by_day)
-        label = f"{part[0]:%Y-%m-%d}" + (f" to {part[-1]:%Y-%m-%d}" if step > 1 else "")
-        text = f"{share(found.availability)} answered" if found.kept is not None else ""
-        cells.append(
-            StripDay(label, found.kept, f"{'missed' if found.missed else 'kept'}, {text}" if text else "")
-        )
-    return cells
+    return [
+        judge(by_day[day] for day in days[place : place + step] if day in by_day).kept
+        for place in range(0, number, step)
+    ]
 
 
 def share(value: Fraction | None) -> str:

@@ -10,12 +10,13 @@ from typing import Any, ClassVar
 from django.http import Http404, HttpRequest, HttpResponse
 from django.utils import timezone
 
+from billing.attainment import EndpointKept, attainments
 from billing.budgets.selectors import budget_forecast, budget_states
 from billing.costs import Costs, Dimension, month_so_far
 from billing.models import Budget
 from clusters.models import SloClass
 from portal.charts import Card
-from portal.pages.attainment_shown import CSV_HEADER, attainment_rows
+from portal.pages.attainment_shown import CSV_HEADER, attainment_rows, days_of
 from portal.pages.base import TenantPage, charts_allowed
 from portal.pages.budgets import forecast_shown, shown
 from portal.pages.csv_files import csv_download, csv_text
@@ -62,6 +63,7 @@ class UsageView(TenantPage):
             for row in rows:
                 if row["id"] and uuid.UUID(row["id"]) in question.names.labels:
                     row["url"] = self.url("endpoint-cost", row["id"])
+        kept = self.kept(question)
         empty = not (costs.total.requests or costs.total.gpu_hours)
         return {
             "range": range_control(question.span, question.address.over),
@@ -78,19 +80,24 @@ class UsageView(TenantPage):
             "group_label": question.group_label,
             "rows": rows,
             "empty": empty,
-            "charts": [] if empty else usage_cards(question, costs),
-            "attainment": self.attainment(question),
+            "charts": [] if empty else usage_cards(question, costs, kept),
+            "attainment": self.attainment(question, kept),
             "attainment_csv_url": question.csv_url(ATTAINMENT),
             "csv_url": question.csv_url(TABLE),
+            "latency_url": "" if question.latency else question.address.link(latency="yes"),
             "statement_url": self.url("statements"),
         }
 
-    def attainment(self, question: Asked) -> list[dict[str, Any]]:
+    @staticmethod
+    def kept(question: Asked) -> list[EndpointKept]:
         """Give how endpoints kept their targets, of those that the filters leave."""
-        rows = attainment_rows(
-            question.span, question.names, dict(SloClass.objects.values_list("name", "title")),
-            endpoint_ids=question.endpoint_ids,
-        )  # fmt: skip
+        first, after = days_of(question.span)
+        return attainments(start=first, end=after, endpoint_ids=question.endpoint_ids)
+
+    def attainment(self, question: Asked, kept: list[EndpointKept]) -> list[dict[str, Any]]:
+        """Give the same as the page shows it."""
+        classes = dict(SloClass.objects.values_list("name", "title"))
+        rows = attainment_rows(kept, question.span, question.names, classes)
         for row in rows:
             row["url"] = self.url("endpoint-cost", row["endpoint_id"]) if row["own"] else ""
         return rows
@@ -100,7 +107,10 @@ class UsageView(TenantPage):
         question = self.asked(now)
         wanted = self.request.GET.get("chart", TABLE)
         if wanted == ATTAINMENT:
-            table: list[Any] = [CSV_HEADER, *(row["csv"] for row in self.attainment(question))]
+            table: list[Any] = [
+                CSV_HEADER,
+                *(row["csv"] for row in self.attainment(question, self.kept(question))),
+            ]
         else:
             costs = counted(question, now)
             table = group_csv(question, costs) if wanted == TABLE else self._behind(wanted, question, costs)
@@ -109,7 +119,9 @@ class UsageView(TenantPage):
 
     @staticmethod
     def _behind(chart: str, question: Asked, costs: Costs) -> list[Any]:
-        cards: dict[str, Card] = {card["id"]: card for card in usage_cards(question, costs)}
+        cards: dict[str, Card] = {
+            card["id"]: card for card in usage_cards(question, costs, UsageView.kept(question))
+        }
         if chart not in cards:
             raise Http404
         return cards[chart]["csv"]

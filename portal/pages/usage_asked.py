@@ -32,6 +32,9 @@ _EVERYTHING: Final = {
     Dimension.MODEL: "All models",
     Dimension.SLO_CLASS: "All classes",
 }
+#: Of longer spans, latencies are shown when they are asked for: their histograms take long to add up.
+_LATENCY_SHOWN: Final = dt.timedelta(days=100)
+
 #: On which basis the charts of cost are drawn.
 BASES: Final = {
     "charged": "What is charged",
@@ -53,6 +56,7 @@ class Asked:
     csv_path: str
     names: Names
     problems: tuple[str, ...]
+    latency: bool
 
     @property
     def group_label(self) -> str:
@@ -122,6 +126,7 @@ def asked(
         **{each.name: each.value for each in filters},
         "group": query.get("group", "") and group.value,
         "basis": query.get("basis", "") and basis,
+        "latency": "yes" if query.get("latency") == "yes" else "",
     }
     return Asked(
         span=span,
@@ -133,6 +138,7 @@ def asked(
         csv_path=csv_path,
         names=names,
         problems=tuple(filter(None, problems[1:])),
+        latency=span.end - span.start <= _LATENCY_SHOWN or query.get("latency") == "yes",
     )
 
 

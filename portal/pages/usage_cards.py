@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
-from billing.attainment import attainments
+from billing.attainment import EndpointKept
 from billing.costs import CostGroup, Costs, Dimension, cost_series
 from billing.usage import UsagePoint, usage_series
 from portal.charts import Card, Point, TimeAxis
@@ -25,8 +25,8 @@ def counted(asked: Asked, now: dt.datetime) -> Costs:
     )  # fmt: skip
 
 
-def usage_cards(asked: Asked, costs: Costs) -> list[Card]:
-    """Give the charts that have something to show."""
+def usage_cards(asked: Asked, costs: Costs, kept: Sequence[EndpointKept]) -> list[Card]:
+    """Give the charts that have something to show; ``kept`` tells the targets of latencies."""
     axis = asked.span.axis
     groups = costs.whole
     priced = [each for each in groups if each.cost.tokens]
@@ -50,12 +50,12 @@ def usage_cards(asked: Asked, costs: Costs) -> list[Card]:
             usage=[each.cost.usage_per_request for each in by_request],
             currency=costs.currency, thing=asked.group_label,
         ),
-        *latency_cards(asked, axis),
+        *(latency_cards(asked, axis, kept) if asked.latency else ()),
     ]  # fmt: skip
     return [card | {"csv_url": asked.csv_url(card["id"])} for card in cards if card]
 
 
-def latency_cards(asked: Asked, axis: TimeAxis) -> list[Card | None]:
+def latency_cards(asked: Asked, axis: TimeAxis, kept: Sequence[EndpointKept]) -> list[Card | None]:
     """Give the charts of both latencies, against the targets of the classes that they are of, up to three."""
     points = usage_series(
         start=asked.span.start, end=asked.span.end, width=asked.span.width, narrow=asked.narrow, latency=True,
@@ -63,11 +63,11 @@ def latency_cards(asked: Asked, axis: TimeAxis) -> list[Card | None]:
     )  # fmt: skip
     by_start = {point.start: point for point in points}
     told = [by_start.get(moment) for moment in axis.moments]
-    kept = _targets(asked)
+    classes = _targets(asked, kept)
     return [
         latency_card(
             id=id, title=title, axis=axis, median=_values(told, f"{id}_p50_ms"), high=_values(told, f"{id}_p95_ms"),
-            targets={f"Target, {name}": targets[place] for name, targets in kept.items() if targets[place]},
+            targets={f"Target, {name}": targets[place] for name, targets in classes.items() if targets[place]},
         )
         for place, (id, title) in enumerate(
             (("ttft", "Time to first token"), ("itl", "Time between tokens"))
@@ -119,11 +119,8 @@ def _requests(groups: Iterable[CostGroup]) -> dict[dt.datetime, list[int]]:
     return counts
 
 
-def _targets(asked: Asked) -> dict[str, tuple[int | None, int | None]]:
-    endpoints = asked.narrow.values(Dimension.ENDPOINT)
-    day = asked.span.start.date()
-    kept = attainments(start=day, end=asked.span.end.date() + dt.timedelta(days=1), endpoint_ids=endpoints)
-    found = {each.slo_class: (each.ttft_p95_ms, each.itl_p95_ms) for each in kept}
+def _targets(asked: Asked, kept: Sequence[EndpointKept]) -> dict[str, tuple[int | None, int | None]]:
+    found = {each.slo_class: (each.last.ttft_p95_ms, each.last.itl_p95_ms) for each in kept}
     classes = asked.narrow.values(Dimension.SLO_CLASS)
     wanted = sorted(name for name in found if classes is None or name in classes)
     return {name: found[name] for name in wanted[:3]}

@@ -178,7 +178,7 @@ def test_what_gateways_settled_before_a_budget_only_warned_is_not_counted_twice(
     budgets_settle_all(now=NOW)
     assert window(budget).settled == 150
     with scope.tenant(tenant.id):
-        assert BudgetLease.objects.get(window=window(budget), lessee="berth/usage").settled == 30
+        assert BudgetLease.objects.get(window=window(budget), lessee="@berth/usage").settled == 30
 
 
 def test_requests_that_will_not_do_are_told_where_history_says_so(tenant, project):

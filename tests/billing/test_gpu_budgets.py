@@ -277,7 +277,7 @@ MOMENTS = st.integers(0, 120 * 24 * 60).map(lambda minutes: utc("2026-01-15") + 
 
 
 @settings(
-    max_examples=15,
+    max_examples=12,
     deadline=None,
     phases=[
         Phase.explicit,

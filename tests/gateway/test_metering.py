@@ -269,7 +269,7 @@ async def test_batches_are_bounded_and_in_order(bench: Bench) -> None:
     assert bench.control.sequences == list(range(1, 2_306))
 
 
-@given(st.lists(records, max_size=30), st.lists(records, max_size=30))
+@given(st.lists(records, max_size=8), st.lists(records, max_size=8))
 def test_totals_of_days_are_of_the_records_of_the_last_days(
     rows: list[UsageRecord], more: list[UsageRecord]
 ) -> None:

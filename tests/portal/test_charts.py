@@ -11,7 +11,6 @@ from django.contrib.staticfiles import finders
 from portal.charts import (
     Point,
     Share,
-    StripDay,
     axis_of,
     axis_of_days,
     daily_card,
@@ -132,13 +131,11 @@ def test_a_long_name_is_cut_in_the_legend_only():
 
 
 def test_a_strip_tells_days_apart_by_height():
-    found = strip(
-        [StripDay("2025-03-01", True), StripDay("2025-03-02", False, "91 %"), StripDay("2025-03-03", None)]
-    )
-    assert [cell["state"] for cell in found["cells"]] == ["kept", "missed", "none"]
-    assert len({cell["height"] for cell in found["cells"]}) == 3
-    assert found["cells"][1]["title"] == "2025-03-02: 91 %"
-    assert found["text"] == "1 day kept, 1 day missed, 1 day no requests"
+    found = strip([True, False, None, True])
+    assert found["paths"]["kept"] == "M0.00 100v-100h20.00v100zM75.00 100v-100h20.00v100z"
+    assert found["paths"]["missed"] == "M25.00 100v-45h20.00v45z"
+    assert found["text"] == "2 bars kept, 1 bar missed, 1 bar no requests"
+    assert strip([]) == {"paths": {}, "text": ""}
 
 
 def test_where_there_is_nothing_there_is_no_chart():

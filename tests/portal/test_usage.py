@@ -69,15 +69,20 @@ def test_by_group_and_span(world, used, group, span):
     answer = page(world, f"range={span}&group={group}")
     cost = answer.context["rows"][0]["cost"]
     assert (cost.requests, cost.input_tokens) == (4, 3_000_000)
-    assert {chart["id"] for chart in answer.context["charts"]} >= {
-        "cost",
-        "tokens",
-        "requests",
-        "ttft",
-        "itl",
-    }
+    charts = {chart["id"] for chart in answer.context["charts"]}
+    assert charts >= {"cost", "tokens", "requests"}
+    assert {"ttft", "itl"} <= charts or span == "12m"
     assert "'unsafe-inline'" in answer["Content-Security-Policy"]
     assert "plotly.min.js" in answer.text
+
+
+def test_latencies_of_a_long_span_are_shown_when_asked_for(world, used):
+    answer = page(world, "range=12m")
+    assert "Show latencies" in answer.text
+    more = page(world, answer.context["latency_url"].partition("?")[2])
+    assert {"ttft", "itl"} <= {chart["id"] for chart in more.context["charts"]}
+    assert "latency=yes" in more.context["csv_url"]
+    assert "Show latencies" not in more.text
 
 
 def test_page_rest_and_csv_say_the_same(world, used):

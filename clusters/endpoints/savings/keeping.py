@@ -29,13 +29,15 @@ def savings_keep(*, now: dt.datetime, everything: bool = False) -> int:
 
     At most :data:`MOST` are looked at. Nothing is done while another worker is at it.
     """
-    with scope.platform("find what endpoints could save"), locks.held(locks.Lock.SAVINGS) as mine:
+    with locks.claimed("find:savings") as mine:
         if not mine:
             return 0
         until = now.astimezone(dt.UTC).date()
-        endpoints = [each for each in _running() if everything or _turn(each.id, now)][:MOST]
-        held = held_of([each.id for each in endpoints], until=until)
-        rates = Rates(until=until)
+        with scope.platform("find endpoints whose savings are looked for"):
+            endpoints = [each for each in _running() if everything or _turn(each.id, now)][:MOST]
+            held = held_of([each.id for each in endpoints], until=until)
+            rates = Rates(until=until)
+        # A transaction for each: a long one would hold up the roll-up of usage.
         return sum(_look(each, held.get(each.id), rates, now) for each in endpoints)
 
 
@@ -50,7 +52,7 @@ def _turn(endpoint_id: uuid.UUID, now: dt.datetime) -> bool:
 
 def _look(endpoint: Endpoint, held: Held | None, rates: Rates, now: dt.datetime) -> int:
     try:
-        with transaction.atomic(), scope.tenant(endpoint.tenant_id):
+        with scope.tenant(endpoint.tenant_id):
             idle = find_idle(endpoint, held)
             # An endpoint that nobody calls needs no plan, but an end.
             smaller = [] if idle and held and not held.requests else find_smaller(endpoint, held, rates)
