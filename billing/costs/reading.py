@@ -137,7 +137,7 @@ def used(
     """
     if not edges or edges[0] >= end:
         return []
-    wanted = [*_PRICED, *(each for each in by if each not in _PRICED)]
+    wanted = list(dict.fromkeys((*_PRICED, *by)))
     columns = [each.column for each in wanted]
     where, narrowed = narrow.where() if narrow else ("", {})
     arrays = ", ttft_ms, itl_ms" if latency else ""

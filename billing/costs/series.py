@@ -176,7 +176,9 @@ class _Count:
         used_edges = self._edges(bucket_starts, token_cuts(self.book) | self.shared.cuts)
         # Which of the tenant's own endpoints it was decides only where one of them was shared.
         by = (*self.dimensions, Dimension.ENDPOINT) if self.shared.any else self.dimensions
-        used = reading.used(edges=used_edges, end=self.end, by=by, narrow=self.narrow, own=self.names.labels)
+        # Engines outside Berth hold no GPUs here: they are charged by the token, as other tenants' endpoints are.
+        own = [endpoint_id for endpoint_id, label in self.names.labels.items() if not label.external]
+        used = reading.used(edges=used_edges, end=self.end, by=by, narrow=self.narrow, own=own)
         self.names.read_shared(part.endpoint_id for part in used if part.endpoint_id and part.foreign)
         self.used = used
         for part in used:

@@ -13,6 +13,7 @@ from billing.costs import Dimension, cost_series, cost_summary, narrow_to
 from billing.prices import price_book
 from billing.rating.charges import allocation_charges
 from billing.rating.prices import Subject
+from billing.sharing import shared_open
 from billing.usage import usage_series
 from tenants import scope
 from tenants.errors import NotFound
@@ -175,6 +176,17 @@ def test_cost_per_million_tokens_and_per_request_on_both_bases(tenant, project, 
     cost = summary(tenant).total
     assert (cost.allocation_per_million_tokens, cost.usage_per_million_tokens) == (D("1.80"), D("1.50"))
     assert (cost.allocation_per_request, cost.usage_per_request) == (D("0.90"), D("0.75"))
+
+
+def test_an_endpoint_of_its_own_that_is_published_is_told_by_its_name(tenant, project, chat):
+    shared_open(
+        owner_id=tenant.id, endpoint_id=chat, name="chat", model="guide", slo_class="standard",
+        started_at=utc("2026-05-10T10:20"),
+    )  # fmt: skip
+    add_usage(project, at=utc("2026-05-10T10:00"), endpoint_id=chat, output_tokens=2_000_000)
+    with scope.tenant(tenant.id):
+        (group,) = cost_summary(start=utc("2026-05-10"), end=utc("2026-05-11"), now=utc("2026-05-11")).whole
+    assert (group.group[1], group.cost.charged) == (str(chat), Decimal("3"))
 
 
 def test_idle_is_gpu_time_in_hours_without_a_request(tenant, project, chat):

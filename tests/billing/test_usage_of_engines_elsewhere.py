@@ -7,6 +7,7 @@ from decimal import Decimal
 
 import pytest
 
+from billing.costs import cost_summary
 from billing.metering.events import TYPE, engine_id, events_take, source_gateway
 from billing.models import GatewayDay, SequenceGap, StatementLine, UsageDay, UsageHour, UsageMinute
 from billing.statements import statement_draft
@@ -63,6 +64,10 @@ def test_it_is_charged_by_its_tokens(tenant):
             engine_id(tenant.id, default_project(tenant).id, "vllm-berlin")
         }
         assert sum(line.amount for line in lines) == statement.total == Decimal("2.10")
+        costs = cost_summary(
+            start=NOW.replace(day=1, hour=0, minute=0), end=NOW + dt.timedelta(days=1), now=NOW
+        )
+        assert costs.total.charged == Decimal("2.10")
 
 
 def test_late_usage_counts_in_its_own_day(tenant):
