@@ -22,6 +22,8 @@ _UUID = re.compile(r"[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}\Z")
 _LENGTHS = {"gateway": 64, "model": 80, "slo_class": 40, "region": 40}
 _WORDS = operator.attrgetter(*_LENGTHS)
 _INT: Final = 2**31 - 1
+#: Tokens of one segment: so many that millions of segments add up to what a row of their sums holds.
+_TOKENS: Final = 10**12
 _ONE_DAY = dt.timedelta(days=1)
 
 
@@ -151,7 +153,8 @@ def _counts_right(segments: Sequence[UsageSegment]) -> bool:
         min(requests) >= 0
         and max(requests) <= _INT
         and min(map(min, tokens)) >= 0
-        and max(map(max, tokens)) <= BIGINT
+        and max(map(max, tokens[:3])) <= _TOKENS
+        and max(map(max, tokens[3:])) <= BIGINT
         and all(map(operator.le, cached, inputs))
         and _buckets_right(ttft, len(LATENCY_BOUNDS_MS) + 1)
         and _buckets_right(itl, len(ITL_BOUNDS_MS) + 1)
@@ -176,11 +179,11 @@ def _squares_right(requests: Sequence[int], tokens: Sequence[int], squares: Sequ
 def _of_counts(segment: UsageSegment) -> str:
     tokens_in, squares_in = segment.input_tokens, segment.input_tokens_squared
     tokens_out, squares_out = segment.output_tokens, segment.output_tokens_squared
-    tokens = (tokens_in, tokens_out, segment.cached_tokens, squares_in, squares_out)
+    tokens, squares = (tokens_in, tokens_out, segment.cached_tokens), (squares_in, squares_out)
     counts = (segment.requests, *segment.ttft_ms, *segment.itl_ms)
-    if min(tokens) < 0 or min(counts) < 0:
+    if min(tokens) < 0 or min(squares) < 0 or min(counts) < 0:
         return "a count is negative"
-    if max(counts) > _INT or max(tokens) > BIGINT:
+    if max(counts) > _INT or max(tokens) > _TOKENS or max(squares) > BIGINT:
         return "a count is too large to be one segment's"
     if segment.cached_tokens > tokens_in:
         return "more input tokens were cached than there were"
