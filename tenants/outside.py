@@ -93,7 +93,9 @@ def judge(address: Address, *, port: int, encrypted: bool = True) -> None:
         raise Refused(f"{address} port {port} belongs to Berth itself; nothing is sent there.")
     known = address.is_loopback and settings.OUTSIDE_ALLOW_LOOPBACK
     known = known or any(address in network for network in settings.OUTSIDE_ALLOWED_NETWORKS)
-    if not known and (address.is_loopback or not address.is_global):
+    # Python calls fec0::/10, the private networks of old, global.
+    private = not address.is_global or getattr(address, "is_site_local", False)
+    if not known and (address.is_loopback or private):
         raise Refused(
             f"{address} is in a private network. Operators allow one by naming it in OUTSIDE_ALLOWED_NETWORKS."
         )
