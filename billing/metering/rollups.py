@@ -108,9 +108,7 @@ _COUNT = f"""
 WITH page AS MATERIALIZED (
     SELECT * FROM billing_usagesegment WHERE xact >= %(mark)s AND xact < %(end)s
 ), minutes AS MATERIALIZED (
-    SELECT {_DIMENSIONS}, {_MINUTE} AS bucket, {
-    ", ".join(map(_sum, _COUNTS))
-}
+    SELECT {_DIMENSIONS}, {_MINUTE} AS bucket, {", ".join(map(_sum, _COUNTS))}
     FROM page GROUP BY {_DIMENSIONS}, {_MINUTE}
 ), by_minute AS (
     SELECT tenant_id, endpoint_id, outcome, date_trunc('hour', bucket, 'UTC') AS bucket,
