@@ -136,8 +136,7 @@ def post(
             after = response.headers.get("Retry-After", "")
             return Answer(
                 status=response.status,
-                # Kept in a row, which holds no NUL.
-                text=" ".join(text.replace("\0", " ").split()),
+                text=_kept(text),
                 retry_after=int(after) if after.isascii() and after.isdigit() and len(after) < 8 else 0,
                 took_ms=round((time.monotonic() - began) * 1000),
             )
@@ -247,4 +246,9 @@ def _at_most(seconds: float, sock: socket.socket) -> Iterator[None]:
 def _told(error: BaseException) -> str:
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"its certificate is not trusted: {error.verify_message}"
-    return (str(error) or type(error).__name__)[:200]
+    return (_kept(str(error)) or type(error).__name__)[:200]
+
+
+def _kept(text: str) -> str:
+    """Give what the other side said as it can be kept in a row, which holds no NUL."""
+    return " ".join(text.replace("\0", " ").split())

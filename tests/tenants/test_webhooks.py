@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import itertools
 import json
@@ -9,6 +10,7 @@ import os
 import random
 import signal
 import smtplib
+import socket
 import subprocess
 import sys
 import threading
@@ -283,6 +285,37 @@ def test_the_sweeper_finds_what_nobody_was_woken_for(tenant, hook, receiver, mon
     with scope.tenant(tenant.id):
         services.webhook_change(endpoint=hook, active=False)
     assert tasks.sweep() == 1
+
+
+@pytest.mark.parametrize("line", [b"HT\0TP/1.1 200 OK", b"HTTP/1.1 2\x000 OK", b"\xff\xfe"])
+def test_an_answer_that_is_no_http_is_noted_as_a_failure(tenant, hook, line):
+    with scope.tenant(tenant.id), answering(line + b"\r\n\r\n") as url:
+        WebhookEndpoint.objects.update(url=url)
+        publish(tenant)
+        assert webhook_deliver(endpoint_id=hook.id, now=NOW) == 1
+    found = delivery(tenant)
+    assert (found.attempts, found.log[0]["status"]) == (1, None)
+    assert found.log[0]["note"]
+    assert fresh(hook).failing_since is not None
+
+
+@contextlib.contextmanager
+def answering(data: bytes):
+    """Answer one request with ``data``, whatever it is; gives the URL."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def answer() -> None:
+            with contextlib.suppress(OSError):
+                peer, _ = listening.accept()
+                with peer:
+                    peer.recv(65536)
+                    peer.sendall(data)
+
+        thread = threading.Thread(target=answer, daemon=True)
+        thread.start()
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}/"
+        listening.close()
+        thread.join(10)
 
 
 def test_what_was_sent_long_ago_is_forgotten(tenant, hook):
