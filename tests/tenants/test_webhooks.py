@@ -381,6 +381,19 @@ def test_one_who_cannot_be_reached_keeps_mail_from_nobody_and_is_tried_again(ten
     assert len(OneFails.taken) == 1
 
 
+def test_an_address_that_mail_cannot_carry_keeps_it_from_nobody(tenant):
+    with scope.tenant(tenant.id):
+        webhooks.mail(
+            tenant_id=tenant.id, event_type=SPENT, subject="S", text="T", now=NOW,
+            recipients=[f"a@{'ü' * 60}.example", "fine@acme.example", f"z@{'ü' * 60}.example"],
+        )  # fmt: skip
+    assert mail_send_due(now=NOW) == 1
+    assert [each.to for each in outbox.outbox] == [["fine@acme.example"]]
+    with scope.tenant(tenant.id):
+        failed = Mail.objects.exclude(recipient="fine@acme.example")
+        assert [(row.attempts, row.due_at > NOW, bool(row.note)) for row in failed] == [(1, True, True)] * 2
+
+
 SENDER = """
 import sys, django
 django.setup()
