@@ -27,6 +27,7 @@ from tenants import scope, webhooks
 from tenants.errors import Conflict, Invalid
 from tenants.models import Mail, OutboxState, Role, WebhookDelivery, WebhookEndpoint
 from tenants.services import member_add
+from tenants.webhooks import delivery as delivering
 from tenants.webhooks import services, tasks
 from tenants.webhooks.attempts import KEEP_TRYING, LEASE, next_attempt
 from tenants.webhooks.delivery import webhook_deliver
@@ -285,6 +286,15 @@ def test_the_sweeper_finds_what_nobody_was_woken_for(tenant, hook, receiver, mon
     with scope.tenant(tenant.id):
         services.webhook_change(endpoint=hook, active=False)
     assert tasks.sweep() == 1
+
+
+def test_a_receiver_that_is_slow_holds_a_worker_for_a_bounded_time(tenant, hook, receiver, monkeypatch):
+    for _ in range(3):
+        publish(tenant)
+    monkeypatch.setattr(delivering, "LONGEST_S", 0.0)
+    assert webhook_deliver(endpoint_id=hook.id, now=NOW) == 0
+    monkeypatch.setattr(delivering, "LONGEST_S", 60.0)
+    assert webhook_deliver(endpoint_id=hook.id, now=NOW) == 3
 
 
 @pytest.mark.parametrize("line", [b"HT\0TP/1.1 200 OK", b"HTTP/1.1 2\x000 OK", b"\xff\xfe"])
