@@ -30,7 +30,12 @@ _FIRST_MISSED: Final = """
 WITH gap AS (SELECT * FROM unnest(%(tenants)s::uuid[], %(since)s::timestamptz[]) AS gap (tenant_id, since))
 SELECT tenant_id, min(first) FROM (
     SELECT gap.tenant_id, min(bucket) AS first FROM gap JOIN billing_usageday AS day
-        ON day.tenant_id = gap.tenant_id AND bucket > since - interval '1 day' AND bucket < %(until)s GROUP BY 1
+        ON day.tenant_id = gap.tenant_id AND bucket > since - interval '1 day'
+        AND bucket <= %(until)s::timestamptz - interval '1 day' GROUP BY 1
+    UNION ALL
+    SELECT gap.tenant_id, min(bucket) AS first FROM gap JOIN billing_usagehour AS hour
+        ON hour.tenant_id = gap.tenant_id AND bucket >= greatest(since, date_trunc('day', %(until)s, 'UTC'))
+        AND bucket < %(until)s GROUP BY 1
     UNION ALL
     SELECT gap.tenant_id, min(started_at) FROM gap JOIN billing_allocation AS held
         ON held.tenant_id = gap.tenant_id AND started_at < %(until)s AND (ended_at IS NULL OR ended_at > since)
@@ -54,10 +59,11 @@ class Computed:
     problems: tuple[str, ...]
 
 
-def compute(cases: Sequence[Case], shares: Shares, marks: Marks) -> list[Computed]:
+def compute(cases: Sequence[Case], shares: Shares, marks: Marks, *, look_back: bool = True) -> list[Computed]:
     """Compute cases of one window and currency; those in which nothing happened are left out.
 
-    ``marks`` say when changes were noted that closed months do not hold yet. For the platform's scope.
+    ``marks`` say when changes were noted that closed months do not hold yet. With ``look_back`` a month that is over
+    takes up earlier ones in which no run came by. For the platform's scope.
     """
     window, currency = cases[0].window, cases[0].currency
     ids = [case.tenant.id for case in cases]
@@ -66,7 +72,7 @@ def compute(cases: Sequence[Case], shares: Shares, marks: Marks) -> list[Compute
     own = months(
         window=window, currencies=dict.fromkeys(ids, currency), books=books, names=names, shares=shares
     )
-    late, foreign = _late(cases, books, names, shares, marks)
+    late, foreign = _late(cases, books, names, shares, marks, look_back=look_back)
     credits = _credits(ids, currency, window)
     carried = _carried(ids, currency, window)
     prices = listed(currency, ids)
@@ -139,13 +145,15 @@ def _late(
     names: Names,
     shares: Shares,
     marks: Marks,
+    *,
+    look_back: bool,
 ) -> tuple[dict[uuid.UUID, list[Month]], dict[uuid.UUID, list[str]]]:
     """Gather the closed months that changed since, and say which cannot go onto a statement in another currency."""
     first_open = [case for case in cases if case.first_open]
     finals: defaultdict[uuid.UUID, list[Kept]] = defaultdict(list)
     for each in kept_statements(Q(tenant__in=[case.tenant.id for case in first_open], state=State.FINAL)):
         finals[each.tenant_id].append(each)
-    missed = _missed(first_open, finals)
+    missed = _missed([case for case in first_open if case.over and look_back], finals)
     all_marks = {
         case.tenant.id: [*marks.get(case.tenant.id, ()), *missed.get(case.tenant.id, ())]
         for case in first_open

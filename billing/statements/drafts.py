@@ -46,7 +46,8 @@ def statement_draft(*, month: dt.date, now: dt.datetime) -> Statement:
                 ignore_conflicts=True,
             )  # fmt: skip
             found = cases(month=first, now=now, tenant_ids=[tenant.id])
-            compute_chunk(found, Shares(now), now=now, close=False)
+            # Earlier months have statements of their own: runs make them.
+            compute_chunk(found, Shares(now), now=now, close=False, look_back=False)
     statement = Statement.objects.filter(month=first).first()
     if statement and statement.state == Statement.State.FINAL:
         raise StatementIsFinal(f"The statement of {period} is final; later usage goes into the next one.")

@@ -142,7 +142,9 @@ def _chunks(found: Sequence[Case]) -> Iterator[Sequence[Case]]:
             yield rest[first : first + CHUNK]
 
 
-def compute_chunk(chunk: Sequence[Case], shares: Shares, *, now: dt.datetime, close: bool) -> Run:
+def compute_chunk(
+    chunk: Sequence[Case], shares: Shares, *, now: dt.datetime, close: bool, look_back: bool = True
+) -> Run:
     """Compute, store and, where it is time, close the statements of some tenants, in one transaction."""
     with scope.platform("compute statements of many tenants"):
         if close:
@@ -163,7 +165,7 @@ def compute_chunk(chunk: Sequence[Case], shares: Shares, *, now: dt.datetime, cl
         closing_ids = {case.tenant.id for case in closable}
         marks = _marks([case for case in chunk if case.tenant.id not in closing_ids])
         taken = closing.take_marks(closing_ids)
-        computed = compute(chunk, shares, {**marks, **taken})
+        computed = compute(chunk, shares, {**marks, **taken}, look_back=look_back)
         drafts = write_drafts([_draft(each) for each in computed], now)
         run = Run(drafted=len(drafts))
         ready = [draft for draft in drafts if draft.computed.case.tenant.id in closing_ids]
