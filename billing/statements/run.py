@@ -8,13 +8,14 @@ from __future__ import annotations
 import dataclasses
 import datetime as dt
 import itertools
+import logging
 import uuid
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
-from django.db import connection
+from django.db import InterfaceError, OperationalError, connection
 
 from billing.models import BillingAccount, LateChange, Statement
 from billing.statements import closing
@@ -26,24 +27,31 @@ from billing.statements.shared import Shares
 from billing.statements.storage import Draft, write_drafts
 from tenants import locks, scope
 
+log = logging.getLogger(__name__)
+
 #: Tenants of one transaction: enough to make queries few, few enough to lose little when a run is killed.
 CHUNK: Final = 250
 
 
 @dataclasses.dataclass(kw_only=True)
 class Run:
-    """What a run did, in statements. ``waiting`` could not be closed yet, ``parked`` may not be."""
+    """What a run did, in statements.
+
+    ``waiting`` could not be closed yet, ``parked`` may not be; why ``failed`` could not be computed, the log says.
+    """
 
     drafted: int = 0
     closed: int = 0
     parked: int = 0
     waiting: int = 0
+    failed: int = 0
 
     def add(self, other: Run) -> None:
         self.drafted += other.drafted
         self.closed += other.closed
         self.parked += other.parked
         self.waiting += other.waiting
+        self.failed += other.failed
 
 
 def statement_run(
@@ -67,7 +75,7 @@ def statement_run(
         # changes of GPU time and a close apart.
         missing = [case for case in _cases(month, now, tenant_ids) if case.kept is None and case.due(now)]
         run.add(_in_chunks(missing, now, close=False, workers=workers))
-        run.drafted = 0
+        run.drafted = run.failed = 0
     found = _cases(month, now, tenant_ids)
     wanted = [case for case in found if _wanted(case, now, close, computed_before)]
     run.add(_in_chunks(wanted, now, close=close, workers=workers))
@@ -93,18 +101,37 @@ def _in_chunks(found: Sequence[Case], now: dt.datetime, *, close: bool, workers:
     run = Run()
     if workers == 1:
         for chunk in chunks:
-            run.add(compute_chunk(chunk, shares, now=now, close=close))
+            run.add(_isolated(chunk, shares, now, close=close))
         return run
 
     def work(chunk: Sequence[Case]) -> Run:
         try:
-            return compute_chunk(chunk, shares, now=now, close=close)
+            return _isolated(chunk, shares, now, close=close)
         finally:
             connection.close()
 
     with ThreadPoolExecutor(workers) as pool:
         for done in pool.map(work, chunks):
             run.add(done)
+    return run
+
+
+def _isolated(chunk: Sequence[Case], shares: Shares, now: dt.datetime, *, close: bool) -> Run:
+    """Compute a chunk; where that fails, each tenant by itself, so that one keeps nobody else's statement back."""
+    try:
+        return compute_chunk(chunk, shares, now=now, close=close)
+    except (OperationalError, InterfaceError):
+        raise  # of the database, not of the data
+    except Exception:
+        if len(chunk) == 1:
+            tenant, month = chunk[0].tenant, chunk[0].window.month
+            log.exception(
+                "the statement of tenant %s of %s cannot be computed", tenant.slug, f"{month:%Y-%m}"
+            )
+            return Run(failed=1)
+    run = Run()
+    for case in chunk:
+        run.add(_isolated([case], shares, now, close=close))
     return run
 
 

@@ -7,7 +7,8 @@ killed and run again at any time; what was closed stays closed.
 from __future__ import annotations
 
 import datetime as dt
-from typing import Any
+import re
+from typing import Any, Final
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.utils import timezone
@@ -16,6 +17,9 @@ from billing.statements import statement_run
 from tenants import locks, scope
 from tenants.models import Tenant
 
+#: Each has a connection to the database.
+MOST_WORKERS: Final = 32
+
 
 def month_of_option(text: str) -> dt.date:
     """Read YYYY-MM.
@@ -23,10 +27,9 @@ def month_of_option(text: str) -> dt.date:
     Raises:
         CommandError: it is no month.
     """
-    try:
-        return dt.datetime.strptime(text, "%Y-%m").replace(tzinfo=dt.UTC).date()
-    except ValueError as error:
-        raise CommandError(f"{text!r} is not a month; write it as 2026-05.") from error
+    if not re.fullmatch(r"2\d{3}-(0[1-9]|1[0-2])", text, re.ASCII):
+        raise CommandError(f"{text!r} is not a month; write it as 2026-05.")
+    return dt.date.fromisoformat(f"{text}-01")
 
 
 def tenant_of_option(slug: str) -> Tenant:
@@ -54,6 +57,8 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         month = month_of_option(options["month"])
         tenant = options["tenant"] and tenant_of_option(options["tenant"])
+        if not 1 <= options["workers"] <= MOST_WORKERS:
+            raise CommandError(f"--workers is a number from 1 to {MOST_WORKERS}.")
         with locks.claimed("statements") as mine:
             if not mine:
                 raise CommandError("Statements are being computed already; try again when that run is over.")
@@ -68,3 +73,5 @@ class Command(BaseCommand):
             f"{month:%Y-%m}: {run.closed} closed, {run.drafted} open, of which {run.waiting} wait for their "
             f"grace, an earlier month or the rollups and {run.parked} are parked."
         )
+        if run.failed:
+            raise CommandError(f"{run.failed} could not be computed; the log says why.")
