@@ -32,6 +32,7 @@
     zerolinecolor: colours.grid,
     linecolor: colours.grid,
     automargin: true,
+    separatethousands: true,
     ...given,
     tickfont: { color: colours.muted, ...given?.tickfont },
   });
