@@ -240,7 +240,7 @@ def _tell_money(client: httpx.Client, told: Told, endpoint_id: str) -> None:
 
 
 def _cost_line(client: httpx.Client, endpoint_id: str) -> dict[str, Any]:
-    (month,) = _get(client, "/api/v1/costs?group_by=endpoint_id")["data"]
+    (month,) = _get(client, "/api/v1/costs", group_by="endpoint_id")["data"]
     return next((line["cost"] for line in month["results"] if line["endpoint_id"] == endpoint_id), {})
 
 
