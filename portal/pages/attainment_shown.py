@@ -70,7 +70,7 @@ def _latency(met: Fraction | None, target: int | None, missed: bool) -> dict[str
         return None
     return {
         "value": share(met), "missed": missed, "target": percent(float(HOURS_SHARE), 0),
-        "note": f"of the hours within {ms(target)}",
+        "note": f"of hours within {ms(target)}",
     }  # fmt: skip
 
 

@@ -61,7 +61,8 @@ class UsageView(TenantPage):
         rows = group_rows(costs)
         if question.group is Dimension.ENDPOINT:
             for row in rows:
-                if row["id"] and uuid.UUID(row["id"]) in question.names.labels:
+                label = question.names.labels.get(uuid.UUID(row["id"])) if row["id"] else None
+                if label and not label.external:
                     row["url"] = self.url("endpoint-cost", row["id"])
         kept = self.kept(question)
         empty = not (costs.total.requests or costs.total.gpu_hours)

@@ -36,7 +36,7 @@ def seen(world, who: str) -> str:
 
 def test_savings_stand_below_the_endpoints_with_where_to_act(world, endpoint):
     shown = seen(world, "owner")
-    for text in ("Idle by half.", "Too large.", "77.00 EUR a month", "So it was computed."):
+    for text in ("Idle by half.", "Too large.", "77.00 EUR in 30 days", "So it was computed."):
         assert text in shown
     for name in ("endpoint-scale", "endpoint-delete", "endpoint-replan"):
         assert reverse(f"tenant:{name}", args=["nord", endpoint.id]) in shown

@@ -196,7 +196,12 @@ def saving(endpoint, acme) -> Saving:
 
 def test_savings_are_shown_with_money_how_and_where_to_act(console, saving):
     shown = console.get(reverse("console:report-savings")).text
-    for text in ("120.00 EUR a month", "60.00 EUR", "Idle in 50% of the GPU time.", "Half of 96 GPU-hours."):
+    for text in (
+        "120.00 EUR in 30 days",
+        "60.00 EUR",
+        "Idle in 50% of the GPU time.",
+        "Half of 96 GPU-hours.",
+    ):
         assert text in shown
     assert reverse("console:endpoint", args=[saving.endpoint_id]) in shown
     told = console.get("/api/v1/platform/savings").json()["savings"]
