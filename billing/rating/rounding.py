@@ -8,7 +8,7 @@ from decimal import Decimal
 from fractions import Fraction
 from typing import Final
 
-from billing.rating.charges import shown
+from billing.rating.charges import scaled
 
 #: Currencies whose minor unit is not a hundredth (ISO 4217).
 CURRENCY_PLACES: Final[Mapping[str, int]] = {
@@ -37,7 +37,7 @@ def round_amount(exact: Fraction | Decimal, places: int) -> Decimal:
     """Round one amount to ``places``, halves away from zero."""
     units = Fraction(exact) * 10**places
     away = math.floor(abs(units) + Fraction(1, 2))
-    return shown(Fraction(away if units >= 0 else -away, 10**places), places)
+    return scaled(away if units >= 0 else -away, places)
 
 
 def round_lines(amounts: Mapping[str, Fraction | Decimal], places: int) -> dict[str, Decimal]:
@@ -55,4 +55,23 @@ def round_lines(amounts: Mapping[str, Fraction | Decimal], places: int) -> dict[
     by_remainder = sorted(units, key=lambda key: (lines[key] - units[key], key))
     for key in by_remainder[:ups]:
         lines[key] += 1
-    return {key: shown(Fraction(line, scale), places) for key, line in lines.items()}
+    return {key: scaled(line, places) for key, line in lines.items()}
+
+
+def share_out(amount: Fraction, weights: Mapping[str, int], places: int) -> dict[str, Decimal]:
+    """Split an amount in proportion to whole weights, rounded as :func:`round_lines` rounds the exact parts.
+
+    Raises:
+        ZeroDivisionError: the weights sum to nothing.
+    """
+    whole = amount * 10**places
+    numerator, denominator = whole.numerator, whole.denominator * sum(weights.values())
+    lines: dict[str, int] = {}
+    rests: dict[str, int] = {}
+    for key, weight in weights.items():
+        lines[key], rests[key] = divmod(numerator * weight, denominator)
+    ups = int(round_amount(whole, 0)) - sum(lines.values())
+    by_remainder = sorted(rests, key=lambda key: (-rests[key], key))
+    for key in by_remainder[:ups]:
+        lines[key] += 1
+    return {key: scaled(line, places) for key, line in lines.items()}

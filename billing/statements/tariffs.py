@@ -15,6 +15,7 @@ from django.db.models import Q
 
 from billing.charging import Rated, rate_held, rate_used
 from billing.models import Price
+from billing.quantities import Used
 from billing.rating import prices as rating
 from billing.rating.charges import Step
 from billing.rating.prices import PriceBook, PriceKind
@@ -61,12 +62,16 @@ class Rates:
             found = self._gpu_time[key] = _rate(rate_held(self.book, one))
         return found
 
-    def tokens(self, row: UsedTokens) -> dict[PriceKind, Rate]:
+    def tokens(self, row: UsedTokens | Used) -> dict[PriceKind, Rate]:
         """Give the rate of each kind of token of ``row``."""
         key = (row.model, row.slo_class, row.region, row.start, row.end)
         found = self._tokens.get(key)
         if found is None:
-            one_of_each = msgspec.structs.replace(row, input_tokens=2, cached_tokens=1, output_tokens=1)
+            one_of_each = UsedTokens(
+                start=row.start, end=row.end, project_id=row.project_id, endpoint_id=row.endpoint_id,
+                model=row.model, slo_class=row.slo_class, region=row.region, requests=1,
+                input_tokens=2, cached_tokens=1, output_tokens=1,
+            )  # fmt: skip
             found = {rated.kind: _rate(rated) for rated in rate_used(self.book, one_of_each)}
             self._tokens[key] = found
         return found
