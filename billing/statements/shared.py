@@ -8,6 +8,7 @@ hours are nobody's share. Shares are rounded by largest remainder, so that they 
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import datetime as dt
 import math
@@ -97,6 +98,14 @@ class Shares:
         if key not in self._splits:
             self._splits[key] = self._split(window.month, currency)
         return self._splits[key].get(tenant_id, [])
+
+    def only(self, tenant_ids: Collection[uuid.UUID], currency: str, window: Window) -> Shares:
+        """Give what statements of these tenants in one window ask for, for a process of its own."""
+        part = copy.copy(self)
+        part._splits = {
+            (window.month, currency): {each: self.of(each, currency, window) for each in tenant_ids}
+        }
+        return part
 
     def _split(self, month: dt.date, currency: str) -> dict[uuid.UUID, list[SharedTime]]:
         book = price_books(currency, [])[None]
