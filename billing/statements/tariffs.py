@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
+import functools
 import uuid
 from collections import defaultdict
 from collections.abc import Collection, Iterable
@@ -17,9 +18,10 @@ from billing.charging import Rated, rate_held, rate_used
 from billing.models import Price
 from billing.quantities import Used
 from billing.rating import prices as rating
-from billing.rating.charges import Step
+from billing.rating.charges import Step, shown
 from billing.rating.prices import PriceBook, PriceKind
 from billing.statements.inputs import HeldTime, Listed, UsedTokens
+from billing.statements.lines import QUANTITY_PLACES
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -34,15 +36,22 @@ class Rate:
     missing: str
     exact: Fraction
 
-    @property
+    @functools.cached_property
     def identity(self) -> tuple[object, ...]:
         """Which price it is, and by which factor."""
         return (self.step.price_id, self.step.factor) if self.step else ()
 
-    @property
+    @functools.cached_property
     def amount(self) -> tuple[object, ...]:
         """What it comes to, whichever price it is."""
         return (self.step.unit_price, self.step.factor) if self.step else ()
+
+    @functools.cached_property
+    def unit_price(self) -> Decimal:
+        """The price of a unit with its factor, as a line shows it; 0 without one."""
+        if self.step is None:
+            return Decimal(0)
+        return shown(Fraction(self.step.unit_price) * Fraction(self.step.factor), QUANTITY_PLACES)
 
 
 class Rates:
