@@ -16,6 +16,7 @@ from django.utils import timezone
 from billing.statements import statement_run
 from tenants import locks, scope
 from tenants.models import Tenant
+from tenants.processes import ProcessLost
 
 #: Each has a connection to the database.
 MOST_WORKERS: Final = 32
@@ -52,7 +53,7 @@ class Command(BaseCommand):
         parser.add_argument("--month", required=True, metavar="YYYY-MM")
         parser.add_argument("--close", action="store_true", help="Close what is due.")
         parser.add_argument("--tenant", metavar="SLUG", help="Only this tenant's.")
-        parser.add_argument("--workers", type=int, default=2, help="Chunks computed at once.")
+        parser.add_argument("--workers", type=int, default=2, help="Processes that compute at once.")
 
     def handle(self, *args: Any, **options: Any) -> None:
         month = month_of_option(options["month"])
@@ -62,13 +63,16 @@ class Command(BaseCommand):
         with locks.claimed("statements") as mine:
             if not mine:
                 raise CommandError("Statements are being computed already; try again when that run is over.")
-            run = statement_run(
-                month=month,
-                now=timezone.now(),
-                close=options["close"],
-                tenant_ids=[tenant.id] if tenant else None,
-                workers=options["workers"],
-            )
+            try:
+                run = statement_run(
+                    month=month,
+                    now=timezone.now(),
+                    close=options["close"],
+                    tenant_ids=[tenant.id] if tenant else None,
+                    workers=options["workers"],
+                )
+            except ProcessLost as error:
+                raise CommandError(f"{str(error).capitalize()}. Run it again.") from error
         self.stdout.write(
             f"{month:%Y-%m}: {run.closed} closed, {run.drafted} open, of which {run.waiting} wait for their "
             f"grace, an earlier month or the rollups and {run.parked} are parked."
