@@ -18,8 +18,8 @@ Kind = StatementLine.Kind
 CREDIT_KINDS: Final = (Kind.SLO_CREDIT, Kind.CREDIT)
 #: What a statement's total is made of, in the order in which it is told.
 SUMMARY: Final = {
-    Kind.GPU_TIME: "GPU time used",
-    Kind.IDLE_GPU_TIME: "GPU time idle",
+    Kind.GPU_TIME: "GPU time",
+    Kind.IDLE_GPU_TIME: "Idle GPU time",
     Kind.TOKENS: "Tokens",
     Kind.COMMITMENT: "Commitments",
     "correction": "Corrections of earlier months",

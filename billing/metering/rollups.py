@@ -31,7 +31,7 @@ _DIMENSIONS = (
 _COUNTS = (
     "requests", "input_tokens", "output_tokens", "cached_tokens", "input_tokens_squared", "output_tokens_squared",
 )  # fmt: skip
-#: Squares of a few requests, each of more tokens than any model takes, fill a bigint: no more is kept of them.
+#: What a row holds at most. Sums end there: one that did not fit would stop the counting of all tenants' usage.
 _MOST: Final = 2**63 - 1
 _HISTOGRAMS = {"ttft_ms": len(LATENCY_BOUNDS_MS) + 1, "itl_ms": len(ITL_BOUNDS_MS) + 1}
 
@@ -70,15 +70,11 @@ def _upsert(
 
 
 def _added(old: str, new: str) -> str:
-    if old.endswith("_squared"):
-        return f"{old} + least({new}, {_MOST} - {old})"
-    return f"{old} + {new}"
+    return f"{old} + least({new}, {_MOST} - {old})"
 
 
 def _sum(name: str) -> str:
-    if name.endswith("_squared"):
-        return f"least(sum({name}), {_MOST})::bigint AS {name}"
-    return f"sum({name})::bigint AS {name}"
+    return f"least(sum({name}), {_MOST})::bigint AS {name}"
 
 
 def _added_by_place(table: str, name: str) -> str:

@@ -22,7 +22,7 @@ def missed_targets(attained: Attained) -> list[str]:
         reached = 1 - Decimal(attained.failed) / attained.requests
         missed.append(
             f"availability {_percent(reached)} of {_percent(attained.availability)}"
-            f" ({attained.failed} of {attained.requests} requests failed)"
+            f" ({attained.failed:,} of {attained.requests:,} requests failed)"
         )
     for name, target, met in (
         ("TTFT", attained.ttft_p95_ms, attained.ttft_met),

@@ -182,12 +182,10 @@ def _late(
             books=books,
             names=names,
             shares=shares,
+            split=False,  # the shares of a closed month stay as they were
         )
         for tenant_id in of_window:
-            # The shares of a closed month stay as they were.
-            month = msgspec.structs.replace(
-                again[tenant_id], shares=(), charged=tuple(charged.get(tenant_id, ()))
-            )
+            month = msgspec.structs.replace(again[tenant_id], charged=tuple(charged.get(tenant_id, ())))
             if not month.is_empty:
                 found[tenant_id].append(month)
     return found, foreign

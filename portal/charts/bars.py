@@ -19,7 +19,7 @@ MOST_GROUPS: Final = 8
 REST: Final = "All others"
 
 #: Longest name in a legend; the table behind the chart has it whole.
-_MOST_LETTERS: Final = 28
+_MOST_LETTERS: Final = 22
 
 Moment = dt.datetime | dt.date
 
@@ -77,6 +77,8 @@ def stacked_bars(
 
 
 def short_name(name: str) -> str:
-    """Write a group's name for a legend: escaped, and cut where it is long."""
-    cut = name if len(name) <= _MOST_LETTERS else f"{name[: _MOST_LETTERS - 1]}…"
-    return escaped(cut)
+    """Write a group's name for a legend: escaped, and where it is long cut in the middle, as ends tell names apart."""
+    if len(name) > _MOST_LETTERS:
+        kept = _MOST_LETTERS - 1
+        name = f"{name[: kept - kept // 2]}…{name[-(kept // 2) :]}"
+    return escaped(name)

@@ -38,6 +38,7 @@ def table(told: Told, *, as_json: bool, stays: bool) -> None:
             "Draft statement",
             f"{float(told.statement_total):.2f} {told.currency}, {told.statement_lines} lines",
         ),
+        ("FOCUS 1.2 export", f"{float(told.focus_cost):.2f} {told.currency} billed, {told.focus_rows} rows"),
         ("Portal", told.portal_url),
         ("Gateway", told.gateway_url),
         *[(f"Account: {who}", email) for who, email in told.accounts.items()],

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import csv
 import dataclasses
 import datetime as dt
+import io
 import re
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
+from decimal import Decimal
 from typing import Any
 
 import httpx
@@ -51,6 +54,8 @@ class Told:
     allocation_cost: str = ""
     statement_total: str = ""
     statement_lines: int = 0
+    focus_rows: int = 0
+    focus_cost: str = ""
     currency: str = ""
     portal_url: str = ""
     gateway_url: str = ""
@@ -229,10 +234,13 @@ def _tell_money(client: httpx.Client, told: Told, endpoint_id: str) -> None:
     told.currency = statement["currency"]
     told.usage_cost, told.allocation_cost = cost["usage"], cost["allocation"]
     told.statement_total, told.statement_lines = statement["total"], statement["line_count"]
+    export = client.get(f"/api/v1/statements/{statement['id']}/focus.csv").raise_for_status()
+    costs = [Decimal(row["BilledCost"]) for row in csv.DictReader(io.StringIO(export.text))]
+    told.focus_rows, told.focus_cost = len(costs), str(sum(costs, Decimal(0)))
 
 
 def _cost_line(client: httpx.Client, endpoint_id: str) -> dict[str, Any]:
-    (month,) = _get(client, "/api/v1/costs?group_by=endpoint_id")["data"]
+    (month,) = _get(client, "/api/v1/costs", group_by="endpoint_id")["data"]
     return next((line["cost"] for line in month["results"] if line["endpoint_id"] == endpoint_id), {})
 
 

@@ -118,7 +118,7 @@ def shown(state: BudgetState) -> dict[str, Any]:
     held = int((window.held + window.silent) * 100 / window.limit) if window.limit else 0
     return {
         "budget": budget,
-        "owner": f"{budget.get_owner_kind_display()} {state.owner_name}",
+        "owner": owner_shown(budget, state.owner_name),
         "percent": min(window.percent, 100),
         "held_percent": min(held, max(0, 100 - window.percent)),
         "text": f"{amount(budget, window.settled, unit=False)} of {amount(budget, window.limit)}",
@@ -147,6 +147,11 @@ def shown(state: BudgetState) -> dict[str, Any]:
         ),
         "expected": any(alert.kind == BudgetAlert.Kind.FORECAST for alert in window.alerts),
     }
+
+
+def owner_shown(budget: Budget, name: str) -> str:
+    """Name whose budget it is, as it reads within a sentence."""
+    return f"all of {name}" if budget.owner_kind == Budget.OwnerKind.TENANT else f"{budget.owner_kind} {name}"
 
 
 def counts(budget: Budget) -> str:

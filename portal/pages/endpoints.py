@@ -96,7 +96,7 @@ class Endpoints(EndpointsPage):
             return links
         if row.kind == Saving.Kind.IDLE:
             others = (("Scale", "endpoint-scale"), ("Delete", "endpoint-delete"))
-            there = [("Open it, to pause it", links[0][1])]
+            there = [("Open to pause", links[0][1])]
             return there + [(label, self.url(name, row.endpoint_id)) for label, name in others]
         return [("Plan anew", self.url("endpoint-replan", row.endpoint_id)), *links]
 

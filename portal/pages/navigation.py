@@ -64,10 +64,29 @@ CONSOLE = (
         "Estate",
         (
             Item("Clusters", "clusters", "clusters", also=("cluster", "region", "pool")),
+            Item("GPU costs", "asset-rates", "cost", also=("asset-rate",)),
             Item("Gateways", "gateways", "region", also=("gateway",)),
-            Item("Reconciliation", "reconciliation", "usage"),
             Item("Endpoints", "endpoints", "endpoints", also=("endpoint",)),
             Item("Advisor", "advisor", "switch", also=("advisor",)),
+            Item("What if", "what-if", "search"),
+        ),
+    ),
+    Group(
+        "Offer",
+        (
+            Item("Catalog", "catalog", "catalog", also=("model",)),
+            Item("SLO classes", "slo-classes", "slo", also=("slo",)),
+            Item("Engine images", "engine-images", "gpu", also=("engine-image",)),
+            Item("Engine settings", "engine-settings", "settings", also=("engine-settings",)),
+        ),
+    ),
+    Group(
+        "Customers",
+        (
+            Item("Tenants", "tenants", "tenant", also=("tenant",)),
+            Item("Prices", "prices", "price", also=("price",)),
+            Item("Statements", "statements", "statement", also=("statement", "account")),
+            Item("Reconciliation", "reconciliation", "check"),
         ),
     ),
     Group(
@@ -78,30 +97,6 @@ CONSOLE = (
             Item("Cost and recovery", "report-costs", "cost"),
             Item("Savings", "report-savings", "ok", also=("saving",)),
             Item("Fragmentation", "report-fragmentation", "project"),
-        ),
-    ),
-    Group(
-        "Offer",
-        (
-            Item("Catalog", "catalog", "catalog", also=("model",)),
-            Item("SLO classes", "slo-classes", "slo", also=("slo",)),
-            Item("Prices", "prices", "price", also=("price",)),
-            Item("GPU costs", "asset-rates", "cost", also=("asset-rate",)),
-            Item("What if", "what-if", "search"),
-        ),
-    ),
-    Group(
-        "Engines",
-        (
-            Item("Images", "engine-images", "gpu", also=("engine-image",)),
-            Item("Engine settings", "engine-settings", "settings", also=("engine-settings",)),
-        ),
-    ),
-    Group(
-        "Customers",
-        (
-            Item("Tenants", "tenants", "tenant", also=("tenant",)),
-            Item("Statements", "statements", "statement", also=("statement", "account")),
         ),
     ),
 )

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping
+import uuid
+from collections.abc import Callable, Mapping
 from decimal import Decimal
 from typing import Any, Final
 
@@ -11,7 +12,7 @@ from django.core.paginator import Page, Paginator
 from django.utils.dateparse import parse_datetime
 
 from billing.documents.contents import Contents, Section
-from billing.models import StatementLine
+from billing.models import EndpointLabel, StatementLine
 from portal.templatetags.berth import decimals
 
 #: A page of lines is short enough to read and to render.
@@ -32,10 +33,21 @@ class ShownSection:
     of: int
 
 
-def page_of(contents: Contents, number: Any) -> tuple[Page, list[ShownSection]]:
-    """Give one page of the lines, those that are charged first, in their sections."""
+def page_of(
+    contents: Contents, number: Any, link: Callable[[uuid.UUID], str]
+) -> tuple[Page, list[ShownSection]]:
+    """Give one page of the lines, those that are charged first, in their sections.
+
+    ``link`` gives the address of an endpoint's page; the tenant's own endpoints in Berth have one.
+    """
     page = Paginator((*contents.lines, *contents.beside), PER_PAGE).get_page(number)
-    here = {line.position for line in page.object_list}
+    ids = {line.endpoint_id for line in page.object_list if line.endpoint_id}
+    own = EndpointLabel.objects.filter(endpoint_id__in=ids, external=False)
+    urls = {id: link(id) for id in own.values_list("endpoint_id", flat=True)}
+    here = {
+        line.position: {"line": line, "steps": steps_of(line), "url": urls.get(line.endpoint_id, "")}
+        for line in page.object_list
+    }
     found = [_section(section, here, section.amount, charged=True) for section in contents.sections]
     if contents.beside:
         beside = Section("Shown beside, not charged", "", contents.beside)
@@ -44,8 +56,10 @@ def page_of(contents: Contents, number: Any) -> tuple[Page, list[ShownSection]]:
     return page, [section for section in found if section.rows]
 
 
-def _section(section: Section, here: Iterable[int], amount: Decimal, *, charged: bool) -> ShownSection:
-    rows = [{"line": line, "steps": steps_of(line)} for line in section.lines if line.position in here]
+def _section(
+    section: Section, here: Mapping[int, dict[str, Any]], amount: Decimal, *, charged: bool
+) -> ShownSection:
+    rows = [here[line.position] for line in section.lines if line.position in here]
     return ShownSection(
         title=section.title,
         cost_centre=section.cost_centre,

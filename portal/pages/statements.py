@@ -73,7 +73,7 @@ class StatementOfMonth(StatementPage):
         asked = self.asked(month)
         statement = month_statement(month=asked, now=timezone.now())
         contents = contents_of(statement.lines.all())
-        page, sections = page_of(contents, request.GET.get("page"))
+        page, sections = page_of(contents, request.GET.get("page"), lambda id: self.url("endpoint-cost", id))
         idle = [line for line in contents.lines if line.kind == StatementLine.Kind.IDLE_GPU_TIME]
         beside = sum((line.amount for line in contents.beside), Decimal(0))
         address = self.url("statement", f"{asked:%Y-%m}")

@@ -68,7 +68,7 @@ def test_final_statement_and_what_it_is_made_of(tenant, statement):
     assert (found["charges"], found["credits"], found["total"]) == ("2244.8000", "-62.5000", "2182.3000")
     assert (found["line_count"], found["document_sha256"]) == (14, "2" * 64)
     assert sum(Decimal(part["amount"]) for part in found["summary"]) == statement.total
-    assert found["summary"][1] == {"label": "GPU time idle", "amount": "45.0000"}
+    assert found["summary"][1] == {"label": "Idle GPU time", "amount": "45.0000"}
     (listed,) = get(owner, "statements")["results"]
     assert listed == {name: found[name] for name in found if name not in ("summary", "line_count")}
 

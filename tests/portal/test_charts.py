@@ -124,10 +124,10 @@ def test_a_ranking_draws_the_first_and_tells_all():
     assert (len(card["rows"]), card["note"]) == (30, "18 more in the table")
 
 
-def test_a_long_name_is_cut_in_the_legend_only():
-    card = daily_card(id="c", title="t", points=[Point(DAYS[0], "n" * 63, 1)], days=DAYS, unit="x")
-    assert card["figure"]["data"][0]["name"] == "n" * 27 + "…"
-    assert card["columns"][1] == "n" * 63
+def test_a_long_name_is_cut_in_the_legend_only_and_keeps_its_end():
+    card = daily_card(id="c", title="t", points=[Point(DAYS[0], f"{'n' * 60}-07", 1)], days=DAYS, unit="x")
+    assert card["figure"]["data"][0]["name"] == f"{'n' * 11}…{'n' * 7}-07"
+    assert card["columns"][1] == f"{'n' * 60}-07"
 
 
 def test_a_strip_tells_days_apart_by_height():

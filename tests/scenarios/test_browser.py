@@ -55,8 +55,11 @@ def test_a_tenant_orders_calls_and_sees_the_cost(visitor):
     # 0.45 for each of two L4, the class keeps a spare one, times 1.25 for the class
     expect(page.locator("#quote")).to_contain_text("1.125")
     page.get_by_label("Name").fill(name)
+    page.wait_for_load_state(
+        "networkidle"
+    )  # a quote is pale while it is asked for anew, and leaving breaks it off
     visitor.look("order")
-    page.wait_for_load_state("networkidle")  # a quote that leaving breaks off is told on the console
+    page.wait_for_load_state("networkidle")
     page.get_by_role("button", name="Place order").click()
 
     page.wait_for_url(re.compile(r"/endpoints/[0-9a-f-]{36}"))
@@ -87,8 +90,11 @@ def test_a_tenant_orders_calls_and_sees_the_cost(visitor):
         ("/members", "members"),
         ("/projects", "projects"),
         ("/settings", "settings"),
+        ("/settings/webhooks", "webhooks"),
+        ("/settings/webhooks/new", "webhook-new"),
         ("/routes", "routes"),
         ("/budgets", "budgets"),
+        ("/commitments", "commitments"),
     ]:
         visitor.open(f"{tenant}{path}")
         visitor.look(shot)
@@ -134,7 +140,14 @@ def test_a_tenant_orders_calls_and_sees_the_cost(visitor):
 def test_an_empty_tenant_is_told_what_to_do_next(visitor):
     visitor.sign_in(accounts.TENANTS[1].owner)
     tenant = f"/t/{accounts.TENANTS[1].slug}"
-    for path, shot in [("/", "endpoints"), ("/usage", "usage"), ("/statements", "statements")]:
+    for path, shot in [
+        ("/", "endpoints"),
+        ("/usage", "usage"),
+        ("/statements", "statements"),
+        ("/budgets", "budgets"),
+        ("/commitments", "commitments"),
+        ("/settings/webhooks", "webhooks"),
+    ]:
         visitor.open(f"{tenant}{path}")
         visitor.look(f"empty-{shot}")
 
@@ -152,11 +165,27 @@ def test_an_operator_walks_the_console(visitor):
         ("/console/slo-classes", "slo-classes"),
         ("/console/slo-classes/batch", "slo-class"),
         ("/console/prices", "prices"),
+        ("/console/prices/books", "price-books"),
+        ("/console/prices/books/new", "price-book-new"),
+        ("/console/prices/rerate", "price-rerate"),
+        ("/console/asset-rates", "asset-rates"),
+        ("/console/asset-rates/add", "asset-rate-add"),
+        ("/console/reports/utilization", "report-utilization"),
+        ("/console/reports/utilization?by=tenant&range=7d", "report-utilization-tenants"),
+        ("/console/reports/throughput", "report-throughput"),
+        ("/console/reports/costs", "report-costs"),
+        ("/console/reports/savings", "report-savings"),
+        ("/console/reports/fragmentation", "report-fragmentation"),
+        ("/console/reconciliation", "reconciliation"),
         ("/console/tenants", "tenants"),
         ("/console/statements", "statements"),
         (f"/console/tenants/{accounts.TENANTS[0].slug}", "tenant"),
         (f"/console/tenants/{accounts.TENANTS[0].slug}/limits", "tenant-limits"),
+        (f"/console/tenants/{accounts.TENANTS[0].slug}/commitments", "tenant-commitments"),
+        (f"/console/tenants/{accounts.TENANTS[0].slug}/commitments/add", "tenant-commitment-add"),
+        (f"/console/tenants/{accounts.TENANTS[0].slug}/credits/grant", "tenant-credit-grant"),
         ("/console/gateways", "gateways"),
+        (f"/console/gateways/{accounts.GATEWAY}", "gateway"),
     ]:
         visitor.open(path)
         visitor.look(f"console-{shot}")

@@ -75,7 +75,7 @@ def test_order_to_answer_to_statement_to_release(stack, owner, stranger, endpoin
     )
 
     statement = owner.get("/statements/current")
-    all_lines = owner.get(f"/statements/{statement['id']}/lines?page_size=200")["results"]
+    all_lines = owner.get(f"/statements/{statement['id']}/lines", page_size=200)["results"]
     lines = [line for line in all_lines if line["endpoint_id"] == endpoint["id"]]
     by_sku = {line["sku"].split(":")[0]: line for line in lines}
     assert Decimal(by_sku["output-tokens"]["quantity"]) in (

@@ -30,7 +30,7 @@ class Sum:
 
 def accounted(session: Session, endpoint_id: str) -> Sum:
     """Sum up what the cost page's own source says of an endpoint."""
-    (month,) = session.get("/costs?group_by=endpoint_id")["data"]
+    (month,) = session.get("/costs", group_by="endpoint_id")["data"]
     lines = [line["cost"] for line in month["results"] if line["endpoint_id"] == endpoint_id]
     return sum(
         (Sum(line["requests"], line["input_tokens"], line["output_tokens"]) for line in lines), start=Sum()

@@ -22,6 +22,7 @@ from clusters.models import Cluster, Endpoint, EndpointState
 from portal.pages.base import ConsolePage, charts_allowed
 from portal.pages.console.attention import matters
 from portal.pages.console.reports.utilization import over_time_card
+from portal.templatetags.berth import percent
 from tenants.models import Tenant
 
 #: How far back the figures of the front page look; the reports look further.
@@ -97,14 +98,14 @@ def _stats(capacity: Sequence[PoolCapacity], day: UtilizationReport) -> list[dic
             "note": f"{free} free, {reserve} kept in reserve",
         },
         {
-            "label": "GPU-hours held, 24 hours",
+            "label": "GPU-hours held, 24 h",
             "value": f"{day.total.held:,.1f}",
-            "note": f"{share:.0%} of what could be" if share is not None else "No GPU time seen yet",
+            "note": f"{percent(share, 0)} of what could be" if share is not None else "No GPU time seen yet",
         },
         {
             "label": "Of them serving",
             "value": f"{day.total.serving:,.1f}",
-            "note": f"{serving:.0%}; the rest idle, loading or draining"
+            "note": f"{percent(serving, 0)}; the rest idle, loading or draining"
             if serving is not None and seen
             else "",
         },

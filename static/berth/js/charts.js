@@ -32,6 +32,7 @@
     zerolinecolor: colours.grid,
     linecolor: colours.grid,
     automargin: true,
+    separatethousands: true,
     ...given,
     tickfont: { color: colours.muted, ...given?.tickfont },
   });
@@ -83,4 +84,11 @@
   document.addEventListener("berth:theme", redraw);
   document.addEventListener("htmx:load", (event) => drawAll(event.target));
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redraw);
+
+  // Plotly follows a new width by itself, but leaves a legend that had more lines where it was: over the bars.
+  let settled;
+  addEventListener("resize", () => {
+    clearTimeout(settled);
+    settled = setTimeout(redraw, 300);
+  });
 })();

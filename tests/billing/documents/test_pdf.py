@@ -58,8 +58,8 @@ def test_final_statement_says_who_when_and_how_much(tenant, project, settings):
 def test_what_the_total_is_made_of(tenant, project):
     text = " ".join(pages(every_kind(tenant, project)))
     told = {
-        "GPU time used": "361.20",
-        "GPU time idle": "45.00",
+        "GPU time": "361.20",
+        "Idle GPU time": "45.00",
         "Tokens": "38.00",
         "Commitments": "1,785.60",
         "Corrections of earlier months": "13.20",

@@ -144,7 +144,7 @@ class ReportPage(ConsolePage):
         bar = []
         if len(self.groups) > 1:
             choices = [(name, _label(dimensions)) for name, dimensions in self.groups.items()]
-            bar.append(Filter(name="by", label="Told apart by", choices=choices, value=self.group))
+            bar.append(Filter(name="by", label="Group by", choices=choices, value=self.group))
         for name in self.filters:
             label, everything = FILTERS[name]
             value = self.given[name]

@@ -86,7 +86,7 @@ class CostsPage(ReportPage):
         currencies = {row.currency for row in rows}
         if len(currencies) != 1:
             return None
-        series = {"At the price book": [row.amount_per_million for row in rows]}
+        series = {"At the tenants' prices": [row.amount_per_million for row in rows]}
         series["Asset cost"] = [
             row.asset_cost_per_million if row.asset_currency in currencies else None for row in rows
         ]
@@ -113,7 +113,7 @@ class CostsPage(ReportPage):
         }
         card = lines_card(
             id="per-million-time", title="Cost of a million tokens over time", lines=lines, axis=self.axis,
-            unit=currencies.pop(), note="At the price book",
+            unit=currencies.pop(), note="At the tenants' prices",
         )  # fmt: skip
         return card and {**card, "csv_url": self.csv_url("points")}
 
