@@ -7,7 +7,8 @@ from decimal import Decimal
 
 import pytest
 
-from billing.costs import cost_summary
+from billing.buckets import Width
+from billing.costs import Dimension, cost_summary
 from billing.metering.events import TYPE, engine_id, events_take, source_gateway
 from billing.models import GatewayDay, SequenceGap, StatementLine, UsageDay, UsageHour, UsageMinute
 from billing.statements import statement_draft
@@ -45,9 +46,9 @@ def test_it_is_rolled_up_and_shown_under_its_name(tenant):
         for model in (UsageMinute, UsageHour, UsageDay):
             assert model.objects.get().input_tokens == 6_000_000
         (point,) = usage_series(
-            start=NOW.replace(hour=0, minute=0), end=NOW, bucket="day", group_by="endpoint"
+            start=NOW.replace(hour=0, minute=0), end=NOW, width=Width.DAY, group_by=[Dimension.ENDPOINT]
         )
-        assert (point.label, point.requests) == ("vllm-berlin", 3)
+        assert (point.labels, point.requests) == (("vllm-berlin",), 3)
     with scope.platform("test"):
         assert GatewayDay.objects.get().gateway == source_gateway("/vllm")
         assert not SequenceGap.objects.exists()
