@@ -2,6 +2,7 @@
 
 ``SCALE`` is the share of 10,000 tenants, each with 30 days x 24 hours x 5 SKUs of rollups: GPU time of an endpoint of
 its own and tokens on four shared ones. It is 0.05 unless set; 1 writes 36 million rows of hours, about 20 GB, first.
+Two processes compute from 0.2 on; below, one does, as so few chunks are not worth their start.
 """
 
 from __future__ import annotations

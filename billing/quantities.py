@@ -78,7 +78,7 @@ SELECT piece.since, piece.till, tenant_id, project_id, endpoint_id, model, slo_c
     sum(requests)::bigint, sum(input_tokens)::bigint, sum(output_tokens)::bigint, sum(cached_tokens)::bigint
 FROM {_PIECES}
 JOIN {{table}} AS rollup ON bucket >= piece.since AND bucket < piece.till
-WHERE {{scope}}
+WHERE bucket >= %(first)s AND bucket < %(last)s AND {{scope}}
 GROUP BY 1, 2, tenant_id, project_id, endpoint_id, model, slo_class, region
 """  # noqa: S608
 
@@ -160,13 +160,14 @@ def used(
     sums: dict[tuple, list[int]] = {}
     for table, parts in (("billing_usagehour", hours), ("billing_usageday", days)):
         whole = {part[:2]: part[2:] for part in parts if part[0] < part[1]}
-        if not whole:
-            continue
         statement = _USED.replace("{table}", table).replace("{scope}", "{scope}" + narrowed)
-        for row in _rows(statement, list(whole), asked_for):
-            key = (*whole[row[0], row[1]], *row[2:8])
-            found = sums.setdefault(key, [0, 0, 0, 0])
-            sums[key] = [a + b for a, b in zip(found, row[8:], strict=True)]
+        for pieces in _touching(whole):
+            # The planner sees these two moments: of a rollup of years it reads the hours in question alone.
+            bounds = {"first": pieces[0][0], "last": pieces[-1][1]}
+            for row in _rows(statement, pieces, {**asked_for, **bounds}):
+                key = (*whole[row[0], row[1]], *row[2:8])
+                found = sums.setdefault(key, [0, 0, 0, 0])
+                sums[key] = [a + b for a, b in zip(found, row[8:], strict=True)]
     return [
         Used(
             start=key[0], end=key[1], tenant_id=key[2], project_id=key[3], endpoint_id=key[4], model=key[5],
@@ -175,6 +176,18 @@ def used(
         )
         for key, counts in sorted(sums.items(), key=lambda item: _used_order(item[0]))
     ]  # fmt: skip
+
+
+def _touching(intervals: Iterable[Interval]) -> Iterator[list[Interval]]:
+    """Give intervals that do not overlap in order, those together between which there is no gap."""
+    together: list[Interval] = []
+    for interval in sorted(intervals):
+        if together and together[-1][1] < interval[0]:
+            yield together
+            together = []
+        together.append(interval)
+    if together:
+        yield together
 
 
 def _used_order(key: tuple) -> tuple:

@@ -93,7 +93,9 @@ def judge(address: Address, *, port: int, encrypted: bool = True) -> None:
         raise Refused(f"{address} port {port} belongs to Berth itself; nothing is sent there.")
     known = address.is_loopback and settings.OUTSIDE_ALLOW_LOOPBACK
     known = known or any(address in network for network in settings.OUTSIDE_ALLOWED_NETWORKS)
-    if not known and (address.is_loopback or not address.is_global):
+    # Python calls fec0::/10, the private networks of old, global.
+    private = not address.is_global or getattr(address, "is_site_local", False)
+    if not known and (address.is_loopback or private):
         raise Refused(
             f"{address} is in a private network. Operators allow one by naming it in OUTSIDE_ALLOWED_NETWORKS."
         )
@@ -134,8 +136,7 @@ def post(
             after = response.headers.get("Retry-After", "")
             return Answer(
                 status=response.status,
-                # Kept in a row, which holds no NUL.
-                text=" ".join(text.replace("\0", " ").split()),
+                text=_kept(text),
                 retry_after=int(after) if after.isascii() and after.isdigit() and len(after) < 8 else 0,
                 took_ms=round((time.monotonic() - began) * 1000),
             )
@@ -245,4 +246,9 @@ def _at_most(seconds: float, sock: socket.socket) -> Iterator[None]:
 def _told(error: BaseException) -> str:
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"its certificate is not trusted: {error.verify_message}"
-    return (str(error) or type(error).__name__)[:200]
+    return (_kept(str(error)) or type(error).__name__)[:200]
+
+
+def _kept(text: str) -> str:
+    """Give what the other side said as it can be kept in a row, which holds no NUL."""
+    return " ".join(text.replace("\0", " ").split())

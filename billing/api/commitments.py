@@ -11,6 +11,7 @@ from billing.commitments import commitments_use
 from billing.credits import CreditState, credit_balances
 from billing.models import Commitment, Credit
 from tenants.api.base import ReadOnlyTenantViewSet, TenantScoped
+from tenants.api.filters import refuse_unknown_parameters
 from tenants.roles import Action
 
 
@@ -70,6 +71,7 @@ class CommitmentsUseView(TenantScoped):
 
     @extend_schema(operation_id="commitments_use_retrieve", responses=CommitmentsUseSerializer)
     def get(self, request) -> Response:
+        refuse_unknown_parameters(request, [])
         found = commitments_use(now=timezone.now())
         overflow = [{"gpu_type": name, "gpu_hours": hours} for name, hours in found.overflow.items()]
         answer = {"start": found.start, "end": found.end, "results": found.uses, "overflow": overflow}

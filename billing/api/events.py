@@ -126,6 +126,9 @@ class UsageEventsView(TenantScoped):
         Source and id are the event's Idempotency-Key: sending events again is always safe. Each is inserted, a
         duplicate, or refused with the reason.
         """
+        if not isinstance(request.data, list):
+            # What comes in chunks is not read, and must not look as if it had been taken.
+            raise ParseError("The body is empty, or came without its Content-Length; send it with one.")
         if len(request.data) > MOST_EVENTS:
             raise ParseError(f"A batch has at most {MOST_EVENTS} events; this one has {len(request.data)}.")
         return Response(msgspec.to_builtins(events_take(events=request.data, now=timezone.now())))

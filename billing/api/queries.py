@@ -15,7 +15,7 @@ from billing.costs import Dimension, narrow_to
 from billing.quantities import Interval
 from billing.rating.periods import month_containing
 from tenants import scope
-from tenants.api.fields import StrictSerializer
+from tenants.api.fields import MomentField, StrictSerializer
 from tenants.models import Tenant
 
 LONGEST = dt.timedelta(days=400)
@@ -45,12 +45,10 @@ class ManyField(serializers.CharField):
 class PeriodQuery(StrictSerializer):
     """A half-open interval; without ``start`` from the beginning of the month in the tenant's zone."""
 
-    start = serializers.DateTimeField(
+    start = MomentField(
         required=False, default_timezone=dt.UTC, help_text="Default: the first of this month, tenant's zone."
     )
-    end = serializers.DateTimeField(
-        required=False, default_timezone=dt.UTC, help_text="Not included. Default: now."
-    )
+    end = MomentField(required=False, default_timezone=dt.UTC, help_text="Not included. Default: now.")
 
     def validate(self, values: dict[str, Any]) -> dict[str, Any]:
         now = timezone.now()
@@ -100,9 +98,7 @@ class SeriesQuery(PeriodQuery):
         required=False,
         help_text="How many buckets at once; the default and the most go by the width.",
     )
-    page = serializers.DateTimeField(
-        required=False, default_timezone=dt.UTC, help_text="next_page of the answer before."
-    )
+    page = MomentField(required=False, default_timezone=dt.UTC, help_text="next_page of the answer before.")
 
     def validate(self, values: dict[str, Any]) -> dict[str, Any]:
         values = super().validate(values)
@@ -137,7 +133,7 @@ class Page(NamedTuple):
 class UsageQuery(SeriesQuery):
     """Usage by hour unless asked otherwise; without ``start`` the last day, by days 30 of them, by months twelve."""
 
-    start = serializers.DateTimeField(
+    start = MomentField(
         required=False,
         default_timezone=dt.UTC,
         help_text="Default: a day before end; by days 30, by months a year.",
@@ -183,9 +179,9 @@ class CostQuery(SeriesQuery):
 class MonthQuery(StrictSerializer):
     """A month of the tenant's zone; without ``month`` the one that runs."""
 
-    month = serializers.RegexField(r"^\d{4}-(0[1-9]|1[0-2])$", required=False, help_text="YYYY-MM")
+    month = serializers.RegexField(r"^[0-9]{4}-(0[1-9]|1[0-2])\Z", required=False, help_text="YYYY-MM")
 
     def validate_month(self, text: str) -> dt.date:
-        if text < "2000-01":
-            raise serializers.ValidationError("There is no statement from before 2000.")
+        if not "2000-01" <= text < "2200-01":
+            raise serializers.ValidationError("There are no months but those from 2000 to 2199.")
         return dt.date.fromisoformat(f"{text}-01")

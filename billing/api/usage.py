@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Sequence
 from typing import Any
 
 from drf_spectacular.utils import extend_schema
 from rest_framework.response import Response
 
+from billing.api.answers import costs_answer, usage_answer
 from billing.api.queries import CostQuery, SeriesQuery, UsageQuery
 from billing.api.serializers import CostsSerializer, UsageSerializer
-from billing.costs import CostGroup, Dimension, cost_series
-from billing.usage import UsagePoint, usage_series
+from billing.costs import cost_series
+from billing.usage import usage_series
 from tenants.api.base import TenantScoped
 from tenants.roles import Action
 
@@ -22,31 +21,6 @@ def _asked(query_class: type[SeriesQuery], request) -> dict[str, Any]:
     query = query_class(data=parameters)
     query.is_valid(raise_exception=True)
     return query.validated_data
-
-
-def _answer(asked: dict[str, Any], results: Sequence[tuple[Any, dict[str, Any]]]) -> dict[str, Any]:
-    """Put results, each with the bucket's start that it belongs to, into the buckets of the page."""
-    by_bucket = defaultdict(list)
-    for start, result in results:
-        by_bucket[start].append(result)
-    intervals, following = asked["page"]
-    return {
-        "start": asked["start"],
-        "end": asked["end"],
-        "bucket_width": asked["bucket_width"],
-        "group_by": asked["group_by"],
-        "has_more": following is not None,
-        "next_page": following,
-        "data": [{"start": start, "end": end, "results": by_bucket[start]} for start, end in intervals],
-    }
-
-
-def _group(dimensions: Sequence[Dimension], each: UsagePoint | CostGroup) -> dict[str, Any]:
-    found = dict(zip(dimensions, each.group, strict=True))
-    return {
-        **{dimension.value: found.get(dimension) or None for dimension in Dimension},
-        "label": ", ".join(each.labels),
-    }
 
 
 @extend_schema(tags=["usage and cost"])
@@ -67,8 +41,7 @@ class UsageView(TenantScoped):
             narrow=asked["narrow"],
             latency=asked["latency"],
         )
-        results = [(point.start, vars(point) | _group(asked["group_by"], point)) for point in points]
-        return Response(UsageSerializer(_answer(asked, results)).data)
+        return Response(usage_answer(asked, points))
 
 
 @extend_schema(tags=["usage and cost"])
@@ -88,12 +61,4 @@ class CostView(TenantScoped):
             group_by=asked["group_by"],
             narrow=asked["narrow"],
         )
-        results = [
-            (each.start, {"cost": each.cost} | _group(asked["group_by"], each)) for each in costs.groups
-        ]
-        answer = _answer(asked, results) | {
-            "currency": costs.currency,
-            "total": costs.total,
-            "unpriced": costs.unpriced,
-        }
-        return Response(CostsSerializer(answer).data)
+        return Response(costs_answer(asked, costs))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import datetime as dt
+import logging
+import uuid
 import zoneinfo
 from typing import Final
 
@@ -13,6 +15,8 @@ from billing.models import Budget, BudgetWindow
 from tenants import scope
 from tenants.locks import Lock, held
 from tenants.models import Tenant
+
+log = logging.getLogger(__name__)
 
 _DAY: Final = dt.timedelta(days=1)
 
@@ -51,22 +55,29 @@ def budgets_forecast_all(*, now: dt.datetime) -> int:
         tenants = list(_untold(now).order_by("tenant_id").values_list("tenant_id", flat=True).distinct())
     told = 0
     for tenant_id in tenants:
-        with scope.tenant(tenant_id), held(Lock.BUDGETS) as mine:
-            if not mine:
-                break
-            tenant = Tenant.objects.get(id=tenant_id)
-            for window in _untold(now).select_related("budget").order_by("budget_id", "start"):
-                forecast = forecast_of(window, tenant, now=now)
-                if forecast.expected is None or forecast.expected <= window.limit:
-                    continue
-                locked = (
-                    BudgetWindow.objects.select_for_update(of=("self",))
-                    .select_related("budget")
-                    .get(id=window.id)
-                )
-                tell_forecast(locked, forecast, now=now)
-                locked.save(update_fields=["forecast_at"])
-                told += locked.forecast_at == now
+        try:
+            with scope.tenant(tenant_id), held(Lock.BUDGETS) as mine:
+                if not mine:
+                    break
+                told += _forecast(tenant_id, now)
+        except Exception:
+            log.exception("the budgets of tenant %s cannot be forecast", tenant_id)
+    return told
+
+
+def _forecast(tenant_id: uuid.UUID, now: dt.datetime) -> int:
+    told = 0
+    tenant = Tenant.objects.get(id=tenant_id)
+    for window in _untold(now).select_related("budget").order_by("budget_id", "start"):
+        forecast = forecast_of(window, tenant, now=now)
+        if forecast.expected is None or forecast.expected <= window.limit:
+            continue
+        locked = (
+            BudgetWindow.objects.select_for_update(of=("self",)).select_related("budget").get(id=window.id)
+        )
+        tell_forecast(locked, forecast, now=now)
+        locked.save(update_fields=["forecast_at"])
+        told += locked.forecast_at == now
     return told
 
 

@@ -8,6 +8,7 @@ that a pass that was missed, or ran twice, changes nothing.
 from __future__ import annotations
 
 import datetime as dt
+import logging
 import uuid
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
@@ -25,6 +26,8 @@ from gateway import contract
 from tenants import scope
 from tenants.locks import Lock, held
 from tenants.models import Tenant
+
+log = logging.getLogger(__name__)
 
 #: A window is settled for so long after its end: GPUs are seen to be released, and usage arrives, a little late.
 SETTLED_AFTER: Final = dt.timedelta(days=7)
@@ -64,10 +67,13 @@ def budgets_settle_all(*, now: dt.datetime) -> int:
         tenants = list(counted_here().order_by("tenant_id").values_list("tenant_id", flat=True).distinct())
     settled = 0
     for tenant_id in tenants:
-        with scope.tenant(tenant_id), held(Lock.BUDGETS) as mine:
-            if not mine:
-                break
-            settled += len(budgets_settle(counted_here(), now=now))
+        try:
+            with scope.tenant(tenant_id), held(Lock.BUDGETS) as mine:
+                if not mine:
+                    break
+                settled += len(budgets_settle(counted_here(), now=now))
+        except Exception:
+            log.exception("the budgets of tenant %s cannot be settled", tenant_id)
     return settled
 
 

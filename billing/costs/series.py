@@ -29,6 +29,7 @@ from billing.buckets import Width, buckets
 from billing.charging import rate_used
 from billing.costs import reading, split
 from billing.costs.dimensions import SPLIT, Dimension, Group, Names, Narrow
+from billing.costs.held_sums import held_sums
 from billing.costs.reading import HeldPart, UsedPart
 from billing.costs.sums import GPU_PRICES, MILLION, Cost, Sums, attoseconds, token_cuts
 from billing.models import SharedPeriod
@@ -113,6 +114,8 @@ def cost_summary(
     return cost_series(start=start, end=end, group_by=group_by, narrow=narrow, now=now)
 
 
+#: By these, GPU time is told apart by its endpoint and what the endpoint's label says.
+_OF_ENDPOINTS = {Dimension.ENDPOINT, Dimension.MODEL, Dimension.SLO_CLASS}
 _NONE = (0,) * len(reading.OUTCOMES)
 
 
@@ -198,21 +201,27 @@ class _Count:
         endpoints = self._labelled()
         edges = self._edges(bucket_starts, self.book.changes(GPU_PRICES) | self.shared.cuts)
         asked = {"edges": edges, "end": self.end, "narrow": self.narrow, "endpoint_ids": endpoints}
-        held = reading.held(now=self.now, **asked)
         by = [each for each in SPLIT if each in self.dimensions or each in self.narrow.dimensions]
+        of_endpoints = self.shared.any or bool(_OF_ENDPOINTS & set(self.dimensions))
+        projects = Dimension.PROJECT in self.dimensions
+        sums = None if by or of_endpoints else held_sums(now=self.now, projects=projects, **asked)
+        if sums is not None:
+            for part, without in sums:
+                self._add_time(part, {}, attoseconds(part.gpu_seconds), without, bucket_starts)
+            return
+        held = reading.held(now=self.now, **asked)
         if not by:
             idle = _spread(held, reading.idle(**asked))
             for part, without in zip(held, idle, strict=True):
                 self._add_time(part, {}, attoseconds(part.gpu_seconds), without, bucket_starts)
             return
-        of_endpoints = {Dimension.ENDPOINT, Dimension.MODEL, Dimension.SLO_CLASS}
         shares = split.split(
             held=held,
             now=self.now,
             by=by,
             prices=self._token_prices(edges),
-            projects=Dimension.PROJECT in self.dimensions,
-            endpoints=self.shared.any or bool(of_endpoints & set(self.dimensions)),
+            projects=projects,
+            endpoints=of_endpoints,
             **asked,
         )
         for share in shares:

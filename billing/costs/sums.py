@@ -5,7 +5,6 @@ from __future__ import annotations
 import bisect
 import dataclasses
 import datetime as dt
-import math
 from dataclasses import replace
 from decimal import Decimal, localcontext
 from fractions import Fraction
@@ -25,6 +24,8 @@ MILLION = 1_000_000
 _TOKEN: Final = 10**22
 _SECOND: Final = 3600 * 10**16
 _ATTO: Final = 10**18
+#: What the usual context holds to the last digit.
+_DIGITS: Final = 10**28
 _ZERO: Final = Decimal(0).scaleb(-PLACES)
 
 GPU_PRICES = frozenset({PriceKind.GPU_HOUR})
@@ -148,10 +149,8 @@ def rates_of(book: PriceBook) -> Rates:
 
 def attoseconds(seconds: Decimal | Fraction) -> int:
     """Give a time as whole attoseconds, what is below them left out."""
-    if isinstance(seconds, Decimal):
-        with localcontext(prec=60):
-            return int(seconds.scaleb(18))
-    return math.floor(seconds * _ATTO)
+    numerator, denominator = seconds.as_integer_ratio()
+    return numerator * _ATTO // denominator
 
 
 class Sums:
@@ -268,6 +267,8 @@ def _shown(number: int, of: int) -> Decimal:
     twice = 2 * rest
     if twice > of or (twice == of and units % 2):
         units += 1
+    if abs(units) < _DIGITS:
+        return Decimal(units).scaleb(-PLACES)
     with localcontext(prec=60):
         return Decimal(units).scaleb(-PLACES)
 

@@ -20,7 +20,7 @@ def month_statement(*, month: dt.date, now: dt.datetime) -> Statement:
 
     Raises:
         Invalid: the month has not begun.
-        NotFound: it is over, and nothing was held or used in it.
+        NotFound: it is over, and nothing was held or used in it, or a later month was closed before it had one.
     """
     kept = Statement.objects.filter(month=month.replace(day=1)).first()
     if kept is not None and kept.state == Statement.State.FINAL:

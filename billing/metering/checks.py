@@ -17,6 +17,8 @@ from gateway.contract import ITL_BOUNDS_MS, LATENCY_BOUNDS_MS, UsageSegment
 #: So far a clock may run ahead of ours.
 AHEAD: Final = dt.timedelta(days=1)
 BIGINT: Final = 2**63 - 1
+#: More tokens than any segment has; millions of segments of as many have a sum that the rollups can hold.
+MOST_TOKENS: Final = 10**12
 
 _UUID = re.compile(r"[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}\Z")
 _LENGTHS = {"gateway": 64, "model": 80, "slo_class": 40, "region": 40}
@@ -62,7 +64,7 @@ class Check:
                 and _counts_right(segments)
                 and not any(map(_of_words, set(map(_WORDS, segments))))
             )
-        except TypeError:  # moments with and without a zone do not compare
+        except (TypeError, OverflowError):  # moments with and without a zone, and a last day that has no next
             return False
 
     def complaint(self, segment: UsageSegment) -> str:
@@ -146,12 +148,13 @@ def _counts_right(segments: Sequence[UsageSegment]) -> bool:
     inputs, inputs_squared = column("input_tokens"), column("input_tokens_squared")
     outputs, outputs_squared = column("output_tokens"), column("output_tokens_squared")
     ttft, itl = (list(map(operator.attrgetter(name), segments)) for name in ("ttft_ms", "itl_ms"))
-    tokens = (inputs, outputs, cached, inputs_squared, outputs_squared)
+    tokens, squares = (inputs, outputs, cached), (inputs_squared, outputs_squared)
     return (
         min(requests) >= 0
         and max(requests) <= _INT
-        and min(map(min, tokens)) >= 0
-        and max(map(max, tokens)) <= BIGINT
+        and min(map(min, tokens + squares)) >= 0
+        and max(map(max, tokens)) <= MOST_TOKENS
+        and max(map(max, squares)) <= BIGINT
         and all(map(operator.le, cached, inputs))
         and _buckets_right(ttft, len(LATENCY_BOUNDS_MS) + 1)
         and _buckets_right(itl, len(ITL_BOUNDS_MS) + 1)
@@ -176,11 +179,11 @@ def _squares_right(requests: Sequence[int], tokens: Sequence[int], squares: Sequ
 def _of_counts(segment: UsageSegment) -> str:
     tokens_in, squares_in = segment.input_tokens, segment.input_tokens_squared
     tokens_out, squares_out = segment.output_tokens, segment.output_tokens_squared
-    tokens = (tokens_in, tokens_out, segment.cached_tokens, squares_in, squares_out)
+    tokens, squares = (tokens_in, tokens_out, segment.cached_tokens), (squares_in, squares_out)
     counts = (segment.requests, *segment.ttft_ms, *segment.itl_ms)
-    if min(tokens) < 0 or min(counts) < 0:
+    if min(tokens + squares) < 0 or min(counts) < 0:
         return "a count is negative"
-    if max(counts) > _INT or max(tokens) > BIGINT:
+    if max(counts) > _INT or max(tokens) > MOST_TOKENS or max(squares) > BIGINT:
         return "a count is too large to be one segment's"
     if segment.cached_tokens > tokens_in:
         return "more input tokens were cached than there were"

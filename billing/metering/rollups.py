@@ -31,6 +31,8 @@ _DIMENSIONS = (
 _COUNTS = (
     "requests", "input_tokens", "output_tokens", "cached_tokens", "input_tokens_squared", "output_tokens_squared",
 )  # fmt: skip
+#: What a row holds at most. Sums end there: one that did not fit would stop the counting of all tenants' usage.
+_MOST: Final = 2**63 - 1
 _HISTOGRAMS = {"ttft_ms": len(LATENCY_BOUNDS_MS) + 1, "itl_ms": len(ITL_BOUNDS_MS) + 1}
 
 # The horizon is the oldest transaction still running. The page ends there, or with the first transaction
@@ -58,13 +60,21 @@ def _upsert(
     further: str = "",
 ) -> str:
     columns = ", ".join((dimensions, "bucket", *counts, *arrays, *masks))
-    added = [f"{name} = {table}.{name} + excluded.{name}" for name in counts]
+    added = [f"{name} = {_added(f'{table}.{name}', f'excluded.{name}')}" for name in counts]
     added += [f"{name} = {_added_by_place(table, name)}" for name in arrays]
     added += [f"{name} = {table}.{name} | excluded.{name}" for name in masks]
     return f"""
     INSERT INTO {table} ({columns}) SELECT {columns} FROM {source}
     ON CONFLICT ({dimensions}, bucket) DO UPDATE SET {", ".join(added)}{further}
     """  # noqa: S608
+
+
+def _added(old: str, new: str) -> str:
+    return f"{old} + least({new}, {_MOST} - {old})"
+
+
+def _sum(name: str) -> str:
+    return f"least(sum({name}), {_MOST})::bigint AS {name}"
 
 
 def _added_by_place(table: str, name: str) -> str:
@@ -76,7 +86,7 @@ def _added_by_place(table: str, name: str) -> str:
 
 
 def _sums(bucket: str, source: str, *, further: str = "") -> str:
-    sums = [f"sum({name})::bigint AS {name}" for name in _COUNTS]
+    sums = [_sum(name) for name in _COUNTS]
     for name, buckets in _HISTOGRAMS.items():
         places = ", ".join(f"coalesce(sum({name}[{place}]), 0)::bigint" for place in range(1, buckets + 1))
         sums.append(
@@ -102,9 +112,7 @@ _COUNT = f"""
 WITH page AS MATERIALIZED (
     SELECT * FROM billing_usagesegment WHERE xact >= %(mark)s AND xact < %(end)s
 ), minutes AS MATERIALIZED (
-    SELECT {_DIMENSIONS}, {_MINUTE} AS bucket, {
-    ", ".join(f"sum({name})::bigint AS {name}" for name in _COUNTS)
-}
+    SELECT {_DIMENSIONS}, {_MINUTE} AS bucket, {", ".join(map(_sum, _COUNTS))}
     FROM page GROUP BY {_DIMENSIONS}, {_MINUTE}
 ), by_minute AS (
     SELECT tenant_id, endpoint_id, outcome, date_trunc('hour', bucket, 'UTC') AS bucket,

@@ -16,9 +16,10 @@ class Migration(migrations.Migration):
     ]
 
     operations = [
-        # Every statement is a draft so far, and drafts are computed anew.
+        # Every statement is a draft so far, and drafts are computed anew. Keys are checked at once: a table with
+        # checks that are still to come cannot be altered.
         migrations.RunSQL(
-            "SELECT set_config('berth.platform', 'on', true); "
+            "SET CONSTRAINTS ALL IMMEDIATE; SELECT set_config('berth.platform', 'on', true); "
             "DELETE FROM billing_statementline; DELETE FROM billing_statement;",
             migrations.RunSQL.noop,
         ),

@@ -6,6 +6,8 @@ import dataclasses
 import datetime as dt
 import enum
 import functools
+import operator
+from collections import defaultdict
 from collections.abc import Iterable
 from decimal import Decimal
 from fractions import Fraction
@@ -13,6 +15,7 @@ from typing import Final
 
 #: The share of the hours with requests in which a latency target must be met.
 HOURS_SHARE: Final = Fraction(95, 100)
+_DAY: Final = operator.attrgetter("day")
 
 
 class Target(enum.StrEnum):
@@ -80,12 +83,15 @@ def judge(days: Iterable[DayKept]) -> Judgement:
     Raises:
         ValueError: a day has more failures than requests, or more hours met than there were.
     """
-    days = sorted((_checked(day) for day in days), key=lambda day: day.day)
+    days = sorted((_checked(day) for day in days), key=_DAY)
     days = [day for day in days if day.requests]
     requests = sum(day.requests for day in days)
     failed = sum(day.failed for day in days)
     hours = sum(day.hours for day in days)
-    promised = sum((day.requests * _exact(day.availability) for day in days), Fraction(0))
+    by_target: defaultdict[Decimal, int] = defaultdict(int)
+    for day in days:
+        by_target[day.availability] += day.requests
+    promised = sum((count * _exact(target) for target, count in by_target.items()), Fraction(0))
     last = days[-1] if days else None
     ttft = itl = None
     if last is not None and last.ttft_p95_ms is not None:

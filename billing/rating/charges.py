@@ -167,6 +167,11 @@ def shown(exact: Fraction, places: int = SHOWN_PLACES) -> Decimal:
     units, rest = divmod(exact.numerator * 10**places, exact.denominator)
     if 2 * rest > exact.denominator or (2 * rest == exact.denominator and units % 2):
         units += 1
+    return scaled(units, places)
+
+
+def scaled(units: int, places: int) -> Decimal:
+    """Give a whole number of units of ``10**-places`` as a Decimal of ``places`` places, exact."""
     return Decimal(units).scaleb(-places) if abs(units) < 10**27 else _long(units, places)
 
 

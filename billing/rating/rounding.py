@@ -8,7 +8,7 @@ from decimal import Decimal
 from fractions import Fraction
 from typing import Final
 
-from billing.rating.charges import shown
+from billing.rating.charges import scaled
 
 #: Currencies whose minor unit is not a hundredth (ISO 4217).
 CURRENCY_PLACES: Final[Mapping[str, int]] = {
@@ -37,7 +37,7 @@ def round_amount(exact: Fraction | Decimal, places: int) -> Decimal:
     """Round one amount to ``places``, halves away from zero."""
     units = Fraction(exact) * 10**places
     away = math.floor(abs(units) + Fraction(1, 2))
-    return shown(Fraction(away if units >= 0 else -away, 10**places), places)
+    return scaled(away if units >= 0 else -away, places)
 
 
 def round_lines(amounts: Mapping[str, Fraction | Decimal], places: int) -> dict[str, Decimal]:
@@ -47,12 +47,39 @@ def round_lines(amounts: Mapping[str, Fraction | Decimal], places: int) -> dict[
     go up, of equal ones the lower key. The result does not depend on the order of ``amounts`` and
     an amount that needs no rounding stays.
     """
+    exact = {key: Fraction(amount) for key, amount in amounts.items()}
+    common = math.lcm(*(amount.denominator for amount in exact.values()))
     scale = 10**places
-    units = {key: Fraction(amount) * scale for key, amount in amounts.items()}
-    lines = {key: amount.numerator // amount.denominator for key, amount in units.items()}
-    total = Fraction(round_amount(sum(units.values(), Fraction(0)), 0))
-    ups = int(total) - sum(lines.values())
-    by_remainder = sorted(units, key=lambda key: (lines[key] - units[key], key))
-    for key in by_remainder[:ups]:
+    return _by_remainder(
+        {key: amount.numerator * (common // amount.denominator) * scale for key, amount in exact.items()},
+        common,
+        places,
+    )
+
+
+def share_out(amount: Fraction, weights: Mapping[str, int], places: int) -> dict[str, Decimal]:
+    """Split an amount in proportion to whole weights, rounded as :func:`round_lines` rounds the exact parts.
+
+    Raises:
+        ZeroDivisionError: the weights sum to nothing.
+    """
+    whole = amount * 10**places
+    return _by_remainder(
+        {key: whole.numerator * weight for key, weight in weights.items()},
+        whole.denominator * sum(weights.values()),
+        places,
+    )
+
+
+def _by_remainder(numerators: Mapping[str, int], denominator: int, places: int) -> dict[str, Decimal]:
+    """Round fractions of one denominator, in units of the last place: whole numbers are all it takes."""
+    lines: dict[str, int] = {}
+    rests: dict[str, int] = {}
+    for key, numerator in numerators.items():
+        lines[key], rests[key] = divmod(numerator, denominator)
+    total = sum(numerators.values())
+    away = (2 * abs(total) + denominator) // (2 * denominator)
+    ups = (away if total >= 0 else -away) - sum(lines.values())
+    for key in sorted(rests, key=lambda key: (-rests[key], key))[:ups]:
         lines[key] += 1
-    return {key: shown(Fraction(line, scale), places) for key, line in lines.items()}
+    return {key: scaled(line, places) for key, line in lines.items()}

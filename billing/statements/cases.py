@@ -74,8 +74,9 @@ def cases(*, month: dt.date, now: dt.datetime, tenant_ids: Collection[uuid.UUID]
     """Give the statements of ``month`` that are not final, in an order in which those of one window are together.
 
     A month begins where the tenant's statement of the month before ends, so that a tenant that moves to another zone is
-    charged for each hour once; it ends with the month in the tenant's zone, and where it ended once it stays. For the
-    platform's scope.
+    charged for each hour once; it ends with the month in the tenant's zone, and where it ended once it stays. A month
+    without a statement after which one was closed has none any more: what happened in it is charged by corrections.
+    For the platform's scope.
     """
     month = month.replace(day=1)
     whose = Q(tenant__in=tenant_ids) if tenant_ids is not None else Q()
@@ -83,12 +84,17 @@ def cases(*, month: dt.date, now: dt.datetime, tenant_ids: Collection[uuid.UUID]
     kept: defaultdict[uuid.UUID, dict[dt.date, Kept]] = defaultdict(dict)
     for each in kept_statements(whose & (Q(month__in=(before, month)) | ~Q(state=State.FINAL))):
         kept[each.tenant_id][each.month] = each
+    passed = set(
+        Statement.objects.filter(whose, month__gt=month, state=State.FINAL).values_list(
+            "tenant_id", flat=True
+        )
+    )
     found = []
     tenants = Tenant.objects.filter(id__in=tenant_ids) if tenant_ids is not None else Tenant.objects.all()
     for tenant in tenants.order_by("time_zone", "currency", "id"):
         own = kept.get(tenant.id, {})
         statement = own.get(month)
-        if statement and statement.state == State.FINAL:
+        if statement.state == State.FINAL if statement else tenant.id in passed:
             continue
         window = _window(
             tenant, month_of(month.year, month.month, tenant.time_zone), own.get(before), statement, now

@@ -11,9 +11,10 @@ from typing import Final
 
 import msgspec
 from django.db import connection
+from django.db.models import Sum
 
 from billing.ledger import Posting, ledger_check, post_all
-from billing.models import BillingAccount, Credit, LateChange, LedgerAccount, RollupMark
+from billing.models import BillingAccount, Credit, LateChange, LedgerAccount, RollupMark, StatementLine
 from billing.statements.accounts import accounts_park, reason_of
 from billing.statements.document import document, sha256
 from billing.statements.events import tell_final, tell_parked
@@ -153,31 +154,29 @@ def _posting(final: Sealed, now: dt.datetime) -> Posting:
 
 
 def _post_expired(drafts: Sequence[Draft], now: dt.datetime) -> None:
-    """Post what is left of credits that no later statement may use."""
-    end, currency = drafts[0].heading.period_end, drafts[0].heading.currency
-    credits = Credit.objects.filter(
-        tenant__in=[draft.heading.tenant_id for draft in drafts], currency=currency, expires_at__lte=end
+    """Post what is left of credits that no later statement may use, those also of months without a statement."""
+    credits = list(
+        Credit.objects.filter(
+            tenant__in=[draft.heading.tenant_id for draft in drafts],
+            expires_at__lte=drafts[0].heading.period_end,
+        )
     )
-    left = {each.id: each.left for draft in drafts for each in draft.computed.inputs.credits}
-    for draft in drafts:
-        for line in draft.computed.composed.lines:
-            if line.credit_id:
-                left[line.credit_id] += line.amount
+    if not credits:
+        return
+    lines = StatementLine.objects.filter(kind=Kind.CREDIT, credit_id__in=[credit.id for credit in credits])
+    used = dict(lines.order_by().values_list("credit_id").annotate(Sum("amount")))
     post_all(
         [
             Posting(
                 tenant_id=credit.tenant_id,
                 reference=f"credit-expired:{credit.id}",
-                currency=currency,
-                amounts={
-                    Account.CREDIT_BALANCE.value: left[credit.id],
-                    Account.EXPIRED_CREDITS.value: -left[credit.id],
-                },
+                currency=credit.currency,
+                amounts={Account.CREDIT_BALANCE.value: left, Account.EXPIRED_CREDITS.value: -left},
                 posted_at=now,
                 note=credit.reason[:200],
             )
             for credit in credits
-            if left.get(credit.id)
+            if (left := credit.amount + used.get(credit.id, Decimal(0)))
         ]
     )
 

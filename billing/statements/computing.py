@@ -6,15 +6,15 @@ import dataclasses
 import datetime as dt
 import uuid
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal
 from typing import Final
 
 import msgspec
 from django.db import connection
-from django.db.models import Q, Sum
+from django.db.models import F, Q, Sum
 
-from billing.models import Credit, StatementLine
+from billing.models import Commitment, Credit, StatementLine
 from billing.prices import price_books
 from billing.rating.prices import PriceBook
 from billing.statements.cases import Case, Kept, State, kept_statements, late_windows
@@ -30,7 +30,12 @@ _FIRST_MISSED: Final = """
 WITH gap AS (SELECT * FROM unnest(%(tenants)s::uuid[], %(since)s::timestamptz[]) AS gap (tenant_id, since))
 SELECT tenant_id, min(first) FROM (
     SELECT gap.tenant_id, min(bucket) AS first FROM gap JOIN billing_usageday AS day
-        ON day.tenant_id = gap.tenant_id AND bucket > since - interval '1 day' AND bucket < %(until)s GROUP BY 1
+        ON day.tenant_id = gap.tenant_id AND bucket > since - interval '1 day'
+        AND bucket <= %(until)s::timestamptz - interval '1 day' GROUP BY 1
+    UNION ALL
+    SELECT gap.tenant_id, min(bucket) AS first FROM gap JOIN billing_usagehour AS hour
+        ON hour.tenant_id = gap.tenant_id AND bucket >= greatest(since, date_trunc('day', %(until)s, 'UTC'))
+        AND bucket < %(until)s GROUP BY 1
     UNION ALL
     SELECT gap.tenant_id, min(started_at) FROM gap JOIN billing_allocation AS held
         ON held.tenant_id = gap.tenant_id AND started_at < %(until)s AND (ended_at IS NULL OR ended_at > since)
@@ -54,10 +59,11 @@ class Computed:
     problems: tuple[str, ...]
 
 
-def compute(cases: Sequence[Case], shares: Shares, marks: Marks) -> list[Computed]:
+def compute(cases: Sequence[Case], shares: Shares, marks: Marks, *, look_back: bool = True) -> list[Computed]:
     """Compute cases of one window and currency; those in which nothing happened are left out.
 
-    ``marks`` say when changes were noted that closed months do not hold yet. For the platform's scope.
+    ``marks`` say when changes were noted that closed months do not hold yet. With ``look_back`` a month that is over
+    takes up earlier ones in which no run came by. For the platform's scope.
     """
     window, currency = cases[0].window, cases[0].currency
     ids = [case.tenant.id for case in cases]
@@ -66,7 +72,9 @@ def compute(cases: Sequence[Case], shares: Shares, marks: Marks) -> list[Compute
     own = months(
         window=window, currencies=dict.fromkeys(ids, currency), books=books, names=names, shares=shares
     )
-    late, foreign = _late(cases, books, names, shares, marks)
+    late, foreign = _late(cases, books, names, shares, marks, look_back=look_back)
+    for tenant_id, problem in _foreign_commitments(ids, currency, window):
+        foreign.setdefault(tenant_id, []).append(problem)
     credits = _credits(ids, currency, window)
     carried = _carried(ids, currency, window)
     prices = listed(currency, ids)
@@ -139,13 +147,15 @@ def _late(
     names: Names,
     shares: Shares,
     marks: Marks,
+    *,
+    look_back: bool,
 ) -> tuple[dict[uuid.UUID, list[Month]], dict[uuid.UUID, list[str]]]:
     """Gather the closed months that changed since, and say which cannot go onto a statement in another currency."""
     first_open = [case for case in cases if case.first_open]
     finals: defaultdict[uuid.UUID, list[Kept]] = defaultdict(list)
     for each in kept_statements(Q(tenant__in=[case.tenant.id for case in first_open], state=State.FINAL)):
         finals[each.tenant_id].append(each)
-    missed = _missed(first_open, finals)
+    missed = _missed([case for case in first_open if case.over and look_back], finals)
     all_marks = {
         case.tenant.id: [*marks.get(case.tenant.id, ()), *missed.get(case.tenant.id, ())]
         for case in first_open
@@ -172,12 +182,10 @@ def _late(
             books=books,
             names=names,
             shares=shares,
+            split=False,  # the shares of a closed month stay as they were
         )
         for tenant_id in of_window:
-            # The shares of a closed month stay as they were.
-            month = msgspec.structs.replace(
-                again[tenant_id], shares=(), charged=tuple(charged.get(tenant_id, ()))
-            )
+            month = msgspec.structs.replace(again[tenant_id], charged=tuple(charged.get(tenant_id, ())))
             if not month.is_empty:
                 found[tenant_id].append(month)
     return found, foreign
@@ -285,6 +293,21 @@ def _carried(tenant_ids: Collection[uuid.UUID], currency: str, window: Window) -
         statement__currency=currency,
     )
     return dict(rows.order_by().values_list("tenant_id").annotate(Sum("amount")))
+
+
+def _foreign_commitments(
+    tenant_ids: Collection[uuid.UUID], currency: str, window: Window
+) -> Iterator[tuple[uuid.UUID, str]]:
+    """Say which commitments of the window are not on the statements, being in another currency."""
+    rows = Commitment.objects.filter(
+        tenant__in=tenant_ids, starts_at__lt=window.until, ends_at__gt=window.start
+    ).exclude(currency=currency)
+    for row in rows.exclude(ends_at=F("starts_at")).order_by("starts_at", "id"):
+        yield (
+            row.tenant_id,
+            f"the commitment {row.name} is in {row.currency}, the statement of {window.month:%Y-%m} in {currency}: "
+            "settle it by hand, then unpark",
+        )
 
 
 def _currency_problems(case: Case) -> tuple[str, ...]:

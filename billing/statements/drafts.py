@@ -14,7 +14,7 @@ from billing.statements.cases import cases
 from billing.statements.run import compute_chunk, statement_run
 from billing.statements.shared import Shares
 from tenants import scope
-from tenants.errors import Invalid
+from tenants.errors import Invalid, NotFound
 from tenants.models import Tenant
 
 
@@ -28,6 +28,7 @@ def statement_draft(*, month: dt.date, now: dt.datetime) -> Statement:
     Raises:
         Invalid: the month has not begun.
         StatementIsFinal: it is closed.
+        NotFound: it has no statement, and a later month is closed.
     """
     tenant = Tenant.objects.get(id=scope.current_tenant_id())
     period = month_of(month.year, month.month, tenant.time_zone)
@@ -46,10 +47,15 @@ def statement_draft(*, month: dt.date, now: dt.datetime) -> Statement:
                 ignore_conflicts=True,
             )  # fmt: skip
             found = cases(month=first, now=now, tenant_ids=[tenant.id])
-            compute_chunk(found, Shares(now), now=now, close=False)
+            # Earlier months have statements of their own: runs make them.
+            compute_chunk(found, Shares(now), now=now, close=False, look_back=False)
     statement = Statement.objects.filter(month=first).first()
     if statement and statement.state == Statement.State.FINAL:
         raise StatementIsFinal(f"The statement of {period} is final; later usage goes into the next one.")
+    if statement is None and period.end <= now:
+        raise NotFound(
+            f"There is no statement of {period}, and a later month is closed: what happened in it is corrected there."
+        )
     if statement is None:
         raise Invalid(
             f"The month {period} has not begun.", errors={"month": ["Choose a month that has begun."]}
@@ -63,6 +69,7 @@ def statement_close(*, month: dt.date, now: dt.datetime) -> Statement:
     Raises:
         Invalid: the month has not begun.
         StatementIsFinal: it is closed already.
+        NotFound: it has no statement, and a later month is closed.
         NotClosable: its grace is not over, an earlier month is open, usage is not counted yet, or the account is
             parked.
     """

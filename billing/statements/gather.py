@@ -83,10 +83,12 @@ def months(
     books: Mapping[uuid.UUID, PriceBook],
     names: Names,
     shares: Shares,
+    split: bool = True,
 ) -> dict[uuid.UUID, Month]:
     """Gather the month of each tenant, in the order of its quantities' names.
 
     ``currencies`` are those in which the tenants are charged, ``books`` the prices by which the quantities are cut.
+    Without ``split`` the shares of shared endpoints' GPU time are left out.
     """
     tenant_ids = list(currencies)
     commitments = _commitments(window, currencies)
@@ -101,7 +103,7 @@ def months(
             until=window.until,
             held=tuple(held.get(tenant_id, ())),
             used=tuple(used.get(tenant_id, ())),
-            shares=tuple(shares.of(tenant_id, currencies[tenant_id], window)),
+            shares=tuple(shares.of(tenant_id, currencies[tenant_id], window)) if split else (),
             attained=tuple(reached.get(tenant_id, ())),
             commitments=tuple(commitments.get(tenant_id, ())),
         )

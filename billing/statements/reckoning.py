@@ -65,6 +65,7 @@ class _Sum:
     region: str = ""
     by: Committed | None = None
     quantity: Fraction | Decimal = Decimal(0)
+    whole: Fraction = _ZERO
     exact: Fraction = _ZERO
     at_list: Fraction = _ZERO
     effective: Fraction = _ZERO
@@ -81,7 +82,7 @@ class _Sum:
 
     def settle(self) -> None:
         """Set the exact amounts once the quantity is whole: nothing for what a commitment covers, its share apart."""
-        quantity = Fraction(self.quantity)
+        quantity = self.whole = Fraction(self.quantity)
         self.at_list = quantity * self.list_rate.exact if self.list_rate else _ZERO
         if self.by:
             self.effective = quantity * Fraction(self.by.rate) / self.per
@@ -316,6 +317,7 @@ def _line(each: _Sum, month: Month, names: _Names, rounded: Decimal | None, plac
     endpoint = names.endpoint(each.endpoint_id)
     missing = each.rate is not None and each.rate.step is None
     rate = each.by.rate if each.by and each.kind == Kind.COMMITMENT else None
+    own, at_list = (priced.unit_price if priced else Decimal(0) for priced in (each.rate, each.list_rate))
     return Line(
         kind=each.kind.value,
         basis=(Basis.USAGE if each.kind == Kind.TOKENS else Basis.ALLOCATION).value,
@@ -331,10 +333,10 @@ def _line(each: _Sum, month: Month, names: _Names, rounded: Decimal | None, plac
         region=each.region,
         sku=each.sku,
         description=(each.words + (_NO_PRICE if missing else ""))[:200],
-        quantity=shown(Fraction(each.quantity) / each.per, QUANTITY_PLACES),
+        quantity=shown(each.whole / each.per, QUANTITY_PLACES),
         unit=each.unit,
-        unit_price=rate if rate is not None else _shown_price(each.rate),
-        list_unit_price=rate if rate is not None else _shown_price(each.list_rate),
+        unit_price=own if rate is None else rate,
+        list_unit_price=at_list if rate is None else rate,
         amount=amount,
         list_amount=list_amount,
         effective_amount=effective,
@@ -345,18 +347,12 @@ def _line(each: _Sum, month: Month, names: _Names, rounded: Decimal | None, plac
     )
 
 
-def _shown_price(rate: Rate | None) -> Decimal:
-    if rate is None or rate.step is None:
-        return Decimal(0)
-    return shown(Fraction(rate.step.unit_price) * Fraction(rate.step.factor), QUANTITY_PLACES)
-
-
 def _how(each: _Sum) -> dict[str, Any]:
     if each.by:
         return {
             "commitment": str(each.by.id),
             "unit": "gpu_second",
-            "quantity": f"{shown(Fraction(each.quantity)):f}",
+            "quantity": f"{shown(each.whole):f}",
             "rate": f"{each.by.rate:f}",
             "per": each.per,
             "product": f"{shown(each.effective):f}",

@@ -8,13 +8,13 @@ from __future__ import annotations
 import dataclasses
 import datetime as dt
 import itertools
+import logging
 import uuid
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
-from django.db import connection
+from django.db import InterfaceError, OperationalError, connection
 
 from billing.models import BillingAccount, LateChange, Statement
 from billing.statements import closing
@@ -24,26 +24,35 @@ from billing.statements.computing import Computed, compute
 from billing.statements.document import Heading, document, sha256
 from billing.statements.shared import Shares
 from billing.statements.storage import Draft, write_drafts
-from tenants import locks, scope
+from tenants import locks, processes, scope
+
+log = logging.getLogger(__name__)
 
 #: Tenants of one transaction: enough to make queries few, few enough to lose little when a run is killed.
 CHUNK: Final = 250
+#: A process of its own takes as long to start as some chunks take to compute: it is worth it for so many.
+WORTH_A_PROCESS: Final = 4
 
 
 @dataclasses.dataclass(kw_only=True)
 class Run:
-    """What a run did, in statements. ``waiting`` could not be closed yet, ``parked`` may not be."""
+    """What a run did, in statements.
+
+    ``waiting`` could not be closed yet, ``parked`` may not be; why ``failed`` could not be computed, the log says.
+    """
 
     drafted: int = 0
     closed: int = 0
     parked: int = 0
     waiting: int = 0
+    failed: int = 0
 
     def add(self, other: Run) -> None:
         self.drafted += other.drafted
         self.closed += other.closed
         self.parked += other.parked
         self.waiting += other.waiting
+        self.failed += other.failed
 
 
 def statement_run(
@@ -58,8 +67,11 @@ def statement_run(
     """Compute the statements of the month that holds the day ``month``, of all tenants or of some.
 
     Those whose month is over go into grace. With ``close`` those whose grace is over are closed: numbered, sealed and
-    posted. ``computed_before`` leaves alone what was computed since and cannot be closed. ``workers`` chunks are
-    computed at once, in threads of their own.
+    posted. ``computed_before`` leaves alone what was computed since and cannot be closed. Up to ``workers``
+    chunks are computed at once, in processes of their own where there are enough of them.
+
+    Raises:
+        ProcessLost: one of those was killed. What is closed stays closed; run again.
     """
     run = Run()
     if close:
@@ -67,7 +79,7 @@ def statement_run(
         # changes of GPU time and a close apart.
         missing = [case for case in _cases(month, now, tenant_ids) if case.kept is None and case.due(now)]
         run.add(_in_chunks(missing, now, close=False, workers=workers))
-        run.drafted = 0
+        run.drafted = run.failed = 0
     found = _cases(month, now, tenant_ids)
     wanted = [case for case in found if _wanted(case, now, close, computed_before)]
     run.add(_in_chunks(wanted, now, close=close, workers=workers))
@@ -91,20 +103,52 @@ def _in_chunks(found: Sequence[Case], now: dt.datetime, *, close: bool, workers:
         shares = Shares(now)
     chunks = list(_chunks(found))
     run = Run()
-    if workers == 1:
+    workers = min(workers, len(chunks) // WORTH_A_PROCESS)
+    if workers < 2:
         for chunk in chunks:
-            run.add(compute_chunk(chunk, shares, now=now, close=close))
+            run.add(_isolated(chunk, shares, now, close=close))
         return run
+    tasks = (_Task(chunk=chunk, shares=_shares_of(chunk, shares), now=now, close=close) for chunk in chunks)
+    for done in processes.spread(_compute, tasks, workers=workers):
+        run.add(done)
+    return run
 
-    def work(chunk: Sequence[Case]) -> Run:
-        try:
-            return compute_chunk(chunk, shares, now=now, close=close)
-        finally:
-            connection.close()
 
-    with ThreadPoolExecutor(workers) as pool:
-        for done in pool.map(work, chunks):
-            run.add(done)
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Task:
+    chunk: Sequence[Case]
+    shares: Shares
+    now: dt.datetime
+    close: bool
+
+
+def _compute(task: _Task) -> Run:
+    return _isolated(task.chunk, task.shares, task.now, close=task.close)
+
+
+def _shares_of(chunk: Sequence[Case], shares: Shares) -> Shares:
+    first = chunk[0]
+    with scope.platform("split the cost of shared endpoints"):
+        _plan_plainly()
+        return shares.only([case.tenant.id for case in chunk], first.currency, first.window)
+
+
+def _isolated(chunk: Sequence[Case], shares: Shares, now: dt.datetime, *, close: bool) -> Run:
+    """Compute a chunk; where that fails, each tenant by itself, so that one keeps nobody else's statement back."""
+    try:
+        return compute_chunk(chunk, shares, now=now, close=close)
+    except (OperationalError, InterfaceError):
+        raise  # of the database, not of the data
+    except Exception:
+        if len(chunk) == 1:
+            tenant, month = chunk[0].tenant, chunk[0].window.month
+            log.exception(
+                "the statement of tenant %s of %s cannot be computed", tenant.slug, f"{month:%Y-%m}"
+            )
+            return Run(failed=1)
+    run = Run()
+    for case in chunk:
+        run.add(_isolated([case], shares, now, close=close))
     return run
 
 
@@ -115,9 +159,12 @@ def _chunks(found: Sequence[Case]) -> Iterator[Sequence[Case]]:
             yield rest[first : first + CHUNK]
 
 
-def compute_chunk(chunk: Sequence[Case], shares: Shares, *, now: dt.datetime, close: bool) -> Run:
+def compute_chunk(
+    chunk: Sequence[Case], shares: Shares, *, now: dt.datetime, close: bool, look_back: bool = True
+) -> Run:
     """Compute, store and, where it is time, close the statements of some tenants, in one transaction."""
     with scope.platform("compute statements of many tenants"):
+        _plan_plainly()
         if close:
             # No page of usage is being counted while what is counted is read: the next one is late usage.
             locks.share(locks.Lock.USAGE_ROLLUPS)
@@ -136,7 +183,7 @@ def compute_chunk(chunk: Sequence[Case], shares: Shares, *, now: dt.datetime, cl
         closing_ids = {case.tenant.id for case in closable}
         marks = _marks([case for case in chunk if case.tenant.id not in closing_ids])
         taken = closing.take_marks(closing_ids)
-        computed = compute(chunk, shares, {**marks, **taken})
+        computed = compute(chunk, shares, {**marks, **taken}, look_back=look_back)
         drafts = write_drafts([_draft(each) for each in computed], now)
         run = Run(drafted=len(drafts))
         ready = [draft for draft in drafts if draft.computed.case.tenant.id in closing_ids]
@@ -147,6 +194,12 @@ def compute_chunk(chunk: Sequence[Case], shares: Shares, *, now: dt.datetime, cl
             run.parked += sum(_parked(accounts, case) for case in chunk)
             run.waiting = run.drafted - run.parked
         return run
+
+
+def _plan_plainly() -> None:
+    """Have no query compiled: of many tenants at once they look dear to the planner, and are over before that is."""
+    with connection.cursor() as cursor:
+        cursor.execute("SET LOCAL jit = off")
 
 
 def _locked(chunk: Sequence[Case]) -> list[Case]:

@@ -8,8 +8,10 @@ hours are nobody's share. Shares are rounded by largest remainder, so that they 
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import datetime as dt
+import math
 import uuid
 from collections import defaultdict
 from collections.abc import Collection, Iterable
@@ -17,17 +19,18 @@ from fractions import Fraction
 from typing import Final
 
 from billing import quantities
-from billing.charging import rate_held, rate_used
+from billing.charging import rate_held
 from billing.models import SharedPeriod
 from billing.prices import price_books
 from billing.quantities import Interval
-from billing.rating.charges import shown
+from billing.rating.charges import Tokens, shown
 from billing.rating.periods import month_of
-from billing.rating.prices import PriceBook
-from billing.rating.rounding import round_lines
+from billing.rating.prices import PriceBook, PriceKind
+from billing.rating.rounding import share_out
 from billing.statements.gpu_time import pieces, union, whole_hours
 from billing.statements.inputs import Endpoint, HeldTime, SharedTime
 from billing.statements.lines import AMOUNT_PLACES
+from billing.statements.tariffs import Rates
 from billing.statements.windows import Window, allocated, busy_hours, gpu_cuts, token_cuts
 from tenants.models import Tenant
 
@@ -96,6 +99,14 @@ class Shares:
             self._splits[key] = self._split(window.month, currency)
         return self._splits[key].get(tenant_id, [])
 
+    def only(self, tenant_ids: Collection[uuid.UUID], currency: str, window: Window) -> Shares:
+        """Give what statements of these tenants in one window ask for, for a process of its own."""
+        part = copy.copy(self)
+        part._splits = {
+            (window.month, currency): {each: self.of(each, currency, window) for each in tenant_ids}
+        }
+        return part
+
     def _split(self, month: dt.date, currency: str) -> dict[uuid.UUID, list[SharedTime]]:
         book = price_books(currency, [])[None]
         by_window: defaultdict[Window, list[uuid.UUID]] = defaultdict(list)
@@ -163,12 +174,12 @@ class Shares:
             cuts=token_cuts([book]) | bounds,
             endpoint_ids=list(endpoint_ids),
         )
+        rates = Rates(book)
         for row in rows:
             if not any(start <= row.start < end for start, end in self.hours(row.endpoint_id)):
                 continue
             whose = (row.tenant_id, row.project_id)
-            worth = sum((rated.exact for rated in rate_used(book, row)), Fraction(0))
-            priced[row.endpoint_id][whose] += worth
+            priced[row.endpoint_id][whose] += _worth(row, rates)
             asked[row.endpoint_id][whose] += row.requests
         # Where nothing has a price, requests count.
         return {
@@ -204,6 +215,16 @@ def _read_sold() -> dict[uuid.UUID, _Sold]:
     }
 
 
+def _worth(row: quantities.Used, rates: Rates) -> Fraction:
+    tokens = Tokens.reported(prompt=row.input_tokens, completion=row.output_tokens, cached=row.cached_tokens)
+    of = rates.tokens(row)
+    return (
+        of[PriceKind.INPUT_TOKENS].exact * tokens.input
+        + of[PriceKind.OUTPUT_TOKENS].exact * tokens.output
+        + of[PriceKind.CACHED_TOKENS].exact * tokens.cached
+    )
+
+
 def _shared_out(
     window: Window,
     endpoint_id: uuid.UUID,
@@ -221,10 +242,17 @@ def _shared_out(
     if not whole:
         return
     by_key = {f"{tenant_id}|{project_id}": (tenant_id, project_id) for tenant_id, project_id in weights}
+    common = math.lcm(*(weight.denominator for weight in weights.values()))
+    parts = {
+        key: weights[whose].numerator * (common // weights[whose].denominator)
+        for key, whose in by_key.items()
+    }
+    shown_weights = {key: f"{shown(weights[whose]):f}" for key, whose in by_key.items()}
+    shown_whole = f"{shown(whole):f}"
     for (gpu_type, region), (gpu_seconds, cost) in sorted(costs.items()):
-        parts = {key: weights[whose] / whole for key, whose in by_key.items()}
-        amounts = round_lines({key: cost * part for key, part in parts.items()}, AMOUNT_PLACES)
-        seconds = round_lines({key: gpu_seconds * part for key, part in parts.items()}, SECONDS_PLACES)
+        amounts = share_out(cost, parts, AMOUNT_PLACES)
+        seconds = share_out(gpu_seconds, parts, SECONDS_PLACES)
+        shown_cost = f"{shown(cost):f}"
         for key, (tenant_id, project_id) in by_key.items():
             yield (
                 tenant_id,
@@ -237,8 +265,8 @@ def _shared_out(
                     region=region,
                     gpu_seconds=seconds[key],
                     amount=amounts[key],
-                    weight=f"{shown(weights[tenant_id, project_id]):f}",
-                    weights=f"{shown(whole):f}",
-                    cost=f"{shown(cost):f}",
+                    weight=shown_weights[key],
+                    weights=shown_whole,
+                    cost=shown_cost,
                 ),
             )

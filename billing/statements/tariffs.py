@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
+import functools
 import uuid
 from collections import defaultdict
 from collections.abc import Collection, Iterable
@@ -15,10 +16,12 @@ from django.db.models import Q
 
 from billing.charging import Rated, rate_held, rate_used
 from billing.models import Price
+from billing.quantities import Used
 from billing.rating import prices as rating
-from billing.rating.charges import Step
+from billing.rating.charges import Step, shown
 from billing.rating.prices import PriceBook, PriceKind
 from billing.statements.inputs import HeldTime, Listed, UsedTokens
+from billing.statements.lines import QUANTITY_PLACES
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -33,15 +36,22 @@ class Rate:
     missing: str
     exact: Fraction
 
-    @property
+    @functools.cached_property
     def identity(self) -> tuple[object, ...]:
         """Which price it is, and by which factor."""
         return (self.step.price_id, self.step.factor) if self.step else ()
 
-    @property
+    @functools.cached_property
     def amount(self) -> tuple[object, ...]:
         """What it comes to, whichever price it is."""
         return (self.step.unit_price, self.step.factor) if self.step else ()
+
+    @functools.cached_property
+    def unit_price(self) -> Decimal:
+        """The price of a unit with its factor, as a line shows it; 0 without one."""
+        if self.step is None:
+            return Decimal(0)
+        return shown(Fraction(self.step.unit_price) * Fraction(self.step.factor), QUANTITY_PLACES)
 
 
 class Rates:
@@ -61,12 +71,16 @@ class Rates:
             found = self._gpu_time[key] = _rate(rate_held(self.book, one))
         return found
 
-    def tokens(self, row: UsedTokens) -> dict[PriceKind, Rate]:
+    def tokens(self, row: UsedTokens | Used) -> dict[PriceKind, Rate]:
         """Give the rate of each kind of token of ``row``."""
         key = (row.model, row.slo_class, row.region, row.start, row.end)
         found = self._tokens.get(key)
         if found is None:
-            one_of_each = msgspec.structs.replace(row, input_tokens=2, cached_tokens=1, output_tokens=1)
+            one_of_each = UsedTokens(
+                start=row.start, end=row.end, project_id=row.project_id, endpoint_id=row.endpoint_id,
+                model=row.model, slo_class=row.slo_class, region=row.region, requests=1,
+                input_tokens=2, cached_tokens=1, output_tokens=1,
+            )  # fmt: skip
             found = {rated.kind: _rate(rated) for rated in rate_used(self.book, one_of_each)}
             self._tokens[key] = found
         return found

@@ -13,8 +13,6 @@ from tenants import locks
 
 #: A statement in grace is computed again when it is this old: late usage shows within a day.
 GRACE_AGE: Final = dt.timedelta(days=1)
-#: Chunks at once: while one waits for the database, another computes.
-WORKERS: Final = 2
 
 
 @shared_task(name="billing.statements.tasks.close_due")
@@ -22,13 +20,11 @@ def close_due() -> int:
     """Move months that are over into grace, close those whose grace is over, and return how many were closed."""
     now = timezone.now()
     with locks.claimed("statements") as mine:
-        return (
-            close_due_months(now=now, computed_before=now - GRACE_AGE, workers=WORKERS).closed if mine else 0
-        )
+        return close_due_months(now=now, computed_before=now - GRACE_AGE).closed if mine else 0
 
 
 @shared_task(name="billing.statements.tasks.draft_running")
 def draft_running() -> int:
     """Compute the drafts of the running months again and return how many there are."""
     with locks.claimed("statements") as mine:
-        return draft_running_months(now=timezone.now(), workers=WORKERS).drafted if mine else 0
+        return draft_running_months(now=timezone.now()).drafted if mine else 0

@@ -28,10 +28,11 @@ ORDER BY tenant_id, endpoint_id, started_at, id
 """
 
 
+_EPOCH: Final = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 _ASKED = """
-SELECT endpoint_id, bucket, bit_or(asked_hours) FROM billing_usageday
+SELECT endpoint_id, (bucket AT TIME ZONE 'UTC')::date - date '1970-01-01', bit_or(asked_hours) FROM billing_usageday
 WHERE {whose} AND endpoint_id = ANY(%(endpoints)s) AND bucket >= %(start)s AND bucket < %(end)s
-GROUP BY endpoint_id, bucket
+GROUP BY 1, 2
 """
 
 
@@ -79,8 +80,8 @@ def busy_hours(
         whose = "true" if tenant_ids is None else "tenant_id = ANY(%(tenants)s)"
         with connection.cursor() as cursor:
             cursor.execute(_ASKED.replace("{whose}", whose), parameters)
-            for endpoint_id, day, bits in cursor.fetchall():
-                found[endpoint_id].append((day, bits))
+            for endpoint_id, days, bits in cursor.fetchall():
+                found[endpoint_id].append((_EPOCH + days * quantities.DAY, bits))
     return {endpoint_id: hours_of(days) for endpoint_id, days in found.items()}
 
 

@@ -14,7 +14,7 @@ from billing.gpu_time.rates import asset_rate_set
 from billing.models import AssetRate
 from clusters.api.operators import OperatorViewSet
 from clusters.models import Cluster, GpuType
-from tenants.api.fields import StrictSerializer
+from tenants.api.fields import MomentField, StrictSerializer
 from tenants.api.filters import PAGING, refuse_unknown_parameters
 from tenants.api.idempotency import idempotent
 
@@ -36,7 +36,7 @@ class AssetRateBody(StrictSerializer):
     currency = serializers.CharField(
         max_length=3, required=False, help_text="Left out: the installation's currency."
     )
-    effective_from = serializers.DateTimeField(
+    effective_from = MomentField(
         required=False, help_text="Left out: now. It may lie in the past: hours since then are computed anew."
     )
     cluster = serializers.SlugRelatedField(

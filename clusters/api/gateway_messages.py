@@ -37,13 +37,13 @@ def check_name(gateway: str, told: str) -> None:
     """Check that a message says it is from ``gateway``: its name, a slash, and the instance of a data folder.
 
     Raises:
-        BadBatch: it is of another, or its instance is too long.
+        BadBatch: it is of another, or its instance is too long or not printable.
     """
     name, _, instance = told.partition("/")
     if name != gateway:
         raise BadBatch(f"This token belongs to gateway {gateway}, the message says {told[:80]}.")
-    if len(instance) > MOST_INSTANCE:
-        raise BadBatch(f"The instance of a gateway has at most {MOST_INSTANCE} characters.")
+    if len(instance) > MOST_INSTANCE or not instance.isprintable():
+        raise BadBatch(f"The instance of a gateway has at most {MOST_INSTANCE} printable characters.")
 
 
 def check_count(count: int, what: str, *, most: int) -> None:

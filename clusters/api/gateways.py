@@ -168,7 +168,7 @@ def _lease_report(request: HttpRequest) -> contract.LeaseReport:
 def _decoded(request: HttpRequest, message_type: type[_Message], what: str) -> _Message:
     try:
         return msgspec.json.decode(request.body, type=message_type)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise BadBatch(f"The body does not hold {what}: {error}") from error
 
 

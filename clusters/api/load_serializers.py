@@ -15,7 +15,7 @@ from clusters.endpoints.load.measured import measured_terms
 from clusters.endpoints.planning import OrderTerms
 from clusters.endpoints.what_if.one import MOST_NODES, AddedGpus, Changes
 from clusters.models import Cluster, Endpoint, GpuType, LoadObservation, SloClass
-from tenants.api.fields import ReferenceField, StrictSerializer
+from tenants.api.fields import MomentField, ReferenceField, StrictSerializer
 
 
 class LoadNumbersSerializer(serializers.Serializer):
@@ -140,7 +140,7 @@ class WhatIfBody(StrictSerializer):
         max_digits=7, decimal_places=3, min_value=-100, max_value=1000, required=False,
         help_text="Every GPU-hour dearer by so many percent, or cheaper where negative.",
     )  # fmt: skip
-    prices_at = serializers.DateTimeField(required=False, help_text="Take the price book as it is then.")
+    prices_at = MomentField(required=False, help_text="Take the price book as it is then.")
     added_gpus = AddedGpusBody(required=False)
 
     def changes(self) -> Changes:

@@ -26,7 +26,8 @@ from clusters.endpoints.savings.selectors import SavingRow, savings_list
 from clusters.inventory.capacity import capacities
 from clusters.inventory.fragmentation import Fragmentation, fragmentation
 from clusters.models import Saving
-from tenants.api.fields import StrictSerializer
+from tenants.api.fields import MomentField, StrictSerializer
+from tenants.api.filters import refuse_unknown_parameters
 from tenants.errors import NotFound
 
 USUAL_SPAN = dt.timedelta(days=30)
@@ -36,12 +37,8 @@ _FILTERS = ("cluster", "pool", "gpu_type", "tenant", "project", "endpoint", "mod
 class SpanQuery(StrictSerializer):
     """A half-open interval of at most 1,100 days."""
 
-    start = serializers.DateTimeField(
-        required=False, default_timezone=dt.UTC, help_text="Default: 30 days before the end."
-    )
-    end = serializers.DateTimeField(
-        required=False, default_timezone=dt.UTC, help_text="Not included. Default: now."
-    )
+    start = MomentField(required=False, default_timezone=dt.UTC, help_text="Default: 30 days before the end.")
+    end = MomentField(required=False, default_timezone=dt.UTC, help_text="Not included. Default: now.")
 
     def validate(self, values: dict[str, Any]) -> dict[str, Any]:
         end = values.setdefault("end", timezone.now())
@@ -248,6 +245,7 @@ class FragmentationView(ReportView):
     )
     def get(self, request) -> Response:
         """Free GPUs by pool now, and what of them replicas of 1, 2, 4 and 8 GPUs could use."""
+        refuse_unknown_parameters(request, [])
         return Response({"pools": [document(row) for row in fragmentation(capacities())]})
 
 
@@ -265,7 +263,7 @@ class DismissBody(StrictSerializer):
     """Why a saving is put off, and until when."""
 
     reason = serializers.CharField(max_length=300)
-    until = serializers.DateTimeField(default_timezone=dt.UTC, help_text="Within the next 366 days.")
+    until = MomentField(default_timezone=dt.UTC, help_text="Within the next 366 days.")
 
 
 class SavingsReportSerializer(serializers.Serializer):
@@ -303,7 +301,7 @@ class SavingDismissView(ReportView):
         body = DismissBody(data=request.data)
         body.is_valid(raise_exception=True)
         now = timezone.now()
-        saving = Saving.objects.filter(id=id).first()
+        saving = Saving.objects.filter(id=id, endpoint__deleted_at=None).first()
         if saving is None:
             raise NotFound("There is no such saving any more.")
         saving_dismiss(saving=saving, actor=self.caller.actor, now=now, **body.validated_data)

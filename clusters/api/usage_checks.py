@@ -13,7 +13,7 @@ from rest_framework.response import Response
 from billing.metering.reconciliation import Verdict, reconcile
 from billing.models import SequenceGap, UsageRefusal
 from clusters.api.operators import OperatorScoped, OperatorViewSet
-from tenants.api.fields import StrictSerializer
+from tenants.api.fields import DayField, StrictSerializer
 
 _VERDICTS = [each.value for each in Verdict]
 
@@ -58,7 +58,7 @@ class ReconciliationSerializer(serializers.Serializer):
 
 
 class DayQuery(StrictSerializer):
-    day = serializers.DateField(required=False, help_text="UTC. Default: yesterday.")
+    day = DayField(required=False, help_text="UTC. Default: yesterday.")
     gateway = serializers.CharField(required=False, help_text="Only the instances of this gateway.")
 
     def validate(self, values: dict[str, Any]) -> dict[str, Any]:

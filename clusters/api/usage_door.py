@@ -227,7 +227,7 @@ def read(gateway: str, body: bytes) -> contract.UsageBatch:
     """
     try:
         batch = _decoder.decode(body)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise BadBatch(f"The body does not hold a batch of usage segments: {error}") from error
     check_name(gateway, batch.gateway)
     check_count(len(batch.segments), "segments", most=MOST_SEGMENTS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import logging
 import uuid
 import zoneinfo
 
@@ -15,6 +16,8 @@ from clusters.models import Endpoint, Wanted
 from clusters.planning.plans import Plan
 from tenants import scope
 from tenants.models import Project
+
+log = logging.getLogger(__name__)
 
 ACTOR = "Berth"
 _NEW = uuid.UUID(int=0)
@@ -58,10 +61,18 @@ def _stop(spent: SpentBudget) -> int:
         f"Paused: the budget {spent.name} is spent until {resets:%Y-%m-%d %H:%M} ({spent.time_zone}). Resume it then, "
         "or once the limit is raised."
     )
-    for endpoint_id in ids:
-        # One transaction each: whoever orders meanwhile waits for one pause, not for all.
-        with scope.tenant(spent.tenant_id):
-            endpoint = Endpoint.objects.get(id=endpoint_id)
-            if endpoint.wanted == Wanted.RUNNING and not endpoint.shared:
-                endpoint_pause(endpoint=endpoint, actor=ACTOR, why=why)
-    return len(ids)
+    return sum(_pause(spent.tenant_id, endpoint_id, why) for endpoint_id in ids)
+
+
+def _pause(tenant_id: uuid.UUID, endpoint_id: uuid.UUID, why: str) -> bool:
+    """Pause one endpoint in a transaction of its own: whoever orders meanwhile waits for one pause, not for all."""
+    try:
+        with scope.tenant(tenant_id):
+            endpoint = Endpoint.objects.live().filter(id=endpoint_id).first()
+            if endpoint is None or endpoint.wanted != Wanted.RUNNING or endpoint.shared:
+                return False
+            endpoint_pause(endpoint=endpoint, actor=ACTOR, why=why)
+    except Exception:
+        log.exception("endpoint %s, whose budget is spent, cannot be paused", endpoint_id)
+        return False
+    return True

@@ -201,6 +201,7 @@ def keep_supply() -> int:
         return supply_sweep() if mine else 0
 
 
+@shared_task
 def keep_reports() -> int:
     """Make the days of the operators' reports anew that are not up to date; return how many."""
     return reports_refresh()

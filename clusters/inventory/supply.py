@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import logging
 from collections.abc import Iterator
 from decimal import Decimal
 
@@ -12,6 +13,8 @@ from django.utils import timezone
 from billing.gpu_time.supply import NodeSupply, supply_write
 from clusters.models import Cluster, Node, NodePool
 from clusters.planning.gpus import part_of_whole
+
+log = logging.getLogger(__name__)
 
 
 @transaction.atomic
@@ -30,7 +33,15 @@ def supply_keep(cluster: Cluster, *, now: dt.datetime) -> int:
 
 def supply_sweep() -> int:
     """Write down what every cluster has, where nobody told of a change; give how many intervals changed."""
-    return sum(supply_keep(cluster, now=timezone.now()) for cluster in Cluster.objects.present())
+    return sum(_keep_one(cluster) for cluster in Cluster.objects.present())
+
+
+def _keep_one(cluster: Cluster) -> int:
+    try:
+        return supply_keep(cluster, now=timezone.now())
+    except Exception:
+        log.exception("what cluster %s has cannot be written down", cluster.name)
+        return 0
 
 
 def _of_pool(pool: NodePool, *, cordoned: bool) -> Iterator[NodeSupply]:

@@ -13,7 +13,7 @@ from billing.credits import credit_grant
 from billing.models import Commitment, Credit
 from clusters.api.operators import OperatorViewSet
 from clusters.models import GpuType, Region
-from tenants.api.fields import ReferenceField, StrictSerializer
+from tenants.api.fields import MomentField, ReferenceField, StrictSerializer
 from tenants.api.filters import PAGING, refuse_unknown_parameters
 from tenants.api.idempotency import idempotent
 from tenants.errors import NotFound
@@ -37,8 +37,8 @@ class CommitmentBody(StrictSerializer):
     rate = serializers.DecimalField(
         max_digits=20, decimal_places=10, min_value=0, help_text="For each GPU-hour, held or not."
     )
-    starts_at = serializers.DateTimeField(help_text="In the tenant's running month, or later.")
-    ends_at = serializers.DateTimeField()
+    starts_at = MomentField(help_text="In the tenant's running month, or later.")
+    ends_at = MomentField()
     note = serializers.CharField(
         max_length=200, required=False, help_text="For operators; tenants do not see it."
     )
@@ -47,7 +47,7 @@ class CommitmentBody(StrictSerializer):
 class CommitmentEnd(StrictSerializer):
     """When it ends."""
 
-    ends_at = serializers.DateTimeField(help_text="Earlier than agreed, and not in the past.")
+    ends_at = MomentField(help_text="Earlier than agreed, and not in the past.")
 
 
 class CreditBody(StrictSerializer):
@@ -55,8 +55,8 @@ class CreditBody(StrictSerializer):
 
     amount = serializers.DecimalField(max_digits=20, decimal_places=4)
     reason = serializers.CharField(max_length=200, help_text="The tenant's statements show it.")
-    available_from = serializers.DateTimeField(required=False, help_text="Default: now.")
-    expires_at = serializers.DateTimeField(required=False, help_text="Default: never.")
+    available_from = MomentField(required=False, help_text="Default: now.")
+    expires_at = MomentField(required=False, help_text="Default: never.")
 
 
 class OfTenantViewSet(OperatorViewSet):

@@ -22,7 +22,7 @@ from billing.models import Book, Price
 from billing.prices import price_set
 from clusters.api.operators import OperatorViewSet
 from clusters.models import CatalogModel, GpuType, Region, SloClass
-from tenants.api.fields import ReferenceField, StrictSerializer
+from tenants.api.fields import MomentField, ReferenceField, StrictSerializer
 from tenants.api.filters import PAGING, refuse_unknown_parameters
 from tenants.api.idempotency import idempotent
 from tenants.models import Tenant
@@ -49,9 +49,7 @@ class PriceBody(StrictSerializer):
     kind = serializers.ChoiceField(choices=Price.Kind.choices)
     amount = serializers.DecimalField(max_digits=20, decimal_places=10, min_value=0)
     currency = serializers.CharField(max_length=3)
-    effective_from = serializers.DateTimeField(
-        required=False, help_text="Default: now; in a book that is tried, always."
-    )
+    effective_from = MomentField(required=False, help_text="Default: now; in a book that is tried, always.")
     tenant = ReferenceField(
         find=lambda: Tenant.objects.all(), by="slug", what="tenant", required=False,
         help_text="Slug of the tenant whose own price it is. Default: everybody's.",
@@ -91,7 +89,7 @@ class BookBody(StrictSerializer):
 class PublishBody(StrictSerializer):
     """From when on."""
 
-    effective_from = serializers.DateTimeField(required=False, help_text="Default: now.")
+    effective_from = MomentField(required=False, help_text="Default: now.")
 
 
 class PublishedSerializer(serializers.Serializer):

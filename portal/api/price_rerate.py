@@ -19,7 +19,7 @@ from tenants.models import Tenant
 class RerateQuery(MonthQuery):
     """Which month of each tenant's zone; with a tenant, SKU by SKU."""
 
-    month = serializers.RegexField(r"^\d{4}-(0[1-9]|1[0-2])$", help_text="YYYY-MM")
+    month = serializers.RegexField(r"^[0-9]{4}-(0[1-9]|1[0-2])\Z", help_text="YYYY-MM")
     tenant = ReferenceField(
         find=lambda: Tenant.objects.all(), by="slug", what="tenant", required=False,
         help_text="Slug: tell this one's SKUs.",

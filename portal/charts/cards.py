@@ -21,6 +21,8 @@ Card = dict[str, Any]
 
 #: With more groups than these the legend takes so much room that the chart needs more, too.
 _FEW_GROUPS: Final = 4
+#: So many things stand in the table behind a chart that has one row for each.
+MOST_ROWS: Final = 50
 
 
 def series_card(
@@ -118,14 +120,14 @@ def ranked_card(
 ) -> Card | None:
     """Give a chart of lying bars, the first ``most`` things on top; None where no thing has a value.
 
-    The table and the CSV hold them all.
+    The table holds the first :data:`MOST_ROWS`, the CSV all of them.
     """
     if not any(value is not None for values in series.values() for value in values):
         return None
     columns = [thing, *(f"{name}, {unit}" for name in series)]
     values = [list(row) for row in zip(things, *series.values(), strict=True)]
     drawn = {name: list(found)[:most] for name, found in series.items()}
-    left_out = len(things) - most
+    left_out = min(len(things), MOST_ROWS) - most
     return {
         "id": id,
         "title": title,
@@ -135,7 +137,8 @@ def ranked_card(
         "summary": f"{things[0]} comes first of {len(things)}." if things else "",
         "columns": columns,
         "rows": [
-            [row[0], *("–" if value is None else shown(value, 4) for value in row[1:])] for row in values
+            [row[0], *("–" if value is None else shown(value, 4) for value in row[1:])]
+            for row in values[:MOST_ROWS]
         ],
         "csv": [columns, *values],
     }

@@ -14,9 +14,11 @@ TOKENS: Final = ("Input", "Cached input", "Output")
 OUTCOMES: Final = ("Completed", "Cancelled", "Failed", "Refused")
 
 
-def cost_card(points: Iterable[Point], *, axis: TimeAxis, currency: str, title: str) -> Card | None:
+def cost_card(
+    points: Iterable[Point], *, axis: TimeAxis, currency: str, title: str, order: Iterable[str] = ()
+) -> Card | None:
     """Give a chart of cost by bucket, stacked by group."""
-    return series_card(id="cost", title=title, points=points, axis=axis, unit=currency, places=4)
+    return series_card(id="cost", title=title, points=points, axis=axis, unit=currency, places=4, order=order)
 
 
 def tokens_card(

@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from typing import Any, Final
 
-from billing.attainment import EndpointKept, rounded_down
+from billing.attainment import EndpointKept, attainments, rounded_down
 from billing.costs import Names
-from billing.rating.attainment import HOURS_SHARE, Target, judge
+from billing.rating.attainment import HOURS_SHARE, DayKept, Target, judge
 from portal.charts import StripDay, strip
 from portal.pages.ranges import Span
 from portal.templatetags.berth import count, ms, percent
@@ -20,15 +20,43 @@ CSV_HEADER: Final = [
 ]  # fmt: skip
 _MOST_CELLS: Final = 62
 
+Row = dict[str, Any]
+
 
 def attainment_rows(
-    kept: Sequence[EndpointKept], span: Span, names: Names, classes: Mapping[str, str]
-) -> list[dict[str, Any]]:
-    """Give how each endpoint kept its targets on the days of :func:`days_of` a span, missed ones first."""
+    kept: Sequence[EndpointKept], span: Span, names: Names, classes: Mapping[str, str], most: int
+) -> list[Row]:
+    """Give how endpoints kept their targets on the days of :func:`days_of` a span: ``most`` of them, missed first."""
     first, after = days_of(span)
+    last = after - dt.timedelta(days=1)
+    shown = _missed_first(kept, names)[:most]
+    by_day = attainments(start=first, end=after, endpoint_ids=[each.endpoint_id for each in shown])
+    days = {each.endpoint_id: each.days for each in by_day}
+    return [_row(each, names, classes, _days(days[each.endpoint_id], first, last)) for each in shown]
+
+
+def attainment_csv(kept: Sequence[EndpointKept], names: Names) -> list[Sequence[object]]:
+    """Give the same of all of them, with a heading."""
+    return [CSV_HEADER, *(_csv(each, names) for each in _missed_first(kept, names))]
+
+
+def _missed_first(kept: Sequence[EndpointKept], names: Names) -> list[EndpointKept]:
     names.read_shared(each.endpoint_id for each in kept)
-    rows = [_row(each, names, classes, first, after - dt.timedelta(days=1)) for each in kept]
-    return sorted(rows, key=lambda row: (row["kept"] is not False, row["endpoint"], str(row["endpoint_id"])))
+    return sorted(
+        kept,
+        key=lambda each: (
+            each.judgement.kept is not False, names.endpoint(each.endpoint_id), str(each.endpoint_id),
+        ),
+    )  # fmt: skip
+
+
+def _csv(each: EndpointKept, names: Names) -> list[object]:
+    found, last = each.judgement, each.last
+    return [
+        names.endpoint(each.endpoint_id), each.slo_class, found.requests, found.failed,
+        rounded_down(found.availability), last.availability, found.hours, rounded_down(found.ttft),
+        last.ttft_p95_ms, rounded_down(found.itl), last.itl_p95_ms, found.kept,
+    ]  # fmt: skip
 
 
 def days_of(span: Span) -> tuple[dt.date, dt.date]:
@@ -37,9 +65,7 @@ def days_of(span: Span) -> tuple[dt.date, dt.date]:
     return span.start.astimezone(dt.UTC).date(), last + dt.timedelta(days=1)
 
 
-def _row(
-    each: EndpointKept, names: Names, classes: Mapping[str, str], first: dt.date, last: dt.date
-) -> dict[str, Any]:
+def _row(each: EndpointKept, names: Names, classes: Mapping[str, str], days: Sequence[StripDay]) -> Row:
     found = each.judgement
     missed = set(found.missed)
     availability = {
@@ -56,12 +82,7 @@ def _row(
         "availability": availability,
         "ttft": _latency(found.ttft, each.last.ttft_p95_ms, Target.TTFT in missed),
         "itl": _latency(found.itl, each.last.itl_p95_ms, Target.ITL in missed),
-        "strip": strip(_days(each, first, last)),
-        "csv": [
-            names.endpoint(each.endpoint_id), each.slo_class, found.requests, found.failed,
-            rounded_down(found.availability), each.last.availability, found.hours, rounded_down(found.ttft),
-            each.last.ttft_p95_ms,            rounded_down(found.itl), each.last.itl_p95_ms, found.kept,
-        ],
+        "strip": strip(days),
     }  # fmt: skip
 
 
@@ -74,8 +95,8 @@ def _latency(met: Fraction | None, target: int | None, missed: bool) -> dict[str
     }  # fmt: skip
 
 
-def _days(each: EndpointKept, first: dt.date, last: dt.date) -> list[StripDay]:
-    by_day = {day.day: day for day in each.days}
+def _days(kept: Sequence[DayKept], first: dt.date, last: dt.date) -> list[StripDay]:
+    by_day = {day.day: day for day in kept}
     number = (last - first).days + 1
     step = -(-number // _MOST_CELLS)
     days = [first + dt.timedelta(days=place) for place in range(number)]

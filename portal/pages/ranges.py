@@ -177,6 +177,8 @@ def _own(first: str, last: str, now: dt.datetime) -> tuple[_Ends | None, str]:
         )
     except (ValueError, OverflowError):
         return None, "Write the days as year-month-day, for instance 2026-05-31."
+    if start.year < 2000:
+        return None, "The first day lies before 2000."
     if start > now:
         return None, "The first day lies in the future."
     if start >= end:

@@ -12,11 +12,11 @@ from django.utils import timezone
 
 from billing.attainment import EndpointKept, attainments
 from billing.budgets.selectors import budget_forecast, budget_states
-from billing.costs import Costs, Dimension, month_so_far
+from billing.costs import Dimension, month_so_far
 from billing.models import Budget
 from clusters.models import SloClass
 from portal.charts import Card
-from portal.pages.attainment_shown import CSV_HEADER, attainment_rows, days_of
+from portal.pages.attainment_shown import attainment_csv, attainment_rows, days_of
 from portal.pages.base import TenantPage, charts_allowed
 from portal.pages.budgets import forecast_shown, shown
 from portal.pages.csv_files import csv_download, csv_text
@@ -24,11 +24,13 @@ from portal.pages.endpoint import EndpointPage
 from portal.pages.filters import filter_bar
 from portal.pages.ranges import range_control
 from portal.pages.usage_asked import Asked, asked
-from portal.pages.usage_cards import TABLE, counted, group_csv, group_rows, usage_cards
+from portal.pages.usage_cards import TABLE, charted, counted, group_csv, group_rows, usage_cards
 from tenants.roles import Action
 
 ATTAINMENT = "attainment"
 BUDGETS_SHOWN = 3
+#: So many groups and endpoints stand on the page; the CSV has all.
+MOST_ROWS = 50
 
 
 class UsageView(TenantPage):
@@ -57,8 +59,9 @@ class UsageView(TenantPage):
 
     def shown(self, question: Asked, now: dt.datetime) -> dict[str, Any]:
         """Give what the templates show of an answer."""
-        costs = counted(question, now)
-        rows = group_rows(costs)
+        drawn = charted(question, now)
+        costs = drawn.costs
+        rows = group_rows(costs)[:MOST_ROWS]
         if question.group is Dimension.ENDPOINT:
             for row in rows:
                 label = question.names.labels.get(uuid.UUID(row["id"])) if row["id"] else None
@@ -81,7 +84,9 @@ class UsageView(TenantPage):
             "group_label": question.group_label,
             "rows": rows,
             "empty": empty,
-            "charts": [] if empty else usage_cards(question, costs, kept),
+            "charts": [] if empty else usage_cards(question, drawn, kept),
+            "rows_left_out": len(costs.whole) - len(rows),
+            "attainment_left_out": max(0, len(kept) - MOST_ROWS),
             "attainment": self.attainment(question, kept),
             "attainment_csv_url": question.csv_url(ATTAINMENT),
             "csv_url": question.csv_url(TABLE),
@@ -93,12 +98,12 @@ class UsageView(TenantPage):
     def kept(question: Asked) -> list[EndpointKept]:
         """Give how endpoints kept their targets, of those that the filters leave."""
         first, after = days_of(question.span)
-        return attainments(start=first, end=after, endpoint_ids=question.endpoint_ids)
+        return attainments(start=first, end=after, endpoint_ids=question.endpoint_ids, by_day=False)
 
     def attainment(self, question: Asked, kept: list[EndpointKept]) -> list[dict[str, Any]]:
         """Give the same as the page shows it."""
         classes = dict(SloClass.objects.values_list("name", "title"))
-        rows = attainment_rows(kept, question.span, question.names, classes)
+        rows = attainment_rows(kept, question.span, question.names, classes, MOST_ROWS)
         for row in rows:
             row["url"] = self.url("endpoint-cost", row["endpoint_id"]) if row["own"] else ""
         return rows
@@ -108,20 +113,21 @@ class UsageView(TenantPage):
         question = self.asked(now)
         wanted = self.request.GET.get("chart", TABLE)
         if wanted == ATTAINMENT:
-            table: list[Any] = [
-                CSV_HEADER,
-                *(row["csv"] for row in self.attainment(question, self.kept(question))),
-            ]
+            table: list[Any] = attainment_csv(self.kept(question), question.names)
         else:
-            costs = counted(question, now)
-            table = group_csv(question, costs) if wanted == TABLE else self._behind(wanted, question, costs)
+            table = (
+                group_csv(question, counted(question, now))
+                if wanted == TABLE
+                else self._behind(wanted, question, now)
+            )
         name = f"{wanted}-{self.tenant.slug}-{question.span.file_name}.csv"
         return csv_download(name, csv_text(table[0], table[1:]))
 
     @staticmethod
-    def _behind(chart: str, question: Asked, costs: Costs) -> list[Any]:
+    def _behind(chart: str, question: Asked, now: dt.datetime) -> list[Any]:
+        drawn = charted(question, now)
         cards: dict[str, Card] = {
-            card["id"]: card for card in usage_cards(question, costs, UsageView.kept(question))
+            card["id"]: card for card in usage_cards(question, drawn, UsageView.kept(question))
         }
         if chart not in cards:
             raise Http404

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime as dt
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 from billing.attainment import EndpointKept
-from billing.costs import CostGroup, Costs, Dimension, cost_series
+from billing.costs import CostGroup, Costs, Dimension, Narrow, cost_series
 from billing.usage import UsagePoint, usage_series
 from portal.charts import Card, Point, TimeAxis
+from portal.charts.bars import MOST_GROUPS, REST
 from portal.charts.usage import cost_card, latency_card, per_unit_card, requests_card, tokens_card
 from portal.pages.usage_asked import BASES, Asked
 
 TABLE: Final = "groups"
+#: With more endpoints than these, not each of them is counted over time.
+_MANY: Final = 50
 
 
 def counted(asked: Asked, now: dt.datetime) -> Costs:
@@ -25,19 +29,68 @@ def counted(asked: Asked, now: dt.datetime) -> Costs:
     )  # fmt: skip
 
 
-def usage_cards(asked: Asked, costs: Costs, kept: Sequence[EndpointKept]) -> list[Card]:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Charted:
+    """What the charts are drawn from.
+
+    ``costs`` have the whole and its groups, ``over_time`` groups by bucket that sum to it, ``points`` the cost by
+    bucket and group, ``order`` how groups are stacked where it is not by their size.
+    """
+
+    costs: Costs
+    over_time: Sequence[CostGroup]
+    points: Sequence[Point]
+    order: Sequence[str] = ()
+
+
+def charted(asked: Asked, now: dt.datetime) -> Charted:
+    """Count what the charts show: of many endpoints, those over time that a chart has colours for, and all others."""
+    many = asked.group is Dimension.ENDPOINT and len(asked.names.labels) > _MANY
+    if not many or asked.narrow.values(Dimension.ENDPOINT) is not None:
+        costs = counted(asked, now)
+        return Charted(costs=costs, over_time=costs.groups, points=_cost_points(asked, costs.groups))
+    common = {"start": asked.span.start, "end": asked.span.end, "now": now, "names": asked.names}
+    by = {"group_by": [Dimension.ENDPOINT]}
+    costs = cost_series(**common, **by, narrow=asked.narrow)
+    dearest = sorted(
+        (each for each in costs.whole if each.group[0]),
+        key=lambda each: (-getattr(each.sums, asked.basis)(), each.label),
+    )[: MOST_GROUPS - 1]
+    width = {"width": asked.span.width}
+    over_time = cost_series(**common, **width, narrow=asked.narrow).groups
+    first = dict(asked.narrow.to) | {Dimension.ENDPOINT: tuple(each.group[0] for each in dearest)}
+    points = (
+        _cost_points(asked, cost_series(**common, **width, **by, narrow=Narrow.of(first)).groups)
+        if dearest
+        else []
+    )
+    return Charted(
+        costs=costs, over_time=over_time, points=[*points, *_others(_cost_points(asked, over_time), points)],
+        order=[*(each.label for each in dearest), REST],
+    )  # fmt: skip
+
+
+def _others(whole: Iterable[Point], some: Iterable[Point]) -> list[Point]:
+    left = {point.at: point.value for point in whole}
+    for point in some:
+        left[point.at] -= point.value
+    return [Point(at, REST, value) for at, value in left.items() if value]
+
+
+def usage_cards(asked: Asked, drawn: Charted, kept: Sequence[EndpointKept]) -> list[Card]:
     """Give the charts that have something to show; ``kept`` tells the targets of latencies."""
     axis = asked.span.axis
+    costs = drawn.costs
     groups = costs.whole
     priced = [each for each in groups if each.cost.tokens]
     by_request = [each for each in groups if each.cost.requests]
     cards = [
         cost_card(
-            _cost_points(asked, costs.groups), axis=axis, currency=costs.currency,
+            drawn.points, axis=axis, currency=costs.currency, order=drawn.order,
             title=f"Cost by {asked.group_label.lower()}: {BASES[asked.basis].lower()}",
         ),
-        tokens_card(_tokens(costs.groups), axis=axis),
-        requests_card(_requests(costs.groups), axis=axis),
+        tokens_card(_tokens(drawn.over_time), axis=axis),
+        requests_card(_requests(drawn.over_time), axis=axis),
         per_unit_card(
             id="per-million", title="Per million tokens", things=[each.label for each in priced],
             allocation=[each.cost.allocation_per_million_tokens for each in priced],

@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+import datetime as dt
+from typing import Final
+
 from rest_framework import serializers
+
+#: Moments and days that people mean lie within. Beyond, a step in a calendar or to another zone may not exist.
+EARLIEST: Final = dt.datetime(2000, 1, 1, tzinfo=dt.UTC)
+LATEST: Final = dt.datetime(2200, 1, 1, tzinfo=dt.UTC)
 
 
 class StrictSerializer(serializers.Serializer):
@@ -19,6 +26,36 @@ class StrictSerializer(serializers.Serializer):
         return super().to_internal_value(data)
 
 
+class MomentField(serializers.DateTimeField):
+    """A moment from 2000 to 2200."""
+
+    default_error_messages = {"far": "Choose a moment from 2000 to 2199."}
+
+    def to_internal_value(self, value):
+        moment = super().to_internal_value(value)
+        if not EARLIEST <= moment < LATEST:
+            self.fail("far")
+        return moment
+
+    def enforce_timezone(self, value):
+        try:
+            return super().enforce_timezone(value)
+        except OverflowError:
+            self.fail("far")
+
+
+class DayField(serializers.DateField):
+    """A day from 2000 to 2199."""
+
+    default_error_messages = {"far": "Choose a day from 2000 to 2199."}
+
+    def to_internal_value(self, value):
+        day = super().to_internal_value(value)
+        if not EARLIEST.date() <= day < LATEST.date():
+            self.fail("far")
+        return day
+
+
 class ReferenceField(serializers.CharField):
     """Points at a row by its slug or name. ``find`` gives the rows it may point at, when it is asked.
 
@@ -33,7 +70,8 @@ class ReferenceField(serializers.CharField):
 
     def to_internal_value(self, data):
         text = super().to_internal_value(data)
-        row = self.find().filter(**{self.by: text}).first()
+        # The database takes no NUL, not even to find nothing.
+        row = None if "\0" in text else self.find().filter(**{self.by: text}).first()
         if row is None:
             self.fail("does_not_exist", what=self.what, value=text)
         return row

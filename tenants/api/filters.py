@@ -27,7 +27,7 @@ def refuse_unknown_parameters(request, known: list[str]) -> None:
     """
     unknown = sorted(set(request.query_params) - set(known))
     if unknown:
-        names = ", ".join(known)
+        names = ", ".join(known) or "none"
         raise Invalid(
             f"There is no parameter {unknown[0]!r} here; known are {names}.",
             errors={

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import logging
+import time
 import uuid
 from typing import Any, Final
 
@@ -20,8 +21,10 @@ from tenants.webhooks.signing import signed_headers
 
 log = logging.getLogger(__name__)
 
-#: One task sends so many to one webhook; the sweeper wakes the next.
+#: One task sends so many to one webhook, or as many as it begins in so long; the sweeper wakes the next. A receiver
+#: that answers slowly then holds a worker no longer than that and one attempt.
 MOST_AT_ONCE: Final = 20
+LONGEST_S: Final = 30.0
 _MOST_LOG: Final = 20
 _GONE: Final = 410
 
@@ -31,9 +34,9 @@ def webhook_deliver(*, endpoint_id: uuid.UUID | str, now: dt.datetime | None = N
 
     Each is put off before it is sent: one whose sender dies comes again, under the same id.
     """
-    taken = 0
+    taken, began = 0, time.monotonic()
     with claimed(f"webhook:{endpoint_id}") as mine:
-        while mine and taken < MOST_AT_ONCE:
+        while mine and taken < MOST_AT_ONCE and time.monotonic() - began < LONGEST_S:
             moment = now or timezone.now()
             delivery = _take(endpoint_id, moment)
             if delivery is None:

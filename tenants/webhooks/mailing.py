@@ -98,7 +98,8 @@ def _send(row: Mail, connection, now: dt.datetime) -> bool:
     problem = ""
     try:
         message.send()
-    except OSError as error:  # of the way to the mail server, and smtplib's own errors
+    # Of the way to the mail server, smtplib's own, and of addresses that cannot be written into a mail.
+    except (OSError, ValueError) as error:
         problem = str(error)[:300] or type(error).__name__
         log.warning("e-mail %s was not sent: %s", row.id, problem)
     row.attempts += 1

@@ -174,6 +174,18 @@ def test_a_body_that_cannot_be_read_is_refused(owner, content, content_type, sta
     assert_problem(answer, status, code)
 
 
+@pytest.mark.parametrize("content_type", [STRUCTURED, BATCH])
+def test_a_body_that_is_empty_or_of_no_told_length_is_not_taken_for_no_events(owner, tenant, content_type):
+    """A chunked body has no length, and is not read."""
+    chunked = json.dumps([event()]).encode()
+    for body, told in ((b"", "0"), (chunked, ""), (chunked, "0")):
+        answer = owner.generic(
+            "POST", f"{API}/usage-events", body, content_type=content_type, CONTENT_LENGTH=told
+        )
+        assert "Content-Length" in assert_problem(answer, 400, "malformed")["detail"]
+    assert stored(tenant) == []
+
+
 def test_only_some_roles_may_report_usage(tenant, anonymous):
     for role in Role:
         allowed = role in (Role.OWNER, Role.ADMIN, Role.DEVELOPER)

@@ -307,3 +307,33 @@ def test_usage_by_hour_day_and_group(tenant, project, chat):
         (only,) = usage_series(start=MAY, end=JUNE, narrow=narrow_to({Dimension.ENDPOINT: [chat]}))
         assert only.requests == 3
         assert usage_series(start=utc("2026-05-03T10:00"), end=utc("2026-05-03T11:00")) == []
+
+
+@pytest.mark.parametrize("moved", [False, True], ids=["one project", "moved to another project"])
+def test_a_sum_over_endpoints_is_the_sum_of_each_by_itself(tenant, project, chat, moved):
+    with scope.tenant(tenant.id):
+        research = project_create(name="Research", slug="research")
+    price("gpu_hour", "7.77", utc("2026-05-04T10:00"), gpu_type="h100_sxm")
+    other = label(project, "other")
+    hold(project, chat, "2026-04-28T09:17:03.000001", "2026-05-03T00:00", gpus=3)
+    hold(research if moved else project, chat, "2026-05-02T00:00", "2026-06-09T00:00")
+    hold(project, other, "2026-05-04T10:10", "2026-05-04T10:20")
+    hold(research, label(research, "third"), "2026-05-31T23:59:59", None)
+    for day in (1, 4, 20):
+        held_hour(project, chat, utc(f"2026-05-{day:02}T08:00"), idle=3600)
+    held_hour(project, other, utc("2026-05-04T10:00"), idle=600)
+    # The hour amid which a period begins or ends is idle for as long as the GPU was held within it.
+    for start, end in ((MAY, JUNE), (MAY, utc("2026-05-20T08:30")), (utc("2026-05-04T10:15"), JUNE)):
+        for by in ((), (Dimension.PROJECT,), (Dimension.REGION,)):
+            for width in (None, Width.DAY, Width.MONTH):
+                found = series(tenant, start, end, width=width, group_by=by)
+                apart = series(tenant, start, end, width=width, group_by=(*by, Dimension.ENDPOINT))
+                assert found.total == apart.total
+                for each in found.groups:
+                    parts = [
+                        part
+                        for part in apart.groups
+                        if (part.start, part.group[: len(by)]) == (each.start, each.group)
+                    ]
+                    for name in ("held", "idle", "time", "unheld", "charged_time"):
+                        assert getattr(each.sums, name) == sum(getattr(part.sums, name) for part in parts)

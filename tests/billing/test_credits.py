@@ -100,6 +100,16 @@ def test_a_credit_comes_and_expires(acme):
     assert balance(acme, credit, utc("2026-09-01")).left == 0
 
 
+def test_what_expired_in_a_month_without_a_statement_leaves_the_ledger_with_the_next_one(acme):
+    list_prices()
+    grant(acme, expires_at=utc("2026-05-20"))
+    hold(default_project(acme), label(default_project(acme), "chat"), "2026-06-03T00:00", "2026-06-03T02:00")
+    assert statement_run(month=dt.date(2026, 6, 1), now=utc("2026-07-20"), close=True).closed == 1
+    with scope.tenant(acme.id):
+        found = balances(currency="EUR")
+    assert (found["credit_balance"], found["expired_credits"]) == (0, D("-100"))
+
+
 @pytest.mark.parametrize(
     ("facts", "field"),
     [

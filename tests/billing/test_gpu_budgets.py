@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from billing.allocations import allocation_close
+from billing.budgets import forecasting, settling
 from billing.budgets.reserving import budget_effects, gpus_claim, gpus_unclaim
 from billing.budgets.services import budget_change, budget_create
 from billing.budgets.settling import SETTLED_AFTER, budgets_settle, budgets_settle_all
@@ -63,6 +64,34 @@ def window(budget: Budget, at: dt.datetime = NOW) -> BudgetWindow:
 def sums(budget: Budget, at: dt.datetime = NOW) -> tuple[Decimal, Decimal]:
     found = window(budget, at)
     return found.settled, found.held
+
+
+@pytest.mark.parametrize("what", ["settle", "forecast"])
+def test_one_tenant_whose_budgets_cannot_be_counted_keeps_nobody_elses_back(
+    tenant, monkeypatch, caplog, what
+):
+    other = make_tenant()
+    for each in (tenant, other):
+        make(each)
+    budgets_settle_all(now=NOW)
+    module, name = (settling, "budgets_settle") if what == "settle" else (forecasting, "forecast_of")
+    bad = min(tenant.id, other.id)
+
+    def fail(*args, **options):
+        if scope.current_tenant_id() == bad:
+            raise ArithmeticError("a number that nobody thought of")
+        seen.append(scope.current_tenant_id())
+        return real(*args, **options)
+
+    seen: list[uuid.UUID] = []
+    real = getattr(module, name)
+    monkeypatch.setattr(module, name, fail)
+    if what == "settle":
+        assert budgets_settle_all(now=NOW) == 1
+    else:
+        forecasting.budgets_forecast_all(now=NOW)
+    assert seen == [max(tenant.id, other.id)]
+    assert f"the budgets of tenant {bad} cannot be" in caplog.text
 
 
 def test_what_an_order_reserves_is_what_it_costs_until_the_window_ends(tenant, project):

@@ -104,6 +104,11 @@ def test_request_that_named_no_endpoint_is_kept(tenant):
         ({"ttft_ms": (0, -1)}, "negative"),
         ({"requests": 2**31}, "too large"),
         ({"input_tokens": 2**63}, "too large"),
+        (
+            {"requests": 10**6, "output_tokens": 10**12 + 1, "output_tokens_squared": 10**18 + 2 * 10**6 + 1},
+            "too large",
+        ),
+        ({"day": dt.date.max, "window_end": dt.datetime.max.replace(tzinfo=dt.UTC)}, "ahead of this clock"),
         ({"sequence": -1}, "sequence"),
         ({"cached_tokens": 101}, "more input tokens were cached"),
         ({"ttft_ms": (0,) * 23}, "the histogram ttft_ms has 23 buckets, at most 22"),

@@ -67,6 +67,17 @@ def test_segments_become_sums_by_hour_and_day(tenant):
     assert (days[1].input_tokens_squared, days[1].output_tokens_squared) == (4 * 3_334, 3 * 834 + 2_500)
 
 
+def test_squares_beyond_what_a_row_holds_do_not_stop_the_rollups(tenant):
+    huge = {"requests": 1, "input_tokens": 3_000_000_000, "cached_tokens": 0, "ttft_ms": (), "itl_ms": ()}
+    for first in (1, 3):  # within one page, and onto a row that is there
+        ingest(batch=batch(*(segment(tenant, first + n, **huge) for n in range(2))), now=NOW)
+        roll_up_until(tenant, first + 1)
+    for model in (UsageMinute, UsageHour, UsageDay):
+        (row,) = rows(tenant, model)
+        assert (row.requests, row.input_tokens) == (4, 12_000_000_000)
+        assert row.input_tokens_squared == 2**63 - 1
+
+
 def test_later_segments_are_added_to_the_same_rows(tenant):
     ingest(batch=batch(segment(tenant, 1, ttft_ms=(), itl_ms=())), now=NOW)
     roll_up_until(tenant, 3)
@@ -82,6 +93,18 @@ def test_later_segments_are_added_to_the_same_rows(tenant):
     roll_up_until(tenant, 9)
     (day,) = rows(tenant, UsageDay)
     assert day.asked_hours == 1 << NOW.hour | 1 << NOW.hour - 1
+
+
+def test_squares_that_no_row_can_hold_stop_no_counting(tenant):
+    most = 2**63 - 1
+    vast = {"requests": 1, "input_tokens": 3_000_000_000, "cached_tokens": 0}
+    ingest(batch=batch(segment(tenant, 1, **vast), segment(tenant, 2, **vast)), now=NOW)
+    roll_up_until(tenant, 2)
+    ingest(batch=batch(segment(tenant, 3, **vast)), now=NOW)
+    roll_up_until(tenant, 3)
+    for model in (UsageHour, UsageDay):
+        (row,) = rows(tenant, model)
+        assert (row.input_tokens, row.input_tokens_squared) == (9_000_000_000, most)
 
 
 def test_a_day_tells_when_it_was_last_counted_into(tenant):

@@ -15,11 +15,13 @@ from billing.errors import NotClosable, StatementIsFinal
 from billing.ledger import balances, ledger_check, post
 from billing.models import BillingAccount, LedgerEntry, Statement, StatementLine, StatementNumber
 from billing.statements import account_unpark, reckoning, statement_close, statement_draft, statement_run
+from billing.statements import run as statement_runs
 from billing.statements.due import close_due_months
 from billing.statements.replay import statement_replay
 from tenants import scope
 from tenants.models import WebhookDelivery, WebhookEndpoint
 from tests.billing.prices import hold, label, list_prices, price, utc
+from tests.billing.statements import commitment
 from tests.billing.usage import add_usage
 from tests.factories import default_project, make_tenant
 
@@ -208,6 +210,8 @@ def test_closed_statements_replay_to_the_same_bytes(tenant, project, chat, tmp_p
     out = tmp_path / "may.json"
     call_command("statement_replay", "--tenant", tenant.slug, "--month", "2026-05", "--out", str(out))
     assert out.read_bytes() == replay.document
+    with pytest.raises(CommandError, match="cannot be written"):
+        call_command("statement_replay", tenant=tenant.slug, month="2026-05", out=tmp_path / "absent" / "x")
     call_command("statement_replay", "--all", "--from-rollups")
 
 
@@ -281,6 +285,34 @@ def test_a_parked_account_parks_nobody_else(tenant, project, chat):
     assert statement_of(other).number == "2026-05-000001"
 
 
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_statement_that_cannot_be_computed_keeps_nobody_elses_back(
+    committed_db, monkeypatch, caplog, workers
+):
+    list_prices()
+    tenants = [make_tenant() for _ in range(3)]
+    for each in tenants:
+        project = default_project(each)
+        hold(project, label(project, "x"), "2026-05-01T00:00", "2026-05-01T01:00")
+    bad = tenants[1]
+
+    def compute(chunk, *rest):
+        if any(case.tenant.id == bad.id for case in chunk):
+            raise ArithmeticError("a number that nobody thought of")
+        return real(chunk, *rest)
+
+    real = statement_runs.compute
+    monkeypatch.setattr(statement_runs, "compute", compute)
+    found = run(workers=workers)
+    assert (found.closed, found.failed) == (2, 1)
+    assert f"the statement of tenant {bad.slug} of 2026-05 cannot be computed" in caplog.text
+    with pytest.raises(CommandError, match="1 could not be computed"):
+        call_command("statement_run", "--month", "2026-05")
+    monkeypatch.setattr(statement_runs, "compute", real)
+    assert run().closed == 1
+    assert statement_of(bad).number == "2026-05-000003"
+
+
 def test_another_currency_within_the_month_parks_the_account(tenant, project, chat):
     price("gpu_hour", "5.00", currency="USD")
     statement_run(month=MAY, now=utc("2026-05-20"))
@@ -301,6 +333,21 @@ def test_another_currency_after_the_month_leaves_it_in_its_own(tenant, chat):
     save(tenant)
     assert run().closed == 1
     assert statement_of(tenant).currency == "EUR"
+
+
+def test_a_commitment_in_another_currency_parks_the_account_and_is_not_left_out_silently(
+    tenant, project, chat
+):
+    price("gpu_hour", "5.00", currency="USD")
+    commitment(tenant)
+    with scope.platform("test"):
+        tenant.currency = "USD"
+        tenant.save()
+    assert run().parked == 1
+    with scope.tenant(tenant.id):
+        assert BillingAccount.objects.get().reason.startswith("the commitment Two years of H100 is in EUR")
+    account_unpark(tenant=tenant)
+    assert run().closed == 1
 
 
 def test_a_ledger_that_does_not_add_up_parks_the_account(tenant, chat):
@@ -332,6 +379,9 @@ def test_commands_refuse_what_they_cannot_read(db):
     for arguments, text in (
         (["statement_run", "--month", "May"], "'May' is not a month"),
         (["statement_run", "--month", "2026-05", "--tenant", "nobody"], "no tenant 'nobody'"),
+        (["statement_run", "--month", "2026-05", "--workers", "0"], "a number from 1 to"),
+        (["statement_run", "--month", "0001-01"], "not a month"),
+        (["statement_run", "--month", "9999-12"], "not a month"),
         (["statement_replay", "--tenant", "nobody"], "Say which month"),
         (["statement_replay", "--all", "--out", "x"], "--out writes one document"),
     ):

@@ -9,10 +9,12 @@ import pytest
 from django.utils import timezone
 
 from billing.allocations import allocation_close
+from billing.documents.months import month_statement
 from billing.ledger import ledger_check
 from billing.models import Allocation, Attainment, BillingAccount, LateChange, Statement, StatementLine
 from billing.statements import account_unpark, statement_draft, statement_run
 from tenants import scope
+from tenants.errors import NotFound
 from tests.billing.prices import hold, label, list_prices, price, utc
 from tests.billing.usage import add_usage
 from tests.factories import default_project, make_tenant
@@ -139,6 +141,15 @@ def test_a_month_in_which_no_run_came_by_goes_onto_the_next_statement(tenant, pr
         assert not Statement.objects.filter(month=MAY).exists()
     assert corrections(tenant, JUNE) == [("2026-05", "idle-gpu-hours:h100_sxm:de-1", True, 5, D("18.00"))]
     assert statement_of(tenant, JUNE).total == D("21.60")
+
+
+def test_a_month_that_was_charged_by_corrections_is_not_charged_by_a_statement_too(tenant, project, chat):
+    close(JUNE)
+    with scope.tenant(tenant.id), pytest.raises(NotFound, match="There is no statement of 2026-05"):
+        month_statement(month=MAY, now=utc("2026-07-05"))
+    assert statement_run(month=MAY, now=utc("2026-07-05"), close=True).closed == 0
+    with scope.tenant(tenant.id):
+        assert [statement.total for statement in Statement.objects.all()] == [D("21.60")]
 
 
 def test_what_comes_late_for_a_month_without_a_statement(tenant, project):

@@ -109,7 +109,7 @@ def test_month_of_the_tenants_zone_with_its_clock_changes(db, month, hours, star
     price("gpu_hour", "1.00")
     tenant = make_tenant(time_zone="Europe/Berlin")
     project = default_project(tenant)
-    hold(project, label(project, "chat"), "2026-01-01", None)
+    hold(project, label(project, "chat"), start, None)
     statement, lines = draft(tenant, dt.date.fromisoformat(month), now=utc("2026-12-01"))
     assert (statement.period_start, statement.period_end) == (utc(start), utc(end))
     assert statement.total == hours

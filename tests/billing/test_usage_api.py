@@ -9,6 +9,7 @@ import pytest
 from django.utils import timezone
 from rest_framework.test import APIClient
 
+from billing.api.serializers import CostsSerializer, UsageSerializer
 from billing.metering.partitions import ensure_minutes
 from billing.models import UsageMinute
 from tenants import scope
@@ -106,6 +107,21 @@ def test_costs_of_a_period_on_both_bases(tenant, chat):
     assert [bucket["results"][0]["cost"] for bucket in found["data"]] == [cost]
     (by_project,) = results(get(tenant, "costs", **MAY, group_by="project_id", bucket_width="1d"))
     assert (by_project["label"], by_project["cost"]["allocation"]) == ("Default", "7.200000")
+
+
+@pytest.mark.parametrize(
+    "groups", ["", "endpoint_id,slo_class", "route_id,api_key_id", "project_id,model,region"]
+)
+def test_answers_have_the_fields_and_forms_of_their_schema(tenant, chat, groups):
+    asked = MAY | {"bucket_width": "1d", "limit": 20} | ({"group_by": groups} if groups else {})
+    for path, schema, more in (
+        ("usage", UsageSerializer, {"latency": "true"}),
+        ("costs", CostsSerializer, {}),
+        ("costs", CostsSerializer, {"bucket_width": "1M", "limit": 2}),
+    ):
+        found = get(tenant, path, **asked | more)
+        assert results(found)
+        assert schema(found).data == found
 
 
 def test_pages_have_every_bucket_once(tenant, chat, project):

@@ -182,6 +182,8 @@ def test_the_command_prints_or_writes_the_table(acme, book, capsys, tmp_path, mo
 @pytest.mark.parametrize(
     ("month", "name"), [("2026-13", "cheaper"), ("May", "cheaper"), ("2026-05", "dearer")]
 )
-def test_the_command_says_what_is_wrong(book, month, name):
-    with pytest.raises(CommandError, match=r"is no month|known are cheaper"):
+def test_the_command_says_what_is_wrong(acme, book, month, name, tmp_path):
+    with pytest.raises(CommandError, match="cannot be written"):
+        call_command("rerate", month="2026-05", book="cheaper", csv=tmp_path / "absent" / "may.csv")
+    with pytest.raises(CommandError, match=r"is not a month|known are cheaper"):
         call_command("rerate", month=month, book=name)

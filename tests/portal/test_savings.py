@@ -16,7 +16,8 @@ def save(endpoint: Endpoint, kind: str, what: str) -> None:
     with scope.tenant(endpoint.tenant_id):
         Saving.objects.create(
             tenant_id=endpoint.tenant_id, endpoint=endpoint, kind=kind, what=what, amount=77, currency="EUR",
-            gpu_hours=10, how=["So it was computed."], computed_at=timezone.now(),
+            gpu_hours=10, asset_amount=31, asset_currency="EUR", how=["So it was computed."],
+            computed_at=timezone.now(),
         )  # fmt: skip
 
 
@@ -40,6 +41,13 @@ def test_savings_stand_below_the_endpoints_with_where_to_act(world, endpoint):
     for name in ("endpoint-scale", "endpoint-delete", "endpoint-replan"):
         assert reverse(f"tenant:{name}", args=["nord", endpoint.id]) in shown
     assert "Idle of a stranger." not in shown
+
+
+def test_what_gpus_cost_their_owner_is_no_tenants_business(world, endpoint):
+    shown = seen(world, "owner")
+    assert "77.00 EUR" in shown
+    assert "31.00 EUR" not in shown
+    assert "cost their owner" not in shown
 
 
 def test_who_may_not_order_is_led_to_the_endpoint_alone(world, endpoint):

@@ -17,7 +17,7 @@ from billing.models import Attainment, Budget
 from clusters.endpoints.attainment import attainment_keep
 from tenants import scope
 from tenants.models import Project
-from tests.billing.prices import label
+from tests.billing.prices import hold, label
 from tests.billing.usage import add_usage
 from tests.factories import default_project, make_tenant, management_key
 
@@ -241,6 +241,32 @@ def test_many_endpoints_with_long_names_make_no_more_queries_and_no_large_page(
     assert len(answer.content) < 200_000
     (chart,) = [each for each in answer.context["charts"] if each["id"] == "tokens"]
     assert len(chart["rows"]) == 90
+
+
+@pytest.mark.parametrize("basis", ["charged", "usage"])
+def test_of_many_endpoints_the_dearest_and_the_sum_of_all_others_are_drawn(world, used, monkeypatch, basis):
+    with scope.tenant(world.tenant.id):
+        project = Project.objects.get()
+    for number in range(12):
+        id = label(project, f"endpoint-{number:02}")
+        at = timezone.now() - dt.timedelta(days=number + 1)
+        hold(project, id, at.isoformat(), None, gpu_type="l4", region="eu-de-1")
+        tokens = (number + 1) * 10**6
+        add_usage(project, at=at, endpoint_id=id, output_tokens=tokens, model="berth-docs-ngram")
+    browser = world.browser("billing")
+
+    def chart():
+        charts = browser.get(f"/t/nord/usage?range=30d&basis={basis}").context["charts"]
+        return next(each for each in charts if each["id"] == "cost")
+
+    each_by_itself = chart()
+    monkeypatch.setattr("portal.pages.usage_cards._MANY", 3)
+    found = chart()
+    assert found["columns"] == each_by_itself["columns"]
+    assert len(found["columns"]) == 10
+    for row, other in zip(found["csv"][1:-1], each_by_itself["csv"][1:-1], strict=True):
+        assert row[0] == other[0]
+        assert row[1:] == pytest.approx(other[1:], abs=Decimal("0.00001"))
 
 
 def test_names_that_people_chose_do_no_harm_in_csv(world, used):

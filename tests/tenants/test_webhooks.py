@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import itertools
 import json
@@ -9,6 +10,7 @@ import os
 import random
 import signal
 import smtplib
+import socket
 import subprocess
 import sys
 import threading
@@ -25,6 +27,7 @@ from tenants import scope, webhooks
 from tenants.errors import Conflict, Invalid
 from tenants.models import Mail, OutboxState, Role, WebhookDelivery, WebhookEndpoint
 from tenants.services import member_add
+from tenants.webhooks import delivery as delivering
 from tenants.webhooks import services, tasks
 from tenants.webhooks.attempts import KEEP_TRYING, LEASE, next_attempt
 from tenants.webhooks.delivery import webhook_deliver
@@ -285,6 +288,46 @@ def test_the_sweeper_finds_what_nobody_was_woken_for(tenant, hook, receiver, mon
     assert tasks.sweep() == 1
 
 
+def test_a_receiver_that_is_slow_holds_a_worker_for_a_bounded_time(tenant, hook, receiver, monkeypatch):
+    for _ in range(3):
+        publish(tenant)
+    monkeypatch.setattr(delivering, "LONGEST_S", 0.0)
+    assert webhook_deliver(endpoint_id=hook.id, now=NOW) == 0
+    monkeypatch.setattr(delivering, "LONGEST_S", 60.0)
+    assert webhook_deliver(endpoint_id=hook.id, now=NOW) == 3
+
+
+@pytest.mark.parametrize("line", [b"HT\0TP/1.1 200 OK", b"HTTP/1.1 2\x000 OK", b"\xff\xfe"])
+def test_an_answer_that_is_no_http_is_noted_as_a_failure(tenant, hook, line):
+    with scope.tenant(tenant.id), answering(line + b"\r\n\r\n") as url:
+        WebhookEndpoint.objects.update(url=url)
+        publish(tenant)
+        assert webhook_deliver(endpoint_id=hook.id, now=NOW) == 1
+    found = delivery(tenant)
+    assert (found.attempts, found.log[0]["status"]) == (1, None)
+    assert found.log[0]["note"]
+    assert fresh(hook).failing_since is not None
+
+
+@contextlib.contextmanager
+def answering(data: bytes):
+    """Answer one request with ``data``, whatever it is; gives the URL."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def answer() -> None:
+            with contextlib.suppress(OSError):
+                peer, _ = listening.accept()
+                with peer:
+                    peer.recv(65536)
+                    peer.sendall(data)
+
+        thread = threading.Thread(target=answer, daemon=True)
+        thread.start()
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}/"
+        listening.close()
+        thread.join(10)
+
+
 def test_what_was_sent_long_ago_is_forgotten(tenant, hook):
     publish(tenant)
     assert tasks.forget_sent() == 0
@@ -346,6 +389,19 @@ def test_one_who_cannot_be_reached_keeps_mail_from_nobody_and_is_tried_again(ten
     assert "no such mailbox" in row.note
     assert moment - NOW == KEEP_TRYING
     assert len(OneFails.taken) == 1
+
+
+def test_an_address_that_mail_cannot_carry_keeps_it_from_nobody(tenant):
+    with scope.tenant(tenant.id):
+        webhooks.mail(
+            tenant_id=tenant.id, event_type=SPENT, subject="S", text="T", now=NOW,
+            recipients=[f"a@{'ü' * 60}.example", "fine@acme.example", f"z@{'ü' * 60}.example"],
+        )  # fmt: skip
+    assert mail_send_due(now=NOW) == 1
+    assert [each.to for each in outbox.outbox] == [["fine@acme.example"]]
+    with scope.tenant(tenant.id):
+        failed = Mail.objects.exclude(recipient="fine@acme.example")
+        assert [(row.attempts, row.due_at > NOW, bool(row.note)) for row in failed] == [(1, True, True)] * 2
 
 
 SENDER = """

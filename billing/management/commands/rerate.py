@@ -6,14 +6,13 @@ Nothing is changed. With --csv the table goes into a file instead.
 from __future__ import annotations
 
 import csv
-import datetime as dt
-import re
 from pathlib import Path
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.utils import timezone
 
+from billing.management.commands.statement_run import month_of_option
 from billing.models import Book
 from billing.what_if import Rerated, month_rerated
 from tenants import scope
@@ -32,7 +31,7 @@ class Command(BaseCommand):
         parser.add_argument("--csv", type=Path, metavar="FILE", help="Write the table there.")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        month = _month(options["month"])
+        month = month_of_option(options["month"])
         with scope.platform("find a price book"):
             book = Book.objects.filter(name=options["book"]).first()
             known = list(Book.objects.values_list("name", flat=True))
@@ -42,8 +41,11 @@ class Command(BaseCommand):
             )
         found = month_rerated(month=month, book=book, now=timezone.now())
         if options["csv"]:
-            with options["csv"].open("w", newline="") as file:
-                csv.writer(file).writerows([HEADER, *_rows(found)])
+            try:
+                with options["csv"].open("w", newline="") as file:
+                    csv.writer(file).writerows([HEADER, *_rows(found)])
+            except OSError as error:
+                raise CommandError(f"{options['csv']} cannot be written: {error.strerror}.") from error
         else:
             self._print(found)
         for currency, total in found.totals.items():
@@ -69,12 +71,6 @@ def _rows(found: Rerated) -> list[tuple[str, ...]]:
         )
         for row in found.tenants
     ]  # fmt: skip
-
-
-def _month(text: str) -> dt.date:
-    if not re.fullmatch(r"\d{4}-(0[1-9]|1[0-2])", text) or text < "2000":
-        raise CommandError(f"{text!r} is no month; write it as 2026-05.")
-    return dt.date.fromisoformat(f"{text}-01")
 
 
 def _harmless(text: str) -> str:

@@ -53,7 +53,10 @@ class Command(BaseCommand):
         for problem in replay.problems:
             self.stderr.write(f"{statement.number}: {problem}")
         if options["out"]:
-            options["out"].write_bytes(replay.document)
+            try:
+                options["out"].write_bytes(replay.document)
+            except OSError as error:
+                raise CommandError(f"{options['out']} cannot be written: {error.strerror}.") from error
         if options["from_rollups"]:
             for difference in differences_since(statement):
                 self.stdout.write(f"{statement.number}: since the close, {difference}")

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from billing.rating.rounding import places_of, round_amount, round_lines
+from billing.rating.rounding import places_of, round_amount, round_lines, share_out
 
 AMOUNTS = st.dictionaries(
     st.text("abcdef", min_size=1, max_size=4),
@@ -67,3 +67,18 @@ def test_order_of_lines_does_not_matter(amounts: dict[str, Fraction], seed: int)
     items = list(amounts.items())
     random.Random(seed).shuffle(items)
     assert round_lines(dict(items), 2) == round_lines(amounts, 2)
+
+
+@settings(deadline=None)
+@given(
+    amount=st.fractions(0, 10**9, max_denominator=10**6),
+    weights=st.dictionaries(st.text("abc", max_size=3), st.integers(0, 10**12), min_size=1, max_size=8),
+    places=st.integers(0, 6),
+)
+def test_an_amount_shared_out_is_its_exact_parts_rounded(
+    amount: Fraction, weights: dict[str, int], places: int
+) -> None:
+    whole = sum(weights.values())
+    if whole:
+        parts = {key: amount * weight / whole for key, weight in weights.items()}
+        assert share_out(amount, weights, places) == round_lines(parts, places)

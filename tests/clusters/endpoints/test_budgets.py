@@ -12,13 +12,14 @@ from billing.budgets.services import budget_change, budget_create
 from billing.budgets.settling import budgets_settle_all
 from billing.errors import OverBudget
 from billing.models import Allocation, Budget, BudgetWindow, GpuClaim
-from clusters.endpoints import services
+from clusters.endpoints import budgets, services
 from clusters.endpoints.budgets import endpoints_stop_spent
 from clusters.endpoints.limits import endpoint_share
 from clusters.endpoints.reconcile import reconcile_endpoint
 from clusters.models import Condition, Endpoint, Reservation
 from gateway import contract
 from tenants import scope
+from tenants.errors import Conflict
 from tenants.services import project_create
 from tests.clusters.endpoints.conftest import fresh
 from tests.factories import default_project, make_tenant
@@ -216,3 +217,21 @@ def test_a_spent_budget_of_requests_that_stops_keeps_its_owner_from_new_gpus(ord
     with scope.tenant(tenant.id):
         placed = Condition.objects.get(endpoint=endpoint, type="Placed")
     assert placed.reason == "BudgetSpent"
+
+
+def test_an_endpoint_that_cannot_be_paused_keeps_no_other_running(order, settle, tenant, monkeypatch, caplog):
+    endpoints = [settle(order(name)) for name in ("first", "second")]
+    make(tenant, limit=Decimal("0.5"), policy="stop")
+    spend(tenant)
+    bad = min(endpoints, key=lambda each: each.id)
+
+    def pause(*, endpoint, **options):
+        if endpoint.id == bad.id:
+            raise Conflict("it is busy")
+        return real(endpoint=endpoint, **options)
+
+    real = budgets.endpoint_pause
+    monkeypatch.setattr(budgets, "endpoint_pause", pause)
+    assert endpoints_stop_spent(now=timezone.now()) == 1
+    assert f"endpoint {bad.id}, whose budget is spent, cannot be paused" in caplog.text
+    assert sorted(fresh(each).wanted for each in endpoints) == ["paused", "running"]

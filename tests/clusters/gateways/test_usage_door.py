@@ -98,6 +98,28 @@ def test_one_that_cannot_be_read_does_not_hinder_the_others(token, tenant):
     assert stored() == 1
 
 
+def test_bytes_that_are_no_text_are_refused_and_hinder_nobody(token, tenant):
+    broken = body(ours(tenant, 1)).replace(b'"guide"', b'"\xff"')
+    answers = post(body(ours(tenant, 2)), broken, body(ours(tenant, 3)), token=token)
+    assert [each.status_code for each in answers] == [200, 400, 200]
+    assert "does not hold a batch of usage segments" in answers[1].json()["detail"]
+
+
+@pytest.mark.parametrize("instance", ["a\0", "a\n", "\u2028"])
+def test_an_instance_that_is_not_printable_is_refused(token, tenant, instance):
+    named = f"{GATEWAY}/{instance}"
+    (answer,) = post(body(segment(tenant, 1, gateway=named), gateway=named), token=token)
+    assert answer.status_code == 400
+    assert "printable" in answer.json()["detail"]
+
+
+@pytest.mark.parametrize("field", ["model", "tenant_id", "key_id"])
+def test_a_segment_with_nul_is_refused_alone(token, tenant, field):
+    (answer,) = post(body(ours(tenant, 1), ours(tenant, 2, **{field: "a\0b"})), token=token)
+    found = receipt(answer)
+    assert (found.inserted, [each.sequence for each in found.refused]) == (1, [2])
+
+
 def test_a_strange_or_missing_token_is_refused(token, tenant):
     for wrong in ("nobody's", ""):
         (answer,) = post(body(ours(tenant, 1)), token=wrong)

@@ -123,6 +123,17 @@ def test_of_a_cluster_that_is_away_nothing_new_is_known(read, cluster):
     assert supply() == [("a", 8, 0, NOW, None)]
 
 
+def test_a_cluster_that_cannot_be_written_down_keeps_no_others_back(read, cluster, monkeypatch, caplog):
+    read(node("a"))
+
+    def die(*args, **kwargs):
+        raise RuntimeError("strange")
+
+    monkeypatch.setattr("clusters.inventory.supply.supply_write", die)
+    assert supply_sweep() == 0
+    assert f"what cluster {cluster.name} has cannot be written down" in caplog.text
+
+
 def test_a_reading_that_fails_leaves_no_half_of_it(read, monkeypatch):
     read(node("a"), node("b"))
     before = supply()

@@ -13,7 +13,7 @@ import pytest
 from django.urls import reverse
 from django.utils import timezone
 
-from clusters.models import Saving, SloClass
+from clusters.models import Endpoint, Saving, SloClass
 from tenants import scope
 from tests.billing.reports.estate import report_estate
 from tests.factories import make_user, management_key
@@ -238,6 +238,14 @@ def test_a_saving_is_put_off_by_rest(console, saving):
     gone = f"/api/v1/platform/savings/{saving.endpoint_id}:dismiss"
     body = {"reason": "x", "until": until.isoformat()}
     assert console.post(gone, body, content_type="application/json").status_code == 404
+
+
+def test_a_saving_of_an_endpoint_that_is_gone_is_gone(console, saving):
+    with scope.platform("a test"):
+        Endpoint.objects.filter(id=saving.endpoint_id).update(deleted_at=timezone.now())
+    body = {"reason": "x", "until": (timezone.now() + dt.timedelta(days=9)).isoformat()}
+    url = f"/api/v1/platform/savings/{saving.id}:dismiss"
+    assert console.post(url, body, content_type="application/json").status_code == 404
 
 
 def test_fragmentation_tells_what_free_gpus_have_room_for(console, estate):
