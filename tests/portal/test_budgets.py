@@ -48,7 +48,7 @@ def test_a_budget_is_made_for_the_tenant_a_project_or_a_key(world):
     ]  # fmt: skip
     assert made[0].alert_percents == [50, 80, 100]
     page = browser.get("/t/nord/budgets").text
-    for told in ("Tenant Nordwind", "Project Default", "Key app", "0.00 of 100.00 EUR"):
+    for told in ("All of Nordwind", "Project Default", "Key app", "0.00 of 100.00 EUR"):
         assert told in page
 
 
@@ -78,7 +78,7 @@ def test_what_is_spent_held_and_left_is_shown_and_the_home_page_tells_when_near(
     assert "Near its limit" in browser.get("/t/nord/budgets").text
     home = browser.get("/t/nord/").text
     assert "has passed 80 %" in home
-    assert "82.50 of 100.00 EUR for Tenant Nordwind" in home
+    assert "82.50 of 100.00 EUR for all of Nordwind" in home
     assert "has passed" not in world.browser("stranger").get("/t/other/").text
 
 
@@ -120,7 +120,7 @@ def test_operators_see_a_tenants_budgets(world, budget):
     client = Client()
     client.force_login(make_user("olga@example.org", platform_role=PlatformRole.OPERATOR))
     page = client.get(reverse("console:tenant", args=["nord"])).text
-    for told in ("June", "Tenant Nordwind", "40.00 EUR", "5.00 EUR", "55.00 EUR", "100.00 EUR"):
+    for told in ("June", "All of Nordwind", "40.00 EUR", "5.00 EUR", "55.00 EUR", "100.00 EUR"):
         assert told in page
 
 
