@@ -190,7 +190,7 @@ def test_a_tenant_learns_nothing_of_others_from_a_draft(tenant, project, house):
     ("attained", "missed"),
     [
         ({"requests": 1000, "failed": 1}, ""),
-        ({"requests": 1000, "failed": 2}, "availability 99.8 % of 99.9 % (2 of 1000 requests failed)"),
+        ({"requests": 1000, "failed": 2}, "availability 99.8 % of 99.9 % (2 of 1,000 requests failed)"),
         ({"requests": 100, "hours": 20, "ttft_met": 19, "ttft_p95_ms": 500}, ""),
         (
             {"requests": 100, "hours": 20, "ttft_met": 18, "ttft_p95_ms": 500},
