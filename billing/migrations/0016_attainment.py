@@ -5,7 +5,7 @@ from django.db.models import F, Q
 
 
 class Migration(migrations.Migration):
-    dependencies = [("billing", "0017_reports")]
+    dependencies = [("billing", "0015_reports")]
 
     operations = [
         migrations.AddConstraint(

@@ -9,7 +9,7 @@ from tenants.isolation import isolate
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("clusters", "0014_gpus_seen"),
+        ("clusters", "0013_gpus_seen"),
         ("tenants", "0004_gateway_policies"),
     ]
 

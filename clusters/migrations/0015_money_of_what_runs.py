@@ -38,7 +38,7 @@ ON CONFLICT DO NOTHING
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("clusters", "0015_savings"),
+        ("clusters", "0014_savings"),
         ("billing", "0014_statements"),
     ]
 
