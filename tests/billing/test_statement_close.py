@@ -295,10 +295,10 @@ def test_a_statement_that_cannot_be_computed_keeps_nobody_elses_back(
         hold(project, label(project, "x"), "2026-05-01T00:00", "2026-05-01T01:00")
     bad = tenants[1]
 
-    def compute(chunk, *rest):
+    def compute(chunk, *rest, **options):
         if any(case.tenant.id == bad.id for case in chunk):
             raise ArithmeticError("a number that nobody thought of")
-        return real(chunk, *rest)
+        return real(chunk, *rest, **options)
 
     real = statement_runs.compute
     monkeypatch.setattr(statement_runs, "compute", compute)
