@@ -36,11 +36,12 @@ ACCOUNTS: Final = {
 
 _Taken = Mapping[uuid.UUID, Sequence[tuple[dt.datetime, dt.datetime]]]
 
-# The day partitions before the end are looked at only; each knows its transactions by an index.
+# A window that ends with the month still belongs to it. Only days before the end are looked at; each knows its
+# transactions by an index.
 _UNCOUNTED = """
 SELECT EXISTS (
     SELECT 1 FROM billing_usagesegment
-    WHERE xact >= %(mark)s AND day <= %(last)s AND window_end < %(end)s
+    WHERE xact >= %(mark)s AND day <= %(last)s AND window_end <= %(end)s
 )
 """
 
