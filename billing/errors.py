@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tenants.errors import BerthError, Conflict, Invalid
+from tenants.errors import BerthError, Conflict
 
 
 class StatementIsFinal(Conflict):
@@ -19,11 +19,8 @@ class NotClosable(Conflict):
     title = "The statement cannot be closed yet"
 
 
-class Unbalanced(Invalid):
-    """What is to be posted does not sum to zero."""
-
-    code = "unbalanced"
-    title = "The posting does not balance"
+class Unbalanced(ValueError):
+    """What is to be posted does not sum to zero: a fault of ours that no request can mend."""
 
 
 class NotParked(Conflict):

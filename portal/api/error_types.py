@@ -77,6 +77,19 @@ ERROR_TYPES: dict[str, ErrorType] = {
         remedy="Send Accept: application/json, or leave the header out.",
         of_status=True,
     ),
+    "not-closable": ErrorType(
+        status=409,
+        title="The statement cannot be closed yet",
+        when="Its month or its grace still runs, usage is not counted yet, an earlier month is open, or the account is "
+        "parked.",
+        remedy="The detail says what it waits for. Nothing was changed; ask again later.",
+    ),
+    "not-parked": ErrorType(
+        status=409,
+        title="The account is not parked",
+        when="Somebody let it be billed again already, or it never was parked.",
+        remedy="Nothing is to be done: its statements are closed with all others.",
+    ),
     "conflict": ErrorType(
         status=409,
         title="The present state does not allow this",
@@ -146,5 +159,11 @@ ERROR_TYPES: dict[str, ErrorType] = {
         title="The cluster does not answer",
         when="What you ask for can only be had from the cluster, and it cannot be reached now.",
         remedy="Try again after the seconds in Retry-After. Rows, and endpoints that serve, are not touched.",
+    ),
+    "unavailable": ErrorType(
+        status=503,
+        title="Usage cannot be taken now",
+        when="The database cannot be reached; nothing of the batch was stored.",
+        remedy="Send the same batch again: what was stored is never stored twice.",
     ),
 }

@@ -28,7 +28,7 @@ SLO = {
     "connect_timeout_s": "2",
     "first_token_timeout_s": "600", "between_tokens_timeout_s": "60", "total_timeout_s": "3600", "queue_s": "60",
     "floor_percent": "5", "context_tokens": "", "on_overload": "refuse", "degraded_context_tokens": "",
-    "backoff_s": "0.5", "backoff_most_s": "10",
+    "backoff_s": "0.5", "backoff_most_s": "10", "credit_percent": "10", "cost_target": "",
 }  # fmt: skip
 PRICE = {
     "kind": "gpu_hour",

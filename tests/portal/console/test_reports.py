@@ -44,8 +44,8 @@ def download(console, name: str, part: str, query: str = "") -> list[dict[str, s
     return list(csv.DictReader(io.StringIO(answer.text)))
 
 
-def rest(console, report: str, query: str = "") -> dict:
-    answer = console.get(f"/api/v1/platform/{report}?{REST_SPAN}{'&' if query else ''}{query}")
+def rest(console, report: str, query: str = "", *, span: str = REST_SPAN) -> dict:
+    answer = console.get(f"/api/v1/platform/{report}?{'&'.join(filter(None, (span, query)))}")
     assert answer.status_code == 200, answer.text
     return answer.json()
 
@@ -249,7 +249,9 @@ def test_a_saving_of_an_endpoint_that_is_gone_is_gone(console, saving):
 
 
 def test_fragmentation_tells_what_free_gpus_have_room_for(console, estate):
-    rows = {f"{row['cluster']}/{row['pool']}": row for row in rest(console, "fragmentation")["pools"]}
+    rows = {
+        f"{row['cluster']}/{row['pool']}": row for row in rest(console, "fragmentation", span="")["pools"]
+    }
     h100 = rows["de-a/h100"]
     assert (h100["free"], h100["largest"], h100["fits_8"], h100["fits_2"], h100["stranded"]) == (
         8,
@@ -264,5 +266,5 @@ def test_fragmentation_tells_what_free_gpus_have_room_for(console, estate):
 
 
 def test_a_gpu_on_a_partly_taken_node_is_stranded(console, endpoint):
-    rows = rest(console, "fragmentation")["pools"]
+    rows = rest(console, "fragmentation", span="")["pools"]
     assert rows[0]["stranded"] == rows[0]["free"] % rows[0]["whole"] > 0
