@@ -59,7 +59,7 @@ def per_unit_card(
     thing: str,
 ) -> Card | None:
     """Give a chart of what a unit costs by group, on both bases."""
-    series = {"GPU time held": allocation, "Tokens at the price list": usage}
+    series = {"GPU time held": allocation, "Tokens, list": usage}
     return ranked_card(id=id, title=title, things=things, series=series, unit=currency, thing=thing)
 
 
