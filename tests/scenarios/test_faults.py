@@ -175,8 +175,10 @@ def test_the_control_plane_stops_and_the_gateway_goes_on(stack, owner, ordered, 
 
 def completed_requests(owner: Session, endpoint_id: str) -> int:
     """Count the requests of an endpoint that were answered to the end."""
-    series = owner.get("/usage", bucket_width="1d", group_by="endpoint")
-    return sum(point["completed"] for point in series["results"] if point["group"] == endpoint_id)
+    days = owner.get("/usage", bucket_width="1d", group_by="endpoint_id")["data"]
+    return sum(
+        point["completed"] for day in days for point in day["results"] if point["endpoint_id"] == endpoint_id
+    )
 
 
 def metered(stack: Stack) -> Sum:
