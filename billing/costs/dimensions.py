@@ -8,9 +8,8 @@ import uuid
 from collections.abc import Collection, Iterable
 from typing import Any
 
-from django.db.models import Q
-
 from billing.models import EndpointLabel, SharedPeriod
+from billing.sharing import shared_names
 from tenants.errors import NotFound
 from tenants.models import ApiKey, Project
 
@@ -98,7 +97,7 @@ def narrow_to(wanted: dict[Dimension, Collection[Any]]) -> Narrow:
 
 def _known_endpoints(ids: Collection[uuid.UUID]) -> set[uuid.UUID]:
     mine = set(EndpointLabel.objects.filter(endpoint_id__in=ids).values_list("endpoint_id", flat=True))
-    return mine | set(SharedPeriod.objects.filter(endpoint_id__in=ids).values_list("endpoint_id", flat=True))
+    return mine | set(shared_names(ids))
 
 
 class Names:
@@ -122,13 +121,8 @@ class Names:
         if endpoint_id is None:
             return EndpointLabel(name="(no endpoint)")
         if endpoint_id not in self._shared:
-            period = SharedPeriod.objects.filter(endpoint_id=endpoint_id).order_by("-started_at").first()
-            self._shared[endpoint_id] = (
-                EndpointLabel(name=period.name, model=period.model, slo_class=period.slo_class)
-                if period
-                else EndpointLabel(name=str(endpoint_id))
-            )
-        return self._shared[endpoint_id]
+            self.read_shared([endpoint_id])
+        return self._shared.setdefault(endpoint_id, EndpointLabel(name=str(endpoint_id)))
 
     def projects(self) -> list[tuple[str, str]]:
         """Give the ids and names of all projects, by name."""
@@ -143,7 +137,7 @@ class Names:
     def read_shared(self, endpoint_ids: Iterable[uuid.UUID]) -> None:
         """Read the names of other tenants' endpoints at once."""
         unknown = {each for each in endpoint_ids if each} - set(self.labels)
-        for period in SharedPeriod.objects.filter(Q(endpoint_id__in=unknown)).order_by("started_at"):
+        for period in SharedPeriod.objects.filter(endpoint_id__in=unknown).order_by("started_at"):
             self._shared[period.endpoint_id] = EndpointLabel(
                 name=period.name, model=period.model, slo_class=period.slo_class
             )
