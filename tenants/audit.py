@@ -17,3 +17,8 @@ def audit(user: User | None, action: str, **facts: Any) -> None:
     who = user.email if user else "by rule"
     told = " ".join(f"{name}={value!r}" for name, value in facts.items())
     transaction.on_commit(lambda: log.info("operator=%s action=%s %s", who, action, told))
+
+
+def access(user: User, what: str, *, reason: str) -> None:
+    """Write that a person of the platform read rows across tenants: ``what`` was shown, and for which ``reason``."""
+    transaction.on_commit(lambda: log.info("operator=%s read=%s reason=%r", user.email, what, reason))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 
 from tenants import scope, services
+from tenants.keys import key_mint
 from tenants.models import KeyScope, Project, Role, Tenant, User
 
 _numbers = itertools.count(1)
@@ -32,4 +33,4 @@ def default_project(tenant: Tenant) -> Project:
 def management_key(tenant: Tenant, role: str = Role.OWNER) -> str:
     """Mint a management key and give its text."""
     with scope.tenant(tenant.id):
-        return services.key_mint(name=f"{role} key", key_scope=KeyScope.MANAGEMENT, role=role)[1]
+        return key_mint(name=f"{role} key", key_scope=KeyScope.MANAGEMENT, role=role)[1]

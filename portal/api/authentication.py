@@ -6,9 +6,10 @@ from django.contrib.auth.models import AnonymousUser
 from rest_framework.authentication import BaseAuthentication, SessionAuthentication, get_authorization_header
 from rest_framework.exceptions import AuthenticationFailed
 
-from tenants import services
 from tenants.api.caller import Caller
 from tenants.errors import BerthError, NotFound
+from tenants.keys import key_authenticate
+from tenants.members import memberships_of
 
 TENANT_HEADER = "Berth-Tenant"
 
@@ -29,7 +30,7 @@ class ManagementKeyAuthentication(BaseAuthentication):
         if words[0].lower() != "bearer" or len(words) != 2:
             raise AuthenticationFailed("Send a management key as: Authorization: Bearer berth_…")
         try:
-            key = services.key_authenticate(words[1])
+            key = key_authenticate(words[1])
         except NotFound as error:
             raise AuthenticationFailed(error.message) from error
         caller = Caller(
@@ -54,7 +55,7 @@ class PortalSessionAuthentication(SessionAuthentication):
             return None
         user, _ = found
         slug = request.headers.get(TENANT_HEADER, "")
-        memberships = services.memberships_of(user_id=user.id)
+        memberships = memberships_of(user_id=user.id)
         chosen = [each for each in memberships if not slug or each.tenant.slug == slug]
         if len(chosen) != 1:
             raise TenantNotNamed(f"Name one of your tenants by its slug in the header {TENANT_HEADER}.")

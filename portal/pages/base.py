@@ -34,8 +34,9 @@ from django.views import View
 from django_htmx.http import HttpResponseClientRedirect
 
 from portal.api.errors import MEDIA_TYPE, problem
-from tenants import roles, scope, services
+from tenants import roles, scope
 from tenants.errors import BerthError, Conflict, Forbidden, NotFound
+from tenants.members import membership_of
 from tenants.models import Membership, Tenant
 from tenants.roles import Action
 
@@ -167,7 +168,7 @@ class TenantPage(Page):
 
     @contextlib.contextmanager
     def entered(self) -> Iterator[None]:
-        membership = services.membership_of(user=self.request.user, slug=self.kwargs["slug"])
+        membership = membership_of(user=self.request.user, slug=self.kwargs["slug"])
         self.membership, self.tenant = membership, membership.tenant
         self.request.membership = membership  # read by the shell
         with (

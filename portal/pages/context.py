@@ -14,8 +14,8 @@ from django.utils.functional import SimpleLazyObject
 
 from portal.pages import navigation
 from tenants import roles
+from tenants.members import memberships_of
 from tenants.models import Membership
-from tenants.services import memberships_of
 
 
 def shell(request: HttpRequest) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from django.http import HttpRequest, HttpResponseBase
 from django.shortcuts import redirect
 
 from portal.pages.base import Page
-from tenants.services import memberships_of
+from tenants.members import memberships_of
 
 
 class Home(Page):

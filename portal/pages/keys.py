@@ -19,10 +19,10 @@ from portal.pages.base import TenantPage, put_on_form
 from portal.pages.limits_form import KeyLimitsForm, key_limits_told
 from tenants import roles
 from tenants.errors import BerthError
+from tenants.keys import key_mint, key_revoke
 from tenants.limits import KEY_LIMITS, key_change
 from tenants.models import ApiKey, KeyScope, Project, Role
 from tenants.roles import Action
-from tenants.services import key_mint, key_revoke
 
 PER_PAGE: Final = 50
 LOOK_BACK: Final = dt.timedelta(days=90)

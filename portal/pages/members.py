@@ -11,9 +11,9 @@ from django.shortcuts import redirect
 from portal.pages.base import TenantPage, put_on_form
 from tenants import roles
 from tenants.errors import BerthError
+from tenants.members import member_add, member_change_role, member_remove
 from tenants.models import Membership, Role
 from tenants.roles import Action
-from tenants.services import member_add, member_change_role, member_remove
 
 DUTIES = {
     Role.OWNER: "everything, and makes owners",

@@ -23,7 +23,9 @@ from tenants.api.serializers import (
     ProjectCreate,
     ProjectSerializer,
 )
+from tenants.keys import key_mint, key_revoke
 from tenants.limits import key_change, project_limits_set
+from tenants.members import member_add, member_change_role, member_remove
 from tenants.models import ApiKey, KeyScope, Membership, Project
 from tenants.roles import Action
 
@@ -64,19 +66,19 @@ class MemberViewSet(EditableTenantViewSet):
     @extend_schema(request=MemberCreate, responses={201: MemberSerializer})
     @idempotent
     def create(self, request) -> Response:
-        membership = services.member_add(**self.validated(MemberCreate), granter_role=self.caller.role)
+        membership = member_add(**self.validated(MemberCreate), granter_role=self.caller.role)
         return self.created(MemberSerializer, membership)
 
     @extend_schema(request=MemberChange, responses=MemberSerializer, parameters=[IF_MATCH])
     def partial_update(self, request, id) -> Response:
-        membership = services.member_change_role(
+        membership = member_change_role(
             membership=self.to_edit(), **self.validated(MemberChange), granter_role=self.caller.role
         )
         return self.versioned(membership)
 
     @extend_schema(responses={204: None}, parameters=[IF_MATCH])
     def destroy(self, request, id) -> Response:
-        services.member_remove(membership=self.to_edit(), granter_role=self.caller.role)
+        member_remove(membership=self.to_edit(), granter_role=self.caller.role)
         return Response(status=204)
 
 
@@ -104,7 +106,7 @@ class KeyViewSet(EditableTenantViewSet):
     @idempotent
     def create(self, request) -> Response:
         wishes = self.validated(self.create_body)
-        key, key.text = services.key_mint(
+        key, key.text = key_mint(
             key_scope=wishes.pop("scope"),
             created_by=self.caller.user,
             granter_role=self.caller.role,
@@ -130,4 +132,4 @@ class KeyViewSet(EditableTenantViewSet):
         return Response(status=204)
 
     def _revoke(self) -> ApiKey:
-        return services.key_revoke(key=self.get_object(), granter_role=self.caller.role)
+        return key_revoke(key=self.get_object(), granter_role=self.caller.role)

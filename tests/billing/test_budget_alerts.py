@@ -17,8 +17,8 @@ from billing.costs import cost_summary
 from billing.models import Budget, BudgetAlert, BudgetLease, BudgetWindow
 from gateway import contract
 from tenants import scope
+from tenants.keys import key_mint
 from tenants.models import KeyScope, Mail, WebhookDelivery
-from tenants.services import key_mint
 from tenants.webhooks.events import EVENT_TYPES
 from tenants.webhooks.services import webhook_create
 from tests.billing.prices import hold, list_prices, utc

@@ -11,8 +11,9 @@ from billing.budgets.services import budget_create
 from clusters.endpoints.routes import route_create
 from gateway.contract import RouteRule, RouteTarget
 from tenants import scope
+from tenants.keys import key_mint
+from tenants.members import member_add
 from tenants.models import KeyScope, Project
-from tenants.services import key_mint, member_add
 
 pytestmark = pytest.mark.django_db
 

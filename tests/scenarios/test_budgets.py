@@ -25,8 +25,8 @@ from clusters.inventory.gateways import gateway_register
 from clusters.models import Cluster, Replica
 from gateway.usage_log import summarize
 from tenants import scope
+from tenants.keys import key_mint
 from tenants.models import KeyScope
-from tenants.services import key_mint
 from tests.estate import make_estate
 from tests.factories import default_project, make_tenant
 from tests.fakes.cluster import FakeCluster

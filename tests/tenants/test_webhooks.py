@@ -25,8 +25,8 @@ from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 
 from tenants import scope, webhooks
 from tenants.errors import Conflict, Invalid
+from tenants.members import member_add
 from tenants.models import Mail, OutboxState, Role, WebhookDelivery, WebhookEndpoint
-from tenants.services import member_add
 from tenants.webhooks import delivery as delivering
 from tenants.webhooks import services, tasks
 from tenants.webhooks.attempts import KEEP_TRYING, LEASE, next_attempt

@@ -15,6 +15,7 @@ from clusters.inventory.gateways import gateway_register
 from clusters.models import Cluster, GpuType, Region
 from portal.demo.accounts import GATEWAY, OPERATOR, PASSWORD, TENANTS
 from tenants import scope, services
+from tenants.members import member_add
 from tenants.models import PlatformRole, Role, Tenant, User
 
 REGIONS = [
@@ -98,7 +99,7 @@ def _make_tenant(demo) -> None:
     )  # fmt: skip
     with scope.tenant(tenant.id):
         services.project_create(name="Customer assistant", slug="assistant", cost_centre="CC-4200")
-        services.member_add(
+        member_add(
             email=demo.developer,
             role=Role.DEVELOPER,
             granter_role=Role.OWNER,

@@ -22,9 +22,10 @@ from gateway import contract
 from gateway.contract import RouteRule, RouteTarget
 from gateway.directory import read_snapshot
 from tenants import scope
+from tenants.keys import key_mint, key_revoke
 from tenants.limits import key_change, project_limits_set, tenant_choices_set, tenant_limits_set
 from tenants.models import KeyScope
-from tenants.services import key_mint, key_revoke, project_change, project_create
+from tenants.services import project_change, project_create
 from tests.clusters.endpoints.conftest import fresh
 from tests.factories import default_project, make_tenant
 

@@ -16,8 +16,8 @@ from billing.commitments import commitment_create
 from billing.models import Book, Commitment, Credit, Price
 from billing.prices import price_set
 from tenants import scope
+from tenants.members import member_add
 from tenants.models import Role
-from tenants.services import member_add
 from tests.billing.prices import hold, label
 from tests.factories import default_project, make_tenant, make_user
 
