@@ -11,7 +11,7 @@ from django.contrib.admin import AdminSite
 from django.contrib.admin.apps import AdminConfig
 from django.http import HttpRequest, HttpResponseBase
 
-from tenants import scope
+from tenants import acting, scope
 
 log = logging.getLogger("berth.operator")
 
@@ -50,6 +50,7 @@ class BerthAdminSite(AdminSite):
                 request.method.lower(),
                 request.path,
             )
+            acting.identify(acting.operator(request.user))
             with scope.platform(f"Django admin by {request.user.email}"):
                 answer = checked(request, *args, **kwargs)
                 if callable(getattr(answer, "render", None)):

@@ -16,6 +16,8 @@ from collections.abc import Iterator
 
 from django.db import connection, transaction
 
+from tenants import acting
+
 log = logging.getLogger(__name__)
 
 
@@ -50,6 +52,11 @@ def current() -> Scope:
             "Tenant-owned rows were asked for outside a tenant scope; wrap the code in tenants.scope.tenant(...)."
         )
     return scope
+
+
+def is_open() -> bool:
+    """Say whether there is an open scope."""
+    return _scope.get() is not None
 
 
 def current_tenant_id() -> uuid.UUID:
@@ -108,6 +115,7 @@ def _apply(scope: Scope | None) -> None:
     platform_on = "on" if scope and scope.is_platform else ""
     with connection.cursor() as cursor:
         cursor.execute(
-            "SELECT set_config('berth.tenant', %s, true), set_config('berth.platform', %s, true)",
-            [tenant_id, platform_on],
+            "SELECT set_config('berth.tenant', %s, true), set_config('berth.platform', %s, true), "
+            "set_config('berth.actor', %s, true)",
+            [tenant_id, platform_on, acting.told()],
         )

@@ -6,6 +6,7 @@ from django.contrib.auth.models import AnonymousUser
 from rest_framework.authentication import BaseAuthentication, SessionAuthentication, get_authorization_header
 from rest_framework.exceptions import AuthenticationFailed
 
+from tenants import acting
 from tenants.api.caller import Caller
 from tenants.errors import BerthError, NotFound
 from tenants.keys import key_authenticate
@@ -33,6 +34,9 @@ class ManagementKeyAuthentication(BaseAuthentication):
             key = key_authenticate(words[1])
         except NotFound as error:
             raise AuthenticationFailed(error.message) from error
+        acting.identify(
+            acting.Actor("key", str(key.id), key.name, key.created_by.email if key.created_by else "")
+        )
         caller = Caller(
             tenant_id=key.tenant_id,
             role=key.role,

@@ -1,3 +1,4 @@
+from tenants.models.audit import AuditEntry, AuditHead
 from tenants.models.base import Identified, TenantOwned, new_id
 from tenants.models.idempotency import IdempotencyRecord, OperatorIdempotencyRecord
 from tenants.models.keys import ApiKey, KeyScope
@@ -9,6 +10,8 @@ from tenants.models.webhooks import Mail, OutboxState, WebhookDelivery, WebhookE
 
 __all__ = [
     "ApiKey",
+    "AuditEntry",
+    "AuditHead",
     "IdempotencyRecord",
     "Identified",
     "KeyScope",
