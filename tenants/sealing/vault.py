@@ -11,7 +11,7 @@ import time
 from collections.abc import Sequence
 from typing import Any, Final
 
-from tenants.sealing.errors import CannotOpen, KeyGone
+from tenants.sealing.errors import CannotOpen, KeyGone, KeysAway
 from tenants.sealing.vault_client import VaultClient, VaultRefusal, VaultSettings
 from tenants.sealing.wrapping import Wrapped
 
@@ -36,10 +36,13 @@ class Transit:
         self._kept = _DataKeys()
 
     def newest(self) -> str:
-        return f"{self._given.key}:v{self._versions(self._given.key)[1]}"
+        return self.key_ids()[-1]
 
     def key_ids(self) -> list[str]:
-        oldest, newest = self._versions(self._given.key)
+        try:
+            oldest, newest = self._versions(self._given.key)
+        except KeyGone as error:
+            raise KeysAway(str(error)) from error
         return [f"{self._given.key}:v{version}" for version in range(oldest, newest + 1)]
 
     def holds(self, key_id: str) -> bool:
@@ -59,10 +62,10 @@ class Transit:
         return wrapped
 
     def unwrap(self, wrapped: Wrapped) -> bytes:
+        name = _name_in(wrapped)
         kept = self._kept.get(wrapped)
         if kept is not None:
             return kept
-        name = _name_in(wrapped)
         answer = self._ask("decrypt", name, {"ciphertext": wrapped.data.decode()})
         try:
             data_key = base64.b64decode(answer["plaintext"], validate=True)
@@ -133,18 +136,18 @@ class _DataKeys:
     """Unwrapped data keys, the newest ones, for a short time."""
 
     def __init__(self) -> None:
-        self._kept: collections.OrderedDict[bytes, tuple[float, bytes]] = collections.OrderedDict()
+        self._kept: collections.OrderedDict[Wrapped, tuple[float, bytes]] = collections.OrderedDict()
         self._lock = threading.Lock()
 
     def get(self, wrapped: Wrapped) -> bytes | None:
         with self._lock:
-            until, data_key = self._kept.get(wrapped.data, (0.0, b""))
+            until, data_key = self._kept.get(wrapped, (0.0, b""))
             return data_key if time.monotonic() < until else None
 
     def put(self, wrapped: Wrapped, data_key: bytes) -> None:
         with self._lock:
-            self._kept[wrapped.data] = (time.monotonic() + KEPT_S, data_key)
-            self._kept.move_to_end(wrapped.data)
+            self._kept[wrapped] = (time.monotonic() + KEPT_S, data_key)
+            self._kept.move_to_end(wrapped)
             while len(self._kept) > MOST_KEPT:
                 self._kept.popitem(last=False)
 

@@ -194,9 +194,14 @@ class VaultClient:
         else:
             body = {"role": given.role, "jwt": _file(given.jwt_file)}
         path = f"auth/{given.auth_mount or given.auth}/login"
-        answer = self._send("POST", path, body, "", until).get("auth") or {}
+        try:
+            answer = self._send("POST", path, body, "", until).get("auth") or {}
+        except VaultRefusal as refusal:
+            raise KeysAway(
+                f"Vault lets Berth in no more: {refusal.told} (status {refusal.status})."
+            ) from refusal
         if not answer.get("client_token"):
-            raise VaultRefusal(502, "the login gave no token")
+            raise KeysAway("Vault lets Berth in, but gives no token.")
         life_s = float(answer.get("lease_duration") or 0)
         return str(answer["client_token"]), life_s * 2 / 3 if life_s else 3600.0
 
