@@ -160,6 +160,12 @@ ERROR_TYPES: dict[str, ErrorType] = {
         when="What you ask for can only be had from the cluster, and it cannot be reached now.",
         remedy="Try again after the seconds in Retry-After. Rows, and endpoints that serve, are not touched.",
     ),
+    "secrets-unavailable": ErrorType(
+        status=503,
+        title="Secrets cannot be sealed or opened now",
+        when="The request needs a secret, and the place where the sealing keys are kept does not answer.",
+        remedy="Try again with the same Idempotency-Key; nothing was changed. Tell the operators when it stays.",
+    ),
     "unavailable": ErrorType(
         status=503,
         title="Usage cannot be taken now",

@@ -324,7 +324,29 @@ CELERY_BEAT_SCHEDULE = {
 # Inference and management keys are stored as HMAC-SHA256 under a numbered pepper; gateways have the peppers, too.
 KEY_PEPPERS = env.numbered_keys("BERTH_KEY_PEPPERS") if env.text("BERTH_KEY_PEPPERS", "") else {}
 # Under these secrets rest in the database. The control plane alone has them.
+SEALING_PROVIDER = env.text("BERTH_SEALING_PROVIDER", "environment")
 SEALING_KEYS = env.numbered_keys("BERTH_SEALING_KEYS") if env.text("BERTH_SEALING_KEYS", "") else {}
+SEALING_FILE = env.text("BERTH_SEALING_FILE", "")
+# The numbered key that seals; 0: the highest.
+SEALING_KEY_NUMBER = env.number("BERTH_SEALING_KEY", 0)
+SEALING_VAULT = {
+    "address": env.text("BERTH_VAULT_ADDR", ""),
+    "namespace": env.text("BERTH_VAULT_NAMESPACE", ""),
+    "ca_file": env.text("BERTH_VAULT_CA_FILE", ""),
+    "mount": env.text("BERTH_VAULT_MOUNT", "transit"),
+    "key": env.text("BERTH_VAULT_KEY", "berth"),
+    "auth": env.text("BERTH_VAULT_AUTH", "token"),
+    "auth_mount": env.text("BERTH_VAULT_AUTH_MOUNT", ""),
+    "token": env.text("BERTH_VAULT_TOKEN", ""),
+    "token_file": env.text("BERTH_VAULT_TOKEN_FILE", ""),
+    "role": env.text("BERTH_VAULT_ROLE", ""),
+    "secret_id_file": env.text("BERTH_VAULT_SECRET_ID_FILE", ""),
+    "jwt_file": env.text(
+        "BERTH_VAULT_JWT_FILE",
+        "/var/run/secrets/kubernetes.io/serviceaccount/token",
+    ),
+    "timeout_s": env.number("BERTH_VAULT_TIMEOUT_S", 5),
+}
 
 # Private networks that tenants' webhooks may lead to, as CIDRs. Loopback is for development and tests.
 OUTSIDE_ALLOWED_NETWORKS = env.networks("OUTSIDE_ALLOWED_NETWORKS")
