@@ -155,7 +155,8 @@ class KeyRotate(StrictSerializer):
     )  # fmt: skip
 
     def validate(self, values: dict[str, Any]) -> dict[str, Any]:
-        return {**values, "overlap": dt.timedelta(seconds=values.pop("overlap_s"))}
+        overlap = dt.timedelta(seconds=values.pop("overlap_s"))
+        return {**values, "overlap": overlap}
 
 
 class KeysRevoke(StrictSerializer):
