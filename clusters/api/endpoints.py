@@ -50,6 +50,7 @@ class EndpointViewSet(ReadOnlyTenantViewSet):
 
     model = Endpoint
     serializer_class = EndpointSerializer
+    project_field = "project"
     filterset_class = EndpointFilter
     role_actions = dict.fromkeys(("create", "partial_update", "destroy", "pause", "resume"), Action.ORDER)
 

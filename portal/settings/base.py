@@ -143,6 +143,8 @@ GATEWAY_FILES_CLAIM = env.text("GATEWAY_FILES_CLAIM", "")
 GATEWAY_FILES_SECRET = env.text("GATEWAY_FILES_SECRET", "")
 #: Where the gateways that Berth deploys share their rate limits: a name that each cluster resolves to its own Redis.
 GATEWAY_REDIS_URL = env.text("GATEWAY_REDIS_URL", "")
+# Proxies in front of the gateways that Berth deploys whose X-Forwarded-For is believed, as CIDRs.
+GATEWAY_TRUSTED_PROXIES = env.networks("GATEWAY_TRUSTED_PROXIES")
 
 CONTENT_SECURITY_POLICY = {
     "DIRECTIVES": {
