@@ -19,6 +19,7 @@ from clusters.endpoints.history import record
 from clusters.endpoints.limits import check_fallbacks
 from clusters.endpoints.names import refuse_name_of_route
 from clusters.endpoints.planning import Market, OrderTerms
+from clusters.endpoints.policy.in_force import refuse_by_policy
 from clusters.endpoints.states import BUDGET_SPENT
 from clusters.endpoints.waiting import gives_way
 from clusters.endpoints.wake import wake
@@ -34,13 +35,14 @@ from tenants.validation import clean
 MOST_REPLICAS = 64
 
 
-def endpoint_quote(*, terms: OrderTerms) -> Plan:
+def endpoint_quote(*, terms: OrderTerms, project: Project | None = None) -> Plan:
     """Compile an order into a priced plan with reasons, reserving nothing.
 
     Raises:
         Invalid: the terms contradict each other.
     """
-    return Market.read(tenant=Tenant.objects.get(id=scope.current_tenant_id())).plan(terms)
+    tenant = Tenant.objects.get(id=scope.current_tenant_id())
+    return Market.read(tenant=tenant, project=project).plan(terms)
 
 
 @transaction.atomic
@@ -83,9 +85,9 @@ def endpoint_order(
     refuse_name_of_route(name)
     check_fallbacks(endpoint, fallbacks)
     clean(endpoint)
-    market = Market.read(tenant=tenant, lock=True)
+    market = Market.read(tenant=tenant, project=project, lock=True)
     plan = market.plan(terms)
-    refuse_hopeless(plan)
+    refuse_hopeless(plan, market.policy)
     endpoint.save()
     label_write(
         endpoint_id=endpoint.id,
@@ -171,7 +173,7 @@ def endpoint_resume(*, endpoint: Endpoint, actor: str, if_generation: int | None
         return endpoint
     market = Market.read(tenant=endpoint.tenant, besides=endpoint, lock=True)
     plan = market.plan(OrderTerms.of(endpoint))
-    refuse_hopeless(plan)
+    refuse_hopeless(plan, market.policy)
     bump(endpoint, "wanted")
     record(endpoint, "resumed", "Resume asked for.", actor=actor)
     if not gives_way(endpoint, plan):
@@ -204,6 +206,7 @@ def endpoint_move(
         return endpoint
     market = Market.read(tenant=endpoint.tenant, besides=endpoint, lock=True)
     plan = market.plan(OrderTerms.of(endpoint))
+    refuse_by_policy(plan, market.policy, refusals(plan))
     if plan.status != PlanStatus.PLACED:
         raise Conflict(
             f"Cluster {cluster.name} cannot take {endpoint.name}: {plan.message}", refusals=refusals(plan)

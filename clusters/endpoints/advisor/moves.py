@@ -225,6 +225,8 @@ def _placed(plan: Plan) -> Any:
         raise _NoRoomYet(plan.message)
     if plan.status == PlanStatus.OVER_QUOTA:
         raise Conflict(f"The tenant's quota does not allow it: {plan.message}")
+    if plan.status == PlanStatus.POLICY:
+        raise Conflict(f"The tenant's policy does not allow it: {plan.message}")
     raise _Outdated(f"It may not run there any more: {plan.message}")
 
 

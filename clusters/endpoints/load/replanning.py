@@ -15,6 +15,7 @@ from clusters.endpoints.blueprint import SpecUnusable, kept_spec
 from clusters.endpoints.history import record
 from clusters.endpoints.load.measured import as_ordered, figure, measured_terms
 from clusters.endpoints.planning import Market, OrderTerms
+from clusters.endpoints.policy.in_force import refuse_by_policy
 from clusters.endpoints.pricing import held_price
 from clusters.endpoints.wishes import bump, for_update, refusals
 from clusters.models import Endpoint, Reservation, Revision, Wanted
@@ -131,6 +132,7 @@ def _carry_out(endpoint: Endpoint, before: OrderTerms, terms: OrderTerms) -> Non
         # One change at a time: what was on its way is given up for this.
         found = replan_find(endpoint=endpoint, terms=terms, market=market)
     chosen = found.plan.configuration
+    refuse_by_policy(found.plan, market.policy, refusals(found.plan))
     if chosen is None or found.current is None:
         raise Conflict(
             f"{endpoint.name} cannot be run so now: {found.plan.message}", refusals=refusals(found.plan)

@@ -9,13 +9,15 @@ from clusters.endpoints import placement, waiting
 from clusters.endpoints.conditions import set_condition
 from clusters.endpoints.planning import Market, OrderTerms
 from clusters.endpoints.reconcile.work import Work
-from clusters.endpoints.states import BUDGET_SPENT
+from clusters.endpoints.states import BUDGET_SPENT, POLICY_REFUSED
+from clusters.errors import PolicyRefused
 from clusters.models import Cluster, Condition, Endpoint, Revision, Wanted
 from tenants import scope
 from tenants.models import Tenant
 
 TRY_AGAIN_S = 3.0
 BUDGET_AGAIN_S = 60.0  # until a budget begins anew, or has room again
+REFUSED_AGAIN_S = 60.0  # until the policy allows it; who changes that wakes it
 
 
 def place(work: Work) -> None:
@@ -43,6 +45,12 @@ def place(work: Work) -> None:
                 endpoint, Condition.Type.PLACED, Condition.Status.FALSE, BUDGET_SPENT, error.message
             )
             work.soon(BUDGET_AGAIN_S)
+            return
+        except PolicyRefused as error:
+            set_condition(
+                endpoint, Condition.Type.PLACED, Condition.Status.FALSE, POLICY_REFUSED, error.message
+            )
+            work.soon(REFUSED_AGAIN_S)
             return
         if revision is None:
             work.soon(TRY_AGAIN_S)
