@@ -5,7 +5,10 @@ from __future__ import annotations
 from django.db import transaction
 
 from billing.errors import OverBudget
-from clusters.endpoints import placement, waiting
+from clusters.endpoints import placement
+from clusters.endpoints.approvals.asking import hold, is_held
+from clusters.endpoints.approvals.judging import NeedsApproval
+from clusters.endpoints.approvals.placing import granted_for, place_first
 from clusters.endpoints.conditions import set_condition
 from clusters.endpoints.planning import Market, OrderTerms
 from clusters.endpoints.reconcile.work import Work
@@ -34,6 +37,8 @@ def place(work: Work) -> None:
             .get(id=work.endpoint.id)
         )
         changed = endpoint.generation != work.endpoint.generation or endpoint.wanted != Wanted.RUNNING
+        if not changed and is_held(endpoint):
+            return  # whoever decides wakes it
         if changed or placement.current_revision(endpoint) is not None:
             work.soon(0)  # somebody changed it meanwhile: begin again
             return
@@ -53,7 +58,8 @@ def place(work: Work) -> None:
             work.soon(REFUSED_AGAIN_S)
             return
         if revision is None:
-            work.soon(TRY_AGAIN_S)
+            if not is_held(endpoint):
+                work.soon(TRY_AGAIN_S)
             return
         work.current = Revision.objects.select_related("cluster__region", "pool").get(id=revision.id)
 
@@ -61,9 +67,16 @@ def place(work: Work) -> None:
 def _anew(endpoint: Endpoint, tenant: Tenant) -> Revision | None:
     market = Market.read(tenant=tenant, besides=endpoint, lock=True)
     plan = market.plan(OrderTerms.of(endpoint))
-    if waiting.gives_way(endpoint, plan):
+    try:
+        return place_first(endpoint, plan, market, granted=granted_for(endpoint))
+    except NeedsApproval as need:
+        resumed = Revision.objects.filter(endpoint=endpoint).exists()
+        hold(endpoint, need, asked_by=endpoint.created_by, asked_as=_asker(endpoint), resumed=resumed)
         return None
-    return placement.settle(endpoint, plan, market.capacities)
+
+
+def _asker(endpoint: Endpoint) -> str:
+    return endpoint.created_by.email if endpoint.created_by else "Berth"
 
 
 def _again(endpoint: Endpoint) -> Revision | None:
