@@ -36,8 +36,11 @@ class ManagementKeyAuthentication(BaseAuthentication):
         except NotFound as error:
             raise AuthenticationFailed(error.message) from error
         account = key.service_account
-        behind = account.name if account else key.created_by.email if key.created_by else ""
-        acting.identify(acting.Actor("key", str(key.id), key.name, behind))
+        if account:
+            acting.identify(acting.Actor("service-account", str(account.id), account.name, f"key {key.name}"))
+        else:
+            maker = key.created_by.email if key.created_by else ""
+            acting.identify(acting.Actor("key", str(key.id), key.name, maker))
         caller = Caller(
             tenant_id=key.tenant_id,
             role=key.acting_role,

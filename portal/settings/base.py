@@ -314,6 +314,11 @@ CELERY_BEAT_SCHEDULE = {
         "schedule": 15.0,
         "options": {"expires": 15},
     },
+    "approvals-keep": {
+        "task": "clusters.endpoints.tasks.keep_approvals",
+        "schedule": 60.0,
+        "options": {"expires": 60},
+    },
     "outbox-sweep": {
         "task": "tenants.webhooks.tasks.sweep",
         "schedule": 5.0,
@@ -373,6 +378,11 @@ FOCUS_INVOICE_ISSUER_NAME = env.text("FOCUS_INVOICE_ISSUER_NAME", FOCUS_PROVIDER
 # TrueType fonts of PDF documents. The default comes with reportlab and has the letters of western Europe.
 DOCUMENT_FONT = env.text("DOCUMENT_FONT", "Vera.ttf")
 DOCUMENT_FONT_BOLD = env.text("DOCUMENT_FONT_BOLD", "VeraBd.ttf")
+
+# An approval covers what costs so many percent more than its quote; what is dearer is asked for again.
+APPROVAL_PRICE_TOLERANCE_PERCENT = env.number("APPROVAL_PRICE_TOLERANCE_PERCENT", 10)
+# A link in a mail decides for so long at most, however long its request waits.
+APPROVAL_LINK_DAYS = env.number("APPROVAL_LINK_DAYS", 30)
 
 LOGGING = {
     "version": 1,

@@ -107,7 +107,7 @@ def stored_rows(chain: str) -> Iterator[Sequence[str | None]]:
     with connection.chunked_cursor() as cursor:
         cursor.execute(
             f"SELECT {COLUMNS} FROM tenants_auditentry AS entry WHERE {where} ORDER BY entry.number", values
-        )  # noqa: S608
+        )
         while rows := cursor.fetchmany(AT_A_TIME):
             yield from rows
 
