@@ -16,6 +16,8 @@ from collections.abc import Iterator
 
 from django.db import DEFAULT_DB_ALIAS, connection, connections, transaction
 
+from tenants import acting
+
 log = logging.getLogger(__name__)
 
 
@@ -62,6 +64,11 @@ def current() -> Scope:
             "The scope came along into another thread, whose connection knows nothing of it; open one there."
         )
     return opened.scope
+
+
+def is_open() -> bool:
+    """Say whether there is an open scope."""
+    return _open.get() is not None
 
 
 def current_tenant_id() -> uuid.UUID:
@@ -122,6 +129,7 @@ def _apply(scope: Scope | None) -> None:
     platform_on = "on" if scope and scope.is_platform else ""
     with connection.cursor() as cursor:
         cursor.execute(
-            "SELECT set_config('berth.tenant', %s, true), set_config('berth.platform', %s, true)",
-            [tenant_id, platform_on],
+            "SELECT set_config('berth.tenant', %s, true), set_config('berth.platform', %s, true), "
+            "set_config('berth.actor', %s, true)",
+            [tenant_id, platform_on, acting.told()],
         )

@@ -8,6 +8,7 @@ from rest_framework.authentication import BaseAuthentication, SessionAuthenticat
 from rest_framework.permissions import BasePermission
 from rest_framework.request import Request
 
+from tenants import acting
 from tenants.across import across_tenants
 from tenants.api.base import TenantScoped, TenantViewSet
 from tenants.api.caller import Caller, Operator
@@ -55,6 +56,7 @@ class OperatorScoped(TenantScoped):
         super().perform_authentication(request)
         if not isinstance(request.auth, Operator):
             return
+        acting.identify(acting.operator(request.auth.user))
         door = across_tenants(request.auth.user, what=f"{request.method} {request.path}", reason=self.reason)
         if getattr(self, "action", "") in self.dialling:
             with door:
