@@ -1,4 +1,4 @@
-"""Everybody who may ask. A new kind of caller is one line in ``KINDS`` and, where it is told apart, in ``expected.py``."""
+"""Everybody who may ask. A new kind of caller is one line here and, where groups name it, one in ``expected.py``."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ OF_THE_PLATFORM: Final[dict[str, Callable[[World], object]]] = {
 
 #: Members of tenants, who are in the world already.
 MEMBERS: Final = {
-    **{role: Side.NORD for role in ("owner", "admin", "developer", "billing", "viewer")},
+    **dict.fromkeys(("owner", "admin", "developer", "billing", "viewer"), Side.NORD),
     "stranger": Side.OTHER,
 }
 

@@ -1,10 +1,10 @@
 """The table: what everybody may do. Written by hand, apart from the code; a test holds one against the other.
 
-``OPERATIONS`` and ``PAGES`` sort everything there is into groups, ``GROUPS`` says who may. Whoever may not is answered by
-where they stand (:func:`outcome`): strangers as if it did not exist, members by what their role lacks.
+``OPERATIONS`` and ``PAGES`` sort everything there is into groups, ``GROUPS`` says who may. Whoever may not is answered
+by where they stand (:func:`outcome`): strangers as if it did not exist, members by what their role lacks.
 
-*Allowed* is every answer but those of a refusal: a request that is let in may still be wrong (400, 409, 422), for writes
-are sent with an empty body. *Refused* is 401, 403 or 404, or on pages the way to the sign-in page.
+*Allowed* is every answer but those of a refusal: a request that is let in may still be wrong (400, 409, 422), for
+most writes are sent with an empty body. *Refused* is 401, 403 or 404, or on pages the way to the sign-in page.
 """
 
 from __future__ import annotations
