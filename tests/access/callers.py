@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import datetime as dt
 import enum
 from collections.abc import Callable
+from http.cookies import SimpleCookie
 from typing import Final
 
 from django.test import Client
@@ -94,16 +96,19 @@ class Callers:
     """Clients of every caller, made when they are first asked for."""
 
     def __init__(self, world: World) -> None:
+        self._tokens: dict[str, str] = {}
         self._clients: dict[str, APIClient] = {}
-        self._browsers: dict[str, Client] = {}
+        self._browsers: dict[str, tuple[Client, SimpleCookie]] = {}
         for name, (_, token) in BY_TOKEN.items():
-            client = self._clients[name] = APIClient(raise_request_exception=True)
-            client.credentials(HTTP_AUTHORIZATION=f"Bearer {token(world)}")
+            self._tokens[name] = token(world)
+            client = self._clients[name] = APIClient()
+            client.credentials(HTTP_AUTHORIZATION=f"Bearer {self._tokens[name]}")
         people = world.people | {name: make(world) for name, make in OF_THE_PLATFORM.items()}
         for name in PAGES:
-            browser = self._browsers[name] = Client()
+            browser = Client()
             if name != "anonymous":
                 browser.force_login(people[name])
+            self._browsers[name] = browser, copy.deepcopy(browser.cookies)
             if name in OF_THE_PLATFORM:
                 client = self._clients[name] = APIClient()
                 client.force_login(people[name])
@@ -112,5 +117,11 @@ class Callers:
     def api(self, name: str) -> APIClient:
         return self._clients[name]
 
+    def token(self, name: str) -> str:
+        return self._tokens[name]
+
     def browser(self, name: str) -> Client:
-        return self._browsers[name]
+        """Give a browser in which they are signed in, whatever was done with it before."""
+        browser, cookies = self._browsers[name]
+        browser.cookies = copy.deepcopy(cookies)
+        return browser

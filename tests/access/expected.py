@@ -250,6 +250,242 @@ OPERATIONS: Final[dict[str, str]] = {
     """,
 }
 
+#: Pages by the name of their address. GET and POST both, but for the POSTs that ``POSTS`` names.
+PAGES: Final[dict[str, str]] = {
+    "tenant: look": """
+        tenant:endpoints
+        tenant:endpoints-table
+        tenant:endpoint
+        tenant:endpoint-status
+        tenant:endpoint-revisions
+        tenant:endpoint-revision
+        tenant:endpoint-playground
+        tenant:endpoint-logs
+        tenant:endpoint-log
+        tenant:endpoint-load
+        tenant:endpoint-what-if
+        tenant:catalog
+        tenant:model
+        tenant:keys
+        tenant:budgets
+        tenant:budget
+        tenant:projects
+        tenant:settings
+        tenant:routes
+        tenant:route
+        tenant:members
+    """,
+    "tenant: order": """
+        tenant:endpoint-restore
+        tenant:endpoint-replan
+        tenant:endpoint-keep-order
+        tenant:endpoint-limits
+        tenant:endpoint-scale
+        tenant:endpoint-pause
+        tenant:endpoint-resume
+        tenant:endpoint-delete
+        tenant:order
+        tenant:order-quote
+        tenant:route-new
+        tenant:route-edit
+        tenant:route-delete
+    """,
+    "tenant: keys": """
+        tenant:endpoint-playground-key
+        tenant:key-new
+        tenant:key
+        tenant:key-revoke
+    """,
+    "tenant: money": """
+        tenant:endpoint-cost
+        tenant:endpoint-cost-csv
+        tenant:usage
+        tenant:usage-csv
+        tenant:commitments
+        tenant:statements
+        tenant:statement
+        tenant:statement-file
+    """,
+    "tenant: budgets": """
+        tenant:budget-new
+        tenant:budget-edit
+        tenant:budget-delete
+    """,
+    "tenant: manage": """
+        tenant:model-secret
+        tenant:model-secret-remove
+        tenant:project-new
+        tenant:project
+        tenant:webhooks
+        tenant:webhook-new
+        tenant:webhook
+        tenant:webhook-edit
+        tenant:webhook-test
+        tenant:webhook-rotate
+        tenant:webhook-remove
+        tenant:webhook-redeliver
+        tenant:member-new
+        tenant:member-role
+        tenant:member-remove
+    """,
+    "platform: see estate": """
+        console:home
+        console:clusters
+        console:cluster
+        console:gateways
+        console:gateway
+        console:report-utilization
+        console:report-fragmentation
+    """,
+    "platform: manage estate": """
+        console:cluster-check
+        console:cluster-rotate
+        console:cluster-settings
+        console:cluster-remove
+        console:cluster-lost
+        console:cluster-cordon
+        console:cluster-uncordon
+        console:pool-add
+        console:pool-change
+        console:gateway-deploy
+        console:gateway-change
+        console:gateway-remove
+        console:gateway-token
+    """,
+    "platform: see fleet": """
+        console:advisor
+        console:advisor-state
+        console:advisor-result
+        console:what-if
+    """,
+    "platform: manage fleet": """
+        console:cluster-register
+        console:cluster-register-local
+        console:region-register
+        console:gateway-register
+        console:advisor-run
+        console:advisor-policy
+        console:advisor-decide
+    """,
+    "platform: see endpoints": """
+        console:endpoints
+        console:endpoint
+        console:endpoint-log
+        console:endpoint-revision
+        console:report-throughput
+        console:report-savings
+    """,
+    "platform: manage endpoints": """
+        console:endpoint-share
+        console:endpoint-move
+        console:endpoint-restore
+        console:saving-dismiss
+    """,
+    "platform: see offer": """
+        console:catalog
+        console:model
+        console:engine-images
+        console:engine-settings
+        console:slo-classes
+    """,
+    "platform: manage offer": """
+        console:model-add
+        console:model-edit
+        console:model-weights
+        console:model-secret
+        console:model-secret-remove
+        console:engine-image
+        console:engine-settings-edit
+        console:slo-add
+        console:slo-edit
+    """,
+    "platform: see tenants": """
+        console:tenants
+        console:tenant
+    """,
+    "platform: manage tenants": """
+        console:tenant-open
+        console:tenant-limits
+        console:tenant-quota
+    """,
+    "platform: see money": """
+        console:report-costs
+        console:prices
+        console:asset-rates
+        console:price-rerate
+        console:price-books
+        console:price-book
+        console:statements
+        console:statement-file
+        console:tenant-commitments
+    """,
+    "platform: manage money": """
+        console:price-add
+        console:asset-rate-add
+        console:price-book-new
+        console:price-book-set
+        console:price-book-copy
+        console:price-book-publish
+        console:price-book-delete
+        console:price-book-remove
+        console:account-unpark
+        console:tenant-commitment-add
+        console:tenant-commitment-end
+        console:tenant-credit-grant
+    """,
+    "platform: see usage checks": """
+        console:reconciliation
+        console:gateway-gap-accept
+    """,
+    "everybody": """
+        healthz
+        error-docs
+        account_login
+        account_logout
+        account_signup
+        account_inactive
+        account_reset_password
+        account_reset_password_done
+        account_reset_password_from_key
+        account_reset_password_from_key_done
+    """,
+    "signed in": """
+        home
+        tenants
+        account_change_password
+        account_set_password
+        account_reauthenticate
+    """,
+    "nobody": """
+        api/nothing
+        accounts/email/
+        account_email
+        account_email_verification_sent
+        account_confirm_email
+    """,
+    "a code by mail": """
+        account_confirm_login_code
+    """,
+    "gateways": """
+        gateway-snapshot
+        gateway-usage
+        gateway-tokenizer
+        gateway-replicas
+        gateway-leases
+        gateway-signals
+        gateway-wakes
+    """,
+}
+
+POSTS: Final[dict[str, str]] = {
+    "tenant: budgets": """
+        tenant:budget
+    """,
+    "tenant: manage": """
+        tenant:settings
+    """,
+}
+
 #: Kinds of objects in paths that are of a tenant: to other tenants they do not exist.
 OF_TENANTS: Final = {
     "projects", "members", "keys", "endpoints", "endpoints/revisions", "routes", "budgets", "statements", "commitments",
@@ -257,6 +493,7 @@ OF_TENANTS: Final = {
 }  # fmt: skip
 
 ALLOWED, UNKNOWN, REFUSED, HIDDEN, NO_TENANT = "allowed", "401", "403", "404", "400: no tenant named"
+SIGN_IN = "to the sign-in page"
 
 
 def outcome(group: str, caller: str, side: Side, *, of_tenant: bool) -> str:
@@ -271,4 +508,21 @@ def outcome(group: str, caller: str, side: Side, *, of_tenant: bool) -> str:
         return NO_TENANT
     if side is Side.OTHER:
         return HIDDEN if of_tenant else ALLOWED
+    return ALLOWED if caller in GROUPS[group] else REFUSED
+
+
+def page_outcome(group: str, caller: str, side: Side) -> str:
+    """Say what a page answers a person."""
+    if group == "everybody":
+        return ALLOWED
+    if group == "nobody":
+        return HIDDEN
+    if group == "gateways":
+        return UNKNOWN
+    if side is Side.NOBODY:
+        return SIGN_IN
+    if group in {"signed in", "a code by mail"}:
+        return ALLOWED
+    if group.startswith("platform") != (side is Side.PLATFORM) or side is Side.OTHER:
+        return HIDDEN
     return ALLOWED if caller in GROUPS[group] else REFUSED

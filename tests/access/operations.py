@@ -80,6 +80,19 @@ def operations() -> tuple[Operation, ...]:
     return tuple(found)
 
 
+#: Parameters of pages that name what they are themselves.
+_BY_THEIR_NAME = {"month", "kind", "digest"}
+#: Pages that only clusters driven by Kubernetes have.
+_OF_KUBERNETES = {"console:cluster-check", "console:cluster-rotate", "console:cluster-settings"}
+#: Regular expressions of others' addresses, by an address that they match.
+_AS_ADDRESSES = {
+    r"^api(/.*)?$": "api/nothing",
+    r"^accounts/(email|confirm-email)/": "accounts/email/",
+    r"accounts/^confirm-email/(?P<key>[-:\w]+)/$": "accounts/confirm-email/some-key/",
+    r"accounts/^password/reset/key/(?P<uidb36>[0-9A-Za-z]+)-(?P<key>.+)/$": "accounts/password/reset/key/1-some-key/",
+}
+
+
 @dataclasses.dataclass(frozen=True)
 class Page:
     """One address of a page; ``parameters`` as of an :class:`Operation`."""
@@ -88,12 +101,19 @@ class Page:
     path: str
     parameters: Mapping[str, str]
 
-    def url(self, ids: Mapping[str, str], **instead: str) -> str:
-        kinds = self.parameters
-        return "/" + _PARAMETER.sub(
-            lambda found: instead.get(found[1], ids[kinds[found[1]]] if found[1] not in instead else ""),
-            self.path,
-        )
+    @property
+    def door(self) -> str:
+        """Say where it belongs: tenant, console or elsewhere."""
+        return self.name.partition(":")[0] if ":" in self.name else "elsewhere"
+
+    def url(self, ids: Mapping[str, str], *missing: str) -> str:
+        """Give its address for objects of these ids, but for parameters that shall name what does not exist."""
+
+        def value(found: re.Match[str]) -> str:
+            known = ids[self.parameters[found[1]]]
+            return missing_for(known) if found[1] in missing else known
+
+        return "/" + _PARAMETER.sub(value, self.path)
 
 
 def _patterns(resolver: URLResolver, before: str = "", space: str = "") -> Iterator[tuple[str, str]]:
@@ -105,13 +125,32 @@ def _patterns(resolver: URLResolver, before: str = "", space: str = "") -> Itera
             yield from _patterns(each, before + str(each.pattern), inner)
 
 
+def _page(name: str, route: str) -> Page:
+    path = re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", _AS_ADDRESSES.get(route, route))
+    kinds = {
+        parameter: parameter if parameter in _BY_THEIR_NAME else re.sub("^(?:t|console)/", "", kind)
+        for parameter, kind in kinds_of(path).items()
+    }
+    if name in _OF_KUBERNETES:
+        kinds["name"] = "kubernetes"
+    return Page(name or path, path, kinds)
+
+
 @functools.cache
 def pages() -> tuple[Page, ...]:
-    """Give every address but those of the API (which its description lists) and of the Django admin."""
-    found = []
-    for name, route in _patterns(get_resolver()):
-        if route.startswith(("api/v1/", "admin/")):
-            continue
-        path = re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", route)
-        found.append(Page(name or path, path, kinds_of(path)))
-    return tuple(found)
+    """Give every address but those of the API, which its description lists, and of the Django admin."""
+    return tuple(
+        _page(name, route)
+        for name, route in _patterns(get_resolver())
+        if not route.startswith(("api/v1/", "admin/"))
+    )
+
+
+@functools.cache
+def admin_pages() -> tuple[str, ...]:
+    """Give every address of the Django admin, with an id that nothing has where one is needed."""
+    return tuple(
+        "/" + re.sub(r"<[^>]+>", MISSING["uuid"], route)
+        for _, route in _patterns(get_resolver())
+        if route.startswith("admin/") and not route.startswith("admin/(?P")
+    )

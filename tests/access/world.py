@@ -18,14 +18,25 @@ from billing.credits import credit_grant
 from billing.gpu_time.rates import asset_rate_set
 from billing.models import SequenceGap
 from billing.prices import price_set
+from billing.statements.accounts import account_park
 from clusters.endpoints.reconcile import reconcile_endpoint
 from clusters.endpoints.routes import route_create
 from clusters.endpoints.services import endpoint_order
 from clusters.inventory import catalog, services
 from clusters.inventory.gateways import gateway_register
-from clusters.models import AdviceRun, CatalogModel, Cluster, Endpoint, GpuType, Region, Saving
+from clusters.models import (
+    AdviceRun,
+    CatalogModel,
+    Cluster,
+    Endpoint,
+    GpuType,
+    LoadObservation,
+    Region,
+    Saving,
+)
 from gateway.contract import RouteRule, RouteTarget
 from tenants import scope
+from tenants.errors import Conflict
 from tenants.keys import key_mint
 from tenants.members import member_add
 from tenants.models import KeyScope, Membership, Project, Role, Tenant, User
@@ -95,6 +106,8 @@ def make_world(patch: Callable[[str, object], None]) -> World:
     """Make it in the transaction that is open. ``patch`` puts a stand-in for every cluster's driver in its place."""
     cluster = FakeCluster(ready_at_once=True)
     patch("clusters.inventory.drivers.driver_for", lambda *args, **values: cluster)
+    patch("clusters.inventory.registration.credentials_of", lambda cluster: None)
+    patch("clusters.inventory.registration.connection_check", _nobody_answers)
     estate = make_estate()
     people = {name: make_user(f"{name}@example.org", name=name.title()) for name in ("owner", "stranger")}
     nord = make_tenant("nord", owner=people["owner"], name="Nordwind")
@@ -112,6 +125,10 @@ def make_world(patch: Callable[[str, object], None]) -> World:
     )  # fmt: skip
 
 
+def _nobody_answers(**values: object) -> None:
+    raise Conflict("No cluster answers here.")
+
+
 def _of_a_tenant(tenant: Tenant, estate: Any, word: str, *, number: str) -> Ids:
     project = default_project(tenant)
     with scope.tenant(tenant.id):
@@ -125,6 +142,7 @@ def _of_a_tenant(tenant: Tenant, estate: Any, word: str, *, number: str) -> Ids:
     statement = every_kind(tenant, project, number=number)
     committed = commitment(tenant, name=f"{word} commitment")
     credit = credit_grant(tenant=tenant, amount=Decimal(5), reason="a test")
+    account_park(tenant=tenant, reason="a test")
     price = price_set(
         kind="gpu_hour", amount=Decimal(2), currency="EUR", gpu_type="l4", tenant=tenant,
         effective_from=timezone.now() + dt.timedelta(days=1),
@@ -147,6 +165,10 @@ def _of_a_tenant(tenant: Tenant, estate: Any, word: str, *, number: str) -> Ids:
         catalog.tenant_model_secret_set(
             model=CatalogModel.objects.get(name="llama-3.1-8b-instruct"), values={"HF_TOKEN": f"{word}-token"}
         )
+        LoadObservation.objects.create(
+            endpoint=endpoint, since=timezone.now(), until=timezone.now(), hours=9, requests=900,
+            requests_per_second=1, input_tokens=100, output_tokens=50,
+        )  # fmt: skip
         allocation = _first("billing.Allocation")
         replica = _first("clusters.Replica")
         assert Membership.objects.filter(id=member.id).exists()
@@ -159,7 +181,8 @@ def _of_a_tenant(tenant: Tenant, estate: Any, word: str, *, number: str) -> Ids:
         "tenant-statements": str(statement.id), "month": f"{MAY:%Y-%m}", "commitments": str(committed.id),
         "tenants/commitments": str(committed.id), "credits": str(credit.id), "tenants/credits": str(credit.id),
         "allocations": str(allocation.id), "platform/savings": str(saving.id), "prices": str(price.id),
-        "replica": replica.replica_id,
+        "settings/webhooks": str(webhook.id), "settings/webhooks/deliveries": str(delivery.id),
+        "reports/savings": str(saving.id), "kind": "csv", "digest": "0" * 64,
     }  # fmt: skip
 
 
@@ -194,12 +217,16 @@ def _of_the_platform(estate: Any) -> Ids:
     services.pool_add(
         cluster=empty, name="l4", gpu_type=GpuType.objects.get(name="l4"), nodes=1, gpus_per_node=1
     )
+    Cluster.objects.create(
+        name="de-k", region=empty.region, driver=Cluster.DriverKind.KUBERNETES, credentials=b"sealed",
+        runtimes=["triton-llmapi"],
+    )  # fmt: skip
     gateway_register(name="gw-spare", region=Region.objects.get(code="eu-de-1"))
     with scope.platform("a test"):
         run = AdviceRun.objects.create(state=AdviceRun.State.FINISHED, started_by="a test")
         gap = SequenceGap.objects.create(gateway="gw-de", first=1, last=2, noticed_at=timezone.now())
     return {
-        "clusters": HERE, "clusters/pools": "h100", "gateways": "gw-de", "gateways/gaps": str(gap.id),
+        "clusters": HERE, "kubernetes": "de-k", "clusters/pools": "h100", "gateways": "gw-de", "gateways/gaps": str(gap.id),
         "regions": "eu-de-1", "models": "llama-3.1-8b-instruct", "catalog": "llama-3.1-8b-instruct",
         "slo-classes": "standard", "engine-images": "triton-llmapi", "engine-settings": "standard",
         "engines/images": "triton-llmapi", "engines/settings": "standard", "list-prices": str(price.id),
