@@ -20,6 +20,7 @@ class Action(enum.StrEnum):
     MANAGE_MEMBERS = "manage-members"
     MANAGE_SETTINGS = "manage-settings"  # what the tenant chose: how long it is served and kept
     MANAGE_SECRETS = "manage-secrets"  # credentials for fetching the weights of models
+    VIEW_AUDIT = "view-audit"
 
 
 _DEVELOP = {Action.VIEW, Action.ORDER, Action.MINT_KEYS, Action.VIEW_COST, Action.REPORT_USAGE}

@@ -53,6 +53,7 @@ TENANT = (
         (
             Item("Projects", "projects", "project", also=("project",)),
             Item("Members", "members", "members", also=("member",)),
+            Item("Audit", "audit", "audit", also=("audit",), action=Action.VIEW_AUDIT),
             Item("Settings", "settings", "settings", also=("webhook",)),
         ),
     ),
@@ -89,6 +90,7 @@ CONSOLE = (
             Item("Reconciliation", "reconciliation", "check"),
         ),
     ),
+    Group("Organise", (Item("Audit", "audit", "audit", also=("audit",)),)),
     Group(
         "Report",
         (

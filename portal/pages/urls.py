@@ -5,6 +5,7 @@ from __future__ import annotations
 from django.urls import path
 
 from portal.pages import (
+    audit,
     budgets,
     budgets_edit,
     catalog,
@@ -114,6 +115,9 @@ urlpatterns = [
     path("routes/<uuid:id>", routes.RouteDetail.as_view(), name="route"),
     path("routes/<uuid:id>/edit", routes_edit.EditRoute.as_view(), name="route-edit"),
     path("routes/<uuid:id>/delete", routes_edit.DeleteRoute.as_view(), name="route-delete"),
+    path("audit", audit.Audit.as_view(), name="audit"),
+    path("audit/export", audit.AuditExport.as_view(), name="audit-export"),
+    path("audit/<uuid:id>", audit.AuditDetail.as_view(), name="audit-entry"),
     path("members", members.Members.as_view(), name="members"),
     path("members/new", members.NewMember.as_view(), name="member-new"),
     path("members/<uuid:id>/role", members.MemberRole.as_view(), name="member-role"),

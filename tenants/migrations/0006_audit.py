@@ -128,8 +128,10 @@ SEAL = """
 CREATE FUNCTION berth_audit_seal_soon() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
 BEGIN
     IF current_setting('berth.audit_sealing', true) IS DISTINCT FROM NEW.xact::text THEN
+        -- Told first: where checks are immediate, the second step runs within this UPDATE.
         PERFORM set_config('berth.audit_sealing', NEW.xact::text, true);
         UPDATE tenants_auditpending SET ready = true WHERE seq = NEW.seq;
+        IF NOT FOUND THEN PERFORM set_config('berth.audit_sealing', '', true); END IF;
     END IF;
     RETURN NULL;
 END $$;

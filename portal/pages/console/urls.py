@@ -6,6 +6,7 @@ from portal.pages.console import (
     advisor,
     advisor_policy,
     asset_rates,
+    audit,
     catalog,
     cluster,
     cluster_forms,
@@ -36,6 +37,9 @@ app_name = "console"
 
 urlpatterns = [
     path("", dashboard.Dashboard.as_view(), name="home"),
+    path("audit", audit.Audit.as_view(), name="audit"),
+    path("audit/export", audit.AuditExport.as_view(), name="audit-export"),
+    path("audit/<uuid:id>", audit.AuditDetail.as_view(), name="audit-entry"),
     path("clusters", clusters.Clusters.as_view(), name="clusters"),
     path("clusters/register", cluster_forms.ClusterRegister.as_view(), name="cluster-register"),
     path(
