@@ -9,3 +9,8 @@ class ClustersConfig(AppConfig):
         from clusters import audited
 
         audited.register_tables()
+        from clusters.endpoints.approvals.links import link_url
+        from clusters.endpoints.approvals.telling import LINK
+        from tenants.webhooks.links import register
+
+        register(LINK, link_url)

@@ -26,9 +26,15 @@ AUDITED = {
         "key",
         (
             "name", "hint", "scope", "role", "project_id", "ephemeral", "slo_class", "context_tokens", "expires_at",
-            "revoked_at", "created_by_id", *RATES,
+            "revoked_at", "created_by_id", "service_account_id", "projects", "endpoints", "verbs", "networks",
+            "rotated_at", "replaced_by_id", *RATES,
         ),
-        verbs=(("revoked_at", "*", "revoke"),),
+        verbs=(("revoked_at", "*", "revoke"), ("rotated_at", "*", "rotate")),
+    ),
+    "tenants.ServiceAccount": Audited(
+        "service-account",
+        ("name", "description", "role", "projects", "active", "created_by_id", "removed_at"),
+        verbs=(("removed_at", "*", "remove"), ("active", "false", "stop"), ("active", "true", "start")),
     ),
     "tenants.Quota": Audited("quota", ("resource", "limit"), name="resource"),
     "tenants.WebhookEndpoint": Audited(

@@ -65,6 +65,11 @@ def owner_url(name: str) -> str:
     return Postgres(data_dir()).owner_url(name)
 
 
+def superuser_url(name: str) -> str:
+    """Give the URL of ``name`` for the server's superuser: what roles may do is tried as nobody else."""
+    return Postgres(data_dir()).superuser_url(name)
+
+
 def rename(url: str, name: str) -> str:
     """Give ``url`` for another database."""
     return urlunsplit(urlsplit(url)._replace(path=f"/{name}"))

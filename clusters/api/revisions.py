@@ -31,6 +31,7 @@ class RevisionViewSet(TenantViewSet):
 
     model = Endpoint
     serializer_class = EndpointDetailSerializer
+    project_field = "project"
     role_actions = {"restore": Action.ORDER}
 
     def rows(self):

@@ -34,7 +34,8 @@ from django.views import View
 from django_htmx.http import HttpResponseClientRedirect
 
 from portal.api.errors import MEDIA_TYPE, problem
-from tenants import acting, roles, scope
+from tenants import roles, scope
+from tenants.across import across_tenants
 from tenants.errors import BerthError, Conflict, Forbidden, NotFound
 from tenants.members import membership_of
 from tenants.models import Membership, Tenant
@@ -224,8 +225,7 @@ class ConsolePage(Page):
         if not self.request.user.is_operator:
             raise NotFound("There is no such page.")
         self.request.in_console = True  # read by the shell
-        acting.identify(acting.operator(self.request.user))
-        with scope.platform(self.reason):
+        with across_tenants(self.request.user, what=self.request.path, reason=self.reason):
             yield
 
     @property

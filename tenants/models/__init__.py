@@ -5,6 +5,7 @@ from tenants.models.keys import ApiKey, KeyScope
 from tenants.models.limits import RateLimited
 from tenants.models.people import Membership, PlatformRole, Role, User
 from tenants.models.quotas import Quota
+from tenants.models.service_accounts import ServiceAccount
 from tenants.models.tenants import Project, Tenant
 from tenants.models.webhooks import Mail, OutboxState, WebhookDelivery, WebhookEndpoint
 
@@ -24,6 +25,7 @@ __all__ = [
     "Quota",
     "RateLimited",
     "Role",
+    "ServiceAccount",
     "Tenant",
     "TenantOwned",
     "User",

@@ -30,6 +30,7 @@ _ENDPOINTS = (
     (EndpointState.UNREACHABLE, "danger"),
     (EndpointState.DEGRADED, "warn"),
     (EndpointState.WAITING_FOR_CAPACITY, "warn"),
+    (EndpointState.WAITING_FOR_APPROVAL, "warn"),
 )
 
 

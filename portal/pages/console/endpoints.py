@@ -30,6 +30,7 @@ TONES = {
     EndpointState.FAILED: "danger",
     EndpointState.UNREACHABLE: "danger",
     EndpointState.DEGRADED: "warn",
+    EndpointState.WAITING_FOR_APPROVAL: "warn",
     EndpointState.WAITING_FOR_CAPACITY: "warn",
     EndpointState.READY: "ok",
 }
