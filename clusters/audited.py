@@ -83,7 +83,7 @@ AUDITED = {
         "revision",
         (
             "endpoint_id", "number", "cluster_id", "pool_id", "runtime", "gpu_type", "precision", "tensor_parallel",
-            "pipeline_parallel", "context_tokens", "max_batch_size", "price_factor", "restored_from", "policy_version", "policy_exceptions",
+            "pipeline_parallel", "context_tokens", "max_batch_size", "price_factor", "restored_from", "policy_version", "policy_exceptions", "place",
         ),
         name="number",
     ),

@@ -12,6 +12,7 @@ from portal.pages import (
     commitments,
     endpoint,
     endpoint_actions,
+    endpoint_evidence,
     endpoint_limits,
     endpoint_load,
     endpoint_what_if,
@@ -39,6 +40,7 @@ urlpatterns = [
     path("endpoints/table", endpoints.EndpointsTable.as_view(), name="endpoints-table"),
     path("endpoints/<uuid:id>", endpoint.Overview.as_view(), name="endpoint"),
     path("endpoints/<uuid:id>/status", endpoint.Status.as_view(), name="endpoint-status"),
+    path("endpoints/<uuid:id>/evidence", endpoint_evidence.Evidence.as_view(), name="endpoint-evidence"),
     path("endpoints/<uuid:id>/revisions", revisions.Revisions.as_view(), name="endpoint-revisions"),
     path(
         "endpoints/<uuid:id>/revisions/<int:number>",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tomllib
 from pathlib import Path
 
 from csp.constants import NONE, SELF
@@ -355,6 +356,9 @@ SEALING_VAULT = {
     "timeout_s": env.number("BERTH_VAULT_TIMEOUT_S", 5),
 }
 
+# With these evidence is signed (Ed25519 seeds); anyone may have the public halves.
+SIGNING_KEYS = env.signing_keys("BERTH_SIGNING_KEYS")
+
 # Private networks that tenants' webhooks may lead to, as CIDRs. Loopback is for development and tests.
 OUTSIDE_ALLOWED_NETWORKS = env.networks("OUTSIDE_ALLOWED_NETWORKS")
 OUTSIDE_ALLOW_LOOPBACK = env.flag("OUTSIDE_ALLOW_LOOPBACK")
@@ -363,6 +367,7 @@ TRUSTED_PROXIES = env.networks("TRUSTED_PROXIES")
 # A webhook that took nothing for so long is disabled.
 WEBHOOK_DISABLE_AFTER_DAYS = env.number("WEBHOOK_DISABLE_AFTER_DAYS", 5)
 
+SOFTWARE_VERSION = tomllib.loads((BASE_DIR / "pyproject.toml").read_text())["project"]["version"]
 DATA_DIR = Path(env.text("BERTH_DATA_DIR", str(BASE_DIR / ".berth")))
 CURRENCY = env.text("BERTH_CURRENCY", "EUR")
 USAGE_RETENTION_DAYS = env.number("USAGE_RETENTION_DAYS", 400)
