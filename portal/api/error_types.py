@@ -123,8 +123,15 @@ ERROR_TYPES: dict[str, ErrorType] = {
     "body-too-large": ErrorType(
         status=413,
         title="The body is too large",
-        when="The body has more than 1 MiB.",
+        when="The body has more than 1 MiB; that of a tokenizer more than 32 MiB, that of a gateway more than 16 MiB.",
         remedy="Nothing in this API needs so much; split the request.",
+        of_status=True,
+    ),
+    "uri-too-long": ErrorType(
+        status=414,
+        title="The address is too long",
+        when="Path and query together have more than 8 KiB.",
+        remedy="Send what you filter by in several requests.",
         of_status=True,
     ),
     "unsupported-media-type": ErrorType(
@@ -155,8 +162,15 @@ ERROR_TYPES: dict[str, ErrorType] = {
     "throttled": ErrorType(
         status=429,
         title="Too many requests",
-        when="You asked more often than the platform allows.",
-        remedy="Wait for the seconds in Retry-After.",
+        when="One caller asked more often within a minute than the platform allows.",
+        remedy="Wait for the seconds in Retry-After; the header RateLimit tells what is left.",
+        of_status=True,
+    ),
+    "headers-too-large": ErrorType(
+        status=431,
+        title="The headers are too large",
+        when="The request has more than 100 headers, or more than 32 KiB of them.",
+        remedy="Send fewer cookies and headers; none that Berth reads is long.",
         of_status=True,
     ),
     "internal": ErrorType(
