@@ -6,6 +6,7 @@ from clusters.models.endpoints import Endpoint, EndpointState, Wanted
 from clusters.models.engines import ClassTuning, EngineImage
 from clusters.models.gateways import Gateway
 from clusters.models.load import LoadObservation
+from clusters.models.operators import OperatorCluster
 from clusters.models.replicas import Replica, Reservation
 from clusters.models.revisions import RenderedConfiguration, Revision
 from clusters.models.routes import NamedRoute
@@ -37,6 +38,7 @@ __all__ = [
     "Node",
     "NodePool",
     "OnOverload",
+    "OperatorCluster",
     "Region",
     "RenderedConfiguration",
     "Replica",
