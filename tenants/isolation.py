@@ -8,6 +8,8 @@ from django.db.migrations.operations import RunSQL
 EXEMPT = {
     "tenants.User": "a person may be a member of several tenants; memberships are isolated",
     "tenants.Tenant": "the row that all others point to; its own policy shows only the open tenant",
+    "tenants.AuditEntry": "also the platform's chain; its own policy shows a tenant its own, and lets nobody write",
+    "tenants.AuditHead": "ends of chains, the platform's too; its own policy shows a tenant its own",
     "tenants.OperatorIdempotencyRecord": "answers to operators, who act for no tenant",
     "billing.Price": "the platform's and tenants' prices; its own policy shows a tenant the platform's and its own",
     "billing.Book": "price books that operators try; its own policy shows them in the platform's scope only",

@@ -21,6 +21,9 @@ class Action(enum.StrEnum):
     MANAGE_MEMBERS = "manage-members"
     MANAGE_SETTINGS = "manage-settings"  # what the tenant chose: how long it is served and kept
     MANAGE_SECRETS = "manage-secrets"  # credentials for fetching the weights of models
+    MANAGE_SERVICE_ACCOUNTS = "manage-service-accounts"
+    MANAGE_POLICY = "manage-policy"  # what the tenant lets itself use, and what needs approval
+    APPROVE = "approve"  # requests; who may decide upon one, its rules say
 
 
 _DEVELOP = {Action.VIEW, Action.ORDER, Action.MINT_KEYS, Action.VIEW_COST, Action.REPORT_USAGE}
@@ -28,7 +31,7 @@ _ALLOWED: dict[str, frozenset[Action]] = {
     Role.OWNER: frozenset(Action),
     Role.ADMIN: frozenset(Action),
     Role.DEVELOPER: frozenset(_DEVELOP),
-    Role.BILLING: frozenset({Action.VIEW, Action.VIEW_COST, Action.MANAGE_BUDGETS}),
+    Role.BILLING: frozenset({Action.VIEW, Action.VIEW_COST, Action.MANAGE_BUDGETS, Action.APPROVE}),
     Role.VIEWER: frozenset({Action.VIEW}),
 }
 

@@ -23,7 +23,7 @@ from clusters.api.cluster_serializers import (
 )
 from clusters.api.operators import OperatorViewSet
 from clusters.endpoints import lost
-from clusters.inventory import reach, registration, services
+from clusters.inventory import registration, remit, services
 from clusters.inventory.capacity import capacities
 from clusters.inventory.selectors import node_uses
 from clusters.models import Cluster, Node
@@ -55,7 +55,7 @@ class ClusterViewSet(OperatorViewSet):
     dialling = frozenset({"check", "check_one", "credentials", "partial_update"})
 
     def rows(self) -> QuerySet[Cluster]:
-        return reach.clusters().select_related("region")
+        return remit.clusters().select_related("region")
 
     @extend_schema(responses=ClusterSerializer(many=True))
     def list(self, request) -> Response:

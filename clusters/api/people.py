@@ -12,7 +12,7 @@ from rest_framework import serializers, status
 from rest_framework.response import Response
 
 from clusters.api.operators import OperatorViewSet
-from clusters.inventory import people, reach
+from clusters.inventory import people, remit
 from clusters.models import Cluster
 from tenants.api.base import IF_MATCH
 from tenants.api.fields import ReferenceField, StrictSerializer
@@ -49,7 +49,7 @@ class PersonBody(StrictSerializer):
     name = serializers.CharField(max_length=120, required=False, allow_blank=True)
     role = serializers.ChoiceField(choices=people.ROLES)
     clusters = serializers.ListField(
-        child=ReferenceField(find=reach.clusters, by="name", what="cluster"), required=False, allow_null=True,
+        child=ReferenceField(find=remit.clusters, by="name", what="cluster"), required=False, allow_null=True,
         help_text="Names of those that an operator answers for. Null, or left out: every one.",
     )  # fmt: skip
 
@@ -59,7 +59,7 @@ class PersonChange(StrictSerializer):
 
     role = serializers.ChoiceField(choices=people.ROLES, required=False)
     clusters = serializers.ListField(
-        child=ReferenceField(find=reach.clusters, by="name", what="cluster"), required=False, allow_null=True,
+        child=ReferenceField(find=remit.clusters, by="name", what="cluster"), required=False, allow_null=True,
         help_text="Names of those that an operator answers for. Null: every one. Left out: as they are.",
     )  # fmt: skip
 

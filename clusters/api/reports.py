@@ -23,7 +23,7 @@ from clusters.api.operators import OperatorScoped
 from clusters.endpoints.reporting import cost_targets
 from clusters.endpoints.savings.keeping import saving_dismiss
 from clusters.endpoints.savings.selectors import SavingRow, savings_list
-from clusters.inventory import reach
+from clusters.inventory import remit
 from clusters.inventory.fragmentation import Fragmentation, fragmentation
 from clusters.models import Saving
 from tenants.api.fields import MomentField, StrictSerializer
@@ -144,9 +144,9 @@ class ReportView(OperatorScoped):
             width=values.get("bucket_width"),
             group_by=values.get("group_by", self.usual_groups),
             narrowed=narrowed_by(
-                {name: str(values.get(name) or "") for name in _FILTERS}, tenants=reach.tenants()
+                {name: str(values.get(name) or "") for name in _FILTERS}, tenants=remit.tenants()
             ),
-            within=reach.names(),
+            within=remit.names(),
             most=values["limit"],
         )
 
@@ -258,7 +258,7 @@ class FragmentationView(ReportView):
     def get(self, request) -> Response:
         """Free GPUs by pool now, and what of them replicas of 1, 2, 4 and 8 GPUs could use."""
         refuse_unknown_parameters(request, [])
-        return Response({"pools": [document(row) for row in fragmentation(reach.pool_capacities())]})
+        return Response({"pools": [document(row) for row in fragmentation(remit.pool_capacities())]})
 
 
 class SavingsQuery(StrictSerializer):
@@ -297,7 +297,7 @@ class SavingsView(ReportView):
         """Idle endpoints, more GPUs than a load needs, cheaper GPU types that keep the class; money of 30 days."""
         query = SavingsQuery(data=request.query_params.dict())
         query.is_valid(raise_exception=True)
-        rows = savings_list(now=timezone.now(), among=reach.savings(), **query.validated_data)
+        rows = savings_list(now=timezone.now(), among=remit.savings(), **query.validated_data)
         return Response({"savings": [document(row) for row in rows]})
 
 
@@ -316,7 +316,7 @@ class SavingDismissView(ReportView):
         body = DismissBody(data=request.data)
         body.is_valid(raise_exception=True)
         now = timezone.now()
-        saving = reach.savings().filter(id=id, endpoint__deleted_at=None).first()
+        saving = remit.savings().filter(id=id, endpoint__deleted_at=None).first()
         if saving is None:
             raise NotFound("There is no such saving any more.")
         saving_dismiss(saving=saving, actor=self.caller.actor, now=now, **body.validated_data)

@@ -17,7 +17,7 @@ from clusters.api.operators import OperatorViewSet
 from clusters.api.serializers import EndpointDetailSerializer
 from clusters.endpoints import selectors, services
 from clusters.endpoints.limits import endpoint_share
-from clusters.inventory import reach
+from clusters.inventory import remit
 from clusters.models import Endpoint, Revision
 from tenants import scope
 from tenants.api.base import IF_MATCH, TenantViewSet
@@ -32,6 +32,7 @@ class RevisionViewSet(TenantViewSet):
 
     model = Endpoint
     serializer_class = EndpointDetailSerializer
+    project_field = "project"
     role_actions = {"restore": Action.ORDER}
 
     def rows(self):
@@ -94,7 +95,7 @@ class MoveViewSet(OperatorViewSet):
     reason = "an operator moves or shares an endpoint through the REST API"
 
     def rows(self):
-        return reach.endpoints(selectors.endpoint_detail())
+        return remit.endpoints(selectors.endpoint_detail())
 
     @extend_schema(
         request=MoveBody,
@@ -107,7 +108,7 @@ class MoveViewSet(OperatorViewSet):
         endpoint = self.get_object()
         refuse_stale(request, endpoint.generation)
         cluster = self.validated(MoveBody)["cluster"]
-        reach.check_target(cluster)
+        remit.check_target(cluster)
         with scope.tenant(endpoint.tenant_id):
             services.endpoint_move(
                 endpoint=endpoint,

@@ -56,6 +56,12 @@ ERROR_TYPES: dict[str, ErrorType] = {
         when="What its GPUs would cost until the budget begins anew is more than is left of it, or it stops its owner.",
         remedy="Ask for less, give something back, raise the limit, or wait until resets_at.",
     ),
+    "policy-refused": ErrorType(
+        status=403,
+        title="The tenant's policy does not allow this",
+        when="A place, certification, model, licence, class or spend is outside the version that policy_version names.",
+        remedy="Ask for what the policy allows, for an exception from it, or an owner or admin to change it.",
+    ),
     "not-found": ErrorType(
         status=404,
         title="Not found",
@@ -89,6 +95,12 @@ ERROR_TYPES: dict[str, ErrorType] = {
         title="The account is not parked",
         when="Somebody let it be billed again already, or it never was parked.",
         remedy="Nothing is to be done: its statements are closed with all others.",
+    ),
+    "approval-needed": ErrorType(
+        status=409,
+        title="This needs approval",
+        when="A rule of the tenant wants somebody's approval, and the change was begun by no person who could ask.",
+        remedy="A member of the tenant makes the change; then the request goes to those who decide.",
     ),
     "conflict": ErrorType(
         status=409,
@@ -159,6 +171,12 @@ ERROR_TYPES: dict[str, ErrorType] = {
         title="The cluster does not answer",
         when="What you ask for can only be had from the cluster, and it cannot be reached now.",
         remedy="Try again after the seconds in Retry-After. Rows, and endpoints that serve, are not touched.",
+    ),
+    "secrets-unavailable": ErrorType(
+        status=503,
+        title="Secrets cannot be sealed or opened now",
+        when="The request needs a secret, and the place where the sealing keys are kept does not answer.",
+        remedy="Try again with the same Idempotency-Key; nothing was changed. Tell the operators when it stays.",
     ),
     "unavailable": ErrorType(
         status=503,

@@ -33,9 +33,10 @@ from django.utils.safestring import SafeString
 from django.views import View
 from django_htmx.http import HttpResponseClientRedirect
 
-from clusters.inventory import reach
+from clusters.inventory import remit
 from portal.api.errors import MEDIA_TYPE, problem
 from tenants import roles, scope
+from tenants.across import across_tenants
 from tenants.api.caller import Operator
 from tenants.errors import BerthError, Conflict, Forbidden, NotFound
 from tenants.members import membership_of
@@ -218,7 +219,7 @@ class ConsolePage(Page):
 
     ``reason`` says why rows of all tenants are needed and is logged. ``action`` is what the person's role must allow to
     look, ``write_action`` what it must allow to POST (default: the same). Inside, ``self.operator`` is set, and
-    :mod:`clusters.inventory.reach` gives what of the estate they reach. Templates get ``operator`` and ``may``
+    :mod:`clusters.inventory.remit` gives what of the estate they reach. Templates get ``operator`` and ``may``
     (``may.manage_estate``, ... see :class:`PlatformAction`).
     """
 
@@ -230,11 +231,12 @@ class ConsolePage(Page):
 
     @contextlib.contextmanager
     def entered(self) -> Iterator[None]:
-        operator = reach.operator_of(self.request.user)
+        operator = remit.operator_of(self.request.user)
         if operator is None:
             raise NotFound("There is no such page.")
         self.operator = self.request.operator = operator  # read by the shell
-        with scope.platform(self.reason), reach.within(operator):
+        look = across_tenants(self.request.user, what=self.request.path, reason=self.reason)
+        with look, remit.within(operator):
             yield
 
     def admit(self) -> None:

@@ -12,7 +12,7 @@ from billing.metering.reconciliation import bad_days
 from billing.metering.sequences import settled_gaps
 from billing.metering.tasks import LOOKED_BACK_DAYS
 from billing.models import UsageRefusal
-from clusters.inventory import reach
+from clusters.inventory import remit
 from clusters.inventory.images import unpinned
 from clusters.inventory.selectors import is_silent, unpriced_pools
 from clusters.models import AdviceRun, Cluster, EndpointState, Gateway
@@ -33,6 +33,7 @@ _ENDPOINTS = (
     (EndpointState.UNREACHABLE, "danger"),
     (EndpointState.DEGRADED, "warn"),
     (EndpointState.WAITING_FOR_CAPACITY, "warn"),
+    (EndpointState.WAITING_FOR_APPROVAL, "warn"),
 )
 
 
@@ -78,7 +79,7 @@ def _clusters() -> list[Matter]:
             url=reverse("console:cluster", args=[cluster.name]),
             since=cluster.last_seen_at if cluster.state == Cluster.State.UNREACHABLE else None,
         )
-        for cluster in reach.clusters().filter(state__in=words).order_by("-state", "name")
+        for cluster in remit.clusters().filter(state__in=words).order_by("-state", "name")
     ]
 
 
@@ -110,13 +111,13 @@ def _credentials(now: dt.datetime, operator: Operator) -> list[Matter]:
             text="Give new ones; nothing that runs is interrupted.",
             url=reverse(f"console:{page}", args=[cluster.name]),
         )
-        for cluster in reach.clusters().exclude(credentials=None).order_by("name")
+        for cluster in remit.clusters().exclude(credentials=None).order_by("name")
         if (end := credentials_end(cluster, now))
     ]
 
 
 def _nodes() -> list[Matter]:
-    faulty = reach.nodes().filter(gone_at=None).exclude(fault="").select_related("pool__cluster")
+    faulty = remit.nodes().filter(gone_at=None).exclude(fault="").select_related("pool__cluster")
     rows = list(faulty.order_by("-fault_since")[: MOST_NAMED + 1])
     found = [
         Matter(
@@ -156,7 +157,7 @@ def _images() -> list[Matter]:
 
 
 def _gateways(now: dt.datetime) -> list[Matter]:
-    gateways = reach.gateways().select_related("region").order_by("name")
+    gateways = remit.gateways().select_related("region").order_by("name")
     return [
         Matter(
             tone="danger" if gateway.last_seen_at else "warn",
@@ -221,7 +222,7 @@ def _metering(now: dt.datetime) -> list[Matter]:
 def _endpoints() -> list[Matter]:
     found: list[Matter] = []
     for state, tone in _ENDPOINTS:
-        rows = reach.endpoints().live().filter(state=state).select_related("tenant").order_by("state_since")
+        rows = remit.endpoints().live().filter(state=state).select_related("tenant").order_by("state_since")
         found += [
             Matter(
                 tone=tone,

@@ -15,7 +15,7 @@ from django.utils import timezone
 from billing.models import Price
 from billing.prices import price_book
 from billing.rating.prices import MissingPrice, Subject
-from clusters.inventory import catalog, reach
+from clusters.inventory import catalog, remit
 from clusters.inventory.weights import without_note
 from clusters.models import CatalogModel, SloClass
 from clusters.planning.problem import Precision
@@ -146,7 +146,7 @@ class Catalog(ConsolePage):
     reason = "list the catalog with how many endpoints run each model"
 
     def get(self, request: HttpRequest) -> HttpResponse:
-        seen = Q(endpoints__in=reach.endpoints().live().values("id"))
+        seen = Q(endpoints__in=remit.endpoints().live().values("id"))
         models = CatalogModel.objects.annotate(in_use=Count("endpoints", filter=seen))
         return self.render("console/catalog.html", {"models": models})
 
@@ -186,7 +186,7 @@ class ModelDetail(ConsolePage):
             "needs_secret": model.weights_kind != CatalogModel.WeightsKind.BUILT_IN,
             "prices": _prices(model),
             "currency": settings.CURRENCY,
-            "in_use": reach.endpoints().live().filter(model=model).count(),
+            "in_use": remit.endpoints().live().filter(model=model).count(),
         }
         return self.render("console/model.html", context)
 

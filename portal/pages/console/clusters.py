@@ -9,7 +9,7 @@ from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
 
 from clusters.endpoints.selectors import endpoint_list
-from clusters.inventory import reach
+from clusters.inventory import remit
 from clusters.models import Cluster, Endpoint
 from portal.pages.base import ConsolePage
 from portal.pages.console.dashboard import capacity_rows
@@ -23,7 +23,7 @@ def find_cluster(name: str) -> Cluster:
     Raises:
         NotFound: there is none.
     """
-    cluster = reach.clusters().select_related("region").filter(name=name).first()
+    cluster = remit.clusters().select_related("region").filter(name=name).first()
     if cluster is None:
         raise NotFound("There is no such cluster.")
     return cluster
@@ -46,7 +46,7 @@ class Clusters(ConsolePage):
 
     def get(self, request: HttpRequest) -> HttpResponse:
         by_cluster: dict[str, list[dict[str, Any]]] = {}
-        for row in capacity_rows(reach.pool_capacities()):
+        for row in capacity_rows(remit.pool_capacities()):
             by_cluster.setdefault(row["cluster"].name, []).append(row)
         clusters = [
             {
@@ -56,13 +56,13 @@ class Clusters(ConsolePage):
                 "held": sum(row["held"] for row in pools),
                 "reserve": sum(row["reserve"] for row in pools),
             }
-            for cluster in reach.clusters().select_related("region")
+            for cluster in remit.clusters().select_related("region")
         ]
         context = {
             "clusters": clusters,
-            "regions": reach.regions().prefetch_related(
-                Prefetch("clusters", queryset=reach.clusters()),
-                Prefetch("gateways", queryset=reach.gateways()),
+            "regions": remit.regions().prefetch_related(
+                Prefetch("clusters", queryset=remit.clusters()),
+                Prefetch("gateways", queryset=remit.gateways()),
             ),
             "any_declared": any(row["cluster"].declared for row in clusters),
         }

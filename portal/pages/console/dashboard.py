@@ -16,7 +16,7 @@ from billing.buckets import Width
 from billing.reports.asking import ask
 from billing.reports.utilization import UtilizationReport, utilization_report
 from clusters.endpoints.savings.selectors import savings_list, totals
-from clusters.inventory import reach
+from clusters.inventory import remit
 from clusters.inventory.capacity import PoolCapacity
 from clusters.models import EndpointState
 from portal.pages.base import ConsolePage, charts_allowed
@@ -37,18 +37,18 @@ class Dashboard(ConsolePage):
 
     def get(self, request: HttpRequest) -> HttpResponse:
         now = timezone.now()
-        capacity = reach.pool_capacities()
-        asked = ask(start=now - LOOK_BACK, end=now, width=Width.HOUR, within=reach.names())
+        capacity = remit.pool_capacities()
+        asked = ask(start=now - LOOK_BACK, end=now, width=Width.HOUR, within=remit.names())
         day = utilization_report(asked)
         context = {
             "matters": matters(now, self.operator, currency=settings.CURRENCY),
             "stats": _stats(capacity, day),
-            "savings": totals(savings_list(now=now, among=reach.savings())),
+            "savings": totals(savings_list(now=now, among=remit.savings())),
             "pools": capacity_rows(capacity),
             "types": capacity_by_type(capacity),
             "states": _states(),
             "charts": [card for card in [over_time_card(day)] if card],
-            "has_estate": reach.clusters().exists(),
+            "has_estate": remit.clusters().exists(),
         }
         return self.render("console/dashboard.html", context)
 
@@ -90,7 +90,7 @@ def _stats(capacity: Sequence[PoolCapacity], day: UtilizationReport) -> list[dic
     total, held, reserve, free = (
         sum(row[name] for row in rows) for name in ("total", "held", "reserve", "free")
     )
-    live = reach.endpoints().live()
+    live = remit.endpoints().live()
     ready = live.filter(state=EndpointState.READY).count()
     seen, share, serving = day.total.seen, day.total.held_share, day.total.serving_share
     return [
@@ -115,14 +115,14 @@ def _stats(capacity: Sequence[PoolCapacity], day: UtilizationReport) -> list[dic
         {"label": "Endpoints", "value": live.count(), "note": f"{ready} ready"},
         {
             "label": "Tenants",
-            "value": reach.tenants().filter(state=Tenant.State.ACTIVE).count(),
+            "value": remit.tenants().filter(state=Tenant.State.ACTIVE).count(),
             "note": "active",
         },
     ]
 
 
 def _states() -> list[dict[str, Any]]:
-    counts = Counter(reach.endpoints().live().values_list("state", flat=True))
+    counts = Counter(remit.endpoints().live().values_list("state", flat=True))
     return [
         {
             "state": state.value,

@@ -11,7 +11,7 @@ from django.urls import reverse
 
 from clusters.endpoints import services
 from clusters.endpoints.limits import endpoint_share
-from clusters.inventory import reach
+from clusters.inventory import remit
 from clusters.models import Cluster, Endpoint
 from portal.pages.base import ConsolePage
 from portal.pages.console.endpoints import endpoints_crumb, find_endpoint
@@ -34,8 +34,8 @@ class MoveForm(ConsoleForm):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.fields["cluster"].queryset = reach.clusters()
-        if reach.is_narrowed():
+        self.fields["cluster"].queryset = remit.clusters()
+        if remit.is_narrowed():
             self.fields["cluster"].required, self.fields["cluster"].empty_label = True, "Choose a cluster"
 
 
@@ -70,7 +70,7 @@ class EndpointMove(FormPage):
 
     def save(self, form: MoveForm) -> HttpResponse:
         endpoint, cluster = find_endpoint(self.kwargs["id"]), form.cleaned_data["cluster"]
-        reach.check_target(cluster)
+        remit.check_target(cluster)
         try:
             with scope.tenant(endpoint.tenant_id):
                 services.endpoint_move(endpoint=endpoint, cluster=cluster, actor=self.actor)
@@ -127,9 +127,9 @@ class EndpointRevision(ConsolePage):
         endpoint = find_endpoint(id)
         context = configuration_context(
             endpoint,
-            find_revision(endpoint, number, among=reach.revisions()),
+            find_revision(endpoint, number, among=remit.revisions()),
             request.GET.get("against", ""),
-            among=reach.revisions(),
+            among=remit.revisions(),
         )
         context |= {
             "endpoint": endpoint,
@@ -149,7 +149,7 @@ class EndpointRestore(ConsolePage):
 
     def post(self, request: HttpRequest, id: Any, number: int) -> HttpResponse:
         endpoint = find_endpoint(id)
-        find_revision(endpoint, number, among=reach.revisions())
+        find_revision(endpoint, number, among=remit.revisions())
         try:
             with scope.tenant(endpoint.tenant_id):
                 services.endpoint_restore(
@@ -162,7 +162,7 @@ class EndpointRestore(ConsolePage):
         return redirect("console:endpoint", endpoint.id)
 
     def _ask(self, endpoint: Endpoint, number: int, *, error: BerthError | None = None) -> HttpResponse:
-        revision = find_revision(endpoint, number, among=reach.revisions())
+        revision = find_revision(endpoint, number, among=remit.revisions())
         context = {
             "endpoint": endpoint,
             "revision": revision,

@@ -13,7 +13,7 @@ from django.urls import reverse
 
 from clusters.endpoints import selectors
 from clusters.endpoints.states import NEXT_ACTION
-from clusters.inventory import reach
+from clusters.inventory import remit
 from clusters.models import Cluster, Endpoint, EndpointState, Revision, SloClass, Wanted
 from portal.pages.base import ConsolePage
 from portal.pages.capacity import endpoint_capacity
@@ -32,6 +32,7 @@ TONES = {
     EndpointState.FAILED: "danger",
     EndpointState.UNREACHABLE: "danger",
     EndpointState.DEGRADED: "warn",
+    EndpointState.WAITING_FOR_APPROVAL: "warn",
     EndpointState.WAITING_FOR_CAPACITY: "warn",
     EndpointState.READY: "ok",
 }
@@ -55,8 +56,8 @@ class EndpointFilters(forms.Form):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.fields["tenant"].queryset = reach.tenants()
-        self.fields["cluster"].queryset = reach.clusters()
+        self.fields["tenant"].queryset = remit.tenants()
+        self.fields["cluster"].queryset = remit.clusters()
 
 
 class Endpoints(ConsolePage):
@@ -66,7 +67,7 @@ class Endpoints(ConsolePage):
     def get(self, request: HttpRequest) -> HttpResponse:
         filters = EndpointFilters(request.GET)
         wanted = filters.cleaned_data if filters.is_valid() else {}
-        rows = reach.endpoints(selectors.endpoint_list()).order_by("-id")
+        rows = remit.endpoints(selectors.endpoint_list()).order_by("-id")
         rows = rows.filter(state=wanted["state"]) if wanted.get("state") else rows.live()
         if tenant := wanted.get("tenant"):
             rows = rows.filter(tenant=tenant)
@@ -112,7 +113,7 @@ class EndpointDetail(ConsolePage):
                     "restorable": may_be_restored(endpoint, each),
                 }
                 for each in selectors.endpoint_revisions(endpoint)
-                if reach.holds(each.cluster_id)
+                if remit.holds(each.cluster_id)
             ],
             "movable": endpoint.wanted != Wanted.DELETED,
             "events": [
@@ -134,7 +135,7 @@ class EndpointLog(ConsolePage):
 
     def get(self, request: HttpRequest, id: Any, replica: str) -> HttpResponse:
         endpoint = find_endpoint(id)
-        if not reach.revisions().filter(endpoint=endpoint, observed__replica_id=replica).exists():
+        if not remit.revisions().filter(endpoint=endpoint, observed__replica_id=replica).exists():
             raise NotFound(f"There is no replica {replica}.")
         url = reverse("console:endpoint", args=[endpoint.id])
         context: dict[str, Any] = {
@@ -163,7 +164,7 @@ def find_endpoint(id: Any) -> Endpoint:
     Raises:
         NotFound: there is none.
     """
-    endpoint = reach.endpoints(selectors.endpoint_detail()).filter(id=id).first()
+    endpoint = remit.endpoints(selectors.endpoint_detail()).filter(id=id).first()
     if endpoint is None:
         raise NotFound("There is no such endpoint.")
     return endpoint

@@ -11,7 +11,7 @@ from django.shortcuts import redirect
 from django.urls import reverse
 from django.utils import timezone
 
-from clusters.inventory import gateways, images, reach
+from clusters.inventory import gateways, images, remit
 from clusters.models import Cluster, Gateway
 from portal.pages.base import ConsolePage
 from portal.pages.console.forms import ConsoleForm, FormPage
@@ -202,7 +202,7 @@ class GatewayRemove(ConsolePage):
 
 
 def _hosts() -> QuerySet[Cluster]:
-    return reach.clusters().filter(driver=Cluster.DriverKind.KUBERNETES, credentials__isnull=False)
+    return remit.clusters().filter(driver=Cluster.DriverKind.KUBERNETES, credentials__isnull=False)
 
 
 def _alert(title: str, text: str, url: str, label: str) -> dict[str, Any]:

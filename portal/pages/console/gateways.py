@@ -10,7 +10,7 @@ from django.shortcuts import redirect
 from django.urls import reverse
 from django.utils import timezone
 
-from clusters.inventory import gateways, reach
+from clusters.inventory import gateways, remit
 from clusters.inventory.selectors import is_silent
 from clusters.models import Gateway, Region
 from portal.pages.base import ConsolePage
@@ -44,7 +44,7 @@ class Gateways(ConsolePage):
         context = {
             "gateways": [
                 {"gateway": gateway, "state": gateway_state(gateway)}
-                for gateway in reach.gateways().select_related("region", "cluster")
+                for gateway in remit.gateways().select_related("region", "cluster")
             ]
         }
         return self.render("console/gateways.html", context)
@@ -125,7 +125,7 @@ def find_gateway(name: str) -> Gateway:
     Raises:
         NotFound: there is none.
     """
-    gateway = reach.gateways().select_related("region", "cluster").filter(name=name).first()
+    gateway = remit.gateways().select_related("region", "cluster").filter(name=name).first()
     if gateway is None:
         raise NotFound("There is no such gateway.")
     return gateway

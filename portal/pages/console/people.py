@@ -10,7 +10,7 @@ from django.shortcuts import redirect
 from django.urls import reverse
 
 from clusters.api.people import facts
-from clusters.inventory import people, reach
+from clusters.inventory import people, remit
 from clusters.models import Cluster
 from portal.pages.base import ConsolePage
 from portal.pages.console.forms import ConsoleForm, FormPage
@@ -45,7 +45,7 @@ class RoleForm(ConsoleForm):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.fields["clusters"].queryset = reach.clusters()
+        self.fields["clusters"].queryset = remit.clusters()
 
     def wishes(self) -> dict[str, Any]:
         """Give what was chosen, as the services take it."""

@@ -13,7 +13,7 @@ from billing.buckets import Width
 from billing.models import EndpointLabel
 from billing.reports.asking import Asked, Dimension, ask, narrowed_by
 from billing.reports.documents import table
-from clusters.inventory import reach
+from clusters.inventory import remit
 from clusters.models import CatalogModel, GpuType, SloClass
 from portal.charts import TimeAxis, axis_of
 from portal.pages.base import ConsolePage
@@ -115,7 +115,7 @@ class ReportPage(ConsolePage):
     def _given(self) -> dict[str, str]:
         given = {name: self.request.GET.get(name, "").strip() for name in self.filters}
         try:
-            narrowed_by(given, tenants=reach.tenants())
+            narrowed_by(given, tenants=remit.tenants())
         except Invalid as error:
             self._complaints.append(error.message)
             for name in error.errors:
@@ -127,8 +127,8 @@ class ReportPage(ConsolePage):
             "start": self.span.start,
             "end": self.span.end,
             "group_by": self.groups.get(self.group, ()),
-            "narrowed": narrowed_by(self.given, tenants=reach.tenants()),
-            "within": reach.names(),
+            "narrowed": narrowed_by(self.given, tenants=remit.tenants()),
+            "within": remit.names(),
         }
         chosen = self.request.GET.get("bucket", "") in list(Width)
         try:
@@ -158,12 +158,12 @@ class ReportPage(ConsolePage):
 
     def _choices(self, name: str) -> Iterable[tuple[str, str]]:
         if name == "tenant":
-            return reach.tenants().order_by("name").values_list("slug", "name")
+            return remit.tenants().order_by("name").values_list("slug", "name")
         if name in ("project", "endpoint"):
             return self._of_tenant(name)
         rows = {
-            "cluster": reach.clusters(ever=True).order_by("name").values_list("name", "name"),
-            "pool": reach.pools().order_by("name").values_list("name", "name").distinct(),
+            "cluster": remit.clusters(ever=True).order_by("name").values_list("name", "name"),
+            "pool": remit.pools().order_by("name").values_list("name", "name").distinct(),
             "gpu_type": GpuType.objects.filter(pools__isnull=False)
             .order_by("title")
             .values_list("name", "title"),
@@ -178,9 +178,9 @@ class ReportPage(ConsolePage):
         if not slug:
             return []
         projects, endpoints = Project.objects.all(), EndpointLabel.objects.all()
-        if reach.is_narrowed():
-            projects = projects.filter(endpoints__revisions__in=reach.revisions()).distinct()
-            endpoints = endpoints.filter(endpoint_id__in=reach.revisions().values("endpoint"))
+        if remit.is_narrowed():
+            projects = projects.filter(endpoints__revisions__in=remit.revisions()).distinct()
+            endpoints = endpoints.filter(endpoint_id__in=remit.revisions().values("endpoint"))
         if name == "project":
             found = projects.filter(tenant__slug=slug).order_by("name").values_list("id", "name")
         else:

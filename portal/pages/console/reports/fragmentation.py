@@ -7,7 +7,7 @@ from typing import Any
 from django.http import HttpRequest, HttpResponse
 
 from billing.reports.documents import table
-from clusters.inventory import reach
+from clusters.inventory import remit
 from clusters.inventory.fragmentation import fragmentation
 from portal.charts.estate import parts_card
 from portal.pages.base import ConsolePage, charts_allowed
@@ -25,7 +25,7 @@ class FragmentationPage(ConsolePage):
     reason = "show operators how free GPUs lie"
 
     def get(self, request: HttpRequest) -> HttpResponse:
-        every = fragmentation(reach.pool_capacities())
+        every = fragmentation(remit.pool_capacities())
         choices = {
             "cluster": sorted({(row.cluster, row.cluster) for row in every}),
             "gpu_type": sorted({(row.gpu_type, row.gpu_type) for row in every}),

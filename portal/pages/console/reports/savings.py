@@ -14,7 +14,7 @@ from django.utils import timezone
 from billing.reports.documents import table
 from clusters.endpoints.savings.keeping import saving_dismiss
 from clusters.endpoints.savings.selectors import SavingRow, savings_list, totals
-from clusters.inventory import reach
+from clusters.inventory import remit
 from clusters.models import Saving
 from portal.pages.base import ConsolePage
 from portal.pages.console.forms import ConsoleForm, FormPage
@@ -39,7 +39,7 @@ class SavingsPage(ConsolePage):
         choices: dict[str, list[tuple[str, str]]] = {
             "kind": list(Saving.Kind.choices),
             "tenant": list(
-                Tenant.objects.filter(id__in=reach.savings().values("tenant_id"))
+                Tenant.objects.filter(id__in=remit.savings().values("tenant_id"))
                 .order_by("name")
                 .values_list("slug", "name")
             ),
@@ -58,7 +58,7 @@ class SavingsPage(ConsolePage):
             kind=given["kind"],
             tenant=given["tenant"],
             dismissed=bool(given["put_off"]),
-            among=reach.savings(),
+            among=remit.savings(),
         )
         if request.GET.get("csv"):
             return csv_download("savings.csv", csv_text(*table(rows)))
@@ -125,7 +125,7 @@ class SavingDismiss(FormPage):
 
     @property
     def saving(self) -> Saving:
-        found = reach.savings().select_related("endpoint", "tenant").filter(id=self.kwargs["id"]).first()
+        found = remit.savings().select_related("endpoint", "tenant").filter(id=self.kwargs["id"]).first()
         if found is None:
             raise NotFound("There is no such saving any more.")
         return found

@@ -1,6 +1,6 @@
 """Which of the estate a person of the platform reaches: operators may answer for some clusters alone.
 
-The doors open a reach (:func:`within`) for as long as they answer; whatever they look up of the estate by name or id
+The doors open a remit (:func:`within`) for as long as they answer; whatever they look up of the estate by name or id
 they take from here. What is out of reach is as if it were not there.
 """
 
@@ -30,11 +30,11 @@ from tenants.errors import Invalid
 from tenants.models import PlatformRole, Tenant, User
 
 
-class ReachError(RuntimeError):
+class RemitError(RuntimeError):
     """The estate was asked for as a person of the platform sees it, and no door said who asks."""
 
 
-_operator: contextvars.ContextVar[Operator | None] = contextvars.ContextVar("berth_reach", default=None)
+_operator: contextvars.ContextVar[Operator | None] = contextvars.ContextVar("berth_remit", default=None)
 
 
 def operator_of(user: User) -> Operator | None:
@@ -65,7 +65,7 @@ def within(operator: Operator) -> Iterator[None]:
 def _ids() -> frozenset[uuid.UUID] | None:
     operator = _operator.get()
     if operator is None:
-        raise ReachError("Open a reach first: clusters.inventory.reach.within(operator).")
+        raise RemitError("Open a remit first: clusters.inventory.remit.within(operator).")
     return None if operator.clusters is None else frozenset(operator.clusters)
 
 
