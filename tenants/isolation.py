@@ -41,6 +41,7 @@ EXEMPT = {
     "clusters.Tokenizer": "the tokenizers of the catalog are the same for all tenants",
     "clusters.SloClass": "the classes are the same for all tenants",
     "clusters.Gateway": "the platform's estate",
+    "clusters.OperatorCluster": "which clusters operators answer for; no tenant's data",
     "clusters.AdvicePolicy": "the operators' rules for the advisor",
     "clusters.AdviceRun": "re-plans of the whole fleet; its own policy shows them in the platform's scope only",
     "clusters.AdviceMove": "moves that operators decide on; its own policy shows them in the platform's scope only",

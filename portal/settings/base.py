@@ -196,6 +196,7 @@ SPECTACULAR_SETTINGS = {
     ],
     "ENUM_NAME_OVERRIDES": {
         "Role": "tenants.models.people.Role",
+        "GrantedRole": "clusters.inventory.people.ROLES",
         "TenantState": "tenants.models.tenants.Tenant.State",
         "PriceKind": "billing.models.prices.Price.Kind",
         "StatementState": "billing.models.statements.Statement.State",
