@@ -15,6 +15,7 @@ app.autodiscover_tasks(
         "billing.metering",
         "billing.statements",
         "tenants",
+        "tenants.identity",
         "tenants.webhooks",
     ]
 )

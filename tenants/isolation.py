@@ -8,6 +8,11 @@ from django.db.migrations.operations import RunSQL
 EXEMPT = {
     "tenants.User": "a person may be a member of several tenants; memberships are isolated",
     "tenants.Tenant": "the row that all others point to; its own policy shows only the open tenant",
+    "tenants.IdentityProvider": "the platform's and tenants' providers; its own policy shows a tenant its own",
+    "tenants.EmailDomain": "of the platform's and tenants' providers; its own policy shows a tenant its own",
+    "tenants.GroupMapping": "of the platform's and tenants' providers; its own policy shows a tenant its own",
+    "tenants.ProviderIdentity": "people at providers; its own policy shows them in the platform's scope only",
+    "tenants.CacheEntry": "counts of attempts to sign in, by digest; no tenant's data",
     "tenants.OperatorIdempotencyRecord": "answers to operators, who act for no tenant",
     "billing.Price": "the platform's and tenants' prices; its own policy shows a tenant the platform's and its own",
     "billing.Book": "price books that operators try; its own policy shows them in the platform's scope only",

@@ -20,12 +20,15 @@ class Action(enum.StrEnum):
     MANAGE_MEMBERS = "manage-members"
     MANAGE_SETTINGS = "manage-settings"  # what the tenant chose: how long it is served and kept
     MANAGE_SECRETS = "manage-secrets"  # credentials for fetching the weights of models
+    MANAGE_IDENTITY = (
+        "manage-identity"  # sign-in providers, what their groups may do, who needs a second factor
+    )
 
 
 _DEVELOP = {Action.VIEW, Action.ORDER, Action.MINT_KEYS, Action.VIEW_COST, Action.REPORT_USAGE}
 _ALLOWED: dict[str, frozenset[Action]] = {
     Role.OWNER: frozenset(Action),
-    Role.ADMIN: frozenset(Action),
+    Role.ADMIN: frozenset(Action) - {Action.MANAGE_IDENTITY},
     Role.DEVELOPER: frozenset(_DEVELOP),
     Role.BILLING: frozenset({Action.VIEW, Action.VIEW_COST, Action.MANAGE_BUDGETS}),
     Role.VIEWER: frozenset({Action.VIEW}),

@@ -53,7 +53,7 @@ TENANT = (
         (
             Item("Projects", "projects", "project", also=("project",)),
             Item("Members", "members", "members", also=("member",)),
-            Item("Settings", "settings", "settings", also=("webhook",)),
+            Item("Settings", "settings", "settings", also=("webhook", "sign-in")),
         ),
     ),
 )
@@ -87,6 +87,7 @@ CONSOLE = (
             Item("Prices", "prices", "price", also=("price",)),
             Item("Statements", "statements", "statement", also=("statement", "account")),
             Item("Reconciliation", "reconciliation", "check"),
+            Item("Sign-in providers", "sign-in", "key", also=("sign-in",)),
         ),
     ),
     Group(

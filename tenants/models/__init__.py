@@ -1,16 +1,31 @@
 from tenants.models.base import Identified, TenantOwned, new_id
 from tenants.models.idempotency import IdempotencyRecord, OperatorIdempotencyRecord
+from tenants.models.identity import (
+    EVERYBODY,
+    CacheEntry,
+    EmailDomain,
+    GroupMapping,
+    IdentityProvider,
+    Invitation,
+    ProviderIdentity,
+)
 from tenants.models.keys import ApiKey, KeyScope
 from tenants.models.limits import RateLimited
 from tenants.models.people import Membership, PlatformRole, Role, User
 from tenants.models.quotas import Quota
-from tenants.models.tenants import Project, Tenant
+from tenants.models.tenants import Project, SecondFactorOf, Tenant
 from tenants.models.webhooks import Mail, OutboxState, WebhookDelivery, WebhookEndpoint
 
 __all__ = [
+    "EVERYBODY",
     "ApiKey",
+    "CacheEntry",
+    "EmailDomain",
+    "GroupMapping",
     "IdempotencyRecord",
     "Identified",
+    "IdentityProvider",
+    "Invitation",
     "KeyScope",
     "Mail",
     "Membership",
@@ -18,9 +33,11 @@ __all__ = [
     "OutboxState",
     "PlatformRole",
     "Project",
+    "ProviderIdentity",
     "Quota",
     "RateLimited",
     "Role",
+    "SecondFactorOf",
     "Tenant",
     "TenantOwned",
     "User",

@@ -50,6 +50,10 @@ class User(Identified, AbstractBaseUser, PermissionsMixin):
     platform_role = models.CharField(
         max_length=16, choices=PlatformRole, blank=True, default=PlatformRole.NONE
     )
+    platform_role_by = models.ForeignKey(
+        "tenants.IdentityProvider", on_delete=models.PROTECT, null=True, related_name="+", editable=False,
+        help_text="The provider whose groups give the platform role; none: it was given by hand.",
+    )  # fmt: skip
     is_active = models.BooleanField(default=True)
     is_staff = models.BooleanField(default=False, help_text="May use the Django admin.")
 
@@ -66,6 +70,11 @@ class User(Identified, AbstractBaseUser, PermissionsMixin):
         return self.name or self.email
 
     @property
+    def acts_for_platform(self) -> bool:
+        """Whether this person has rights across tenants, whichever."""
+        return self.is_superuser or self.is_staff or bool(self.platform_role)
+
+    @property
     def is_operator(self) -> bool:
         """Whether the console is open to this person."""
         return self.is_active and (self.platform_role == PlatformRole.OPERATOR or self.is_superuser)
@@ -76,6 +85,10 @@ class Membership(TenantOwned):
 
     user = models.ForeignKey(User, on_delete=models.CASCADE, related_name="memberships")
     role = models.CharField(max_length=16, choices=Role)
+    managed_by = models.ForeignKey(
+        "tenants.IdentityProvider", on_delete=models.PROTECT, null=True, related_name="+", editable=False,
+        help_text="The provider whose groups decide the role; none: people do.",
+    )  # fmt: skip
 
     class Meta(TenantOwned.Meta):
         ordering = ["created_at"]
