@@ -57,7 +57,6 @@ class EndSession(Page):
         here = session.session_key == request.session.session_key
         told = device(session.user_agent)
         session.end()
-        session.delete()
         audit(request.user, "session.revoked", device=told, address=client_address(request))
         if here:
             request.session.flush()

@@ -100,7 +100,6 @@ def sessions_end(*, user: User, identity: ProviderIdentity | None = None, but: s
         ):
             continue
         session.end()
-        session.delete()
         ended += 1
     return ended
 
