@@ -72,7 +72,9 @@ class Around:
         if how == "none":
             return jwt.encode(claims, key=None, algorithm="none", headers=head)
         if how == "shared":
-            return jwt.encode(claims, key="the client's secret, as a key" * 2, algorithm="HS256", headers=head)
+            return jwt.encode(
+                claims, key="the client's secret, as a key" * 2, algorithm="HS256", headers=head
+            )
         if how == "other-key":
             return jwt.encode(claims, key=self.other_key, algorithm="RS256", headers=head)
         return self.signed(claims)
@@ -106,7 +108,7 @@ def main() -> None:
     app = oidc_provider_mock.app()
     Around(app)
     server = werkzeug.serving.make_server("127.0.0.1", 0, app, threaded=True)
-    print(server.server_port, flush=True)  # noqa: T201
+    print(server.server_port, flush=True)
     # It ends with whoever started it, however that ends.
     threading.Thread(target=lambda: (sys.stdin.read(), server.shutdown()), daemon=True).start()
     server.serve_forever()
