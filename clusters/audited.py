@@ -11,6 +11,7 @@ AUDITED = {
     "clusters.Region": Audited(
         "region", ("code", "name", "country", "zones", "certifications"), name="code", tenant=""
     ),
+    "clusters.OperatorCluster": Audited("operator-cluster", ("user_id", "cluster_id"), name="", tenant=""),
     "clusters.Cluster": Audited(
         "cluster",
         (
@@ -83,7 +84,8 @@ AUDITED = {
         "revision",
         (
             "endpoint_id", "number", "cluster_id", "pool_id", "runtime", "gpu_type", "precision", "tensor_parallel",
-            "pipeline_parallel", "context_tokens", "max_batch_size", "price_factor", "restored_from", "policy_version", "policy_exceptions", "place",
+            "pipeline_parallel", "context_tokens", "max_batch_size", "price_factor", "restored_from",
+            "policy_version", "policy_exceptions", "place",
         ),
         name="number",
     ),

@@ -9,6 +9,7 @@ class TenantsConfig(AppConfig):
         from django.db.backends.signals import connection_created
 
         from tenants import audited
+        from tenants.identity import told  # noqa: F401
 
         audited.register_tables()
         connection_created.connect(_carry_actor, dispatch_uid="berth-actor")

@@ -67,7 +67,7 @@ class EvidenceViewSet(TenantViewSet):
         filters=False,
     )
     def evidence(self, request, id) -> HttpResponse:
-        """Where it was demanded to run and where it ran, under which policy, who let it, what was kept: signed, as a zip."""
+        """Where it had to run and where it ran, under which policy, who let it, what was kept: signed, as a zip."""
         endpoint = self.get_object()
         query = EvidenceQuery(data=request.query_params.dict())
         query.is_valid(raise_exception=True)
@@ -84,6 +84,7 @@ class EvidenceKeysView(APIView):
 
     authentication_classes = []
     permission_classes = [AllowAny]
+    filter_backends = []
     http_method_names = ["get", "head"]
 
     @extend_schema(tags=["audit"], responses=PublicKeysSerializer, operation_id="evidence_keys", auth=[])

@@ -16,7 +16,7 @@ from tenants.isolation import isolate, never_changes
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("clusters", "0015_money_of_what_runs"),
+        ("clusters", "0016_operators"),
         ("tenants", "0005_webhooks"),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]

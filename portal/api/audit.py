@@ -16,6 +16,7 @@ from tenants.audit import access
 from tenants.audit.searching import AuditFilter
 from tenants.errors import NotFound
 from tenants.models import AuditEntry, Tenant
+from tenants.roles import PlatformAction
 
 
 class PlatformAuditFilter(AuditFilter):
@@ -34,6 +35,7 @@ class PlatformAuditViewSet(OperatorScoped, AuditViewSet):
     """For people of the platform: what was done on it, or in a tenant, by whom and from where."""
 
     filterset_class = PlatformAuditFilter
+    default_platform_action = PlatformAction.VIEW_AUDIT
     reason = "the audit is read through the REST API"
 
     def chain(self) -> uuid.UUID | None:

@@ -79,7 +79,7 @@ def test_others_do_not_read_it(world, audited, who, status):
 
 
 def test_the_console_shows_the_platforms_audit_and_a_tenants(world, audited):
-    world.people["olga"] = make_user("olga@example.org", platform_role="operator")
+    world.people["olga"] = make_user("olga@example.org", platform_role="auditor")
     browser = world.browser("olga")
     assert "person.create" in browser.get("/console/audit", {"action": "person"}).text
     assert "quota.change" in browser.get("/console/audit", {"tenant": "nord"}).text

@@ -63,7 +63,7 @@ class _Print:
             ("Tenant", document["tenant"]["name"]),
             ("Endpoint", f"{endpoint['name']}, {endpoint['id']}"),
             ("Model and class", f"{endpoint['model']}, {endpoint['slo_class']}"),
-            ("Period", f"{_at(document['period']['from'])} to {_at(document['period']['until'])}, the end not included"),
+            ("Period", f"{_at(document['period']['from'])} to {_at(document['period']['until'])}, the end excluded"),
             ("Made", f"{_at(document['generated_at'])} by {document['generated_by']}, {document['software']}"),
             ("Signed with", f"Ed25519 key {document['signed_with']}"),
         ]  # fmt: skip
@@ -110,8 +110,8 @@ class _Print:
         )  # fmt: skip
         yield from self._table(
             "Moves", ("At", "From", "To", "Asked by", "Carried out by"),
-            [(_at(each["at"]), _where(each["from"]), _where(each["to"]), each["asked_by"] or "", each["carried_out_by"] or "")
-             for each in document["moves"]],
+            [(_at(each["at"]), _where(each["from"]), _where(each["to"]), each["asked_by"] or "",
+              each["carried_out_by"] or "") for each in document["moves"]],
         )  # fmt: skip
         yield from self._table(
             "GPUs held", ("From", "Until", "Where", "GPUs", "Replica"),

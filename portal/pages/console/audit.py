@@ -9,12 +9,14 @@ from portal.pages.audit_shown import download, entry_shown, page_of, search
 from portal.pages.base import ConsolePage
 from tenants.audit import access
 from tenants.models import AuditEntry, Tenant
+from tenants.roles import PlatformAction
 
 
 class AuditPage(ConsolePage):
     """What the pages share: whose chain is read."""
 
     reason = "show the audit"
+    action = PlatformAction.VIEW_AUDIT
 
     def chosen(self) -> Tenant | None:
         """Give the tenant that the address names; None is the platform."""

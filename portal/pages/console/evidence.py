@@ -11,6 +11,7 @@ from portal.pages.base import ConsolePage
 from portal.pages.console.endpoints import endpoints_crumb, find_endpoint
 from portal.pages.endpoint_evidence import evidence_context, evidence_file, evidence_form
 from tenants.audit import access
+from tenants.roles import PlatformAction
 
 
 class EndpointEvidence(ConsolePage):
@@ -18,6 +19,7 @@ class EndpointEvidence(ConsolePage):
 
     http_method_names = ["get"]
     reason = "make evidence about an endpoint"
+    action = PlatformAction.VIEW_AUDIT
 
     def get(self, request: HttpRequest, id: Any) -> HttpResponse:
         endpoint = find_endpoint(id)

@@ -274,7 +274,7 @@ def test_the_pages_give_it_to_the_tenant_and_to_the_platform(endpoint, client, t
     days = {"first": f"{today}", "last": f"{today}"}
     for user, path in (
         (owner, f"/t/nord/endpoints/{endpoint.id}/evidence"),
-        (make_user(platform_role="operator"), f"/console/endpoints/{endpoint.id}/evidence"),
+        (make_user(platform_role="auditor"), f"/console/endpoints/{endpoint.id}/evidence"),
     ):
         client.force_login(user)
         assert "BEGIN PUBLIC KEY" in client.get(path).text

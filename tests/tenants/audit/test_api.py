@@ -35,9 +35,9 @@ def owner(tenant) -> APIClient:
 
 
 @pytest.fixture
-def operator(db) -> APIClient:
+def auditor(db) -> APIClient:
     client = APIClient()
-    client.force_login(make_user("olga@example.org", platform_role="operator"))
+    client.force_login(make_user("olga@example.org", platform_role="auditor"))
     return client
 
 
@@ -160,16 +160,16 @@ def test_a_file_of_no_kind_is_refused(owner):
     assert owner.get(f"{PATH}:export", {"file": "xml"}).status_code == 422
 
 
-def test_the_platform_reads_its_own_chain_and_a_tenants_which_hears_of_it(operator, owner, tenant):
+def test_the_platform_reads_its_own_chain_and_a_tenants_which_hears_of_it(auditor, owner, tenant):
     audit_entries()
     path = "/api/v1/platform/audit-entries"
-    own = operator.get(path).json()["results"]
+    own = auditor.get(path).json()["results"]
     assert {entry["target_kind"] for entry in own} >= {"person"}
-    theirs = operator.get(path, {"tenant": "acme"}).json()["results"]
+    theirs = auditor.get(path, {"tenant": "acme"}).json()["results"]
     assert theirs[0]["action"] == "quota.change"
-    assert operator.get(f"{path}/{theirs[0]['id']}").json() == theirs[0]
-    assert "quota.change" in text_of(operator.get(f"{path}:export", {"tenant": "acme"}))
-    assert operator.get(path, {"tenant": "nobody"}).status_code == 404
+    assert auditor.get(f"{path}/{theirs[0]['id']}").json() == theirs[0]
+    assert "quota.change" in text_of(auditor.get(f"{path}:export", {"tenant": "acme"}))
+    assert auditor.get(path, {"tenant": "nobody"}).status_code == 404
     assert owner.get(path).status_code == 404
     read = [entry for entry in audit_entries(tenant) if entry.action == "read"]
     assert {entry.actor_name for entry in read} == {"olga@example.org"}
