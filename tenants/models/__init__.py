@@ -4,6 +4,7 @@ from tenants.models.keys import ApiKey, KeyScope
 from tenants.models.limits import RateLimited
 from tenants.models.people import Membership, PlatformRole, Role, User
 from tenants.models.quotas import Quota
+from tenants.models.sealing import SealingRotation
 from tenants.models.tenants import Project, Tenant
 from tenants.models.webhooks import Mail, OutboxState, WebhookDelivery, WebhookEndpoint
 
@@ -21,6 +22,7 @@ __all__ = [
     "Quota",
     "RateLimited",
     "Role",
+    "SealingRotation",
     "Tenant",
     "TenantOwned",
     "User",
