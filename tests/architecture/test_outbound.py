@@ -29,7 +29,7 @@ KNOWN = {
     "portal/demo/story.py": "the demo, to this machine",
     "gateway/server.py": "the deployment (BERTH_CONTROL_PLANE_URL); no redirects",
     "gateway/reports.py": "our own engines, as the control plane names them; no redirects",
-    "gateway/engines/http.py": "our own engines, as the control plane names them; a client of our own without redirects",
+    "gateway/engines/http.py": "our own engines, as the control plane names them; no redirects",
     "gateway/limits/shared.py": "the deployment (BERTH_GATEWAY_REDIS_URL)",
     "gateway/tracing.py": "the deployment (OTEL_EXPORTER_OTLP_ENDPOINT)",
     "gateway/replay/__main__.py": "whoever runs this command",
