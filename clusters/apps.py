@@ -6,7 +6,14 @@ class ClustersConfig(AppConfig):
     verbose_name = "Clusters and endpoints"
 
     def ready(self) -> None:
+        from clusters import audited
         from clusters.kube.addresses import judge_by
         from tenants.outside import judge_cluster
 
+        audited.register_tables()
         judge_by(judge_cluster)
+        from clusters.endpoints.approvals.links import link_url
+        from clusters.endpoints.approvals.telling import LINK
+        from tenants.webhooks.links import register
+
+        register(LINK, link_url)

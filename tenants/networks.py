@@ -1,45 +1,85 @@
-"""Addresses that nothing is ever sent to, whoever names them. Plain Python: the rooms without Django need it, too."""
+"""Networks that a key may be used from, in CIDR notation."""
 
 from __future__ import annotations
 
+import functools
 import ipaddress
+from collections.abc import Iterable
 from typing import Final
 
-Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+from django.core.exceptions import ValidationError
 
-#: Where clouds tell machines their credentials, beside link-local 169.254.169.254.
-_METADATA: Final = frozenset(map(ipaddress.ip_address, ("fd00:ec2::254", "100.100.100.200", "192.0.0.192")))
-#: Addresses that carry an IPv4 address: 6to4, Teredo, and both prefixes of NAT64.
-_CARRIERS: Final = tuple(
-    map(ipaddress.ip_network, ("2002::/16", "2001::/32", "64:ff9b::/96", "64:ff9b:1::/48", "::/96"))
-)
+MOST_NETWORKS: Final = 50
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+_MAPPED: Final = ipaddress.IPv6Network("::ffff:0:0/96")
 
 
-class Refused(ValueError):
-    """An address that is not spoken to; the message says why and what may be done."""
+def parse(text: str) -> Network:
+    """Read one network; an address alone is a network of one. IPv4 written as IPv6 becomes IPv4.
+
+    Raises:
+        ValueError: it is none, or an address within it is written in the place of it; the message says which.
+    """
+    text = text.strip()
+    try:
+        found = ipaddress.ip_network(text, strict=False)
+    except ValueError:
+        raise ValueError(
+            f"{text[:60]!r} is no network; write it as 203.0.113.0/24 or 2001:db8::/32."
+        ) from None
+    if "%" in text:
+        raise ValueError(f"{text[:60]!r} names an interface, which a gateway does not see.")
+    written = ipaddress.ip_address(text.partition("/")[0])
+    if written != found.network_address:
+        raise ValueError(f"{text!r} is an address within {found}; write {found}, or {written} for it alone.")
+    if isinstance(found, ipaddress.IPv6Network) and found.subnet_of(_MAPPED):
+        mapped = found.network_address.ipv4_mapped
+        assert mapped is not None
+        return ipaddress.IPv4Network((mapped, found.prefixlen - 96))
+    return found
 
 
-def never(address: Address) -> str:
-    """Say why nothing is sent to an address, whatever operators allow; "" where that depends on them."""
-    if isinstance(address, ipaddress.IPv6Address):
-        if address.ipv4_mapped is not None:
-            return "an IPv4 address written as IPv6"
-        if not address.is_loopback and any(address in network for network in _CARRIERS):
-            return "an IPv6 address that leads to an IPv4 one"
-    if address in _METADATA:
-        return "where a cloud tells machines their credentials"
-    if address.is_link_local:
-        return "link-local"
-    if address.is_multicast:
-        return "a multicast address"
-    if address.is_unspecified:
-        return "no machine's address"
-    if address.is_reserved and not address.is_loopback:
-        return "reserved"
-    return ""
+def normalised(texts: Iterable[str]) -> list[str]:
+    """Write networks the one usual way, each once, in order.
+
+    Raises:
+        ValueError: one is none; the message says which.
+    """
+    return list(dict.fromkeys(str(parse(text)) for text in texts))
 
 
-def is_private(address: Address) -> bool:
-    """Say whether an address is not of the public internet."""
-    # Python calls fec0::/10, the private networks of old, global.
-    return not address.is_global or bool(getattr(address, "is_site_local", False))
+def known_networks(texts: list[str]) -> None:
+    """Refuse what is no list of networks, or one that is too long."""
+    if len(texts) > MOST_NETWORKS:
+        raise ValidationError(f"Name at most {MOST_NETWORKS} networks.")
+    try:
+        normalised(texts)
+    except ValueError as error:
+        raise ValidationError(str(error)) from error
+
+
+def contain(networks: Iterable[str], address: str) -> bool:
+    """Say whether ``address`` lies in one of ``networks``. One that is not known, "", lies in none."""
+    try:
+        found = ipaddress.ip_address(address)
+    except ValueError:
+        return False
+    return any(found in _parsed(text) for text in networks)
+
+
+def within(inner: Iterable[str], outer: Iterable[str]) -> bool:
+    """Say whether each network of ``inner`` lies in one of ``outer``."""
+    outside = [_parsed(text) for text in outer]
+    return all(any(_covers(each, _parsed(text)) for each in outside) for text in inner)
+
+
+@functools.lru_cache(maxsize=4096)
+def _parsed(text: str) -> Network:
+    return ipaddress.ip_network(text)
+
+
+def _covers(outer: Network, inner: Network) -> bool:
+    if isinstance(outer, ipaddress.IPv4Network):
+        return isinstance(inner, ipaddress.IPv4Network) and inner.subnet_of(outer)
+    return isinstance(inner, ipaddress.IPv6Network) and inner.subnet_of(outer)

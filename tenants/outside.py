@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 
 from django.conf import settings
 
-from tenants.networks import Address, Refused, is_private, never
+from tenants.outside_rules import Address, Refused, is_private, never
 
 __all__ = [
     "Address",

@@ -80,6 +80,7 @@ def spec_of(gateway: Gateway) -> GatewaySpec:
         files_claim=settings.GATEWAY_FILES_CLAIM,
         files_secret=settings.GATEWAY_FILES_SECRET,
         redis_url=settings.GATEWAY_REDIS_URL,
+        trusted_proxies=tuple(map(str, settings.GATEWAY_TRUSTED_PROXIES)),
     )
 
 

@@ -6,7 +6,7 @@ import ipaddress
 import socket
 from collections.abc import Callable
 
-from tenants.networks import Address, Refused, never
+from tenants.outside_rules import Address, Refused, never
 
 #: Raises Refused for an address and port that are not to be connected to.
 Judge = Callable[[Address, int], None]

@@ -22,7 +22,7 @@ from urllib3 import exceptions as http_errors
 from clusters.kube.connections import JudgedConnectionPool
 from clusters.kube.credentials import Credentials
 from clusters.kube.errors import Fault, KubeError, Unreachable, error_of
-from tenants.networks import Refused
+from tenants.outside_rules import Refused
 
 _CONNECTIONS = 16  # kept open per cluster; more are opened when needed and closed after use
 _CHUNK = 64 * 1024

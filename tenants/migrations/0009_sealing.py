@@ -7,7 +7,7 @@ import tenants.models.base
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("tenants", "0005_webhooks"),
+        ("tenants", "0008_keys"),
     ]
 
     operations = [

@@ -1,15 +1,20 @@
+from tenants.models.audit import AuditEntry, AuditHead
 from tenants.models.base import Identified, TenantOwned, new_id
 from tenants.models.idempotency import IdempotencyRecord, OperatorIdempotencyRecord
 from tenants.models.keys import ApiKey, KeyScope
 from tenants.models.limits import RateLimited
-from tenants.models.people import Membership, PlatformRole, Role, User
+from tenants.models.people import SUPERUSER, Membership, PlatformRole, Role, User
 from tenants.models.quotas import Quota
 from tenants.models.sealing import SealingRotation
+from tenants.models.service_accounts import ServiceAccount
 from tenants.models.tenants import Project, Tenant
 from tenants.models.webhooks import Mail, OutboxState, WebhookDelivery, WebhookEndpoint
 
 __all__ = [
+    "SUPERUSER",
     "ApiKey",
+    "AuditEntry",
+    "AuditHead",
     "IdempotencyRecord",
     "Identified",
     "KeyScope",
@@ -23,6 +28,7 @@ __all__ = [
     "RateLimited",
     "Role",
     "SealingRotation",
+    "ServiceAccount",
     "Tenant",
     "TenantOwned",
     "User",

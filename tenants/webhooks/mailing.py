@@ -16,6 +16,7 @@ from django.utils import timezone
 from tenants import scope
 from tenants.models import Mail, Membership, OutboxState, Role, new_id
 from tenants.webhooks.attempts import LEASE, next_attempt
+from tenants.webhooks.links import with_links
 from tenants.webhooks.wake import wake_mail
 
 log = logging.getLogger(__name__)
@@ -88,7 +89,7 @@ def mail_send_due(*, now: dt.datetime | None = None) -> int:
 def _send(row: Mail, connection, now: dt.datetime) -> bool:
     message = EmailMessage(
         row.subject,
-        row.text,
+        with_links(row.text, row.recipient),
         settings.DEFAULT_FROM_EMAIL,
         [row.recipient],
         # The same over all attempts, so that a mail that arrived twice can be told to be one.
