@@ -18,6 +18,7 @@ app.autodiscover_tasks(
         "billing.metering",
         "billing.statements",
         "tenants",
+        "tenants.identity",
         "tenants.webhooks",
     ]
 )

@@ -11,6 +11,7 @@ class TenantsConfig(AppConfig):
         from django.db.backends.signals import connection_created
 
         from tenants import audited
+        from tenants.identity import told  # noqa: F401
 
         importlib.import_module("tenants.sealing.checks")
         audited.register_tables()

@@ -44,6 +44,12 @@ ERROR_TYPES: dict[str, ErrorType] = {
         remedy="Ask an owner or admin of the tenant to do it, or to give you another role.",
         of_status=True,
     ),
+    "mfa-required": ErrorType(
+        status=403,
+        title="A second factor is needed",
+        when="You ask as a signed-in person without a second factor, and the platform or a tenant demands one.",
+        remedy="Set up an authenticator app or a passkey under Security. Management keys need none.",
+    ),
     "over-quota": ErrorType(
         status=403,
         title="A quota would be exceeded",
@@ -107,6 +113,12 @@ ERROR_TYPES: dict[str, ErrorType] = {
         title="The present state does not allow this",
         when="The object is being deleted, the tenant would have no owner, or free GPUs do not suffice.",
         remedy="The detail says which state stands in the way. Read the object again before you retry.",
+    ),
+    "invitation-closed": ErrorType(
+        status=409,
+        title="This invitation is closed",
+        when="It was accepted or revoked, or ran out.",
+        remedy="Invite the person again.",
     ),
     "statement-is-final": ErrorType(
         status=409,

@@ -56,7 +56,7 @@ TENANT = (
         (
             Item("Projects", "projects", "project", also=("project",)),
             Item("Members", "members", "members", also=("member",)),
-            Item("Settings", "settings", "settings", also=("webhook",)),
+            Item("Settings", "settings", "settings", also=("webhook", "sign-in")),
         ),
     ),
 )
@@ -120,6 +120,9 @@ CONSOLE = (
                 action=PlatformAction.VIEW_MONEY,
             ),
             Item("Reconciliation", "reconciliation", "check", action=PlatformAction.VIEW_USAGE_CHECKS),
+            Item(
+                "Sign-in providers", "sign-in", "key", also=("sign-in",), action=PlatformAction.MANAGE_PEOPLE
+            ),
         ),
     ),
     Group(

@@ -31,6 +31,10 @@ INSTALLED_APPS = [
     "django.contrib.staticfiles",
     "allauth",
     "allauth.account",
+    "allauth.mfa",
+    "allauth.socialaccount",
+    "allauth.socialaccount.providers.openid_connect",
+    "allauth.usersessions",
     "csp",
     "django_filters",
     "django_htmx",
@@ -48,6 +52,7 @@ MIDDLEWARE = [
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "allauth.account.middleware.AccountMiddleware",
+    "portal.sessions.SessionMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "django_htmx.middleware.HtmxMiddleware",
@@ -106,7 +111,37 @@ ACCOUNT_USER_DISPLAY = "tenants.accounts.display_name"
 ACCOUNT_EMAIL_VERIFICATION = "none"
 ACCOUNT_LOGOUT_ON_GET = False
 ACCOUNT_MAX_EMAIL_ADDRESSES = 1
-ACCOUNT_RATE_LIMITS = {"login_failed": "10/m/ip,5/5m/key"}
+ACCOUNT_SESSION_REMEMBER = False  # a session ends with the browser, or with the times below
+# Attempts are counted in the database, for all processes together. "key" is the account that is tried.
+ACCOUNT_RATE_LIMITS = {
+    "login": "30/m/ip",
+    "login_failed": "10/m/ip,5/5m/key",
+    "reset_password": "20/m/ip,5/m/key",
+    "reset_password_from_key": "20/m/ip",
+    "reauthenticate": "10/m/user",
+    "change_password": "5/m/user",
+    "find_provider": "20/m/ip",
+}
+CACHES = {"default": {"BACKEND": "tenants.identity.cache.TableCache", "TIMEOUT": 300}}
+
+MFA_ADAPTER = "tenants.identity.second_factor.SecondFactorAdapter"
+MFA_SUPPORTED_TYPES = ["totp", "webauthn", "recovery_codes"]
+MFA_PASSKEY_LOGIN_ENABLED = True
+MFA_TOTP_ISSUER = "Berth"
+# People are invited to their address; it needs no second proof.
+MFA_ALLOW_UNVERIFIED_EMAIL = True
+# Who needs a second factor whatever tenants choose: platform (everybody with a platform role), owners, all.
+MFA_REQUIRED_FOR = env.words("MFA_REQUIRED_FOR")
+
+SOCIALACCOUNT_ADAPTER = "tenants.identity.adapter.ProviderAdapter"
+SOCIALACCOUNT_STORE_TOKENS = False  # they rest sealed in rows of our own
+SOCIALACCOUNT_EMAIL_VERIFICATION = "none"
+# So long after a provider vouched for a person it is asked again, with their groups.
+SSO_RECHECK_MINUTES = env.number("SSO_RECHECK_MINUTES", 15)
+# A session ends after so long without use, and after so long in any case.
+SESSION_IDLE_MINUTES = env.number("SESSION_IDLE_MINUTES", 480)
+SESSION_MOST_HOURS = env.number("SESSION_MOST_HOURS", 72)
+SESSION_COOKIE_AGE = SESSION_IDLE_MINUTES * 60
 
 DEFAULT_FROM_EMAIL = env.text("DEFAULT_FROM_EMAIL", "berth@localhost")
 EMAIL_HOST = env.text("EMAIL_HOST", "localhost")
@@ -345,6 +380,7 @@ CELERY_BEAT_SCHEDULE = {
         "options": {"expires": 5},
     },
     "outbox-expiry": {"task": "tenants.webhooks.tasks.forget_sent", "schedule": 3600.0},
+    "sign-in-expiry": {"task": "tenants.identity.tasks.forget_expired", "schedule": 3600.0},
     "idempotency-expiry": {"task": "tenants.tasks.forget_idempotency_records", "schedule": 3600.0},
 }
 

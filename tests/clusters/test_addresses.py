@@ -13,8 +13,8 @@ import pytest
 from clusters.kube.client import KubeClient
 from clusters.kube.credentials import Credentials, KubeconfigError
 from clusters.kube.errors import Fault, Unreachable
-from tenants.outside_rules import Refused
 from tenants.outside import judge_cluster
+from tenants.outside_rules import Refused
 from tests.fakes.kube import tls
 
 NEVER = [
