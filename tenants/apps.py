@@ -14,6 +14,7 @@ class TenantsConfig(AppConfig):
         from tenants.identity import told  # noqa: F401
 
         importlib.import_module("tenants.sealing.checks")
+        importlib.import_module("tenants.identity.sealed")
         audited.register_tables()
         connection_created.connect(_carry_actor, dispatch_uid="berth-actor")
 

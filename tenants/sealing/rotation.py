@@ -7,24 +7,24 @@ which key they rest.
 
 from __future__ import annotations
 
-import collections
 import dataclasses
 import logging
 import time
 from collections.abc import Callable, Iterator
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
-from django.db import models
-from django.db.models import F, Func, Value
+from django.db.models import F
 from django.utils import timezone
 
 from tenants import scope
+from tenants.audit import audit
 from tenants.errors import Conflict
 from tenants.locks import claimed
 from tenants.models import SealingRotation
-from tenants.sealing.envelope import LONGEST_HEAD, Head, head_of, newest_head, rewrap, seal, unseal
+from tenants.sealing.envelope import Head, newest_head, rewrap, seal, unseal
 from tenants.sealing.errors import CannotOpen, KeyGone
-from tenants.sealing.fields import SealedField, sealed_columns
+from tenants.sealing.fields import SealedField
+from tenants.sealing.places import Place, SealedValue, head_read, places
 from tenants.sealing.providers import provider_of, providers
 
 log = logging.getLogger(__name__)
@@ -77,13 +77,11 @@ def secrets_status() -> list[Rested]:
     found: list[Rested] = []
     opens: dict[Head | None, bool] = {None: False}
     with scope.platform("count sealed values by key"):
-        for column in map(Column._make, sealed_columns()):
-            starts = column.rows().values_list(column.start(LONGEST_HEAD), flat=True)
-            counts = collections.Counter(_read(bytes(start)) for start in starts.iterator(chunk_size=5_000))
-            for head, count in counts.items():
+        for place in places():
+            for head, count in place.heads().items():
                 if head not in opens:
                     opens[head] = head is not None and _holds(head)
-                found.append(Rested(str(column), head, count, opens[head]))
+                found.append(Rested(place.name, head, count, opens[head]))
     return found
 
 
@@ -102,8 +100,8 @@ def _rotate(batch: int, with_data: bool, tell: Callable[[Progress], None]) -> Se
     newest = newest_head()
     run = SealingRotation.objects.create(provider=newest.provider, key_id=newest.key_id, with_data=with_data)
     left = 0
-    for column in map(Column._make, sealed_columns()):
-        rows = _Rows(column, None if with_data else newest, batch)
+    for place in places():
+        rows = _Rows(place, None if with_data else newest, batch)
         for progress in rows.work():
             if progress.wrapped:
                 SealingRotation.objects.filter(id=run.id).update(wrapped=F("wrapped") + progress.wrapped)
@@ -111,15 +109,16 @@ def _rotate(batch: int, with_data: bool, tell: Callable[[Progress], None]) -> Se
         left += rows.left
     SealingRotation.objects.filter(id=run.id).update(left=left, ended_at=timezone.now())
     run.refresh_from_db()
+    audit(None, "secrets.rotate", key=str(newest), wrapped=run.wrapped, left=run.left, with_data=with_data)
     log.info("sealed values wrapped under %s: %s, left as they are: %s", newest, run.wrapped, run.left)
     return run
 
 
 class _Rows:
-    """The rows of one column that are to be wrapped; without ``newest`` all are, and their values encrypted anew."""
+    """The rows of one place that are to be wrapped; without ``newest`` all are, and their values encrypted anew."""
 
-    def __init__(self, column: Column, newest: Head | None, batch: int) -> None:
-        self._column, self._newest, self._batch = column, newest, batch
+    def __init__(self, place: Place, newest: Head | None, batch: int) -> None:
+        self._place, self._newest, self._batch = place, newest, batch
         self._held: list[Any] = []
         self._broken = 0
 
@@ -143,7 +142,7 @@ class _Rows:
         last = None
         while True:
             with scope.platform(_REASON):
-                rows = self._wanting().order_by("pk")
+                rows = self._place.wanting(self._newest).order_by("pk")
                 if last is not None:
                     rows = rows.filter(pk__gt=last)
                 ids = list(rows.values_list("pk", flat=True)[: self._batch])
@@ -152,33 +151,26 @@ class _Rows:
             yield ids
             last = ids[-1]
 
-    def _wanting(self) -> models.QuerySet[Any]:
-        rows = self._column.rows()
-        if self._newest is None:
-            return rows
-        head = self._newest.packed()
-        return rows.annotate(head=self._column.start(len(head))).exclude(head=head)
-
     def _wrap(self, ids: list[Any]) -> Progress:
-        column, broken = self._column, []
+        broken, wrapped = [], 0
         with scope.platform(_REASON):
-            locked = self._wanting().filter(pk__in=ids).select_for_update(skip_locked=True, no_key=True)
-            found = [
-                (pk, bytes(sealed), SealedField(tenant, column.table, pk, column.field))
-                for pk, tenant, sealed in locked.values_list("pk", column.tenant, column.field)
-            ]
-            fresh = self._anew([(sealed, field) for _, sealed, field in found])
-            for (pk, _, _), value in zip(found, fresh, strict=True):
-                if isinstance(value, CannotOpen):
-                    broken.append(f"{column.table} {pk}: {value}")
+            wanting = self._place.wanting(self._newest).filter(pk__in=ids)
+            rows = list(wanting.select_for_update(skip_locked=True, no_key=True))
+            values = [value for row in rows for value in self._place.values(row) if self._stale(value)]
+            fresh = self._anew([(value.sealed, value.field) for value in values])
+            for value, sealed in zip(values, fresh, strict=True):
+                if isinstance(sealed, CannotOpen):
+                    broken.append(f"{self._place.table} {value.row.pk}: {sealed}")
                 else:
-                    column.rows().filter(pk=pk).update(**{column.field: value})
-            done = {pk for pk, _, _ in found}
-            self._held += [
-                pk for pk in self._wanting().filter(pk__in=ids).values_list("pk", flat=True) if pk not in done
-            ]
+                    self._place.write(value, sealed)
+                    wrapped += 1
+            done = {row.pk for row in rows}
+            self._held += [pk for pk in wanting.values_list("pk", flat=True) if pk not in done]
         self._broken += len(broken)
-        return Progress(str(column), len(found) - len(broken), tuple(broken))
+        return Progress(self._place.name, wrapped, tuple(broken))
+
+    def _stale(self, value: SealedValue) -> bool:
+        return self._newest is None or head_read(value.sealed) != self._newest
 
     def _anew(self, values: list[tuple[bytes, SealedField]]) -> list[bytes | CannotOpen]:
         if self._newest is not None:
@@ -190,43 +182,6 @@ class _Rows:
             except CannotOpen as error:
                 done.append(error)
         return done
-
-
-class Column(NamedTuple):
-    """A column of sealed values."""
-
-    model: type[models.Model]
-    field: str
-
-    def __str__(self) -> str:
-        return f"{self.table}.{self.field}"
-
-    @property
-    def table(self) -> str:
-        return self.model._meta.db_table
-
-    @property
-    def tenant(self) -> models.expressions.Combinable:
-        """The tenant that values of a row are bound to."""
-        names = {field.attname for field in self.model._meta.local_fields}
-        return F("tenant_id") if "tenant_id" in names else Value(None, output_field=models.UUIDField())
-
-    def rows(self) -> models.QuerySet[Any]:
-        """Give the rows that hold a value."""
-        return self.model._base_manager.exclude(**{self.field: None})
-
-    def start(self, length: int) -> Func:
-        """Give the first bytes of the values."""
-        return Func(
-            F(self.field), Value(1), Value(length), function="substring", output_field=models.BinaryField()
-        )
-
-
-def _read(start: bytes) -> Head | None:
-    try:
-        return head_of(start)
-    except CannotOpen:
-        return None
 
 
 def _holds(head: Head) -> bool:

@@ -9,18 +9,21 @@ import sys
 import threading
 
 import pytest
+from allauth.mfa.models import Authenticator
 from django.core.checks import Tags, run_checks
 from django.core.management import CommandError, call_command
 from django.db import connection, transaction
 
-from clusters.models import CatalogModel, Cluster
+from clusters.models import CatalogModel
 from tenants import scope
+from tenants.identity.sealed import seal_second_factor, unseal_second_factor
 from tenants.models import OperatorIdempotencyRecord, SealingRotation, WebhookEndpoint
 from tenants.sealing import CannotOpen, KeyGone, SealedField, seal, unseal
-from tenants.sealing.envelope import Head, head_of
+from tenants.sealing.envelope import Head
 from tenants.sealing.rotation import secrets_rotate, secrets_status
 from tests.databases import ROOT
-from tests.factories import make_tenant
+from tests.estate import make_estate
+from tests.factories import make_tenant, make_user
 from tests.fakes.vault import running_vault
 
 OLD, NEW = Head("environment", "1"), Head("environment", "2")
@@ -297,27 +300,28 @@ def test_two_rotations_do_not_run_at_once(rows, committed_db):
 
 
 @pytest.mark.django_db
-def test_models_of_the_platform_and_of_clusters_are_found_too():
-    columns = {str(rested.column) for rested in _sealed_everywhere()}
-    assert columns == {"clusters_catalogmodel.weights_secret", "clusters_cluster.credentials"}
-
-
-def _sealed_everywhere():
-    from tests.estate import make_estate
-
+def test_columns_of_clusters_and_second_factors_are_found_too(settings):
     estate = make_estate()
-    cluster = next(iter(estate.clusters.values()))
-    Cluster.objects.filter(id=cluster.id).update(
-        credentials=seal(b"{}", field=SealedField.of(cluster, "credentials"))
-    )
-    model = CatalogModel.objects.first()
-    CatalogModel.objects.filter(id=model.id).update(
-        weights_secret=seal(b"{}", field=SealedField.of(model, "weights_secret"))
-    )
-    found = secrets_status()
-    run = secrets_rotate(with_data=True)
-    assert (run.wrapped, run.left) == (2, 0)
+    cluster, model = next(iter(estate.clusters.values())), CatalogModel.objects.first()
+    for row, field in ((cluster, "credentials"), (model, "weights_secret")):
+        setattr(row, field, seal(b"{}", field=SealedField.of(row, field)))
+        row.save(update_fields=[field])
+    user = make_user("someone@example.com")
+    for kind, data in (
+        ("totp", {"secret": seal_second_factor("JBSWY3DP")}),
+        ("recovery_codes", {"seed": seal_second_factor("seed"), "used_mask": 5}),
+        ("webauthn", {"name": "key"}),
+    ):
+        Authenticator.objects.create(user=user, type=kind, data=data)
+    assert {rested.column: rested.values for rested in secrets_status()} == {
+        "clusters_catalogmodel.weights_secret": 1, "clusters_cluster.credentials": 1, "mfa_authenticator.data": 2,
+    }  # fmt: skip
+    settings.SEALING_KEYS = {**settings.SEALING_KEYS, 2: SECOND}
+    rotation = secrets_rotate()
+    assert (rotation.wrapped, rotation.left) == (4, 0)
+    assert heads() == {NEW}
+    del settings.SEALING_KEYS[1]
     cluster.refresh_from_db()
     assert unseal(cluster.credentials, field=SealedField.of(cluster, "credentials")) == b"{}"
-    assert head_of(bytes(cluster.credentials)) == OLD
-    return found
+    codes = Authenticator.objects.get(type="recovery_codes").data
+    assert (unseal_second_factor(codes["seed"]), codes["used_mask"]) == ("seed", 5)
