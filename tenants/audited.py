@@ -82,6 +82,7 @@ UNAUDITED = {
     "tenants.AuditHead": "the audit itself, chained by hashes",
     "tenants.IdempotencyRecord": "answers kept for repeats; what was done is audited",
     "tenants.OperatorIdempotencyRecord": "answers kept for repeats; what was done is audited",
+    "tenants.SealingRotation": "how far a rotation came; the rotation is audited at its end",
     "tenants.WebhookDelivery": "what is sent and when: machine state with a log of its own",
     "tenants.CacheEntry": "counts of attempts to sign in, which expire",
     "tenants.Mail": "what is sent and when: machine state",
