@@ -61,6 +61,7 @@ class LoadViewSet(TenantViewSet):
             endpoint=endpoint,
             terms=body.terms(endpoint),
             actor=self.caller.actor,
+            asked_by=self.caller.user,
             if_generation=self._if_generation(endpoint),
         )
         return self._changed(status.HTTP_202_ACCEPTED)

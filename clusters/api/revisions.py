@@ -76,6 +76,7 @@ class RevisionViewSet(TenantViewSet):
             endpoint=endpoint,
             number=number,
             actor=self.caller.actor,
+            asked_by=self.caller.user,
             if_generation=endpoint.generation if asks_for_version(request) else None,
             **self.validated(RestoreBody),
         )
@@ -109,6 +110,7 @@ class MoveViewSet(OperatorViewSet):
                 endpoint=endpoint,
                 cluster=cluster,
                 actor=self.caller.actor,
+                asked_by=self.caller.user,
                 if_generation=endpoint.generation if asks_for_version(request) else None,
             )
         self.audit("endpoint.move", endpoint=str(endpoint.id), cluster=cluster and cluster.name)

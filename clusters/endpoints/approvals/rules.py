@@ -1,4 +1,4 @@
-"""Rules of what needs approval: made, changed, removed. What loosens them takes two people where the tenant wants that."""
+"""Rules of what needs approval: made, changed, removed; what loosens them takes two where the tenant wants that."""
 
 from __future__ import annotations
 
