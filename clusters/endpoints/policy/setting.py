@@ -67,7 +67,8 @@ def loosened(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
     found = []
     for name in _LISTS:
         old, new = set(before[name]), set(after[name])
-        if old and (not new or not new <= old):
+        beyond = new - old - (_inside(old) if name == "allowed_zones" else set())
+        if old and (not new or beyond):
             found.append(name)
     if not set(before["certifications"]) <= set(after["certifications"]):
         found.append("certifications")
@@ -249,6 +250,11 @@ def _check(values: Mapping[str, Any]) -> None:
     if not values["home_zone"] and _needs_home():
         text = "A rule asks whether something runs outside the home zone; set one, or remove the rule."
         raise Invalid(text, errors={"home_zone": [text]})
+
+
+def _inside(zones: set[str]) -> set[str]:
+    """Give the codes of the regions that belong to one of the zones."""
+    return {region.code for region in Region.objects.all() if zones & set(region.zones)}
 
 
 def _needs_home() -> bool:
