@@ -11,6 +11,8 @@ from tenants.roles import Action
 class Item:
     """One entry: ``page`` is a URL name of the door; it is current on that page and on those under ``also``.
 
+    Pages under ``beside`` are another entry's all the same.
+
     ``also`` are prefixes of URL names. Entries of a tenant are shown to roles that may do ``action``.
     """
 
@@ -18,6 +20,7 @@ class Item:
     page: str
     icon: str
     also: tuple[str, ...] = ()
+    beside: tuple[str, ...] = ()
     action: Action = Action.VIEW
 
 
@@ -35,6 +38,7 @@ TENANT = (
         (
             Item("Endpoints", "endpoints", "endpoints", also=("endpoint",)),
             Item("Catalog", "catalog", "catalog", also=("model", "order")),
+            Item("Approvals", "approvals", "check", also=("approval",), beside=("approval-rule",)),
             Item("Routes", "routes", "switch", also=("route",)),
             Item("Keys", "keys", "key", also=("key",)),
         ),
@@ -52,6 +56,7 @@ TENANT = (
         "Organise",
         (
             Item("Projects", "projects", "project", also=("project",)),
+            Item("Policy", "policy", "audit", also=("policy", "approval-rule")),
             Item("Members", "members", "members", also=("member",)),
             Item("Settings", "settings", "settings", also=("webhook",)),
         ),
@@ -86,6 +91,7 @@ CONSOLE = (
             Item("Tenants", "tenants", "tenant", also=("tenant",)),
             Item("Prices", "prices", "price", also=("price",)),
             Item("Statements", "statements", "statement", also=("statement", "account")),
+            Item("Approvals", "approvals", "audit", also=("approval",)),
             Item("Reconciliation", "reconciliation", "check"),
         ),
     ),

@@ -5,6 +5,7 @@ from django.urls import path
 from portal.pages.console import (
     advisor,
     advisor_policy,
+    approvals,
     asset_rates,
     catalog,
     cluster,
@@ -35,6 +36,8 @@ from portal.pages.console.reports import costs, fragmentation, savings, throughp
 app_name = "console"
 
 urlpatterns = [
+    path("approvals", approvals.Approvals.as_view(), name="approvals"),
+    path("approvals/<uuid:id>", approvals.Approval.as_view(), name="approval"),
     path("", dashboard.Dashboard.as_view(), name="home"),
     path("clusters", clusters.Clusters.as_view(), name="clusters"),
     path("clusters/register", cluster_forms.ClusterRegister.as_view(), name="cluster-register"),
