@@ -6,6 +6,9 @@ class ClustersConfig(AppConfig):
     verbose_name = "Clusters and endpoints"
 
     def ready(self) -> None:
+        from clusters import audited
+
+        audited.register_tables()
         from clusters.endpoints.approvals.links import link_url
         from clusters.endpoints.approvals.telling import LINK
         from tenants.webhooks.links import register

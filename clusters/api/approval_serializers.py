@@ -36,7 +36,7 @@ def _names(length: int, text: str, **options: Any) -> serializers.ListField:
     return serializers.ListField(child=child, max_length=MOST_NAMES, help_text=text, **options)
 
 
-class PolicyBody(StrictSerializer):
+class TenantPolicyBody(StrictSerializer):
     """A whole policy: what is left out is as if it was never set. Empty lists and null restrict nothing."""
 
     allowed_zones = _names(60, "Zones and regions in which anything may run.", default=list)

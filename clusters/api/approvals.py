@@ -20,15 +20,31 @@ from clusters.api.operators import OperatorViewSet
 from clusters.api.serializers import EndpointDetailSerializer
 from clusters.endpoints import selectors
 from clusters.endpoints.approvals import decisions, rules
-from clusters.endpoints.approvals.deciding import Decider
+from clusters.endpoints.approvals.deciding import Asker, Decider
 from clusters.endpoints.approvals.rewording import endpoint_ask_again
-from clusters.endpoints.approvals.selectors import request_list
-from clusters.models import ApprovalRequest, ApprovalRule, Decides, Endpoint
+from clusters.endpoints.approvals.selectors import operators_requests, request_list
+from clusters.models import ApprovalRequest, ApprovalRule, Endpoint
 from tenants import scope
 from tenants.api.base import IF_MATCH, EditableTenantViewSet, ReadOnlyTenantViewSet, TenantViewSet
+from tenants.api.caller import Caller
 from tenants.api.idempotency import idempotent
 from tenants.api.preconditions import asks_for_version, etag, refuse_stale
-from tenants.roles import Action
+from tenants.errors import Forbidden
+from tenants.roles import Action, PlatformAction
+
+
+def decider_of(caller: Caller) -> Decider:
+    """Give who decides through the REST API: a person, by session or by a key that they made."""
+    return Decider(user=caller.user, actor=caller.actor, role=caller.role, via="api")
+
+
+def asker_of(caller: Caller) -> Asker:
+    """Give who asks through the REST API, with those who stand behind a service account or a key."""
+    key = caller.key
+    if key is None:
+        return Asker(user=caller.user)
+    makers = {key.created_by_id, key.service_account.created_by_id if key.service_account else None}
+    return Asker(user=caller.user, behind=frozenset(makers - {None}))
 
 
 class ApprovalFilter(django_filters.FilterSet):
@@ -52,8 +68,7 @@ class ApprovalViewSet(ReadOnlyTenantViewSet):
 
     @property
     def decider(self) -> Decider:
-        caller = self.caller
-        return Decider(user=caller.user, actor=caller.actor, role=caller.role, via="api")
+        return decider_of(self.caller)
 
     @extend_schema(
         request=DecisionBody, responses=ApprovalSerializer, operation_id="approval_requests_approve"
@@ -84,6 +99,8 @@ class ApprovalViewSet(ReadOnlyTenantViewSet):
         return self._decide(decisions.approval_withdraw)
 
     def _decide(self, service, **wishes) -> Response:
+        if self.caller.key is not None and not self.caller.may(Action.APPROVE):
+            raise Forbidden("This key may not approve; sign in, or use a key whose role and verbs have it.")
         found = service(request=self.get_object(), decider=self.decider, **wishes)
         return self.shown(ApprovalSerializer, self.rows().get(id=found.id))
 
@@ -96,8 +113,11 @@ class OperatorApprovalViewSet(OperatorViewSet):
     serializer_class = ApprovalSerializer
     reason = "an operator looks at or decides upon requests through the REST API"
 
+    default_platform_action = PlatformAction.VIEW_ENDPOINTS
+    platform_actions = dict.fromkeys(("approve", "refuse"), PlatformAction.MANAGE_ENDPOINTS)
+
     def rows(self):
-        return request_list().filter(trips__contains=[{"decides": Decides.OPERATORS.value}])
+        return operators_requests(self.caller)
 
     @property
     def decider(self) -> Decider:
@@ -156,7 +176,7 @@ class RuleViewSet(EditableTenantViewSet):
         """Change it; 202 where that waits for a second person, and the rule is as it was until then."""
         changes = self.validated(RuleChange)
         done = rules.rule_change(
-            rule=self.to_edit(), changes=changes, asked_by=self.caller.user, actor=self.caller.actor
+            rule=self.to_edit(), changes=changes, asked_by=asker_of(self.caller), actor=self.caller.actor
         )
         answer = self.versioned(self.get_object())
         answer.status_code = status.HTTP_202_ACCEPTED if done.request else status.HTTP_200_OK
@@ -165,7 +185,7 @@ class RuleViewSet(EditableTenantViewSet):
     @extend_schema(responses={202: RuleSerializer, 204: None}, parameters=[IF_MATCH])
     def destroy(self, request, id) -> Response:
         """Remove it; 202 where that waits for a second person."""
-        done = rules.rule_delete(rule=self.to_edit(), asked_by=self.caller.user, actor=self.caller.actor)
+        done = rules.rule_delete(rule=self.to_edit(), asked_by=asker_of(self.caller), actor=self.caller.actor)
         if done.request is None:
             return Response(status=status.HTTP_204_NO_CONTENT)
         return self.shown(RuleSerializer, self.get_object(), code=status.HTTP_202_ACCEPTED)
@@ -177,6 +197,7 @@ class AskAgainViewSet(TenantViewSet):
 
     model = Endpoint
     serializer_class = EndpointDetailSerializer
+    project_field = "project"
     default_role_action = Action.ORDER
 
     def rows(self):
@@ -195,7 +216,7 @@ class AskAgainViewSet(TenantViewSet):
         endpoint_ask_again(
             endpoint=endpoint,
             actor=self.caller.actor,
-            asked_by=self.caller.user,
+            asked_by=asker_of(self.caller),
             changes=self.validated(AskAgainBody).get("changes"),
             if_generation=endpoint.generation if asks_for_version(request) else None,
         )

@@ -8,6 +8,7 @@ from drf_spectacular.utils import extend_schema
 from rest_framework import status
 from rest_framework.response import Response
 
+from clusters.api.approvals import asker_of
 from clusters.api.order_serializers import EndpointChange, EndpointOrder, PlanRequest
 from clusters.api.plan_serializers import PlanSerializer
 from clusters.api.serializers import (
@@ -52,6 +53,7 @@ class EndpointViewSet(ReadOnlyTenantViewSet):
 
     model = Endpoint
     serializer_class = EndpointSerializer
+    project_field = "project"
     filterset_class = EndpointFilter
     role_actions = dict.fromkeys(("create", "partial_update", "destroy", "pause", "resume"), Action.ORDER)
 
@@ -68,7 +70,12 @@ class EndpointViewSet(ReadOnlyTenantViewSet):
     def create(self, request) -> Response:
         """Order an endpoint. Where free GPUs or somebody's approval are wanting it is accepted and waits for them."""
         order = self.validated(EndpointOrder)
-        endpoint = services.endpoint_order(**order, actor=self.caller.actor, created_by=self.caller.user)
+        endpoint = services.endpoint_order(
+            **order,
+            actor=self.caller.actor,
+            created_by=self.caller.user,
+            asked_by=asker_of(self.caller),
+        )
         response = self.created(EndpointDetailSerializer, self.get_queryset().get(id=endpoint.id))
         response["ETag"] = etag(endpoint.generation)
         return response
@@ -164,7 +171,7 @@ class EndpointViewSet(ReadOnlyTenantViewSet):
         # The service compares again under its lock.
         if_generation = endpoint.generation if asks_for_version(self.request) else None
         if may_wait:
-            wishes["asked_by"] = self.caller.user
+            wishes["asked_by"] = asker_of(self.caller)
         service(endpoint=endpoint, actor=self.caller.actor, if_generation=if_generation, **wishes)
         changed = self.get_object()
         if may_wait and changed.generation == endpoint.generation and waits_for_approval(changed):

@@ -6,6 +6,7 @@ from drf_spectacular.utils import extend_schema
 from rest_framework import status
 from rest_framework.response import Response
 
+from clusters.api.approvals import asker_of
 from clusters.api.load_serializers import (
     LoadSerializer,
     ReplanBody,
@@ -30,6 +31,7 @@ class LoadViewSet(TenantViewSet):
 
     model = Endpoint
     serializer_class = LoadSerializer
+    project_field = "project"
     role_actions = {"replan": Action.ORDER, "keep_order": Action.ORDER}
 
     def rows(self):
@@ -61,7 +63,7 @@ class LoadViewSet(TenantViewSet):
             endpoint=endpoint,
             terms=body.terms(endpoint),
             actor=self.caller.actor,
-            asked_by=self.caller.user,
+            asked_by=asker_of(self.caller),
             if_generation=self._if_generation(endpoint),
         )
         return self._changed(status.HTTP_202_ACCEPTED)

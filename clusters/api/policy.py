@@ -14,10 +14,11 @@ from clusters.api.approval_serializers import (
     ExceptionCreate,
     ExceptionSerializer,
     FloorBody,
-    PolicyBody,
+    TenantPolicyBody,
     TenantPolicyInForceSerializer,
     TenantPolicySerializer,
 )
+from clusters.api.approvals import asker_of, decider_of
 from clusters.api.operators import OperatorViewSet
 from clusters.endpoints.approvals.deciding import Decider
 from clusters.endpoints.approvals.selectors import request_list
@@ -29,7 +30,7 @@ from tenants.api.filters import PAGING, refuse_unknown_parameters
 from tenants.api.idempotency import idempotent
 from tenants.api.preconditions import asks_for_version, etag, refuse_stale
 from tenants.models import Tenant
-from tenants.roles import Action
+from tenants.roles import Action, PlatformAction
 
 
 @extend_schema(tags=["policy"])
@@ -46,13 +47,13 @@ class PolicyViewSet(TenantViewSet):
         return self._answer(status.HTTP_200_OK)
 
     @extend_schema(
-        request=PolicyBody,
+        request=TenantPolicyBody,
         responses={200: TenantPolicyInForceSerializer, 202: TenantPolicyInForceSerializer},
         parameters=[IF_MATCH],
     )
     def update(self, request) -> Response:
         """Set it. 202 where it loosens what holds and waits for a second person; what holds goes on until then."""
-        values = self.validated(PolicyBody)
+        values = self.validated(TenantPolicyBody)
         Tenant.objects.select_for_update(no_key=True).get(id=self.caller.tenant_id)
         held = TenantPolicy.objects.in_force()
         version = held.version if held else 0
@@ -60,7 +61,7 @@ class PolicyViewSet(TenantViewSet):
         note = values.pop("note")
         done = setting.policy_set(
             values=values,
-            set_by=self.caller.user,
+            set_by=asker_of(self.caller),
             set_as=self.caller.actor,
             role=self.caller.role,
             note=note,
@@ -88,6 +89,7 @@ class PolicyFloorViewSet(OperatorViewSet):
     model = TenantPolicy
     serializer_class = TenantPolicySerializer
     lookup_url_kwarg = "slug"
+    default_platform_action = PlatformAction.MANAGE_TENANTS
     reason = "an operator locks part of a tenant's policy through the REST API"
 
     @extend_schema(request=FloorBody, responses=TenantPolicySerializer, operation_id="platform_policy_floor")
@@ -131,15 +133,14 @@ class ExceptionViewSet(ReadOnlyTenantViewSet):
 
     @property
     def decider(self) -> Decider:
-        caller = self.caller
-        return Decider(user=caller.user, actor=caller.actor, role=caller.role, via="api")
+        return decider_of(self.caller)
 
     @extend_schema(request=ExceptionCreate, responses={202: ApprovalSerializer})
     @idempotent
     def create(self, request) -> Response:
         """Ask for one. An owner or admin decides upon the request that is answered with."""
         asked = exceptions.exception_ask(
-            **self.validated(ExceptionCreate), asked_by=self.caller.user, asked_as=self.caller.actor
+            **self.validated(ExceptionCreate), asked_by=asker_of(self.caller), asked_as=self.caller.actor
         )
         found = request_list().get(id=asked.id)
         return self.shown(ApprovalSerializer, found, code=status.HTTP_202_ACCEPTED)

@@ -131,6 +131,10 @@ class ApprovalRequest(TenantOwned):
     trips = models.JSONField(default=list)
     round = models.PositiveSmallIntegerField(default=1)
     asked_by = models.ForeignKey(User, on_delete=models.SET_NULL, null=True, blank=True, related_name="+")
+    behind = ArrayField(
+        models.UUIDField(), default=list, blank=True,
+        help_text="People who made the key or service account that asked: they count as having asked, too.",
+    )  # fmt: skip
     asked_as = models.CharField(max_length=120)
     generation = models.PositiveIntegerField(null=True, help_text="Of the endpoint when it was asked for.")
     expires_at = models.DateTimeField()

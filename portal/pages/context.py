@@ -1,6 +1,6 @@
 """The context processor that fills the shell of every page: bar, sidebar, tenant switcher.
 
-It reads what the base view left on the request: ``membership`` in the portal, ``in_console`` in the console.
+It reads what the base view left on the request: ``membership`` in the portal, ``operator`` in the console.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from clusters.endpoints.approvals.deciding import Decider
 from clusters.endpoints.approvals.selectors import inbox
 from portal.pages import navigation
 from tenants import roles, scope
+from tenants.api.caller import Operator
 from tenants.members import memberships_of
 from tenants.models import Membership, User
 
@@ -33,8 +34,8 @@ def _shell(request: HttpRequest) -> dict[str, Any]:
     if user is None or not user.is_authenticated:
         return {"door": "portal", "home_url": "/", "tenant": None, "tenants": [], "nav": [], "notice": ""}
     memberships = memberships_of(user_id=user.id)
-    if getattr(request, "in_console", False):
-        return _console(request, memberships)
+    if operator := getattr(request, "operator", None):
+        return _console(request, operator, memberships)
     return _portal(request, memberships, getattr(request, "membership", None))
 
 
@@ -52,8 +53,8 @@ def _portal(request: HttpRequest, memberships: list[Membership], here: Membershi
             for each in memberships
         ],
         "nav": [],
-        "other_door": {"label": "Operator console", "url": reverse("console:home")}
-        if request.user.is_operator
+        "other_door": {"label": "Operator console", "url": navigation.console_url(request.user.acts_as)}
+        if request.user.acts_as
         else None,
         "notice": "",
     }
@@ -85,13 +86,17 @@ def _to_decide(user: User, here: Membership) -> int:
         return len(inbox(decider))
 
 
-def _console(request: HttpRequest, memberships: list[Membership]) -> dict[str, Any]:
+def _console(request: HttpRequest, operator: Operator, memberships: list[Membership]) -> dict[str, Any]:
+    groups = [
+        navigation.Group(group.label, tuple(item for item in group.items if operator.may(item.action)))
+        for group in navigation.CONSOLE
+    ]
     return {
         "door": "console",
-        "home_url": reverse("console:home"),
+        "home_url": navigation.console_url(operator.role),
         "tenant": None,
         "tenants": [],
-        "nav": _nav(request, navigation.CONSOLE, lambda page: reverse(f"console:{page}")),
+        "nav": _nav(request, groups, lambda page: reverse(f"console:{page}")),
         "other_door": {"label": "Tenant portal", "url": reverse("tenants")} if memberships else None,
         "notice": "",
     }

@@ -10,8 +10,9 @@ from clusters.endpoints.approvals.deciding import Decider, may_decide
 from clusters.endpoints.approvals.figures import planned
 from clusters.endpoints.approvals.judging import Trip, tripped
 from clusters.endpoints.planning import Market, OrderTerms
-from clusters.models import ApprovalRequest, Endpoint
+from clusters.models import ApprovalRequest, Decides, Endpoint
 from clusters.planning.plans import Plan
+from tenants.api.caller import Operator
 from tenants.models import Tenant
 
 
@@ -19,6 +20,14 @@ def request_list() -> QuerySet[ApprovalRequest]:
     """Give the requests of the open scope with what is shown of them, newest first; 2 queries."""
     rows = ApprovalRequest.objects.select_related("tenant", "endpoint", "asked_by", "decided_by")
     return rows.prefetch_related("signatures").order_by("-id")
+
+
+def operators_requests(operator: Operator) -> QuerySet[ApprovalRequest]:
+    """Give the requests that wait, or waited, for operators; of some clusters alone, those for GPUs there."""
+    rows = request_list().filter(trips__contains=[{"decides": Decides.OPERATORS.value}])
+    if operator.clusters is None:
+        return rows
+    return rows.filter(quote__cluster__in=list(operator.clusters.values()))
 
 
 def request_of(endpoint: Endpoint) -> ApprovalRequest | None:

@@ -10,7 +10,7 @@ from typing import Any, Final
 from django.db import transaction
 
 from clusters.endpoints.approvals.asking import request_open
-from clusters.endpoints.approvals.deciding import four_eyes, others_than
+from clusters.endpoints.approvals.deciding import Asker, four_eyes, others_than
 from clusters.endpoints.approvals.judging import Trip
 from clusters.endpoints.policy.judging import endpoints_judge
 from clusters.endpoints.wishes import tenant_for_update
@@ -87,7 +87,7 @@ def loosened(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
 def policy_set(
     *,
     values: Mapping[str, Any],
-    set_by: User | None,
+    set_by: Asker | User | None,
     set_as: str,
     role: str,
     note: str = "",
@@ -115,10 +115,10 @@ def policy_set(
     if after["self_approval"] and not before["self_approval"] and role != Role.OWNER:
         raise Forbidden("Only an owner may let people decide upon what they asked for themselves.")
     loose = loosened(before, after)
-    asker = set_by.id if set_by else None
-    if loose and four_eyes(tenant.id) and others_than(asker, tenant_id=tenant.id, decides=Decides.ADMIN):
-        return Change(policy=held, request=_ask(tenant, held, after, loose, set_by, set_as, note))
-    return Change(policy=policy_put(values=after, based_on=held.version if held else 0, set_by=set_by,
+    asker = Asker.of(set_by)
+    if loose and four_eyes(tenant.id) and others_than(asker.ids, tenant_id=tenant.id, decides=Decides.ADMIN):
+        return Change(policy=held, request=_ask(tenant, held, after, loose, asker, set_as, note))
+    return Change(policy=policy_put(values=after, based_on=held.version if held else 0, set_by=asker.user,
                                     set_as=set_as, note=note))  # fmt: skip
 
 
@@ -194,7 +194,7 @@ def _ask(
     held: TenantPolicy | None,
     after: Mapping[str, Any],
     loose: Sequence[str],
-    set_by: User | None,
+    set_by: Asker,
     set_as: str,
     note: str,
 ) -> ApprovalRequest:

@@ -4,30 +4,34 @@ from __future__ import annotations
 
 import uuid
 
+from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.urls import reverse
 
 from clusters.endpoints.approvals import decisions
 from clusters.endpoints.approvals.deciding import Decider, may_decide
-from clusters.endpoints.approvals.selectors import request_list
-from clusters.models import ApprovalRequest, Decides
+from clusters.endpoints.approvals.selectors import operators_requests
+from clusters.models import ApprovalRequest
 from portal.pages.approvals import SHOWN, DecisionForm, told
 from portal.pages.approvals_shown import request_row, request_shown
 from portal.pages.base import ConsolePage, put_on_form
 from tenants import scope
 from tenants.audit import audit
 from tenants.errors import BerthError, NotFound
+from tenants.roles import PlatformAction
 
 
 class ApprovalsPage(ConsolePage):
     """What both screens share."""
 
     reason = "show operators the requests that are theirs to decide"
+    action = PlatformAction.VIEW_ENDPOINTS
+    write_action = PlatformAction.MANAGE_ENDPOINTS
 
-    def rows(self):
-        """Give the requests that operators have a say in, newest first."""
-        return request_list().filter(trips__contains=[{"decides": Decides.OPERATORS.value}])
+    def rows(self) -> QuerySet[ApprovalRequest]:
+        """Give the requests that the person has a say in, newest first."""
+        return operators_requests(self.operator)
 
     @property
     def decider(self) -> Decider:
@@ -90,7 +94,8 @@ class Approval(ApprovalsPage):
     ) -> HttpResponse:
         with scope.tenant(found.tenant_id):
             shown = request_shown(found, found.tenant)
-            decides = found.is_pending and may_decide(found, self.decider)
+            may = self.operator.may(PlatformAction.MANAGE_ENDPOINTS)
+            decides = may and found.is_pending and may_decide(found, self.decider)
         context = {
             "found": found,
             **shown,
