@@ -3,7 +3,7 @@
 import contextlib
 
 from celery import Celery
-from celery.signals import worker_process_init
+from celery.signals import beat_init, celeryd_init, worker_process_init
 
 app = Celery("berth")
 app.config_from_object("django.conf:settings", namespace="CELERY")
@@ -18,6 +18,17 @@ app.autodiscover_tasks(
         "tenants.webhooks",
     ]
 )
+
+
+@celeryd_init.connect
+@beat_init.connect
+def _refuse(**_: object) -> None:
+    import django
+
+    from portal.checks import refuse_to_start
+
+    django.setup()
+    refuse_to_start()
 
 
 @worker_process_init.connect

@@ -19,7 +19,7 @@ from clusters.endpoints.savings.selectors import savings_list, totals
 from clusters.endpoints.selectors import endpoint_list
 from clusters.inventory.capacity import PoolCapacity, capacities
 from clusters.models import Cluster, Endpoint, EndpointState
-from portal.pages.base import ConsolePage, charts_allowed
+from portal.pages.base import ConsolePage
 from portal.pages.console.attention import matters
 from portal.pages.console.reports.utilization import over_time_card
 from portal.templatetags.berth import percent
@@ -29,7 +29,6 @@ from tenants.models import Tenant
 LOOK_BACK = dt.timedelta(hours=24)
 
 
-@charts_allowed
 class Dashboard(ConsolePage):
     reason = "show the operators' dashboard"
 
