@@ -16,7 +16,10 @@ def main() -> None:
 
         django.setup()
         refuse_to_start()
-    execute_from_command_line(sys.argv)
+    from tenants import acting
+
+    with acting.command(sys.argv[1] if len(sys.argv) > 1 else "manage.py"):
+        execute_from_command_line(sys.argv)
 
 
 if __name__ == "__main__":

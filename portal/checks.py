@@ -14,9 +14,15 @@ from django.conf import settings
 from django.core import checks
 from django.db import DatabaseError, connection
 
-
 #: Secrets that stand in this repository, for tests, and ones that people type where a secret is asked for.
-_KNOWN_BEGINNINGS: Final = ("only-for-tests", "django-insecure", "changeme", "change-me", "secret", "insecure")
+_KNOWN_BEGINNINGS: Final = (
+    "only-for-tests",
+    "django-insecure",
+    "changeme",
+    "change-me",
+    "secret",
+    "insecure",
+)
 _SHORTEST_SECRET: Final = 50
 _SHORTEST_KEY: Final = 32
 _NOT_SENDING: Final = ("console", "filebased", "dummy", "locmem")
@@ -100,7 +106,10 @@ def _secrets() -> Complaints:
         else:
             continue
         yield "secret-key", f"DJANGO_SECRET_KEY {what}.", "Make one: openssl rand -base64 48."
-    for name, keys in (("BERTH_KEY_PEPPERS", settings.KEY_PEPPERS), ("BERTH_SEALING_KEYS", settings.SEALING_KEYS)):
+    for name, keys in (
+        ("BERTH_KEY_PEPPERS", settings.KEY_PEPPERS),
+        ("BERTH_SEALING_KEYS", settings.SEALING_KEYS),
+    ):
         for number, key in sorted(keys.items()):
             if len(key) < _SHORTEST_KEY or len(set(key)) < 5:
                 yield (
@@ -120,8 +129,10 @@ def _transport() -> Complaints:
     for setting, variable in _ADDRESSES.items():
         address = getattr(settings, setting)
         if address and urlsplit(address).scheme != "https":
-            yield "http", f"{variable} is {address}: keys and sessions would cross networks in the open.", (
-                "Give an address that begins with https://."
+            yield (
+                "http",
+                f"{variable} is {address}: keys and sessions would cross networks in the open.",
+                ("Give an address that begins with https://."),
             )
     if not settings.PORTAL_PUBLIC_URL:
         yield "http", "PORTAL_PUBLIC_URL is not set.", "Give the address at which browsers reach the portal."
@@ -140,8 +151,10 @@ def _hosts() -> Complaints:
     if not settings.ALLOWED_HOSTS:
         yield "hosts", "ALLOWED_HOSTS is empty.", "Name the hosts under which browsers reach the portal."
     if any(host in ("*", ".") for host in settings.ALLOWED_HOSTS):
-        yield "hosts", "ALLOWED_HOSTS holds *: whoever asks may choose the host in links of mails.", (
-            "Name the hosts under which browsers reach the portal."
+        yield (
+            "hosts",
+            "ALLOWED_HOSTS holds *: whoever asks may choose the host in links of mails.",
+            ("Name the hosts under which browsers reach the portal."),
         )
 
 
@@ -154,8 +167,10 @@ def _outside() -> Complaints:
         )
     backend = settings.EMAIL_BACKEND
     if backend.split(".")[-2] in _NOT_SENDING:
-        yield "mail", f"EMAIL_BACKEND is {backend}: mails would go nowhere, or lie in a file.", (
-            "Leave it alone and set EMAIL_HOST."
+        yield (
+            "mail",
+            f"EMAIL_BACKEND is {backend}: mails would go nowhere, or lie in a file.",
+            ("Leave it alone and set EMAIL_HOST."),
         )
 
 

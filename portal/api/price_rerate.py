@@ -14,6 +14,7 @@ from clusters.api.operators import OperatorScoped
 from tenants.api.fields import MonthField, ReferenceField
 from tenants.errors import NotFound
 from tenants.models import Tenant
+from tenants.roles import PlatformAction
 
 
 class RerateQuery(MonthQuery):
@@ -72,6 +73,7 @@ class RerateSerializer(serializers.Serializer):
 class PriceBookRerateView(OperatorScoped):
     """For operators: a month of all tenants, past or running, rated anew by a book. Nothing is changed."""
 
+    default_platform_action = PlatformAction.VIEW_MONEY
     reason = "an operator rates a month by a price book through the REST API"
 
     @extend_schema(parameters=[RerateQuery], responses=RerateSerializer, operation_id="price_books_rerate")

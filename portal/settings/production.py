@@ -10,7 +10,8 @@ DATABASES = {
     )
 }
 KEY_PEPPERS = env.numbered_keys("BERTH_KEY_PEPPERS")
-SEALING_KEYS = env.numbered_keys("BERTH_SEALING_KEYS")
+if SEALING_PROVIDER == "environment":  # noqa: F405
+    SEALING_KEYS = env.numbered_keys("BERTH_SEALING_KEYS")
 ALLOWED_HOSTS = env.words("ALLOWED_HOSTS")
 
 #: Processes refuse to start with what portal/checks.py finds.
@@ -28,3 +29,5 @@ CSRF_COOKIE_SECURE = True
 # Browsers take a cookie of such a name from this very host alone, over https, for all paths.
 SESSION_COOKIE_NAME = "__Host-berth-session"
 CSRF_COOKIE_NAME = "__Host-berth-csrf"
+
+MFA_REQUIRED_FOR = env.words("MFA_REQUIRED_FOR", "platform,owners")

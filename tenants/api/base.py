@@ -19,7 +19,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from tenants import roles, scope
+from tenants import narrowing, roles, scope
 from tenants.addresses import client_address
 from tenants.api.caller import Caller, Operator
 from tenants.api.preconditions import asks_for_version, content_version, etag, refuse_stale
@@ -36,10 +36,14 @@ class TenantScoped(APIView):
 
     ``role_actions`` maps a view's action (or lower-case method) to what the caller's role must allow;
     ``default_role_action`` is for the others.
+
+    ``project_field`` is where keys limited to projects find the project of what a view shows; "" where nothing that it
+    shows is a tenant's. Without one such keys are refused.
     """
 
     role_actions: ClassVar[Mapping[str, roles.Action]] = {}
     default_role_action: ClassVar[roles.Action] = roles.Action.VIEW
+    project_field: ClassVar[str | None] = None
     http_method_names: ClassVar[list[str]] = ["get", "post", "put", "patch", "delete", "head"]
 
     def dispatch(self, request, *args, **kwargs):
@@ -63,6 +67,7 @@ class TenantScoped(APIView):
         self._count(request, request.auth)
         if isinstance(request.auth, Caller):
             self._scopes.enter_context(scope.tenant(request.auth.tenant_id))
+            self._scopes.enter_context(narrowing.to(request.auth.projects))
             self._in_scope = True
 
     def _count(self, request: Request, caller: Caller | Operator | None) -> None:
@@ -117,7 +122,7 @@ class TenantViewSet(TenantScoped, viewsets.GenericViewSet):
         # The schema is made outside any tenant's scope, from the fields alone.
         if getattr(self, "swagger_fake_view", False):
             return models.QuerySet(self.model).none()
-        return self.rows()
+        return narrowing.within(self.rows(), self.project_field) if self.project_field else self.rows()
 
     def filter_queryset(self, queryset: models.QuerySet) -> models.QuerySet:
         """Filter lists; a single object is found by its id alone."""
