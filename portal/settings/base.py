@@ -12,6 +12,8 @@ from portal.settings import env
 BASE_DIR = Path(__file__).resolve().parent.parent.parent
 
 DEBUG = False
+PRODUCTION = False
+TLS_ENDS_BEFORE = False
 SECRET_KEY = env.text("DJANGO_SECRET_KEY", "")
 ALLOWED_HOSTS = env.words("ALLOWED_HOSTS")
 CSRF_TRUSTED_ORIGINS = env.words("CSRF_TRUSTED_ORIGINS")
@@ -82,6 +84,8 @@ TEMPLATES = [
 
 # The application role: neither owner nor superuser, so that row-level security binds it.
 DATABASES = {"default": env.database("DATABASE_URL", "postgresql://berth_app@127.0.0.1:5432/berth")}
+# A statement of a web process that takes longer is cancelled: whoever asked has left, and others wait. 0: none is.
+DATABASE_STATEMENT_SECONDS = env.number("DATABASE_STATEMENT_SECONDS", 60)
 # The owner of the tables, for migrations only (see tenants/management/commands/migrate.py).
 DATABASE_OWNER = env.database("DATABASE_OWNER_URL", "") if env.text("DATABASE_OWNER_URL", "") else None
 
@@ -199,6 +203,7 @@ X_FRAME_OPTIONS = "DENY"
 SESSION_COOKIE_HTTPONLY = True
 SESSION_COOKIE_SAMESITE = "Lax"
 CSRF_COOKIE_SAMESITE = "Lax"
+CSRF_COOKIE_HTTPONLY = True  # forms and scripts find the token in the page
 CSRF_FAILURE_VIEW = "portal.pages.failures.csrf_failure"
 DATA_UPLOAD_MAX_MEMORY_SIZE = 16 * 1024 * 1024  # a batch of 1,000 usage segments is about 1 MB
 
