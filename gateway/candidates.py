@@ -50,7 +50,7 @@ def route_target(
         ApiError: no rule matches (400), or no target of the one that does is left (503).
     """
     rule = named.match(
-        route, slo_class=slo_class, input_tokens=input_tokens, key_id=key.key_id, headers=headers
+        route, slo_class=slo_class, input_tokens=input_tokens, key_ids=key.line, headers=headers
     )
     if rule is None:
         raise errors.invalid(

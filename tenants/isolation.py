@@ -8,6 +8,8 @@ from django.db.migrations.operations import RunSQL
 EXEMPT = {
     "tenants.User": "a person may be a member of several tenants; memberships are isolated",
     "tenants.Tenant": "the row that all others point to; its own policy shows only the open tenant",
+    "tenants.AuditEntry": "also the platform's chain; its own policy shows a tenant its own, and lets nobody write",
+    "tenants.AuditHead": "ends of chains, the platform's too; its own policy shows a tenant its own",
     "tenants.IdentityProvider": "the platform's and tenants' providers; its own policy shows a tenant its own",
     "tenants.EmailDomain": "of the platform's and tenants' providers; its own policy shows a tenant its own",
     "tenants.GroupMapping": "of the platform's and tenants' providers; its own policy shows a tenant its own",
@@ -44,6 +46,7 @@ EXEMPT = {
     "clusters.Tokenizer": "the tokenizers of the catalog are the same for all tenants",
     "clusters.SloClass": "the classes are the same for all tenants",
     "clusters.Gateway": "the platform's estate",
+    "clusters.OperatorCluster": "which clusters operators answer for; no tenant's data",
     "clusters.AdvicePolicy": "the operators' rules for the advisor",
     "clusters.AdviceRun": "re-plans of the whole fleet; its own policy shows them in the platform's scope only",
     "clusters.AdviceMove": "moves that operators decide on; its own policy shows them in the platform's scope only",

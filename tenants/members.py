@@ -69,7 +69,8 @@ def member_change_role(*, membership: Membership, role: str, granter_role: str) 
 def member_remove(*, membership: Membership, granter_role: str) -> None:
     """Take a person out of the tenant and revoke the management keys they made.
 
-    Inference keys go on: programs use them, and they reach no more than their project's endpoints.
+    Inference keys go on: programs use them, and they reach no more than their project's endpoints. So do keys of
+    service accounts, which act for no person.
 
     Raises:
         Forbidden: the member's role is above the granter's own.
@@ -85,7 +86,9 @@ def member_remove(*, membership: Membership, granter_role: str) -> None:
 
 def keys_revoke_above(user_id: uuid.UUID, role: str | None) -> None:
     """Revoke what would outlive its maker's rights: all their management keys, or those above ``role``."""
-    keys = ApiKey.objects.filter(created_by_id=user_id, scope=KeyScope.MANAGEMENT, revoked_at=None)
+    keys = ApiKey.objects.filter(
+        created_by_id=user_id, scope=KeyScope.MANAGEMENT, revoked_at=None, service_account=None
+    )
     if role is not None:
         keys = keys.filter(role__in=[each for each in Role.values if not roles.may_grant(role, each)])
     keys.update(revoked_at=timezone.now())

@@ -30,6 +30,7 @@ class LoadViewSet(TenantViewSet):
 
     model = Endpoint
     serializer_class = LoadSerializer
+    project_field = "project"
     role_actions = {"replan": Action.ORDER, "keep_order": Action.ORDER}
 
     def rows(self):

@@ -19,6 +19,10 @@ def key(row: ApiKey) -> contract.Key:
         rates=rates(row),
         slo_class=row.slo_class,
         context_tokens=row.context_tokens,
+        networks=tuple(row.networks),
+        verbs=tuple(row.verbs),
+        endpoints=tuple(map(str, row.endpoints)),
+        earlier=tuple(map(str, row.earlier)),
     )
 
 

@@ -6,6 +6,8 @@ from django.contrib.auth.models import AnonymousUser
 from rest_framework.authentication import BaseAuthentication, SessionAuthentication, get_authorization_header
 from rest_framework.exceptions import AuthenticationFailed
 
+from tenants import acting
+from tenants.addresses import client_address
 from tenants.api.caller import Caller
 from tenants.errors import BerthError, NotFound
 from tenants.keys import key_authenticate
@@ -30,15 +32,22 @@ class ManagementKeyAuthentication(BaseAuthentication):
         if words[0].lower() != "bearer" or len(words) != 2:
             raise AuthenticationFailed("Send a management key as: Authorization: Bearer berth_…")
         try:
-            key = key_authenticate(words[1])
+            key = key_authenticate(words[1], address=client_address(request))
         except NotFound as error:
             raise AuthenticationFailed(error.message) from error
+        account = key.service_account
+        if account:
+            acting.identify(acting.Actor("service-account", str(account.id), account.name, f"key {key.name}"))
+        else:
+            maker = key.created_by.email if key.created_by else ""
+            acting.identify(acting.Actor("key", str(key.id), key.name, maker))
         caller = Caller(
             tenant_id=key.tenant_id,
-            role=key.role,
+            role=key.acting_role,
             principal=str(key.id),
-            actor=f"key {key.name}",
-            user=key.created_by,
+            actor=f"service account {account.name}" if account else f"key {key.name}",
+            user=None if account else key.created_by,
+            key=key,
         )
         return AnonymousUser(), caller
 

@@ -3,6 +3,7 @@
 from django.urls import path
 
 from tenants.api.invitations import InvitationViewSet
+from tenants.api.service_accounts import ServiceAccountViewSet
 from tenants.api.views import MemberViewSet, ProjectViewSet
 from tenants.api.webhooks import WebhookViewSet
 
@@ -20,6 +21,11 @@ urlpatterns = [
     path(
         "webhooks/deliveries/<uuid:id>/redeliver",
         WebhookViewSet.as_view({"post": "redeliver"}),
+    ),
+    path("service-accounts", ServiceAccountViewSet.as_view({"get": "list", "post": "create"})),
+    path(
+        "service-accounts/<uuid:id>",
+        ServiceAccountViewSet.as_view({"get": "retrieve", "patch": "partial_update", "delete": "destroy"}),
     ),
     path("members", MemberViewSet.as_view({"get": "list", "post": "create"})),
     path(

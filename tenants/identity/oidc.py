@@ -20,7 +20,6 @@ from tenants.identity import tokens
 from tenants.identity.sealed import unseal_field
 from tenants.models import IdentityProvider
 
-TABLE = "tenants_identityprovider"
 NEEDED = ("authorization_endpoint", "token_endpoint", "userinfo_endpoint", "jwks_uri")
 
 
@@ -138,7 +137,7 @@ def secret_of(row: IdentityProvider) -> str:
     """Open a provider's client secret; public clients have none."""
     if row.client_secret is None:
         return ""
-    return unseal_field(row.client_secret, table=TABLE, row=row.id, field="client_secret")
+    return unseal_field(row=row, field="client_secret")
 
 
 def groups_in(claims: dict[str, Any], claim: str) -> list[str]:

@@ -12,7 +12,6 @@ from django.utils import timezone
 from tenants import outside, scope
 from tenants.errors import Conflict, Invalid
 from tenants.identity.groups import roles_of_provider_sync, roles_sync
-from tenants.identity.oidc import TABLE
 from tenants.identity.sealed import seal_field
 from tenants.identity.sign_in import sessions_end
 from tenants.models import (
@@ -169,7 +168,7 @@ def _check(provider: IdentityProvider) -> None:
 
 def _keep_secret(provider: IdentityProvider, secret: str) -> None:
     if secret:
-        provider.client_secret = seal_field(secret, table=TABLE, row=provider.id, field="client_secret")
+        provider.client_secret = seal_field(secret, row=provider, field="client_secret")
         provider.save(update_fields=["client_secret"])
 
 

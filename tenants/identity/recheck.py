@@ -16,7 +16,7 @@ from tenants import scope
 from tenants.identity.oidc import discover, groups_in, secret_of
 from tenants.identity.pinned import PinnedSession
 from tenants.identity.sealed import unseal_field
-from tenants.identity.sign_in import TABLE, identity_keep
+from tenants.identity.sign_in import identity_keep
 from tenants.models import ProviderIdentity
 
 log = logging.getLogger(__name__)
@@ -102,5 +102,4 @@ def _ask(identity: ProviderIdentity) -> None:
 
 
 def _opened(identity: ProviderIdentity, field: str) -> str:
-    sealed = getattr(identity, field)
-    return "" if sealed is None else unseal_field(sealed, table=TABLE, row=identity.id, field=field)
+    return "" if getattr(identity, field) is None else unseal_field(row=identity, field=field)

@@ -4,24 +4,29 @@ from __future__ import annotations
 
 import base64
 
-from tenants.sealing import seal, unseal
+from django.db import models
+
+from tenants.sealing import SealedField, seal, unseal
+
+#: allauth does not tell whose second factor it has encrypted.
+_SECOND_FACTOR = SealedField(None, "mfa_authenticator", "any", "data")
 
 
-def seal_field(plain: str, *, table: str, row: object, field: str) -> bytes:
+def seal_field(plain: str, *, row: models.Model, field: str) -> bytes:
     """Seal a secret for one field of one row."""
-    return seal(plain.encode(), bound_to=f"{table}/{row}/{field}")
+    return seal(plain.encode(), field=SealedField.of(row, field))
 
 
-def unseal_field(sealed: bytes | memoryview, *, table: str, row: object, field: str) -> str:
+def unseal_field(*, row: models.Model, field: str) -> str:
     """Give back what :func:`seal_field` sealed."""
-    return unseal(bytes(sealed), bound_to=f"{table}/{row}/{field}").decode()
+    return unseal(getattr(row, field), field=SealedField.of(row, field)).decode()
 
 
 def seal_second_factor(plain: str) -> str:
     """Seal the secret of an authenticator app or of recovery codes, as text; allauth does not tell the row."""
-    return base64.b64encode(seal(plain.encode(), bound_to="mfa_authenticator/data")).decode()
+    return base64.b64encode(seal(plain.encode(), field=_SECOND_FACTOR)).decode()
 
 
 def unseal_second_factor(sealed: str) -> str:
     """Give back what :func:`seal_second_factor` sealed."""
-    return unseal(base64.b64decode(sealed), bound_to="mfa_authenticator/data").decode()
+    return unseal(base64.b64decode(sealed), field=_SECOND_FACTOR).decode()

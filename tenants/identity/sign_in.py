@@ -25,7 +25,6 @@ IDENTITY: Final = "berth.identity"
 SEEN_EVERY_S: Final = 60
 #: Stands for an address that the server does not tell, as behind a socket: all of them are counted together.
 UNKNOWN_ADDRESS: Final = "0.0.0.0"  # noqa: S104
-TABLE: Final = "tenants_provideridentity"
 
 
 def session_begin(*, request: HttpRequest, user: User, login: Any = None) -> None:
@@ -114,4 +113,4 @@ def provider_asks_second_factor(request: HttpRequest) -> bool:
 
 
 def _sealed(token: str, identity: ProviderIdentity, field: str) -> bytes:
-    return seal_field(token, table=TABLE, row=identity.id, field=field)
+    return seal_field(token, row=identity, field=field)

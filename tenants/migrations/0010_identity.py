@@ -12,7 +12,7 @@ from tenants.isolation import PLATFORM_RULE, isolate
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("tenants", "0005_webhooks"),
+        ("tenants", "0008_keys"),
     ]
 
     operations = [

@@ -1,3 +1,4 @@
+from tenants.models.audit import AuditEntry, AuditHead
 from tenants.models.base import Identified, TenantOwned, new_id
 from tenants.models.idempotency import IdempotencyRecord, OperatorIdempotencyRecord
 from tenants.models.identity import (
@@ -11,14 +12,18 @@ from tenants.models.identity import (
 )
 from tenants.models.keys import ApiKey, KeyScope
 from tenants.models.limits import RateLimited
-from tenants.models.people import Membership, PlatformRole, Role, User
+from tenants.models.people import SUPERUSER, Membership, PlatformRole, Role, User
 from tenants.models.quotas import Quota
+from tenants.models.service_accounts import ServiceAccount
 from tenants.models.tenants import Project, SecondFactorOf, Tenant
 from tenants.models.webhooks import Mail, OutboxState, WebhookDelivery, WebhookEndpoint
 
 __all__ = [
     "EVERYBODY",
+    "SUPERUSER",
     "ApiKey",
+    "AuditEntry",
+    "AuditHead",
     "CacheEntry",
     "EmailDomain",
     "GroupMapping",
@@ -38,6 +43,7 @@ __all__ = [
     "RateLimited",
     "Role",
     "SecondFactorOf",
+    "ServiceAccount",
     "Tenant",
     "TenantOwned",
     "User",

@@ -14,6 +14,7 @@ from django.utils import timezone
 from tenants.managers import TenantManager, TenantQuerySet
 from tenants.models.base import Identified, TenantOwned
 from tenants.models.people import PlatformRole, Role, User
+from tenants.sealing import SealedBinaryField
 
 #: In a mapping: everybody whom the provider signs in, whatever their groups.
 EVERYBODY: Final = "*"
@@ -48,7 +49,7 @@ class IdentityProvider(MaybeTenants):
     name = models.CharField(max_length=40, help_text="What the button says.")
     issuer = models.CharField(max_length=300)
     client_id = models.CharField(max_length=191)
-    client_secret = models.BinaryField(null=True, editable=False)
+    client_secret = SealedBinaryField(null=True)
     scopes = models.CharField(max_length=200, default="openid profile email")
     groups_claim = models.CharField(max_length=80, default="groups")
     makes_accounts = models.BooleanField(default=True)
@@ -127,8 +128,8 @@ class ProviderIdentity(Identified):
     user = models.ForeignKey(User, on_delete=models.CASCADE, related_name="identities")
     subject = models.CharField(max_length=191)
     groups = ArrayField(models.CharField(max_length=200), default=list)
-    access_token = models.BinaryField(null=True, editable=False)
-    refresh_token = models.BinaryField(null=True, editable=False)
+    access_token = SealedBinaryField(null=True)
+    refresh_token = SealedBinaryField(null=True)
     checked_at = models.DateTimeField()
 
     class Meta:

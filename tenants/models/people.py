@@ -29,6 +29,10 @@ class PlatformRole(models.TextChoices):
     AUDITOR = "auditor"
 
 
+#: How the doors of the platform name whoever may do everything.
+SUPERUSER = "superuser"
+
+
 class UserManager(BaseUserManager):
     """Makes people by e-mail address."""
 
@@ -70,14 +74,21 @@ class User(Identified, AbstractBaseUser, PermissionsMixin):
         return self.name or self.email
 
     @property
+    def acts_as(self) -> str:
+        """The role in which the console is open to this person; empty where it is not."""
+        if not self.is_active:
+            return ""
+        return SUPERUSER if self.is_superuser else self.platform_role
+
+    @property
     def acts_for_platform(self) -> bool:
         """Whether this person has rights across tenants, whichever."""
         return self.is_superuser or self.is_staff or bool(self.platform_role)
 
     @property
     def is_operator(self) -> bool:
-        """Whether the console is open to this person."""
-        return self.is_active and (self.platform_role == PlatformRole.OPERATOR or self.is_superuser)
+        """Whether this person runs the platform: an operator, or whoever may do everything."""
+        return self.acts_as in (PlatformRole.OPERATOR, SUPERUSER)
 
 
 class Membership(TenantOwned):

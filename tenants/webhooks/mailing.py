@@ -15,8 +15,9 @@ from django.utils import timezone
 
 from tenants import scope
 from tenants.models import Mail, Membership, OutboxState, Role, new_id
-from tenants.sealing import seal, unseal
+from tenants.sealing import SealedField, seal, unseal
 from tenants.webhooks.attempts import LEASE, next_attempt
+from tenants.webhooks.links import with_links
 from tenants.webhooks.wake import wake_mail
 
 log = logging.getLogger(__name__)
@@ -59,7 +60,7 @@ def mail(
         for address in addresses
     ]
     for row in rows if secret else []:
-        row.sealed = seal(text.encode(), bound_to=_bound_to(row))
+        row.sealed = seal(text.encode(), field=SealedField.of(row, "sealed"))
     Mail.objects.bulk_create(rows, ignore_conflicts=True)
     if rows:
         transaction.on_commit(wake_mail)
@@ -91,10 +92,12 @@ def mail_send_due(*, now: dt.datetime | None = None) -> int:
 
 
 def _send(row: Mail, connection, now: dt.datetime) -> bool:
-    text = row.text if row.sealed is None else unseal(bytes(row.sealed), bound_to=_bound_to(row)).decode()
+    text = (
+        row.text if row.sealed is None else unseal(row.sealed, field=SealedField.of(row, "sealed")).decode()
+    )
     message = EmailMessage(
         row.subject,
-        text,
+        with_links(text, row.recipient),
         settings.DEFAULT_FROM_EMAIL,
         [row.recipient],
         # The same over all attempts, so that a mail that arrived twice can be told to be one.
@@ -121,7 +124,3 @@ def _send(row: Mail, connection, now: dt.datetime) -> bool:
     with scope.platform("note what became of an e-mail"):
         row.save(update_fields=["attempts", "note", "state", "sent_at", "due_at", "sealed"])
     return not problem
-
-
-def _bound_to(row: Mail) -> str:
-    return f"{row.tenant_id}/tenants_mail/{row.id}/text"

@@ -21,6 +21,7 @@ from portal.pages.console import (
     gateway_deploy,
     gateways,
     model_weights,
+    people,
     price_books,
     price_rerate,
     prices,
@@ -167,5 +168,9 @@ urlpatterns = [
         name="tenant-commitment-end",
     ),
     path("tenants/<slug:slug>/credits/grant", commitments.CreditGrant.as_view(), name="tenant-credit-grant"),
+    path("people", people.People.as_view(), name="people"),
+    path("people/add", people.PersonAdd.as_view(), name="person-add"),
+    path("people/<uuid:id>", people.PersonChange.as_view(), name="person"),
+    path("people/<uuid:id>/remove", people.PersonRemove.as_view(), name="person-remove"),
     path("tenants/<slug:slug>/quota", tenants.TenantQuota.as_view(), name="tenant-quota"),
 ]
