@@ -9,19 +9,42 @@ RATES = ("requests_per_minute", "tokens_per_minute")
 AUDITED = {
     "tenants.User": Audited(
         "person",
-        ("email", "name", "platform_role", "is_active", "is_staff", "is_superuser"),
+        ("email", "name", "platform_role", "platform_role_by_id", "is_active", "is_staff", "is_superuser"),
         name="email",
         tenant="",
         hidden=("password",),
     ),
     "tenants.Tenant": Audited(
         "tenant",
-        ("name", "slug", "time_zone", "currency", "state", "refuse_after_s", "files_days", "share", *RATES),
+        ("name", "slug", "time_zone", "currency", "state", "refuse_after_s", "files_days", "share", "second_factor_of",
+         "provider_only", *RATES),
         tenant="id",
         verbs=(("state", "suspended", "suspend"), ("state", "active", "resume")),
     ),
     "tenants.Project": Audited("project", ("name", "slug", "cost_centre", *RATES)),
-    "tenants.Membership": Audited("member", ("user_id", "role"), name=""),
+    "tenants.Membership": Audited("member", ("user_id", "role", "managed_by_id"), name=""),
+    "tenants.Invitation": Audited(
+        "invitation",
+        ("email", "role", "invited_by_id", "sent_at", "expires_at", "accepted_at", "revoked_at"),
+        name="email",
+        verbs=(("accepted_at", "*", "accept"), ("revoked_at", "*", "revoke"), ("sent_at", "*", "resend")),
+    ),
+    "tenants.IdentityProvider": Audited(
+        "sign-in-provider",
+        (
+            "name", "issuer", "client_id", "scopes", "groups_claim", "makes_accounts", "second_factor", "active",
+        ),
+        hidden=("client_secret",),
+    ),
+    "tenants.EmailDomain": Audited(
+        "email-domain",
+        ("provider_id", "domain", "confirmed_at", "confirmed_by_id"),
+        name="domain",
+        verbs=(("confirmed_at", "*", "confirm"),),
+    ),
+    "tenants.GroupMapping": Audited(
+        "group-mapping", ("provider_id", "group", "role", "platform_role"), name="group"
+    ),
     "tenants.ApiKey": Audited(
         "key",
         (
@@ -50,6 +73,8 @@ UNAUDITED = {
     "tenants.IdempotencyRecord": "answers kept for repeats; what was done is audited",
     "tenants.OperatorIdempotencyRecord": "answers kept for repeats; what was done is audited",
     "tenants.WebhookDelivery": "what is sent and when: machine state with a log of its own",
+    "tenants.ProviderIdentity": "what providers told, with tokens; the roles that come of it are audited",
+    "tenants.CacheEntry": "counts of attempts",
     "tenants.Mail": "what is sent and when: machine state",
 }
 
