@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 
-from tenants import audit, scope
+from tenants import acting, audit, scope
 from tenants.models import User
 
 
@@ -23,6 +23,7 @@ def across_tenants(user: User, *, what: str, reason: str) -> Iterator[None]:
     """
     if not what.strip():
         raise scope.ScopeError("Say what is shown of all tenants.")
+    acting.identify(acting.operator(user))
     with scope.platform(reason):
         audit.access(user, what, reason=reason)
         yield

@@ -28,10 +28,10 @@ OPEN_TO_READ: Final = {
 
 #: Functions that run with their owner's rights.
 DEFINERS: Final = {
-    "berth_audit_note": "writes what is audited, where the application itself may not write",
-    "berth_audit_row": "writes what is audited, where the application itself may not write",
-    "berth_audit_seal": "chains what is audited at the commit; the application itself may not write there",
-    "berth_audit_seal_soon": "asks for that at the commit",
+    "berth_audit_note": "adds an entry to the audit, as the application may; reads no row",
+    "berth_audit_row": "adds an entry to the audit about the row that changed; reads no other",
+    "berth_audit_seal": "numbers and hashes the entries of its own transaction at its end",
+    "berth_audit_seal_soon": "has the entries of its own transaction sealed at its end",
     "berth_usage_partition": "makes a day's partition and secures it; takes a day, reads no row",
     "berth_usage_minutes": "makes a day's partition of minutes and secures it; takes a day, reads no row",
     "berth_usage_drop": "drops the partition of a day that is past keeping; the day is checked inside",

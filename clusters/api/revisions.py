@@ -6,6 +6,7 @@ from drf_spectacular.utils import extend_schema
 from rest_framework import status
 from rest_framework.response import Response
 
+from clusters.api.approvals import asker_of
 from clusters.api.cluster_serializers import (
     ConfigurationQuery,
     ConfigurationSerializer,
@@ -17,12 +18,13 @@ from clusters.api.operators import OperatorViewSet
 from clusters.api.serializers import EndpointDetailSerializer
 from clusters.endpoints import selectors, services
 from clusters.endpoints.limits import endpoint_share
+from clusters.inventory import remit
 from clusters.models import Endpoint, Revision
 from tenants import scope
 from tenants.api.base import IF_MATCH, TenantViewSet
 from tenants.api.preconditions import asks_for_version, etag, refuse_stale
 from tenants.errors import NotFound
-from tenants.roles import Action
+from tenants.roles import Action, PlatformAction
 
 
 @extend_schema(tags=["endpoints"])
@@ -77,6 +79,7 @@ class RevisionViewSet(TenantViewSet):
             endpoint=endpoint,
             number=number,
             actor=self.caller.actor,
+            asked_by=asker_of(self.caller),
             if_generation=endpoint.generation if asks_for_version(request) else None,
             **self.validated(RestoreBody),
         )
@@ -87,12 +90,14 @@ class RevisionViewSet(TenantViewSet):
 class MoveViewSet(OperatorViewSet):
     """Moving and sharing an endpoint, whoever's it is."""
 
+    default_platform_action = PlatformAction.MANAGE_ENDPOINTS
+    platform_actions = {"share": PlatformAction.MANAGE_OFFER}
     model = Endpoint
     serializer_class = EndpointDetailSerializer
     reason = "an operator moves or shares an endpoint through the REST API"
 
     def rows(self):
-        return selectors.endpoint_detail()
+        return remit.endpoints(selectors.endpoint_detail())
 
     @extend_schema(
         request=MoveBody,
@@ -105,11 +110,13 @@ class MoveViewSet(OperatorViewSet):
         endpoint = self.get_object()
         refuse_stale(request, endpoint.generation)
         cluster = self.validated(MoveBody)["cluster"]
+        remit.check_target(cluster)
         with scope.tenant(endpoint.tenant_id):
             services.endpoint_move(
                 endpoint=endpoint,
                 cluster=cluster,
                 actor=self.caller.actor,
+                asked_by=self.caller.user,
                 if_generation=endpoint.generation if asks_for_version(request) else None,
             )
         self.audit("endpoint.move", endpoint=str(endpoint.id), cluster=cluster and cluster.name)

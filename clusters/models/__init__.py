@@ -7,6 +7,7 @@ from clusters.models.endpoints import Endpoint, EndpointState, Wanted
 from clusters.models.engines import ClassTuning, EngineImage
 from clusters.models.gateways import Gateway
 from clusters.models.load import LoadObservation
+from clusters.models.operators import OperatorCluster
 from clusters.models.policies import PolicyException, TenantPolicy
 from clusters.models.replicas import Replica, Reservation
 from clusters.models.revisions import RenderedConfiguration, Revision
@@ -43,6 +44,7 @@ __all__ = [
     "Node",
     "NodePool",
     "OnOverload",
+    "OperatorCluster",
     "PolicyException",
     "Region",
     "RenderedConfiguration",
