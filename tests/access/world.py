@@ -86,6 +86,14 @@ class World:
     clusters: dict[str, Cluster]
     gateway_token: str
 
+    @property
+    def secrets(self) -> list[str]:
+        """Give names and ids of Nord's alone, which nobody of Other's may ever read."""
+        return [
+            value for kind, value in self.ids.items()
+            if value != self.others[kind] and (len(value) == 36 or value.startswith("nord"))
+        ]  # fmt: skip
+
     def digest(self) -> dict[str, tuple[int, int]]:
         """Give for every table how many rows it has and a sum over what they hold; equal: nothing was changed."""
         with scope.platform("compare what was before with what is"), connection.cursor() as cursor:
@@ -153,6 +161,12 @@ def _of_a_tenant(tenant: Tenant, estate: Any, word: str, *, number: str) -> Ids:
         endpoint = endpoint_order(
             project=project,
             name=f"{word}-chat",
+            terms=estate.terms(residency="region:eu-de-1"),
+            actor="a test",
+        )
+        second_endpoint = endpoint_order(
+            project=project,
+            name=f"{word}-second",
             terms=estate.terms(residency="region:eu-de-1"),
             actor="a test",
         )
@@ -229,6 +243,9 @@ def _of_a_tenant(tenant: Tenant, estate: Any, word: str, *, number: str) -> Ids:
         "audit-entries": str(entry.id), "platform/audit-entries": str(entry.id), "audit": str(entry.id),
         "platform/policies": tenant.slug, "settings/sign-in": str(provider.id),
         "settings/sign-in/mappings": str(mapping.id), "sign-in/domains": str(domain.id),
+        "route name": route.name, "email": f"{word}-member@example.org", "user": str(member.user_id),
+        "other endpoint": str(second_endpoint.id),
+        "soon": f"{timezone.now() + dt.timedelta(days=9):%Y-%m-%dT%H:%M:%SZ}",
         "reports/savings": str(saving.id), "kind": "csv", "digest": "0" * 64,
     }  # fmt: skip
 
