@@ -53,6 +53,7 @@ TENANT = (
         (
             Item("Projects", "projects", "project", also=("project",)),
             Item("Members", "members", "members", also=("member",)),
+            Item("Service accounts", "service-accounts", "gpu", also=("service-account",)),
             Item("Settings", "settings", "settings", also=("webhook",)),
         ),
     ),
