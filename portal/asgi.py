@@ -9,5 +9,6 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "portal.settings.embedded")
 _django = get_asgi_application()
 
 from clusters.api import usage_door  # noqa: E402
+from portal.middleware.guard import guarded  # noqa: E402
 
-application = usage_door.before(_django)
+application = guarded(usage_door.before(_django))

@@ -19,6 +19,7 @@ from tenants.api.fields import StrictSerializer
 from tenants.api.filters import PAGING, refuse_unknown_parameters
 from tenants.api.idempotency import idempotent
 from tenants.errors import Invalid
+from tenants.roles import PlatformAction
 
 MOST_MOVES = 10_000
 
@@ -84,6 +85,12 @@ class PolicyBody(StrictSerializer, PolicySerializer):
 class AdviceRunViewSet(OperatorViewSet):
     """Re-plans of the fleet, newest first."""
 
+    default_platform_action = PlatformAction.VIEW_FLEET
+    platform_actions = {
+        "create": PlatformAction.MANAGE_FLEET,
+        "apply": PlatformAction.MANAGE_FLEET,
+        "dismiss": PlatformAction.MANAGE_FLEET,
+    }
     model = AdviceRun
     serializer_class = AdviceRunSerializer
     reason = "an operator reads and decides on the advisor's moves through the REST API"
@@ -144,6 +151,8 @@ class AdviceRunViewSet(OperatorViewSet):
 class AdvicePolicyViewSet(OperatorViewSet):
     """The operators' rules for the advisor."""
 
+    default_platform_action = PlatformAction.VIEW_FLEET
+    platform_actions = {"partial_update": PlatformAction.MANAGE_FLEET}
     model = AdvicePolicy
     serializer_class = PolicySerializer
     reason = "an operator manages the advisor's policy through the REST API"

@@ -76,7 +76,7 @@ class EndpointViewSet(ReadOnlyTenantViewSet):
     def plan(self, request) -> Response:
         """Plan an order without placing it. That it cannot be placed is an answer too, not an error."""
         order = self.validated(PlanRequest)
-        plan = services.endpoint_quote(terms=order["terms"])
+        plan = services.endpoint_quote(terms=order["terms"], project=order.get("project"))
         answer = {
             **plan.to_document(),
             "currency": Tenant.objects.get(id=self.caller.tenant_id).currency,

@@ -10,12 +10,15 @@ from clusters.api.operators import OperatorViewSet
 from clusters.inventory import images, tuning
 from clusters.models import EngineImage, SloClass
 from tenants.errors import NotFound
+from tenants.roles import PlatformAction
 
 
 @extend_schema(tags=["engines"])
 class ImageViewSet(OperatorViewSet):
     """Images that engines, gateways and the loader of weights run from."""
 
+    default_platform_action = PlatformAction.VIEW_OFFER
+    platform_actions = {"update": PlatformAction.MANAGE_OFFER}
     model = EngineImage
     serializer_class = ImageSerializer
     lookup_field = lookup_url_kwarg = "use"
@@ -47,6 +50,8 @@ class ImageViewSet(OperatorViewSet):
 class TuningViewSet(OperatorViewSet):
     """The table that turns an SLO class into engine settings."""
 
+    default_platform_action = PlatformAction.VIEW_OFFER
+    platform_actions = {"partial_update": PlatformAction.MANAGE_OFFER}
     model = SloClass
     serializer_class = TuningSerializer
     lookup_field, lookup_url_kwarg = "name", "slo_class"

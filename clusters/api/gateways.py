@@ -40,6 +40,7 @@ from clusters.inventory.gateways import token_digest
 from clusters.inventory.tokenizers import tokenizer_content
 from clusters.models import Gateway
 from gateway import contract
+from tenants import acting
 from tenants.errors import BerthError, NotFound
 
 LONGEST_WAIT_S = 55.0
@@ -188,6 +189,7 @@ def _gateway(request: HttpRequest) -> Gateway:
     gateway = rows.first() if token else None
     if gateway is None:
         raise NotAGateway
+    acting.identify(acting.Actor("gateway", str(gateway.id), gateway.name))
     return gateway
 
 

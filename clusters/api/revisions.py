@@ -17,12 +17,13 @@ from clusters.api.operators import OperatorViewSet
 from clusters.api.serializers import EndpointDetailSerializer
 from clusters.endpoints import selectors, services
 from clusters.endpoints.limits import endpoint_share
+from clusters.inventory import remit
 from clusters.models import Endpoint, Revision
 from tenants import scope
 from tenants.api.base import IF_MATCH, TenantViewSet
 from tenants.api.preconditions import asks_for_version, etag, refuse_stale
 from tenants.errors import NotFound
-from tenants.roles import Action
+from tenants.roles import Action, PlatformAction
 
 
 @extend_schema(tags=["endpoints"])
@@ -87,12 +88,14 @@ class RevisionViewSet(TenantViewSet):
 class MoveViewSet(OperatorViewSet):
     """Moving and sharing an endpoint, whoever's it is."""
 
+    default_platform_action = PlatformAction.MANAGE_ENDPOINTS
+    platform_actions = {"share": PlatformAction.MANAGE_OFFER}
     model = Endpoint
     serializer_class = EndpointDetailSerializer
     reason = "an operator moves or shares an endpoint through the REST API"
 
     def rows(self):
-        return selectors.endpoint_detail()
+        return remit.endpoints(selectors.endpoint_detail())
 
     @extend_schema(
         request=MoveBody,
@@ -105,6 +108,7 @@ class MoveViewSet(OperatorViewSet):
         endpoint = self.get_object()
         refuse_stale(request, endpoint.generation)
         cluster = self.validated(MoveBody)["cluster"]
+        remit.check_target(cluster)
         with scope.tenant(endpoint.tenant_id):
             services.endpoint_move(
                 endpoint=endpoint,

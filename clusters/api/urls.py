@@ -10,6 +10,7 @@ from clusters.api.clusters import ClusterViewSet
 from clusters.api.endpoints import EndpointViewSet
 from clusters.api.engines import ImageViewSet, TuningViewSet
 from clusters.api.loads import LoadViewSet
+from clusters.api.people import PersonViewSet
 from clusters.api.reports import (
     FragmentationView,
     PlatformCostView,
@@ -125,6 +126,11 @@ urlpatterns = [
     path("advice-runs/<uuid:id>", AdviceRunViewSet.as_view(READ_ONE)),
     path("advice-runs/<uuid:id>:apply", AdviceRunViewSet.as_view({"post": "apply"})),
     path("advice-runs/<uuid:id>:dismiss", AdviceRunViewSet.as_view({"post": "dismiss"})),
+    path("platform/people", PersonViewSet.as_view({"get": "list", "post": "create"})),
+    path(
+        "platform/people/<uuid:id>",
+        PersonViewSet.as_view({"get": "retrieve", "patch": "partial_update", "delete": "destroy"}),
+    ),
     path("platform/utilization", UtilizationView.as_view()),
     path("platform/throughput", ThroughputView.as_view()),
     path("platform/costs", PlatformCostView.as_view()),

@@ -8,6 +8,7 @@ from django.db import models
 
 from tenants.models import Identified
 from tenants.models.tenants import slug_rule
+from tenants.sealing import SealedBinaryField
 
 
 class Region(Identified):
@@ -78,7 +79,7 @@ class Cluster(Identified):
 
     server = models.CharField(max_length=300, blank=True)
     ca_data = models.TextField(blank=True, help_text="PEM. Empty: the public authorities.")
-    credentials = models.BinaryField(null=True, editable=False)
+    credentials = SealedBinaryField(null=True)
     credentials_version = models.PositiveIntegerField(default=0)
     credentials_name = models.CharField(max_length=200, blank=True, help_text="Who the cluster says we are.")
     credentials_expire_at = models.DateTimeField(null=True, blank=True)

@@ -6,6 +6,7 @@ from django.contrib.auth.models import AnonymousUser
 from rest_framework.authentication import BaseAuthentication, SessionAuthentication, get_authorization_header
 from rest_framework.exceptions import AuthenticationFailed
 
+from tenants import acting
 from tenants.addresses import client_address
 from tenants.api.caller import Caller
 from tenants.errors import BerthError, NotFound
@@ -35,6 +36,11 @@ class ManagementKeyAuthentication(BaseAuthentication):
         except NotFound as error:
             raise AuthenticationFailed(error.message) from error
         account = key.service_account
+        if account:
+            acting.identify(acting.Actor("service-account", str(account.id), account.name, f"key {key.name}"))
+        else:
+            maker = key.created_by.email if key.created_by else ""
+            acting.identify(acting.Actor("key", str(key.id), key.name, maker))
         caller = Caller(
             tenant_id=key.tenant_id,
             role=key.acting_role,

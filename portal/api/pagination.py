@@ -49,6 +49,13 @@ class ByCursor(CursorPagination):
         elif "\x00" in position:
             raise ValueError(position)
 
+    def get_schema_operation_parameters(self, view) -> list[dict]:
+        parameters = super().get_schema_operation_parameters(view)
+        for each in parameters:
+            if each["name"] == self.page_size_query_param:
+                each["schema"] = {"type": "integer", "minimum": 1, "maximum": self.max_page_size}
+        return parameters
+
     def get_paginated_response_schema(self, schema: dict) -> dict:
         link = {
             "type": "string",

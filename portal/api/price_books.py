@@ -26,6 +26,7 @@ from tenants.api.fields import MomentField, ReferenceField, StrictSerializer
 from tenants.api.filters import PAGING, refuse_unknown_parameters
 from tenants.api.idempotency import idempotent
 from tenants.models import Tenant
+from tenants.roles import PlatformAction
 
 NAMED = {"gpu_type": "name", "region": "code", "model": "name", "slo_class": "name"}
 
@@ -116,6 +117,8 @@ class ListPriceFilter(django_filters.FilterSet):
 class ListPriceViewSet(OperatorViewSet):
     """For operators: all prices on the list, and tenants' own ones."""
 
+    default_platform_action = PlatformAction.VIEW_MONEY
+    platform_actions = {"create": PlatformAction.MANAGE_MONEY}
     model = Price
     serializer_class = ListPriceSerializer
     filterset_class = ListPriceFilter
@@ -148,6 +151,14 @@ class ListPriceViewSet(OperatorViewSet):
 class PriceBookViewSet(OperatorViewSet):
     """For operators: books that are tried before their prices come into force."""
 
+    default_platform_action = PlatformAction.VIEW_MONEY
+    platform_actions = {
+        "create": PlatformAction.MANAGE_MONEY,
+        "destroy": PlatformAction.MANAGE_MONEY,
+        "copy_list": PlatformAction.MANAGE_MONEY,
+        "publish": PlatformAction.MANAGE_MONEY,
+        "price_set": PlatformAction.MANAGE_MONEY,
+    }
     model = Book
     serializer_class = BookSerializer
     page_ordering = "-id"
@@ -223,6 +234,7 @@ class PriceBookViewSet(OperatorViewSet):
 class BookPriceViewSet(OperatorViewSet):
     """For operators: one price of a book that is tried."""
 
+    default_platform_action = PlatformAction.MANAGE_MONEY
     model = Price
     serializer_class = ListPriceSerializer
     reason = "an operator tries price books through the REST API"

@@ -33,12 +33,15 @@ from django.utils.safestring import SafeString
 from django.views import View
 from django_htmx.http import HttpResponseClientRedirect
 
+from clusters.inventory import remit
 from portal.api.errors import MEDIA_TYPE, problem
 from tenants import roles, scope
+from tenants.across import across_tenants
+from tenants.api.caller import Operator
 from tenants.errors import BerthError, Conflict, Forbidden, NotFound
 from tenants.members import membership_of
 from tenants.models import Membership, Tenant
-from tenants.roles import Action
+from tenants.roles import Action, PlatformAction
 
 
 @dataclasses.dataclass(frozen=True)
@@ -212,25 +215,42 @@ class TenantPage(Page):
 
 
 class ConsolePage(Page):
-    """A screen of the operator console, across tenants. To everybody else it does not exist.
+    """A screen of the operator console, across tenants. To those who are not of the platform it does not exist.
 
-    ``reason`` says why rows of all tenants are needed and is logged.
+    ``reason`` says why rows of all tenants are needed and is logged. ``action`` is what the person's role must allow to
+    look, ``write_action`` what it must allow to POST (default: the same). Inside, ``self.operator`` is set, and
+    :mod:`clusters.inventory.remit` gives what of the estate they reach. Templates get ``operator`` and ``may``
+    (``may.manage_estate``, ... see :class:`PlatformAction`).
     """
 
     reason: ClassVar[str] = "show the operator console"
+    action: ClassVar[PlatformAction]
+    write_action: ClassVar[PlatformAction | None] = None
+
+    operator: Operator
 
     @contextlib.contextmanager
     def entered(self) -> Iterator[None]:
-        if not self.request.user.is_operator:
+        operator = remit.operator_of(self.request.user)
+        if operator is None:
             raise NotFound("There is no such page.")
-        self.request.in_console = True  # read by the shell
-        with scope.platform(self.reason):
+        self.operator = self.request.operator = operator  # read by the shell
+        look = across_tenants(self.request.user, what=self.request.path, reason=self.reason)
+        with look, remit.within(operator):
             yield
+
+    def admit(self) -> None:
+        writes = self.request.method == "POST"
+        self.operator.demand((self.write_action or self.action) if writes else self.action)
+
+    def extra_context(self) -> dict[str, Any]:
+        may = {action.name.lower(): self.operator.may(action) for action in PlatformAction}
+        return {"operator": self.operator, "may": may}
 
     @property
     def actor(self) -> str:
         """Give how the history names whoever acts here."""
-        return f"operator {self.request.user.email}"
+        return self.operator.actor
 
 
 #: For pages with charts: Plotly writes style rules of its own, so inline style is allowed on them alone.

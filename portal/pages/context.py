@@ -1,6 +1,6 @@
 """The context processor that fills the shell of every page: bar, sidebar, tenant switcher.
 
-It reads what the base view left on the request: ``membership`` in the portal, ``in_console`` in the console.
+It reads what the base view left on the request: ``membership`` in the portal, ``operator`` in the console.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from django.utils.functional import SimpleLazyObject
 
 from portal.pages import navigation
 from tenants import roles
+from tenants.api.caller import Operator
 from tenants.members import memberships_of
 from tenants.models import Membership
 
@@ -31,8 +32,8 @@ def _shell(request: HttpRequest) -> dict[str, Any]:
     if user is None or not user.is_authenticated:
         return {"door": "portal", "home_url": "/", "tenant": None, "tenants": [], "nav": [], "notice": ""}
     memberships = memberships_of(user_id=user.id)
-    if getattr(request, "in_console", False):
-        return _console(request, memberships)
+    if operator := getattr(request, "operator", None):
+        return _console(request, operator, memberships)
     return _portal(request, memberships, getattr(request, "membership", None))
 
 
@@ -50,8 +51,8 @@ def _portal(request: HttpRequest, memberships: list[Membership], here: Membershi
             for each in memberships
         ],
         "nav": [],
-        "other_door": {"label": "Operator console", "url": reverse("console:home")}
-        if request.user.is_operator
+        "other_door": {"label": "Operator console", "url": navigation.console_url(request.user.acts_as)}
+        if request.user.acts_as
         else None,
         "notice": "",
     }
@@ -71,13 +72,17 @@ def _portal(request: HttpRequest, memberships: list[Membership], here: Membershi
     }
 
 
-def _console(request: HttpRequest, memberships: list[Membership]) -> dict[str, Any]:
+def _console(request: HttpRequest, operator: Operator, memberships: list[Membership]) -> dict[str, Any]:
+    groups = [
+        navigation.Group(group.label, tuple(item for item in group.items if operator.may(item.action)))
+        for group in navigation.CONSOLE
+    ]
     return {
         "door": "console",
-        "home_url": reverse("console:home"),
+        "home_url": navigation.console_url(operator.role),
         "tenant": None,
         "tenants": [],
-        "nav": _nav(request, navigation.CONSOLE, lambda page: reverse(f"console:{page}")),
+        "nav": _nav(request, groups, lambda page: reverse(f"console:{page}")),
         "other_door": {"label": "Tenant portal", "url": reverse("tenants")} if memberships else None,
         "notice": "",
     }

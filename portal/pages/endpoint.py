@@ -26,6 +26,7 @@ EVENTS_SHOWN: Final = 30
 _TONES: Final = {
     "ready": "ok", "placed": "info", "ordered": "info", "resumed": "info", "scaled": "info",
     "failed": "danger", "degraded": "warn", "unreachable": "warn", "waiting-for-capacity": "warn",
+    "waiting-for-approval": "warn",
 }  # fmt: skip
 
 CURL = """\

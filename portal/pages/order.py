@@ -36,7 +36,8 @@ class OrderPage(TenantPage):
     def parts(self, form: OrderForm) -> dict[str, Any]:
         """Give what the form is drawn from: quote, tiles, the suggested name."""
         terms = form.terms()
-        market = Market.read(tenant=self.tenant)
+        project = form.offered.projects.get(form.data.get("project", ""))
+        market = Market.read(tenant=self.tenant, project=project)
         quote = self._quote(form, terms, market)
         # A quote that could not be made may have put its complaint on the form.
         residency = form.data.get("residency", "")

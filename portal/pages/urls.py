@@ -27,6 +27,7 @@ from portal.pages import (
     routes,
     routes_edit,
     service_accounts,
+    sign_in,
     statements,
     tenant_settings,
     usage,
@@ -115,6 +116,18 @@ urlpatterns = [
     path("projects/new", projects.NewProject.as_view(), name="project-new"),
     path("projects/<uuid:id>", projects.EditProject.as_view(), name="project"),
     path("settings", tenant_settings.Settings.as_view(), name="settings"),
+    path("settings/sign-in", sign_in.SignIn.as_view(), name="sign-in"),
+    path("settings/sign-in/new", sign_in.NewProvider.as_view(), name="sign-in-provider-new"),
+    path("settings/sign-in/<uuid:id>", sign_in.ProviderDetail.as_view(), name="sign-in-provider"),
+    path("settings/sign-in/<uuid:id>/edit", sign_in.EditProvider.as_view(), name="sign-in-provider-edit"),
+    path(
+        "settings/sign-in/<uuid:id>/remove", sign_in.RemoveProvider.as_view(), name="sign-in-provider-remove"
+    ),
+    path(
+        "settings/sign-in/<uuid:id>/mappings/<uuid:mapping_id>/remove",
+        sign_in.RemoveMapping.as_view(),
+        name="sign-in-mapping-remove",
+    ),
     path("settings/webhooks", webhooks.Webhooks.as_view(), name="webhooks"),
     path("settings/webhooks/new", webhooks.NewWebhook.as_view(), name="webhook-new"),
     path("settings/webhooks/<uuid:id>", webhooks.WebhookDetail.as_view(), name="webhook"),
@@ -134,6 +147,16 @@ urlpatterns = [
     path("routes/<uuid:id>/delete", routes_edit.DeleteRoute.as_view(), name="route-delete"),
     path("members", members.Members.as_view(), name="members"),
     path("members/new", members.NewMember.as_view(), name="member-new"),
+    path(
+        "members/invitations/<uuid:id>/resend",
+        members.ResendInvitation.as_view(),
+        name="member-invite-resend",
+    ),
+    path(
+        "members/invitations/<uuid:id>/revoke",
+        members.RevokeInvitation.as_view(),
+        name="member-invite-revoke",
+    ),
     path("members/<uuid:id>/role", members.MemberRole.as_view(), name="member-role"),
     path("members/<uuid:id>/remove", members.RemoveMember.as_view(), name="member-remove"),
 ]

@@ -10,7 +10,8 @@ DATABASES = {
     )
 }
 KEY_PEPPERS = env.numbered_keys("BERTH_KEY_PEPPERS")
-SEALING_KEYS = env.numbered_keys("BERTH_SEALING_KEYS")
+if SEALING_PROVIDER == "environment":  # noqa: F405
+    SEALING_KEYS = env.numbered_keys("BERTH_SEALING_KEYS")
 ALLOWED_HOSTS = env.words("ALLOWED_HOSTS")
 
 SECURE_SSL_REDIRECT = env.flag("SECURE_SSL_REDIRECT", True)
@@ -20,3 +21,5 @@ SECURE_HSTS_INCLUDE_SUBDOMAINS = True
 SECURE_HSTS_PRELOAD = True
 SESSION_COOKIE_SECURE = True
 CSRF_COOKIE_SECURE = True
+
+MFA_REQUIRED_FOR = env.words("MFA_REQUIRED_FOR", "platform,owners")

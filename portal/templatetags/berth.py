@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import datetime as dt
+import json
 from collections.abc import Iterable
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
 from django import template
+from django.core.serializers.json import DjangoJSONEncoder
 from django.utils import timezone
 
 from portal.pages.troubles import TROUBLES
@@ -170,6 +172,12 @@ def words(code: str) -> str:
         return ""
     text = " ".join(_ACRONYMS.get(part.lower(), part) for part in parts)
     return text[0].upper() + text[1:]
+
+
+@register.filter
+def as_json(value: Any) -> str:
+    """Write a value as JSON, for a data attribute that a script reads."""
+    return json.dumps(value, cls=DjangoJSONEncoder)
 
 
 def _bytes(size: int | None) -> str:

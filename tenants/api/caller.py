@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import uuid
+from collections.abc import Mapping
 
 from tenants import reach, roles
 from tenants.errors import Forbidden
@@ -46,10 +47,34 @@ class Caller:
             )
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Operator:
-    """An operator, who acts for the platform and for no tenant."""
+    """A person of the platform, who acts for it and for no tenant: operator, finance, auditor, superuser.
+
+    ``clusters`` are ids and names of those that an operator answers for; None is every one.
+    """
 
     principal: str
     actor: str
     user: User
+    role: str
+    clusters: Mapping[uuid.UUID, str] | None = None
+
+    def may(self, action: roles.PlatformAction) -> bool:
+        return roles.platform_allows(self.role, action, narrowed=self.clusters is not None)
+
+    def demand(self, action: roles.PlatformAction) -> None:
+        """Insist on the right to do ``action``.
+
+        Raises:
+            Forbidden: the role does not give it, or not to those who answer for some clusters alone.
+        """
+        if self.may(action):
+            return
+        words = action.replace("-", " ")
+        if self.clusters is not None and roles.platform_allows(self.role, action):
+            raise Forbidden(
+                f"You answer for some clusters alone ({', '.join(sorted(self.clusters.values()))}) and may not "
+                f"{words} of the whole platform. Ask an operator of all clusters."
+            )
+        raise Forbidden(f"The role {self.role} may not {words}. A superuser can give you another role.")

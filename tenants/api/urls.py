@@ -2,6 +2,7 @@
 
 from django.urls import path
 
+from tenants.api.invitations import InvitationViewSet
 from tenants.api.service_accounts import ServiceAccountViewSet
 from tenants.api.views import MemberViewSet, ProjectViewSet
 from tenants.api.webhooks import WebhookViewSet
@@ -31,4 +32,8 @@ urlpatterns = [
         "members/<uuid:id>",
         MemberViewSet.as_view({"get": "retrieve", "patch": "partial_update", "delete": "destroy"}),
     ),
+    path("invitations", InvitationViewSet.as_view({"get": "list", "post": "create"})),
+    path("invitations/<uuid:id>", InvitationViewSet.as_view({"get": "retrieve", "delete": "destroy"})),
+    path("invitations/<uuid:id>:resend", InvitationViewSet.as_view({"post": "resend"})),
+    path("invitations/<uuid:id>:revoke", InvitationViewSet.as_view({"post": "revoke"})),
 ]

@@ -13,7 +13,7 @@ from tenants.isolation import isolate
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("tenants", "0005_webhooks"),
+        ("tenants", "0006_audit"),
     ]
 
     operations = [

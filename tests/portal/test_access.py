@@ -25,6 +25,7 @@ SCREENS = {
     "member-new": 403, "routes": 200, "route-new": 403, "budgets": 200, "budget-new": 403, "settings": 200,
     "webhooks": 403, "webhook-new": 403, "keys-revoke": 403, "key-leaked": 403, "service-accounts": 200,
     "service-account-new": 403,
+    "sign-in": 403, "sign-in-provider-new": 403,
 }  # fmt: skip
 OF_ENDPOINTS = {
     "endpoint": 200, "endpoint-revisions": 200, "endpoint-playground": 200, "endpoint-logs": 200,

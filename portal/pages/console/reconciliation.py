@@ -26,6 +26,7 @@ from portal.pages.base import ConsolePage
 from portal.pages.console.gateways import find_gateway
 from tenants.audit import audit
 from tenants.errors import NotFound
+from tenants.roles import PlatformAction
 
 #: So many refusals and endpoints are shown; the others are counted.
 MOST_SHOWN = 50
@@ -58,6 +59,7 @@ class DayForm(forms.Form):
 
 
 class ReconciliationPage(ConsolePage):
+    action = PlatformAction.VIEW_USAGE_CHECKS
     reason = "reconcile usage"
 
     def get(self, request: HttpRequest) -> HttpResponse:
@@ -88,6 +90,7 @@ class ReconciliationPage(ConsolePage):
 class GapAccept(ConsolePage):
     """Notes that missing sequences will not come any more."""
 
+    action = PlatformAction.MANAGE_ESTATE
     reason = "accept a gap in a gateway's usage"
     http_method_names = ["post"]
 

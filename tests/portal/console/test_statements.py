@@ -13,8 +13,16 @@ from django.utils import timezone
 from billing.models import BillingAccount, Statement
 from billing.statements import account_park
 from tenants import scope
+from tenants.models import PlatformRole
 from tests.billing.statements import Draft, Kind, every_kind
 from tests.factories import default_project, make_tenant, make_user
+
+
+@pytest.fixture
+def operator(db):
+    """Prices and books are finance's."""
+    return make_user("fay@example.org", platform_role=PlatformRole.FINANCE)
+
 
 pytestmark = pytest.mark.django_db
 PATH = "/console/statements"

@@ -15,6 +15,7 @@ from portal.charts.estate import heat_card, parts_card
 from portal.pages.base import charts_allowed
 from portal.pages.console.reports.base import ReportPage
 from portal.templatetags.berth import percent
+from tenants.roles import PlatformAction
 
 #: What is shown of GPU time, in the order it is stacked.
 PARTS = (
@@ -26,6 +27,7 @@ SPANS = {Width.HOUR: "hours of UTC", Width.DAY: "days of UTC", Width.MONTH: "who
 
 @charts_allowed
 class UtilizationPage(ReportPage):
+    action = PlatformAction.VIEW_ESTATE
     reason = "show operators how GPUs are used"
     template = "console/reports/utilization.html"
     name = "utilization"
