@@ -1,4 +1,4 @@
-"""Filters of the pages, built in to every template: money, counts, sizes and times in people's words."""
+"""Filters and tags of the pages, built in to every template: money, counts, sizes and times in people's words."""
 
 from __future__ import annotations
 
@@ -8,11 +8,23 @@ from decimal import Decimal, InvalidOperation
 from typing import Any
 
 from django import template
+from django.urls import reverse
 from django.utils import timezone
+from django.utils.html import format_html
 
 from portal.pages.troubles import TROUBLES
 
 register = template.Library()
+
+
+@register.simple_block_tag
+def leads(content: str, allowed: Any, page: str, *args: Any) -> str:
+    """Make what stands within a link to ``page`` for those who may look there; for others it stays text.
+
+    ``{% leads may.view_tenants 'console:tenant' slug %}Acme{% endleads %}``
+    """
+    return format_html('<a href="{}">{}</a>', reverse(page, args=args), content) if allowed else content
+
 
 DASH = "–"
 MISSING = "not available"

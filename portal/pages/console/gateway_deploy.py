@@ -103,7 +103,7 @@ class GatewayDetail(ConsolePage):
             "state": gateway_state(gateway),
             "facts": _facts(gateway),
             "removing": gateway.state == Gateway.State.REMOVING,
-            **gateway_usage(gateway),
+            **gateway_usage(gateway, checked=self.operator.may(PlatformAction.VIEW_USAGE_CHECKS)),
         }
         return self.render("console/gateway.html", context)
 
