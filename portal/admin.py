@@ -110,10 +110,15 @@ class RegionAdmin(Kept):
 
 
 @admin.register(clusters.Cluster)
-class ClusterAdmin(Kept):
+class ClusterAdmin(ReadOnly):
+    """How a cluster is reached is set in the console, which checks the address."""
+
     list_display = ["name", "region", "driver", "state", "declared", "last_seen_at"]
     list_select_related = ["region"]
-    readonly_fields = ["name", "region", "driver", "last_seen_at"]
+    fields = [
+        "name", "region", "driver", "state", "state_reason", "cordon_reason", "runtimes", "declared", "server",
+        "namespaces", "version", "read_at", "last_seen_at", "removed_at",
+    ]  # fmt: skip
 
 
 @admin.register(clusters.OperatorCluster)
@@ -137,6 +142,16 @@ class NodePoolAdmin(ReadOnly):
 class GatewayAdmin(ReadOnly):
     list_display = ["name", "region", "public_url", "last_seen_at", "confirmed_at"]
     list_select_related = ["region"]
+    fields = [
+        "name",
+        "region",
+        "cluster",
+        "public_url",
+        "state",
+        "state_reason",
+        "last_seen_at",
+        "confirmed_at",
+    ]
 
 
 @admin.register(clusters.CatalogModel)

@@ -48,7 +48,7 @@ def member_change_role(*, membership: Membership, role: str, granter_role: str) 
 
     Raises:
         Forbidden: either role is above the granter's own.
-        Conflict: the tenant would be left without an owner.
+        Conflict: the tenant would be left without an owner, or a provider's groups decide.
     """
     if role not in Role.values:
         raise Invalid(
@@ -56,11 +56,12 @@ def member_change_role(*, membership: Membership, role: str, granter_role: str) 
         )
     if not (roles.may_grant(granter_role, role) and roles.may_grant(granter_role, membership.role)):
         raise Forbidden(f"A member with role {granter_role} cannot change {membership.role} to {role}.")
+    _refuse_managed(membership)
     if role != Role.OWNER:
         _keep_an_owner(membership)
     membership.role = role
     membership.save(update_fields=["role"])
-    _revoke_keys_above(membership.user_id, role)
+    keys_revoke_above(membership.user_id, role)
     return membership
 
 
@@ -73,16 +74,17 @@ def member_remove(*, membership: Membership, granter_role: str) -> None:
 
     Raises:
         Forbidden: the member's role is above the granter's own.
-        Conflict: the tenant would be left without an owner.
+        Conflict: the tenant would be left without an owner, or a provider's groups decide.
     """
     if not roles.may_grant(granter_role, membership.role):
         raise Forbidden(f"A member with role {granter_role} cannot remove an {membership.role}.")
+    _refuse_managed(membership)
     _keep_an_owner(membership)
-    _revoke_keys_above(membership.user_id, None)
+    keys_revoke_above(membership.user_id, None)
     membership.delete()
 
 
-def _revoke_keys_above(user_id: uuid.UUID, role: str | None) -> None:
+def keys_revoke_above(user_id: uuid.UUID, role: str | None) -> None:
     """Revoke what would outlive its maker's rights: all their management keys, or those above ``role``."""
     keys = ApiKey.objects.filter(
         created_by_id=user_id, scope=KeyScope.MANAGEMENT, revoked_at=None, service_account=None
@@ -90,6 +92,14 @@ def _revoke_keys_above(user_id: uuid.UUID, role: str | None) -> None:
     if role is not None:
         keys = keys.filter(role__in=[each for each in Role.values if not roles.may_grant(role, each)])
     keys.update(revoked_at=timezone.now())
+
+
+def _refuse_managed(membership: Membership) -> None:
+    if membership.managed_by_id is not None:
+        raise Conflict(
+            "The groups of a sign-in provider decide about this member. Change the groups there, or what they may "
+            "do under Settings, Sign-in."
+        )
 
 
 def _keep_an_owner(membership: Membership) -> None:

@@ -21,15 +21,17 @@ class Action(enum.StrEnum):
     MANAGE_MEMBERS = "manage-members"
     MANAGE_SETTINGS = "manage-settings"  # what the tenant chose: how long it is served and kept
     MANAGE_SECRETS = "manage-secrets"  # credentials for fetching the weights of models
+    VIEW_AUDIT = "view-audit"
     MANAGE_SERVICE_ACCOUNTS = "manage-service-accounts"
     MANAGE_POLICY = "manage-policy"  # what the tenant lets itself use, and what needs approval
     APPROVE = "approve"  # requests; who may decide upon one, its rules say
+    MANAGE_IDENTITY = "manage-identity"  # sign-in providers, what their groups may do, second factors
 
 
 _DEVELOP = {Action.VIEW, Action.ORDER, Action.MINT_KEYS, Action.VIEW_COST, Action.REPORT_USAGE}
 _ALLOWED: dict[str, frozenset[Action]] = {
     Role.OWNER: frozenset(Action),
-    Role.ADMIN: frozenset(Action),
+    Role.ADMIN: frozenset(Action) - {Action.MANAGE_IDENTITY},
     Role.DEVELOPER: frozenset(_DEVELOP),
     Role.BILLING: frozenset({Action.VIEW, Action.VIEW_COST, Action.MANAGE_BUDGETS, Action.APPROVE}),
     Role.VIEWER: frozenset({Action.VIEW}),

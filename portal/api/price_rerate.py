@@ -11,7 +11,7 @@ from billing.api.queries import MonthQuery
 from billing.models import Book
 from billing.what_if import month_rerated, skus_rerated
 from clusters.api.operators import OperatorScoped
-from tenants.api.fields import ReferenceField
+from tenants.api.fields import MonthField, ReferenceField
 from tenants.errors import NotFound
 from tenants.models import Tenant
 from tenants.roles import PlatformAction
@@ -62,7 +62,7 @@ class CurrencyRerateSerializer(DifferenceSerializer):
 class RerateSerializer(serializers.Serializer):
     """The largest difference comes first. skus is empty unless a tenant was asked for."""
 
-    month = serializers.DateField(format="%Y-%m")
+    month = MonthField()
     book = serializers.UUIDField()
     totals = CurrencyRerateSerializer(many=True)
     tenants = TenantRerateSerializer(many=True)

@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 from django.db import IntegrityError, transaction
 from django.http import HttpResponse
+from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework.renderers import JSONRenderer
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -22,6 +23,12 @@ HEADER = "Idempotency-Key"
 REPLAYED = "Idempotent-Replayed"
 LONGEST_KEY = 255
 _KEPT_HEADERS = ("Location", "ETag")
+_PARAMETER = OpenApiParameter(
+    HEADER,
+    {"type": "string", "minLength": 1, "maxLength": LONGEST_KEY, "pattern": "^[ -~]+$"},
+    OpenApiParameter.HEADER,
+    description="Repeating a request with the same key gives the first answer again, for 48 hours.",
+)
 
 
 class KeyReused(BerthError):
@@ -67,7 +74,7 @@ def idempotent(handler: Callable[..., Response]) -> Callable[..., Response | Htt
         record.save(update_fields=["status", "body", "headers"])
         return response
 
-    return answer
+    return extend_schema(parameters=[_PARAMETER])(answer)
 
 
 def _fingerprint(data: object) -> str:

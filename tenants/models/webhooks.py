@@ -117,7 +117,10 @@ class Mail(Outgoing):
 
     recipient = models.EmailField()
     subject = models.CharField(max_length=200)
-    text = models.TextField()
+    text = models.TextField(blank=True)
+    sealed = SealedBinaryField(
+        null=True, editable=False, help_text="The text, where it holds a secret; forgotten once it is sent."
+    )
     note = models.CharField(max_length=300, blank=True, help_text="Why the last attempt failed.")
 
     class Meta(Outgoing.Meta):

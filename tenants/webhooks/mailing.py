@@ -15,6 +15,7 @@ from django.utils import timezone
 
 from tenants import scope
 from tenants.models import Mail, Membership, OutboxState, Role, new_id
+from tenants.sealing import SealedField, seal, unseal
 from tenants.webhooks.attempts import LEASE, next_attempt
 from tenants.webhooks.links import with_links
 from tenants.webhooks.wake import wake_mail
@@ -34,12 +35,14 @@ def mail(
     text: str,
     recipients: Iterable[str] = (),
     event_id: uuid.UUID | None = None,
+    secret: bool = False,
     now: dt.datetime | None = None,
 ) -> int:
     """Write an e-mail to ``recipients``, else to the tenant's owners, admins and billing role. Gives how many.
 
     Call it in the scope of the tenant or of the platform, within the transaction that makes the fact. What was written
-    of ``event_id`` to somebody already is not written again.
+    of ``event_id`` to somebody already is not written again. A text that is ``secret``, as one with a link that lets
+    somebody in, rests sealed and is forgotten once it is sent.
     """
     now, event_id = now or timezone.now(), event_id or new_id()
     addresses = sorted({address.lower() for address in recipients}) or caring_members(tenant_id)
@@ -50,12 +53,14 @@ def mail(
             event_type=event_type,
             recipient=address,
             subject=" ".join(subject.split())[:200],
-            text=text,
+            text="" if secret else text,
             since=now,
             due_at=now,
         )
         for address in addresses
     ]
+    for row in rows if secret else []:
+        row.sealed = seal(text.encode(), field=SealedField.of(row, "sealed"))
     Mail.objects.bulk_create(rows, ignore_conflicts=True)
     if rows:
         transaction.on_commit(wake_mail)
@@ -87,9 +92,12 @@ def mail_send_due(*, now: dt.datetime | None = None) -> int:
 
 
 def _send(row: Mail, connection, now: dt.datetime) -> bool:
+    text = (
+        row.text if row.sealed is None else unseal(row.sealed, field=SealedField.of(row, "sealed")).decode()
+    )
     message = EmailMessage(
         row.subject,
-        with_links(row.text, row.recipient),
+        with_links(text, row.recipient),
         settings.DEFAULT_FROM_EMAIL,
         [row.recipient],
         # The same over all attempts, so that a mail that arrived twice can be told to be one.
@@ -111,6 +119,8 @@ def _send(row: Mail, connection, now: dt.datetime) -> bool:
         row.due_at = again
     else:
         row.state = OutboxState.GIVEN_UP
+    if row.state != OutboxState.PENDING:
+        row.sealed = None
     with scope.platform("note what became of an e-mail"):
-        row.save(update_fields=["attempts", "note", "state", "sent_at", "due_at"])
+        row.save(update_fields=["attempts", "note", "state", "sent_at", "due_at", "sealed"])
     return not problem

@@ -22,7 +22,7 @@ SCREENS = {
     "endpoints": 200, "endpoints-table": 200, "catalog": 200, "order": 403, "keys": 200, "key-new": 403,
     "usage": 403, "usage-csv": 403, "statements": 403, "projects": 200, "project-new": 403, "members": 200,
     "member-new": 403, "routes": 200, "route-new": 403, "budgets": 200, "budget-new": 403, "settings": 200,
-    "webhooks": 403, "webhook-new": 403,
+    "webhooks": 403, "webhook-new": 403, "sign-in": 403, "sign-in-provider-new": 403,
 }  # fmt: skip
 OF_ENDPOINTS = {
     "endpoint": 200, "endpoint-revisions": 200, "endpoint-playground": 200, "endpoint-logs": 200,

@@ -16,10 +16,11 @@ def operator(db):
 LISTS = ["home", "clusters", "gateways", "endpoints", "catalog", "slo-classes", "prices", "tenants", "engine-images",
          "engine-settings", "what-if", "advisor", "price-books", "price-rerate", "statements",
          "report-utilization", "report-throughput", "report-costs", "report-fragmentation", "report-savings",
-         "reconciliation"]  # fmt: skip
+         "reconciliation", "sign-in"]  # fmt: skip
 FORMS = [
     "region-register", "cluster-register", "cluster-register-local", "gateway-deploy", "gateway-register",
     "model-add", "slo-add", "price-add", "price-book-new", "tenant-open", "advisor-policy",
+    "sign-in-provider-add",
 ]  # fmt: skip
 
 
