@@ -16,8 +16,8 @@ AUDITED = {
     ),
     "tenants.Tenant": Audited(
         "tenant",
-        ("name", "slug", "time_zone", "currency", "state", "refuse_after_s", "files_days", "share", "second_factor_of",
-         "provider_only", *RATES),
+        ("name", "slug", "time_zone", "currency", "state", "refuse_after_s", "files_days", "share",
+         "provider_only", "second_factor_of", *RATES),
         tenant="id",
         verbs=(("state", "suspended", "suspend"), ("state", "active", "resume")),
     ),
@@ -45,13 +45,22 @@ AUDITED = {
     "tenants.GroupMapping": Audited(
         "group-mapping", ("provider_id", "group", "role", "platform_role"), name="group"
     ),
+    "tenants.ProviderIdentity": Audited(
+        "outside-identity", ("provider_id", "user_id", "subject"), name="subject", tenant=""
+    ),
     "tenants.ApiKey": Audited(
         "key",
         (
             "name", "hint", "scope", "role", "project_id", "ephemeral", "slo_class", "context_tokens", "expires_at",
-            "revoked_at", "created_by_id", *RATES,
+            "revoked_at", "created_by_id", "service_account_id", "projects", "endpoints", "verbs", "networks",
+            "rotated_at", "replaced_by_id", *RATES,
         ),
-        verbs=(("revoked_at", "*", "revoke"),),
+        verbs=(("revoked_at", "*", "revoke"), ("rotated_at", "*", "rotate")),
+    ),
+    "tenants.ServiceAccount": Audited(
+        "service-account",
+        ("name", "description", "role", "projects", "active", "created_by_id", "removed_at"),
+        verbs=(("removed_at", "*", "remove"), ("active", "false", "stop"), ("active", "true", "start")),
     ),
     "tenants.Quota": Audited("quota", ("resource", "limit"), name="resource"),
     "tenants.WebhookEndpoint": Audited(
@@ -62,6 +71,9 @@ AUDITED = {
     ),
     # Of others' applications: who a person is elsewhere, and their second factors.
     "socialaccount.SocialAccount": Audited("outside-account", ("user_id", "provider", "uid"), name="uid", tenant=""),
+    "account.EmailAddress": Audited(
+        "email-address", ("user_id", "email", "verified", "primary"), name="email", tenant=""
+    ),
     "mfa.Authenticator": Audited(
         "second-factor", ("user_id", "type"), name="type", tenant="", hidden=("data",)
     ),
@@ -72,9 +84,9 @@ UNAUDITED = {
     "tenants.AuditHead": "the audit itself, chained by hashes",
     "tenants.IdempotencyRecord": "answers kept for repeats; what was done is audited",
     "tenants.OperatorIdempotencyRecord": "answers kept for repeats; what was done is audited",
+    "tenants.SealingRotation": "how far a rotation came; the rotation is audited at its end",
     "tenants.WebhookDelivery": "what is sent and when: machine state with a log of its own",
-    "tenants.ProviderIdentity": "what providers told, with tokens; the roles that come of it are audited",
-    "tenants.CacheEntry": "counts of attempts",
+    "tenants.CacheEntry": "counts of attempts to sign in, which expire",
     "tenants.Mail": "what is sent and when: machine state",
 }
 

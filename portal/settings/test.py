@@ -7,6 +7,7 @@ os.environ.setdefault("BERTH_DATA_DIR", str(Path(__file__).resolve().parent.pare
 os.environ.setdefault("DJANGO_SECRET_KEY", "only-for-tests-" + "x" * 40)
 os.environ.setdefault("BERTH_KEY_PEPPERS", "1:" + "ab" * 32)
 os.environ.setdefault("BERTH_SEALING_KEYS", "1:" + "5e" * 32)
+os.environ.setdefault("BERTH_SIGNING_KEYS", "1:" + "51" * 32 + ",2:" + "52" * 32)
 
 from embedded import datadir, services
 
