@@ -11,7 +11,7 @@ import hashlib
 from collections.abc import Iterator
 from typing import Final
 
-from django.core.cache import cache
+from django.core.cache import caches
 from django.db import transaction
 
 from tenants import acting, audit, scope
@@ -35,8 +35,8 @@ def across_tenants(user: User, *, what: str, reason: str) -> Iterator[None]:
     acting.identify(acting.operator(user))
     seen = f"across:{hashlib.blake2s(f'{user.pk} {what}'.encode()).hexdigest()}"
     with scope.platform(reason):
-        if not cache.get(seen):
+        if not caches["counts"].get(seen):
             audit.access(user, what, reason=reason)
             # Once it is kept: what is rolled back was not written down.
-            transaction.on_commit(functools.partial(cache.set, seen, True, _AGAIN_S))
+            transaction.on_commit(functools.partial(caches["counts"].set, seen, True, _AGAIN_S))
         yield

@@ -35,6 +35,10 @@ class Endpoint(OpenIDConnectOAuth2Adapter):
             self._openid_config = discover(provider.row.issuer)
         return self._openid_config
 
+    @property
+    def basic_auth(self) -> bool:
+        return by_basic(self.openid_config, self.get_provider().app.secret)
+
     def complete_login(self, request: HttpRequest, app: SocialApp, token: SocialToken, **kwargs: Any) -> Any:
         try:
             with get_adapter().get_requests_session() as session:
@@ -117,6 +121,12 @@ def discover(issuer: str) -> dict[str, Any]:
     if missing:
         raise OAuth2Error(f"The provider's description lacks {', '.join(missing)}.")
     return found
+
+
+def by_basic(described: dict[str, Any], secret: str) -> bool:
+    """Say whether a client gives its secret in a header: where the provider says nothing, that is the standard."""
+    ways = described.get("token_endpoint_auth_methods_supported") or ["client_secret_basic"]
+    return bool(secret) and "client_secret_post" not in ways
 
 
 def app_of(row: IdentityProvider) -> SocialApp:
