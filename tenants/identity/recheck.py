@@ -72,7 +72,7 @@ def _ask(identity: ProviderIdentity) -> None:
         access, refresh = _opened(identity, "access_token"), _opened(identity, "refresh_token")
         if refresh:
             client = {"client_id": provider.client_id, "client_secret": secret_of(provider)}
-            basic = by_basic(described, client["client_secret"])
+            basic = by_basic(described, has_secret=provider.client_secret is not None)
             answer = session.post(
                 described["token_endpoint"],
                 data={"grant_type": "refresh_token", "refresh_token": refresh} | ({} if basic else client),
