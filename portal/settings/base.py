@@ -244,7 +244,7 @@ SPECTACULAR_SETTINGS = {
         "BudgetBasis": "billing.models.budgets.Budget.Basis",
         "AdviceRunState": "clusters.models.advice.AdviceRun.State",
         "AdviceMoveState": "clusters.models.advice.AdviceMove.State",
-        "KeyState": ["active", "expired", "revoked"],
+        "KeyState": ["active", "expired", "revoked", "disabled"],
         "Precision": ["bf16", "fp8", "int4", "nvfp4"],
     },
 }
