@@ -242,7 +242,7 @@ SPECTACULAR_SETTINGS = {
         "ApprovalState": "clusters.models.approvals.ApprovalRequest.State",
         "ApprovalRuleKind": "clusters.models.approvals.ApprovalRule.Kind",
         "Decides": "clusters.models.approvals.Decides",
-        "KeyState": ["active", "expired", "revoked"],
+        "KeyState": ["active", "expired", "revoked", "disabled"],
         "Precision": ["bf16", "fp8", "int4", "nvfp4"],
     },
 }
