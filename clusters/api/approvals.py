@@ -134,6 +134,7 @@ class OperatorApprovalViewSet(OperatorViewSet):
     @extend_schema(
         request=DecisionBody, responses=ApprovalSerializer, operation_id="platform_approval_requests_approve"
     )
+    @idempotent
     def approve(self, request, id) -> Response:
         """Agree to it."""
         return self._decide("approval.approve", decisions.approval_approve)
@@ -141,6 +142,7 @@ class OperatorApprovalViewSet(OperatorViewSet):
     @extend_schema(
         request=DecisionBody, responses=ApprovalSerializer, operation_id="platform_approval_requests_refuse"
     )
+    @idempotent
     def refuse(self, request, id) -> Response:
         """Refuse it."""
         return self._decide("approval.refuse", decisions.approval_refuse)
