@@ -92,6 +92,7 @@ class EndpointPage(TenantPage):
             ("endpoint-load", "Load", True),
             ("endpoint-what-if", "What if", True),
             ("endpoint-revisions", "Revisions", True),
+            ("endpoint-evidence", "Evidence", self.may(Action.VIEW_AUDIT)),
         ]
         return context | {
             "endpoint": self.endpoint,

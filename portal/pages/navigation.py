@@ -61,6 +61,7 @@ TENANT = (
             Item("Projects", "projects", "project", also=("project",)),
             Item("Policy", "policy", "audit", also=("policy", "approval-rule")),
             Item("Members", "members", "members", also=("member",)),
+            Item("Audit", "audit", "audit", also=("audit",), action=Action.VIEW_AUDIT),
             Item("Settings", "settings", "settings", also=("webhook", "sign-in")),
         ),
     ),
@@ -133,7 +134,7 @@ CONSOLE = (
             ),
             Item("Reconciliation", "reconciliation", "check", action=PlatformAction.VIEW_USAGE_CHECKS),
             Item(
-                "Sign-in providers", "sign-in", "key", also=("sign-in",), action=PlatformAction.MANAGE_PEOPLE
+                "Sign-in providers", "sign-in", "key", also=("sign-in",), action=PlatformAction.VIEW_TENANTS
             ),
         ),
     ),
@@ -149,7 +150,10 @@ CONSOLE = (
     ),
     Group(
         "Platform",
-        (Item("People", "people", "members", also=("person",), action=PlatformAction.VIEW_PEOPLE),),
+        (
+            Item("People", "people", "members", also=("person",), action=PlatformAction.VIEW_PEOPLE),
+            Item("Audit", "audit", "audit", also=("audit",), action=PlatformAction.VIEW_AUDIT),
+        ),
     ),
 )
 

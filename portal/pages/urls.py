@@ -6,12 +6,14 @@ from django.urls import path
 
 from portal.pages import (
     approvals,
+    audit,
     budgets,
     budgets_edit,
     catalog,
     commitments,
     endpoint,
     endpoint_actions,
+    endpoint_evidence,
     endpoint_limits,
     endpoint_load,
     endpoint_what_if,
@@ -42,6 +44,7 @@ urlpatterns = [
     path("endpoints/table", endpoints.EndpointsTable.as_view(), name="endpoints-table"),
     path("endpoints/<uuid:id>", endpoint.Overview.as_view(), name="endpoint"),
     path("endpoints/<uuid:id>/status", endpoint.Status.as_view(), name="endpoint-status"),
+    path("endpoints/<uuid:id>/evidence", endpoint_evidence.Evidence.as_view(), name="endpoint-evidence"),
     path("endpoints/<uuid:id>/revisions", revisions.Revisions.as_view(), name="endpoint-revisions"),
     path(
         "endpoints/<uuid:id>/revisions/<int:number>",
@@ -140,6 +143,9 @@ urlpatterns = [
     path("routes/<uuid:id>", routes.RouteDetail.as_view(), name="route"),
     path("routes/<uuid:id>/edit", routes_edit.EditRoute.as_view(), name="route-edit"),
     path("routes/<uuid:id>/delete", routes_edit.DeleteRoute.as_view(), name="route-delete"),
+    path("audit", audit.Audit.as_view(), name="audit"),
+    path("audit/export", audit.AuditExport.as_view(), name="audit-export"),
+    path("audit/<uuid:id>", audit.AuditDetail.as_view(), name="audit-entry"),
     path("members", members.Members.as_view(), name="members"),
     path("members/new", members.NewMember.as_view(), name="member-new"),
     path(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tomllib
 from pathlib import Path
 
 from csp.constants import NONE, SELF
@@ -11,6 +12,8 @@ from portal.settings import env
 BASE_DIR = Path(__file__).resolve().parent.parent.parent
 
 DEBUG = False
+PRODUCTION = False
+TLS_ENDS_BEFORE = False
 SECRET_KEY = env.text("DJANGO_SECRET_KEY", "")
 ALLOWED_HOSTS = env.words("ALLOWED_HOSTS")
 CSRF_TRUSTED_ORIGINS = env.words("CSRF_TRUSTED_ORIGINS")
@@ -52,10 +55,10 @@ MIDDLEWARE = [
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "allauth.account.middleware.AccountMiddleware",
-    "portal.sessions.SessionMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "django_htmx.middleware.HtmxMiddleware",
+    "portal.sessions.SessionMiddleware",
 ]
 
 ROOT_URLCONF = "portal.urls"
@@ -81,6 +84,8 @@ TEMPLATES = [
 
 # The application role: neither owner nor superuser, so that row-level security binds it.
 DATABASES = {"default": env.database("DATABASE_URL", "postgresql://berth_app@127.0.0.1:5432/berth")}
+# A statement of a web process that takes longer is cancelled: whoever asked has left, and others wait. 0: none is.
+DATABASE_STATEMENT_SECONDS = env.number("DATABASE_STATEMENT_SECONDS", 60)
 # The owner of the tables, for migrations only (see tenants/management/commands/migrate.py).
 DATABASE_OWNER = env.database("DATABASE_OWNER_URL", "") if env.text("DATABASE_OWNER_URL", "") else None
 
@@ -122,8 +127,6 @@ ACCOUNT_RATE_LIMITS = {
     "change_password": "5/m/user",
     "find_provider": "20/m/ip",
 }
-CACHES = {"default": {"BACKEND": "tenants.identity.cache.TableCache", "TIMEOUT": 300}}
-
 MFA_ADAPTER = "tenants.identity.second_factor.SecondFactorAdapter"
 MFA_SUPPORTED_TYPES = ["totp", "webauthn", "recovery_codes"]
 MFA_PASSKEY_LOGIN_ENABLED = True
@@ -198,6 +201,7 @@ X_FRAME_OPTIONS = "DENY"
 SESSION_COOKIE_HTTPONLY = True
 SESSION_COOKIE_SAMESITE = "Lax"
 CSRF_COOKIE_SAMESITE = "Lax"
+CSRF_COOKIE_HTTPONLY = True  # forms and scripts find the token in the page
 CSRF_FAILURE_VIEW = "portal.pages.failures.csrf_failure"
 DATA_UPLOAD_MAX_MEMORY_SIZE = 16 * 1024 * 1024  # a batch of 1,000 usage segments is about 1 MB
 
@@ -248,20 +252,23 @@ SPECTACULAR_SETTINGS = {
 }
 
 CELERY_BROKER_URL = env.text("CELERY_BROKER_URL", "redis://127.0.0.1:6379/0")
-# Where processes share counts of requests and of failed sign-ins; empty: each counts alone.
+# Where processes share counts of requests; empty: each counts alone.
 CACHE_REDIS_URL = env.text(
     "CACHE_REDIS_URL",
     CELERY_BROKER_URL if CELERY_BROKER_URL.startswith(("redis:", "rediss:", "unix:")) else "",
 )
 CACHES = {
-    "default": {
+    # Of sign-in: limits that fail shut, in PostgreSQL, without which nobody signs in anyway.
+    "default": {"BACKEND": "tenants.identity.cache.TableCache"},
+    # Of requests: limits that fail open.
+    "counts": {
         "BACKEND": "portal.cache.ForgivingRedisCache",
         "LOCATION": CACHE_REDIS_URL,
         "KEY_PREFIX": "berth",
         "OPTIONS": {"socket_connect_timeout": 0.5, "socket_timeout": 0.5},
     }
     if CACHE_REDIS_URL
-    else {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}
+    else {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"},
 }
 # What one key or person may ask of the REST API a minute; 0: as often as it likes.
 API_REQUESTS_PER_MINUTE = env.number("API_REQUESTS_PER_MINUTE", 1200)
@@ -414,14 +421,20 @@ SEALING_VAULT = {
     "timeout_s": env.number("BERTH_VAULT_TIMEOUT_S", 5),
 }
 
+# With these evidence is signed (Ed25519 seeds); anyone may have the public halves.
+SIGNING_KEYS = env.signing_keys("BERTH_SIGNING_KEYS")
+
 # Private networks that tenants' webhooks may lead to, as CIDRs. Loopback is for development and tests.
 OUTSIDE_ALLOWED_NETWORKS = env.networks("OUTSIDE_ALLOWED_NETWORKS")
 OUTSIDE_ALLOW_LOOPBACK = env.flag("OUTSIDE_ALLOW_LOOPBACK")
+# The networks that clusters may stand in, as CIDRs. Empty: public and private ones.
+CLUSTER_ALLOWED_NETWORKS = env.networks("CLUSTER_ALLOWED_NETWORKS")
 # Proxies in front of the portal whose X-Forwarded-For is believed, as CIDRs.
 TRUSTED_PROXIES = env.networks("TRUSTED_PROXIES")
 # A webhook that took nothing for so long is disabled.
 WEBHOOK_DISABLE_AFTER_DAYS = env.number("WEBHOOK_DISABLE_AFTER_DAYS", 5)
 
+SOFTWARE_VERSION = tomllib.loads((BASE_DIR / "pyproject.toml").read_text())["project"]["version"]
 DATA_DIR = Path(env.text("BERTH_DATA_DIR", str(BASE_DIR / ".berth")))
 CURRENCY = env.text("BERTH_CURRENCY", "EUR")
 USAGE_RETENTION_DAYS = env.number("USAGE_RETENTION_DAYS", 400)
@@ -447,10 +460,25 @@ LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
     "filters": {"request_id": {"()": "tenants.requests.RequestId"}},
-    "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(request_id)s %(name)s %(message)s"}},
+    "formatters": {
+        "line": {
+            "()": "gateway.redaction.RedactingFormatter",
+            "format": "%(asctime)s %(levelname)s %(request_id)s %(name)s %(message)s",
+        }
+    },
     "handlers": {
         "stderr": {"class": "logging.StreamHandler", "formatter": "line", "filters": ["request_id"]}
     },
     "root": {"handlers": ["stderr"], "level": env.text("LOG_LEVEL", "INFO")},
-    "loggers": {"django.request": {"level": "ERROR"}, "httpx": {"level": "WARNING"}},
+    # All lines go through the root's handler, which masks secrets: no mail of an exception, no handlers of a server's.
+    "loggers": {
+        "django": {"handlers": [], "propagate": True},
+        "django.request": {"level": "ERROR"},
+        "django.server": {"handlers": [], "propagate": True},
+        "httpx": {"level": "WARNING"},
+        "uvicorn": {"handlers": [], "propagate": True},
+        "uvicorn.access": {"handlers": [], "propagate": True},
+        "uvicorn.error": {"handlers": [], "propagate": True},
+    },
 }
+DEFAULT_EXCEPTION_REPORTER_FILTER = "portal.exception_reports.NothingShown"
