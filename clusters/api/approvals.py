@@ -99,7 +99,8 @@ class ApprovalViewSet(ReadOnlyTenantViewSet):
         return self._decide(decisions.approval_withdraw)
 
     def _decide(self, service, **wishes) -> Response:
-        if self.caller.key is not None and not self.caller.may(Action.APPROVE):
+        withdraws = service is decisions.approval_withdraw
+        if self.caller.key is not None and not withdraws and not self.caller.may(Action.APPROVE):
             raise Forbidden("This key may not approve; sign in, or use a key whose role and verbs have it.")
         found = service(request=self.get_object(), decider=self.decider, **wishes)
         return self.shown(ApprovalSerializer, self.rows().get(id=found.id))
@@ -134,6 +135,7 @@ class OperatorApprovalViewSet(OperatorViewSet):
     @extend_schema(
         request=DecisionBody, responses=ApprovalSerializer, operation_id="platform_approval_requests_approve"
     )
+    @idempotent
     def approve(self, request, id) -> Response:
         """Agree to it."""
         return self._decide("approval.approve", decisions.approval_approve)
@@ -141,6 +143,7 @@ class OperatorApprovalViewSet(OperatorViewSet):
     @extend_schema(
         request=DecisionBody, responses=ApprovalSerializer, operation_id="platform_approval_requests_refuse"
     )
+    @idempotent
     def refuse(self, request, id) -> Response:
         """Refuse it."""
         return self._decide("approval.refuse", decisions.approval_refuse)

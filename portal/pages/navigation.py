@@ -135,7 +135,7 @@ CONSOLE = (
             ),
             Item("Reconciliation", "reconciliation", "check", action=PlatformAction.VIEW_USAGE_CHECKS),
             Item(
-                "Sign-in providers", "sign-in", "key", also=("sign-in",), action=PlatformAction.MANAGE_PEOPLE
+                "Sign-in providers", "sign-in", "key", also=("sign-in",), action=PlatformAction.VIEW_TENANTS
             ),
         ),
     ),

@@ -161,7 +161,7 @@ class Quote(OrderPage):
         }
         parts["places_changed"] = parts["places_seen"] != seen["places_seen"]
         parts["filled"] = filled
-        parts["profile_left"] = form.data["profile"] != seen["profile"]
+        parts["profile_left"] = form.data.get("profile", "") != seen["profile"]
         parts["model_changed"] = form.data["model_seen"] != seen["model_seen"]
         parts["caps_changed"] = form.caps_seen != seen["caps_seen"]
         parts["outside"] = any(

@@ -5,8 +5,8 @@ from __future__ import annotations
 from django.urls import path
 
 from portal.pages import (
-    audit,
     approvals,
+    audit,
     budgets,
     budgets_edit,
     catalog,
