@@ -32,6 +32,7 @@ AUDITED = {
         ("cluster_id", "name", "gpu_type_id", "gpus_per_node", "reserve", "discovered", "resource", "selector"),
         tenant="",
     ),
+    "clusters.OperatorCluster": Audited("operated-cluster", ("user_id", "cluster_id"), name="", tenant=""),
     "clusters.EngineImage": Audited(
         "image", ("use", "reference", "digest", "engine_version", "min_driver"), name="use", tenant=""
     ),

@@ -20,7 +20,7 @@ SECRETS: Mapping[str, Callable[[], str]] = {
     "BERTH_SEALING_KEYS": lambda: f"1:{secrets.token_hex(32)}",
     "BERTH_SIGNING_KEYS": lambda: f"1:{secrets.token_hex(32)}",
     "BERTH_GATEWAY_FILES_KEYS": lambda: f"1:{secrets.token_hex(32)}",
-    "BERTH_GATEWAY_TOKEN": lambda: secrets.token_urlsafe(32),
+    "BERTH_GATEWAY_TOKEN": lambda: f"berth_gateway_{secrets.token_urlsafe(32)}",
 }
 
 

@@ -4,7 +4,14 @@ import contextlib
 from typing import Any
 
 from celery import Celery, Task
-from celery.signals import before_task_publish, task_postrun, task_prerun, worker_process_init
+from celery.signals import (
+    beat_init,
+    before_task_publish,
+    celeryd_init,
+    task_postrun,
+    task_prerun,
+    worker_process_init,
+)
 
 from tenants import acting
 
@@ -22,6 +29,17 @@ app.autodiscover_tasks(
         "tenants.webhooks",
     ]
 )
+
+
+@celeryd_init.connect
+@beat_init.connect
+def _refuse(**_: object) -> None:
+    import django
+
+    from portal.checks import refuse_to_start
+
+    django.setup()
+    refuse_to_start()
 
 
 @worker_process_init.connect

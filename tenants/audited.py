@@ -25,13 +25,15 @@ AUDITED = {
     "tenants.Membership": Audited("member", ("user_id", "role", "managed_by_id"), name=""),
     "tenants.Invitation": Audited(
         "invitation",
-        ("email", "role", "invited_by_id", "expires_at", "accepted_at", "revoked_at"),
+        ("email", "role", "invited_by_id", "sent_at", "expires_at", "accepted_at", "revoked_at"),
         name="email",
-        verbs=(("accepted_at", "*", "accept"), ("revoked_at", "*", "revoke")),
+        verbs=(("accepted_at", "*", "accept"), ("revoked_at", "*", "revoke"), ("sent_at", "*", "resend")),
     ),
     "tenants.IdentityProvider": Audited(
-        "identity-provider",
-        ("name", "issuer", "client_id", "scopes", "groups_claim", "makes_accounts", "second_factor", "active"),
+        "sign-in-provider",
+        (
+            "name", "issuer", "client_id", "scopes", "groups_claim", "makes_accounts", "second_factor", "active",
+        ),
         hidden=("client_secret",),
     ),
     "tenants.EmailDomain": Audited(
@@ -82,6 +84,7 @@ UNAUDITED = {
     "tenants.AuditHead": "the audit itself, chained by hashes",
     "tenants.IdempotencyRecord": "answers kept for repeats; what was done is audited",
     "tenants.OperatorIdempotencyRecord": "answers kept for repeats; what was done is audited",
+    "tenants.SealingRotation": "how far a rotation came; the rotation is audited at its end",
     "tenants.WebhookDelivery": "what is sent and when: machine state with a log of its own",
     "tenants.CacheEntry": "counts of attempts to sign in, which expire",
     "tenants.Mail": "what is sent and when: machine state",

@@ -15,7 +15,6 @@ from tenants.isolation import EXEMPT
 
 #: Tables (or beginnings of names, ending in ``*``) that no model of the rooms describes.
 OTHER_TABLES: Final = {
-    "tenants_auditpending": "entries of the audit until their transaction ends; the application may not even read it",
     "account_*": "sign-in addresses of people, who may be members of several tenants",
     "auth_*": "Django's own rights; Berth hands none out",
     "django_*": "Django's sessions, migrations, content types and the admin's log; no tenant's rows",
@@ -41,12 +40,14 @@ DEFINERS: Final = {
 
 #: Unique indexes of tenants' rows without the tenant. A refusal by one tells that a row exists somewhere.
 UNIQUE_WITHOUT_TENANT: Final = {
+    "clusters_policyexception_request_id_key": "one for a request of the same tenant; only deciding it writes one",
     "endpoint_name_among_shared": "names of endpoints that are published to every tenant are known to all",
     "clusters_loadobservation_endpoint_id_key": "one for an endpoint; only Berth's own work writes it",
     "clusters_renderedconfiguration_revision_id_key": "one for a revision; only Berth's own work writes it",
     "clusters_reservation_revision_id_key": "one for a revision; only Berth's own work writes it",
     "revision_deployment_name": "names of objects on a cluster, hashed from the endpoint's id; nobody chooses them",
     "statement_number_once": "numbers are given by Berth when a statement becomes final; nobody chooses them",
+    "tenants_apikey_replaced_by_id_key": "one for a key of the same tenant; only rotating it writes one",
     "tenants_apikey_digest_key": "keyed hashes of random keys; nobody chooses them",
 }
 
@@ -54,11 +55,14 @@ UNIQUE_WITHOUT_TENANT: Final = {
 NOT_BY_TENANT: Final = {
     "allocation_cluster": "GPU time by cluster, for all tenants",
     "allocation_overlap": "GPU time of an hour, for all tenants",
+    "approvals_pending": "requests that expire, of all tenants",
+    "audit_of_request": "what one request did, in whichever chains",
     "budget_lease_open": "leases of a gateway, which serves many tenants",
     "budget_window_end": "windows that end, of all tenants",
     "endpoint_day_ranks": "reports over all tenants",
     "endpoint_due": "endpoints that are due, of all tenants",
     "endpoint_month_month": "reports over all tenants",
+    "exceptions_to_end": "exceptions that end, of all tenants",
     "held_day_bucket": "reports over all tenants",
     "held_hour_bucket": "reports over all tenants",
     "held_hour_idle": "reports over all tenants",
@@ -106,18 +110,17 @@ class _Table(NamedTuple):
     options: tuple[str, ...]
     has_tenant: bool
     tenant_needed: bool
-    owner: str
 
 
 def faults(cursor: Cursor, *, role: str) -> list[str]:
     """Name what is wrong in the open database, for an application that connects as ``role``; empty: nothing."""
-    tables = _tables(cursor)
+    tables = _tables(cursor, role)
     known = {model._meta.db_table: model._meta.label for model in _models()}
     found = [
         *_faults_of_tables(tables, known),
-        *_faults_of_policies(cursor, tables),
-        *_faults_of_indexes(cursor),
-        *_faults_of_counters(cursor),
+        *_faults_of_policies(cursor, tables, role),
+        *_faults_of_indexes(cursor, tables),
+        *_faults_of_counters(cursor, tables),
         *_faults_of_functions(cursor),
         *_faults_of_role(cursor, role),
         *_stale(cursor, tables, known),
@@ -135,18 +138,20 @@ def _rows(cursor: Cursor, query: str, **parameters: object) -> list[Any]:
     return cursor.fetchall()
 
 
-def _tables(cursor: Cursor) -> dict[str, _Table]:
+def _tables(cursor: Cursor, role: str) -> dict[str, _Table]:
+    """Give what ``role`` may ask for anything at all; what is closed to it shows nobody's rows to anybody."""
     rows = _rows(
         cursor,
         """
         SELECT c.relname, c.relkind::text, c.relispartition, c.relrowsecurity, c.relforcerowsecurity,
-               coalesce(c.reloptions, '{}'), a.attname IS NOT NULL, coalesce(a.attnotnull, false),
-               pg_get_userbyid(c.relowner)
+               coalesce(c.reloptions, '{}'), a.attname IS NOT NULL, coalesce(a.attnotnull, false)
         FROM pg_class c
         JOIN pg_namespace n ON n.oid = c.relnamespace AND n.nspname = 'public'
         LEFT JOIN pg_attribute a ON a.attrelid = c.oid AND a.attname = 'tenant_id' AND NOT a.attisdropped
         WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f')
+          AND has_any_column_privilege(%(role)s, c.oid, 'SELECT, INSERT, UPDATE, REFERENCES')
         """,
+        role=role,
     )
     return {row[0]: _Table(row[0], row[1], row[2], row[3], row[4], tuple(row[5]), *row[6:]) for row in rows}
 
@@ -175,24 +180,25 @@ def _faults_of_tables(tables: Mapping[str, _Table], known: Mapping[str, str]) ->
             yield told if label else f"{table.name} is no model's table and has no reason in OTHER_TABLES"
 
 
-def _faults_of_policies(cursor: Cursor, tables: Mapping[str, _Table]) -> Iterator[str]:
+def _faults_of_policies(cursor: Cursor, tables: Mapping[str, _Table], role: str) -> Iterator[str]:
     ruled = set()
-    for table, policy, permissive, command, rule, write_rule, roles in _rows(
+    for table, policy, permissive, command, rule, write_rule in _rows(
         cursor,
-        "SELECT tablename, policyname, permissive, cmd, qual, with_check, roles::text[] FROM pg_policies "
-        "WHERE schemaname = 'public'",
+        """
+        SELECT tablename, policyname, permissive, cmd, qual, with_check FROM pg_policies
+        WHERE schemaname = 'public' AND roles && ARRAY['public', %(role)s]::name[]
+        """,
+        role=role,
     ):
         ruled.add(table)
         told = f"policy {policy} of {table}"
         if permissive != "PERMISSIVE":
             continue  # it can only take away
-        if table in tables and roles == [tables[table].owner]:
-            continue  # for the owner's functions alone, who could take every policy away
         if command in {"ALL", "SELECT", "UPDATE", "DELETE"} and not (
             _asks_scope(rule) or (rule == "true" and table in OPEN_TO_READ)
         ):
             yield f"{told} shows rows whatever the scope: USING {rule}"
-        if command in {"ALL", "INSERT", "UPDATE"} and not (_asks_scope(write_rule) or write_rule == "false"):
+        if command in {"ALL", "INSERT", "UPDATE"} and not _asks_scope(write_rule):
             yield f"{told} takes rows whatever the scope: WITH CHECK {write_rule}"
     for table in tables.values():
         if table.secured and table.name not in ruled:
@@ -200,10 +206,10 @@ def _faults_of_policies(cursor: Cursor, tables: Mapping[str, _Table]) -> Iterato
 
 
 def _asks_scope(rule: str | None) -> bool:
-    return bool(rule) and (_TENANT in str(rule) or _PLATFORM in str(rule))
+    return bool(rule) and (rule == "false" or _TENANT in str(rule) or _PLATFORM in str(rule))
 
 
-def _faults_of_indexes(cursor: Cursor) -> Iterator[str]:
+def _faults_of_indexes(cursor: Cursor, tables: Mapping[str, _Table]) -> Iterator[str]:
     for table, index, unique, primary, columns, method, references in _rows(
         cursor,
         """
@@ -225,6 +231,8 @@ def _faults_of_indexes(cursor: Cursor) -> Iterator[str]:
                       WHERE a.attrelid = t.oid AND a.attname = 'tenant_id' AND NOT a.attisdropped)
         """,
     ):
+        if table not in tables:
+            continue
         if unique:
             # A primary key of random ids tells nothing that its holder did not know.
             random = primary and columns == ["id"]
@@ -237,7 +245,7 @@ def _faults_of_indexes(cursor: Cursor) -> Iterator[str]:
             yield f"index {index} of {table} does not begin with the tenant and has no reason in NOT_BY_TENANT"
 
 
-def _faults_of_counters(cursor: Cursor) -> Iterator[str]:
+def _faults_of_counters(cursor: Cursor, tables: Mapping[str, _Table]) -> Iterator[str]:
     for table, column in _rows(
         cursor,
         """
@@ -252,7 +260,7 @@ def _faults_of_counters(cursor: Cursor) -> Iterator[str]:
         """,
         none=None,
     ):
-        if f"{table}.{column}" not in COUNTED_OVER_TENANTS:
+        if table in tables and f"{table}.{column}" not in COUNTED_OVER_TENANTS:
             yield f"{table}.{column} counts over all tenants; take a UUIDv7"
 
 

@@ -98,7 +98,7 @@ class PersonViewSet(OperatorViewSet):
         """Give somebody a role, by e-mail address. It holds from their next request on."""
         body = self.validated(PersonBody)
         person = people.person_grant(**body)
-        self.audit("person.grant", **facts(person))
+        self.audit("platform-role.grant", **facts(person))
         location = request.build_absolute_uri(f"{request.path}/{person.id}")
         return self._answer(person, code=status.HTTP_201_CREATED, Location=location)
 
@@ -115,7 +115,7 @@ class PersonViewSet(OperatorViewSet):
         unsaid = kept if role == PlatformRole.OPERATOR else None
         clusters: list[Cluster] | None = body.get("clusters", unsaid)
         changed = people.person_change(person=person, role=role, clusters=clusters, by=self.caller.user)
-        self.audit("person.change", **facts(changed))
+        self.audit("platform-role.change", **facts(changed))
         return self._answer(changed)
 
     @extend_schema(responses={204: None}, parameters=[ID, IF_MATCH], operation_id="platform_people_destroy")
@@ -123,7 +123,7 @@ class PersonViewSet(OperatorViewSet):
         """Take the role away. The account and its memberships of tenants stay."""
         person = self._to_edit()
         people.person_remove(person=person, by=self.caller.user)
-        self.audit("person.remove", email=person.email)
+        self.audit("platform-role.remove", email=person.email)
         return Response(status=status.HTTP_204_NO_CONTENT)
 
     def _to_edit(self) -> User:

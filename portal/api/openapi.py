@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from django.conf import settings
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from drf_spectacular.extensions import OpenApiAuthenticationExtension
@@ -32,7 +33,7 @@ class PortalSessionScheme(OpenApiAuthenticationExtension):
         return {
             "type": "apiKey",
             "in": "cookie",
-            "name": "sessionid",
+            "name": settings.SESSION_COOKIE_NAME,
             "description": f"A signed-in person; the header {TENANT_HEADER} names the tenant by its slug.",
         }
 
@@ -45,8 +46,8 @@ class OperatorSessionScheme(OpenApiAuthenticationExtension):
         return {
             "type": "apiKey",
             "in": "cookie",
-            "name": "sessionid",
-            "description": "A signed-in operator; writes carry the cookie csrftoken in the header X-CSRFToken.",
+            "name": settings.SESSION_COOKIE_NAME,
+            "description": "A signed-in operator; writes carry the CSRF cookie in the header X-CSRFToken.",
         }
 
 

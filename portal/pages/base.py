@@ -16,8 +16,6 @@ from collections.abc import Iterator
 from typing import Any, ClassVar
 from urllib.parse import urlencode
 
-from csp.constants import SELF, UNSAFE_INLINE
-from csp.decorators import csp_update
 from django import forms
 from django.contrib import messages
 from django.contrib.auth.views import redirect_to_login
@@ -28,7 +26,6 @@ from django.shortcuts import render
 from django.template.loader import render_to_string
 from django.urls import reverse
 from django.utils import timezone
-from django.utils.decorators import method_decorator
 from django.utils.safestring import SafeString
 from django.views import View
 from django_htmx.http import HttpResponseClientRedirect
@@ -251,10 +248,6 @@ class ConsolePage(Page):
     def actor(self) -> str:
         """Give how the history names whoever acts here."""
         return self.operator.actor
-
-
-#: For pages with charts: Plotly writes style rules of its own, so inline style is allowed on them alone.
-charts_allowed = method_decorator(csp_update({"style-src": [SELF, UNSAFE_INLINE]}), name="dispatch")
 
 
 def put_on_form(form: forms.Form, error: BerthError) -> None:

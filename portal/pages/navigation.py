@@ -14,6 +14,8 @@ from tenants.roles import Action, PlatformAction
 class Item:
     """One entry: ``page`` is a URL name of the door; it is current on that page and on those under ``also``.
 
+    Pages under ``beside`` are another entry's all the same.
+
     ``also`` are prefixes of URL names. Entries are shown to roles that may do ``action``.
     """
 
@@ -21,6 +23,7 @@ class Item:
     page: str
     icon: str
     also: tuple[str, ...] = ()
+    beside: tuple[str, ...] = ()
     action: Action | PlatformAction = Action.VIEW
 
 
@@ -38,6 +41,7 @@ TENANT = (
         (
             Item("Endpoints", "endpoints", "endpoints", also=("endpoint",)),
             Item("Catalog", "catalog", "catalog", also=("model", "order")),
+            Item("Approvals", "approvals", "check", also=("approval",), beside=("approval-rule",)),
             Item("Routes", "routes", "switch", also=("route",)),
             Item("Keys", "keys", "key", also=("key",)),
         ),
@@ -55,6 +59,7 @@ TENANT = (
         "Organise",
         (
             Item("Projects", "projects", "project", also=("project",)),
+            Item("Policy", "policy", "audit", also=("policy", "approval-rule")),
             Item("Members", "members", "members", also=("member",)),
             Item("Audit", "audit", "audit", also=("audit",), action=Action.VIEW_AUDIT),
             Item("Settings", "settings", "settings", also=("webhook", "sign-in")),
@@ -119,6 +124,13 @@ CONSOLE = (
                 "statement",
                 also=("statement", "account"),
                 action=PlatformAction.VIEW_MONEY,
+            ),
+            Item(
+                "Approvals",
+                "approvals",
+                "audit",
+                also=("approval",),
+                action=PlatformAction.MANAGE_ENDPOINTS,
             ),
             Item("Reconciliation", "reconciliation", "check", action=PlatformAction.VIEW_USAGE_CHECKS),
             Item(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from django.urls import path
 
 from portal.pages import (
+    approvals,
     audit,
     budgets,
     budgets_edit,
@@ -23,6 +24,8 @@ from portal.pages import (
     model_secret,
     order,
     playground,
+    policy,
+    policy_edit,
     projects,
     revisions,
     routes,
@@ -97,6 +100,16 @@ urlpatterns = [
     path("statements", statements.Statements.as_view(), name="statements"),
     path("statements/<str:month>", statements.StatementOfMonth.as_view(), name="statement"),
     path("statements/<str:month>/<str:kind>", statements.StatementFile.as_view(), name="statement-file"),
+    path("approvals", approvals.Approvals.as_view(), name="approvals"),
+    path("approvals/<uuid:id>", approvals.Approval.as_view(), name="approval"),
+    path("approvals/<uuid:id>/again", approvals.AskAgain.as_view(), name="approval-ask-again"),
+    path("policy", policy.Policy.as_view(), name="policy"),
+    path("policy/edit", policy.EditPolicy.as_view(), name="policy-edit"),
+    path("policy/versions", policy.PolicyVersions.as_view(), name="policy-versions"),
+    path("policy/rules/new", policy_edit.NewRule.as_view(), name="approval-rule-new"),
+    path("policy/rules/<uuid:id>", policy_edit.EditRule.as_view(), name="approval-rule"),
+    path("policy/exceptions/new", policy_edit.NewException.as_view(), name="policy-exception-new"),
+    path("policy/exceptions/<uuid:id>/end", policy_edit.EndException.as_view(), name="policy-exception-end"),
     path("projects", projects.Projects.as_view(), name="projects"),
     path("projects/new", projects.NewProject.as_view(), name="project-new"),
     path("projects/<uuid:id>", projects.EditProject.as_view(), name="project"),

@@ -12,6 +12,8 @@ from portal.settings import env
 BASE_DIR = Path(__file__).resolve().parent.parent.parent
 
 DEBUG = False
+PRODUCTION = False
+TLS_ENDS_BEFORE = False
 SECRET_KEY = env.text("DJANGO_SECRET_KEY", "")
 ALLOWED_HOSTS = env.words("ALLOWED_HOSTS")
 CSRF_TRUSTED_ORIGINS = env.words("CSRF_TRUSTED_ORIGINS")
@@ -53,10 +55,10 @@ MIDDLEWARE = [
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "allauth.account.middleware.AccountMiddleware",
-    "portal.sessions.SessionMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "django_htmx.middleware.HtmxMiddleware",
+    "portal.sessions.SessionMiddleware",
 ]
 
 ROOT_URLCONF = "portal.urls"
@@ -82,6 +84,8 @@ TEMPLATES = [
 
 # The application role: neither owner nor superuser, so that row-level security binds it.
 DATABASES = {"default": env.database("DATABASE_URL", "postgresql://berth_app@127.0.0.1:5432/berth")}
+# A statement of a web process that takes longer is cancelled: whoever asked has left, and others wait. 0: none is.
+DATABASE_STATEMENT_SECONDS = env.number("DATABASE_STATEMENT_SECONDS", 60)
 # The owner of the tables, for migrations only (see tenants/management/commands/migrate.py).
 DATABASE_OWNER = env.database("DATABASE_OWNER_URL", "") if env.text("DATABASE_OWNER_URL", "") else None
 
@@ -199,6 +203,7 @@ X_FRAME_OPTIONS = "DENY"
 SESSION_COOKIE_HTTPONLY = True
 SESSION_COOKIE_SAMESITE = "Lax"
 CSRF_COOKIE_SAMESITE = "Lax"
+CSRF_COOKIE_HTTPONLY = True  # forms and scripts find the token in the page
 CSRF_FAILURE_VIEW = "portal.pages.failures.csrf_failure"
 DATA_UPLOAD_MAX_MEMORY_SIZE = 16 * 1024 * 1024  # a batch of 1,000 usage segments is about 1 MB
 
@@ -240,6 +245,9 @@ SPECTACULAR_SETTINGS = {
         "BudgetBasis": "billing.models.budgets.Budget.Basis",
         "AdviceRunState": "clusters.models.advice.AdviceRun.State",
         "AdviceMoveState": "clusters.models.advice.AdviceMove.State",
+        "ApprovalState": "clusters.models.approvals.ApprovalRequest.State",
+        "ApprovalRuleKind": "clusters.models.approvals.ApprovalRule.Kind",
+        "Decides": "clusters.models.approvals.Decides",
         "KeyState": ["active", "expired", "revoked"],
         "Precision": ["bf16", "fp8", "int4", "nvfp4"],
     },
@@ -418,6 +426,8 @@ SIGNING_KEYS = env.signing_keys("BERTH_SIGNING_KEYS")
 # Private networks that tenants' webhooks may lead to, as CIDRs. Loopback is for development and tests.
 OUTSIDE_ALLOWED_NETWORKS = env.networks("OUTSIDE_ALLOWED_NETWORKS")
 OUTSIDE_ALLOW_LOOPBACK = env.flag("OUTSIDE_ALLOW_LOOPBACK")
+# The networks that clusters may stand in, as CIDRs. Empty: public and private ones.
+CLUSTER_ALLOWED_NETWORKS = env.networks("CLUSTER_ALLOWED_NETWORKS")
 # Proxies in front of the portal whose X-Forwarded-For is believed, as CIDRs.
 TRUSTED_PROXIES = env.networks("TRUSTED_PROXIES")
 # A webhook that took nothing for so long is disabled.
@@ -449,10 +459,25 @@ LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
     "filters": {"request_id": {"()": "tenants.requests.RequestId"}},
-    "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(request_id)s %(name)s %(message)s"}},
+    "formatters": {
+        "line": {
+            "()": "gateway.redaction.RedactingFormatter",
+            "format": "%(asctime)s %(levelname)s %(request_id)s %(name)s %(message)s",
+        }
+    },
     "handlers": {
         "stderr": {"class": "logging.StreamHandler", "formatter": "line", "filters": ["request_id"]}
     },
     "root": {"handlers": ["stderr"], "level": env.text("LOG_LEVEL", "INFO")},
-    "loggers": {"django.request": {"level": "ERROR"}, "httpx": {"level": "WARNING"}},
+    # All lines go through the root's handler, which masks secrets: no mail of an exception, no handlers of a server's.
+    "loggers": {
+        "django": {"handlers": [], "propagate": True},
+        "django.request": {"level": "ERROR"},
+        "django.server": {"handlers": [], "propagate": True},
+        "httpx": {"level": "WARNING"},
+        "uvicorn": {"handlers": [], "propagate": True},
+        "uvicorn.access": {"handlers": [], "propagate": True},
+        "uvicorn.error": {"handlers": [], "propagate": True},
+    },
 }
+DEFAULT_EXCEPTION_REPORTER_FILTER = "portal.exception_reports.NothingShown"

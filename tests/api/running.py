@@ -20,7 +20,8 @@ from rest_framework.test import APIClient
 from billing.models import Price
 from clusters.models import AdviceRun
 from tenants import scope
-from tenants.models import PlatformRole, Project, Tenant, User
+from tenants.keys import key_mint
+from tenants.models import KeyScope, PlatformRole, Project, Tenant, User
 from tenants.webhooks.events import EVENT_TYPES
 from tests.api.contract import API
 from tests.billing.statements import every_kind
@@ -29,18 +30,16 @@ from tests.factories import make_tenant, make_user, management_key
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 PATIENCE_S = 120.0
-#: What takes the place of a token in the pair of cookie and header, by which forms and scripts prove their origin.
-CSRF = "c" * 32
 
 
-def session_headers(user: User) -> dict[str, str]:
-    """Give the headers of a browser in which the person is signed in."""
+def session_of(user: User) -> str:
+    """Sign a person in and give the session's key."""
     session = SessionStore()
     session[SESSION_KEY] = str(user.pk)
     session[BACKEND_SESSION_KEY] = "allauth.account.auth_backends.AuthenticationBackend"
     session[HASH_SESSION_KEY] = user.get_session_auth_hash()
     session.create()
-    return {"Cookie": f"sessionid={session.session_key}; csrftoken={CSRF}", "X-CSRFToken": CSRF}
+    return session.session_key
 
 
 @contextlib.contextmanager
@@ -90,13 +89,20 @@ class Seed:
     people: dict[str, User]
     ids: dict[str, list[str]]
 
-    def headers(self, who: str) -> dict[str, str]:
-        """Give what a caller sends: tenants' roles by management key, platform roles by session, nobody nothing."""
+    def credentials(self, who: str) -> dict[str, dict[str, str]]:
+        """Give what a caller proves itself by: the session of a person of the platform, or a key of the tenant."""
         if who == "anonymous":
             return {}
         if who in self.people:
-            return session_headers(self.people[who])
-        return {"Authorization": f"Bearer {management_key(self.tenant, who)}"}
+            session = {"api_key": session_of(self.people[who])}
+            return {"operatorSession": session, "portalSession": session}
+        if who == "inference":
+            with scope.tenant(self.tenant.id):
+                project = Project.objects.get(slug="default")
+                text = key_mint(name="calls models", key_scope=KeyScope.INFERENCE, project=project)[1]
+        else:
+            text = management_key(self.tenant, who)
+        return {"managementKey": {"bearer": text}}
 
 
 def sow() -> Seed:

@@ -19,7 +19,7 @@ from clusters.endpoints.savings.selectors import savings_list, totals
 from clusters.inventory import remit
 from clusters.inventory.capacity import PoolCapacity
 from clusters.models import EndpointState
-from portal.pages.base import ConsolePage, charts_allowed
+from portal.pages.base import ConsolePage
 from portal.pages.console.attention import matters
 from portal.pages.console.reports.utilization import over_time_card
 from portal.templatetags.berth import percent
@@ -30,7 +30,6 @@ from tenants.roles import PlatformAction
 LOOK_BACK = dt.timedelta(hours=24)
 
 
-@charts_allowed
 class Dashboard(ConsolePage):
     action = PlatformAction.VIEW_ESTATE
     reason = "show the operators' dashboard"

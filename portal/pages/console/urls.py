@@ -5,6 +5,7 @@ from django.urls import path
 from portal.pages.console import (
     advisor,
     advisor_policy,
+    approvals,
     asset_rates,
     audit,
     catalog,
@@ -39,6 +40,8 @@ from portal.pages.console.reports import costs, fragmentation, savings, throughp
 app_name = "console"
 
 urlpatterns = [
+    path("approvals", approvals.Approvals.as_view(), name="approvals"),
+    path("approvals/<uuid:id>", approvals.Approval.as_view(), name="approval"),
     path("", dashboard.Dashboard.as_view(), name="home"),
     path("audit", audit.Audit.as_view(), name="audit"),
     path("audit/export", audit.AuditExport.as_view(), name="audit-export"),

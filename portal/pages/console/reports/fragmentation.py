@@ -10,7 +10,7 @@ from billing.reports.documents import table
 from clusters.inventory import remit
 from clusters.inventory.fragmentation import fragmentation
 from portal.charts.estate import parts_card
-from portal.pages.base import ConsolePage, charts_allowed
+from portal.pages.base import ConsolePage
 from portal.pages.csv_files import csv_download, csv_text
 from portal.pages.filters import Address, Filter, filter_bar, picked
 from tenants.roles import PlatformAction
@@ -19,7 +19,6 @@ from tenants.roles import PlatformAction
 MOST_POOLS = 12
 
 
-@charts_allowed
 class FragmentationPage(ConsolePage):
     action = PlatformAction.VIEW_ESTATE
     reason = "show operators how free GPUs lie"
