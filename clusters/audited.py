@@ -11,7 +11,6 @@ AUDITED = {
     "clusters.Region": Audited(
         "region", ("code", "name", "country", "zones", "certifications"), name="code", tenant=""
     ),
-    "clusters.OperatorCluster": Audited("operator-cluster", ("user_id", "cluster_id"), name="", tenant=""),
     "clusters.Cluster": Audited(
         "cluster",
         (
@@ -89,10 +88,17 @@ AUDITED = {
         ),
         name="number",
     ),
+    "clusters.NamedRoute": Audited("route", ("project_id", "name", "rules")),
+    "clusters.Gateway": Audited(
+        "gateway",
+        ("name", "region_id", "public_url", "cluster_id", "replicas", "storage_gib"),
+        tenant="",
+        hidden=("token_digest",),
+    ),
     "clusters.TenantPolicy": Audited(
         "policy",
         (
-            "version", "effective_from", "set_by_id", "set_as", "by_platform", "note", "allowed_zones", "home_zone",
+            "version", "effective_from", "set_as", "by_platform", "note", "allowed_zones", "home_zone",
             "certifications", "allowed_models", "allowed_licences", "allowed_classes", "most_per_hour",
             "most_per_month", "four_eyes", "self_approval", "link_decisions", "floor_zones", "floor_certifications",
         ),
@@ -101,11 +107,11 @@ AUDITED = {
     "clusters.PolicyException": Audited(
         "policy-exception",
         (
-            "restriction", "value", "endpoint_id", "project_id", "reason", "starts_at", "ends_at", "approved_by_id",
-            "approved_as", "request_id", "ended_as",
+            "restriction", "value", "endpoint_id", "project_id", "reason", "starts_at", "ends_at", "approved_as",
+            "request_id", "ended_as", "enforced_at",
         ),
         name="value",
-        verbs=(("ended_as", "*", "end"),),
+        verbs=(("ended_as", "*", "end"), ("enforced_at", "*", "enforce")),
     ),
     "clusters.ApprovalRule": Audited(
         "approval-rule",
@@ -118,24 +124,19 @@ AUDITED = {
     "clusters.ApprovalRequest": Audited(
         "approval-request",
         (
-            "what", "endpoint_id", "title", "wish", "round", "asked_by_id", "asked_as", "expires_at", "state",
-            "decided_by_id", "decided_as", "decided_at", "decided_via", "comment", "changed",
+            "what", "endpoint_id", "title", "wish", "quote", "trips", "round", "asked_by_id", "behind", "asked_as",
+            "expires_at", "state", "decided_by_id", "decided_as", "decided_at", "decided_via", "comment", "changed",
         ),
         name="title",
         verbs=(
-            ("state", "approved", "approve"), ("state", "changed", "approve-changed"), ("state", "refused", "refuse"),
+            ("state", "approved", "approve"), ("state", "changed", "approve"), ("state", "refused", "refuse"),
             ("state", "expired", "expire"), ("state", "withdrawn", "withdraw"), ("state", "superseded", "supersede"),
         ),
     ),
     "clusters.ApprovalSignature": Audited(
-        "approval", ("request_id", "round", "part", "by_id", "signed_as", "via", "comment"), name="part"
-    ),
-    "clusters.NamedRoute": Audited("route", ("project_id", "name", "rules")),
-    "clusters.Gateway": Audited(
-        "gateway",
-        ("name", "region_id", "public_url", "cluster_id", "replicas", "storage_gib"),
-        tenant="",
-        hidden=("token_digest",),
+        "approval-signature",
+        ("request_id", "round", "part", "by_id", "signed_as", "via", "comment"),
+        name="part",
     ),
     "clusters.AdvicePolicy": Audited(
         "advice-policy",

@@ -152,6 +152,7 @@ class ClusterViewSet(OperatorViewSet):
         return self._answer(self.get_object())
 
     @extend_schema(request=LossBody, responses=ClusterSerializer, operation_id="clusters_declare_lost")
+    @idempotent
     def declare_lost(self, request, name) -> Response:
         """Give up a cluster that does not answer and will not come back.
 

@@ -127,6 +127,7 @@ class EndpointViewSet(ReadOnlyTenantViewSet):
         parameters=[IF_MATCH],
         operation_id="endpoints_pause",
     )
+    @idempotent
     def pause(self, request, id) -> Response:
         """Stop its engines and release its GPUs, keeping the order."""
         return self._change(services.endpoint_pause)
@@ -137,6 +138,7 @@ class EndpointViewSet(ReadOnlyTenantViewSet):
         parameters=[IF_MATCH],
         operation_id="endpoints_resume",
     )
+    @idempotent
     def resume(self, request, id) -> Response:
         """Serve again, planned afresh against today's capacity and prices; 202 where that waits for approval."""
         return self._change(services.endpoint_resume, may_wait=True)

@@ -20,6 +20,7 @@ from clusters.endpoints.load.replanning import endpoint_replan
 from clusters.endpoints.what_if.one import endpoint_what_if
 from clusters.models import Endpoint
 from tenants.api.base import IF_MATCH, TenantViewSet
+from tenants.api.idempotency import idempotent
 from tenants.api.preconditions import asks_for_version, etag, refuse_stale
 from tenants.errors import NotFound
 from tenants.roles import Action
@@ -53,6 +54,7 @@ class LoadViewSet(TenantViewSet):
         parameters=[IF_MATCH],
         operation_id="endpoints_replan",
     )
+    @idempotent
     def replan(self, request, id) -> Response:
         """Take a load over into the order, the measured one by default, and run what it needs."""
         endpoint = self.get_object()
@@ -74,6 +76,7 @@ class LoadViewSet(TenantViewSet):
         parameters=[IF_MATCH],
         operation_id="endpoints_keep_order",
     )
+    @idempotent
     def keep_order(self, request, id) -> Response:
         """Keep it as ordered although its load differs; it is no drift until it changes again."""
         endpoint = self.get_object()

@@ -22,6 +22,7 @@ from clusters.inventory import remit
 from clusters.models import Endpoint, Revision
 from tenants import scope
 from tenants.api.base import IF_MATCH, TenantViewSet
+from tenants.api.idempotency import idempotent
 from tenants.api.preconditions import asks_for_version, etag, refuse_stale
 from tenants.errors import NotFound
 from tenants.roles import Action, PlatformAction
@@ -70,6 +71,7 @@ class RevisionViewSet(TenantViewSet):
         parameters=[IF_MATCH],
         operation_id="endpoints_revisions_restore",
     )
+    @idempotent
     def restore(self, request, id, number) -> Response:
         """Run an earlier revision's configuration again, as a new revision; what runs serves until it is ready."""
         endpoint = self.get_object()
@@ -105,6 +107,7 @@ class MoveViewSet(OperatorViewSet):
         parameters=[IF_MATCH],
         operation_id="endpoints_move",
     )
+    @idempotent
     def move(self, request, id) -> Response:
         """For operators: have it run on another cluster. What runs serves until the new engines do."""
         endpoint = self.get_object()
@@ -128,6 +131,7 @@ class MoveViewSet(OperatorViewSet):
         parameters=[IF_MATCH],
         operation_id="endpoints_share",
     )
+    @idempotent
     def share(self, request, id) -> Response:
         """For operators: publish it to every tenant, or take it back."""
         endpoint = self.get_object()

@@ -61,6 +61,7 @@ TENANT = (
             Item("Projects", "projects", "project", also=("project",)),
             Item("Policy", "policy", "audit", also=("policy", "approval-rule")),
             Item("Members", "members", "members", also=("member",)),
+            Item("Service accounts", "service-accounts", "gpu", also=("service-account",)),
             Item("Audit", "audit", "audit", also=("audit",), action=Action.VIEW_AUDIT),
             Item("Settings", "settings", "settings", also=("webhook", "sign-in")),
         ),
@@ -134,7 +135,7 @@ CONSOLE = (
             ),
             Item("Reconciliation", "reconciliation", "check", action=PlatformAction.VIEW_USAGE_CHECKS),
             Item(
-                "Sign-in providers", "sign-in", "key", also=("sign-in",), action=PlatformAction.MANAGE_PEOPLE
+                "Sign-in providers", "sign-in", "key", also=("sign-in",), action=PlatformAction.VIEW_TENANTS
             ),
         ),
     ),

@@ -116,6 +116,8 @@ ACCOUNT_USER_DISPLAY = "tenants.accounts.display_name"
 ACCOUNT_EMAIL_VERIFICATION = "none"
 ACCOUNT_LOGOUT_ON_GET = False
 ACCOUNT_MAX_EMAIL_ADDRESSES = 1
+ACCOUNT_EMAIL_NOTIFICATIONS = True  # of a changed password, of factors added and taken away
+ACCOUNT_EMAIL_SUBJECT_PREFIX = ""
 ACCOUNT_SESSION_REMEMBER = False  # a session ends with the browser, or with the times below
 # Attempts are counted in the database, for all processes together. "key" is the account that is tried.
 ACCOUNT_RATE_LIMITS = {
@@ -127,8 +129,6 @@ ACCOUNT_RATE_LIMITS = {
     "change_password": "5/m/user",
     "find_provider": "20/m/ip",
 }
-CACHES = {"default": {"BACKEND": "tenants.identity.cache.TableCache", "TIMEOUT": 300}}
-
 MFA_ADAPTER = "tenants.identity.second_factor.SecondFactorAdapter"
 MFA_SUPPORTED_TYPES = ["totp", "webauthn", "recovery_codes"]
 MFA_PASSKEY_LOGIN_ENABLED = True
@@ -248,26 +248,29 @@ SPECTACULAR_SETTINGS = {
         "ApprovalState": "clusters.models.approvals.ApprovalRequest.State",
         "ApprovalRuleKind": "clusters.models.approvals.ApprovalRule.Kind",
         "Decides": "clusters.models.approvals.Decides",
-        "KeyState": ["active", "expired", "revoked"],
+        "KeyState": ["active", "expired", "revoked", "disabled"],
         "Precision": ["bf16", "fp8", "int4", "nvfp4"],
     },
 }
 
 CELERY_BROKER_URL = env.text("CELERY_BROKER_URL", "redis://127.0.0.1:6379/0")
-# Where processes share counts of requests and of failed sign-ins; empty: each counts alone.
+# Where processes share counts of requests; empty: each counts alone.
 CACHE_REDIS_URL = env.text(
     "CACHE_REDIS_URL",
     CELERY_BROKER_URL if CELERY_BROKER_URL.startswith(("redis:", "rediss:", "unix:")) else "",
 )
 CACHES = {
-    "default": {
+    # Of sign-in: limits that fail shut, in PostgreSQL, without which nobody signs in anyway.
+    "default": {"BACKEND": "tenants.identity.cache.TableCache"},
+    # Of requests: limits that fail open.
+    "counts": {
         "BACKEND": "portal.cache.ForgivingRedisCache",
         "LOCATION": CACHE_REDIS_URL,
         "KEY_PREFIX": "berth",
         "OPTIONS": {"socket_connect_timeout": 0.5, "socket_timeout": 0.5},
     }
     if CACHE_REDIS_URL
-    else {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}
+    else {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"},
 }
 # What one key or person may ask of the REST API a minute; 0: as often as it likes.
 API_REQUESTS_PER_MINUTE = env.number("API_REQUESTS_PER_MINUTE", 1200)

@@ -29,5 +29,5 @@ PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 OUTSIDE_ALLOW_LOOPBACK = True
 GATEWAY_PUBLIC_URL = "http://127.0.0.1:8100"
 CELERY_BROKER_TRANSPORT_OPTIONS = {"visibility_timeout": 600, "global_keyprefix": "test:"}
-# Tests sign in wrongly, and count, from one address at once.
-CACHES = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}
+# What one test counts is not the next one's.
+CACHES = CACHES | {"counts": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}  # noqa: F405

@@ -114,15 +114,16 @@ def sow() -> Seed:
         for role in PlatformRole
         if role
     }
+    people["superuser"] = make_user("root@berth.example", is_superuser=True)
     with scope.tenant(tenant.id):
         statement = every_kind(tenant, Project.objects.get(slug="default"))
         commitment = statement.lines.exclude(commitment_id=None).first().commitment_id
     with scope.platform("sow for a test"):
         run = AdviceRun.objects.create()
         listed = Price.objects.filter(book=None).first()
-    owner, operator = APIClient(), APIClient()
+    owner, superuser = APIClient(), APIClient()
     owner.credentials(HTTP_AUTHORIZATION=f"Bearer {management_key(tenant)}")
-    operator.force_login(people[PlatformRole.OPERATOR.value])
+    superuser.force_login(people["superuser"])
 
     def made(client: APIClient, path: str, body: dict) -> str:
         answer = client.post(f"{API}/{path}", body)
@@ -137,7 +138,7 @@ def sow() -> Seed:
     hook = {"name": "ours", "url": "https://127.0.0.1:9/berth", "event_types": list(EVENT_TYPES)[:1]}
     price = {"kind": "gpu_hour", "amount": "3", "currency": tenant.currency, "gpu_type": "l4"}
     budget_id = made(owner, "budgets", budget)
-    book = made(operator, "price-books", {"name": "Trial"})
+    book = made(superuser, "price-books", {"name": "Trial"})
     ids = {
         "endpoints": endpoints,
         "projects": [made(owner, "projects", {"slug": "search", "name": "Search"})],
@@ -150,9 +151,9 @@ def sow() -> Seed:
         "statements": [str(statement.id)],
         "tenant-statements": [str(statement.id)],
         "commitments": [str(commitment)],
-        "credits": [made(operator, "tenants/acme/credits", {"amount": "10", "reason": "Goodwill"})],
+        "credits": [made(superuser, "tenants/acme/credits", {"amount": "10", "reason": "Goodwill"})],
         "price-books": [book],
-        "price-books/prices": [made(operator, f"price-books/{book}/prices", price)],
+        "price-books/prices": [made(superuser, f"price-books/{book}/prices", price)],
         "list-prices": [str(listed.id)],
         "prices": [str(listed.id)],
         "advice-runs": [str(run.id)],

@@ -20,9 +20,9 @@ ALL_PHASES = "examples,coverage,fuzzing,stateful"
 #: Phases and examples of each operation: many for those who may do most, few for those who are mostly refused.
 CALLERS = {
     Role.OWNER.value: (ALL_PHASES, 3),
-    PlatformRole.OPERATOR.value: (ALL_PHASES, 3),
+    "superuser": (ALL_PHASES, 3),
     **{role.value: ("fuzzing", 1) for role in Role if role != Role.OWNER},
-    **{role.value: ("fuzzing", 1) for role in (PlatformRole.FINANCE, PlatformRole.AUDITOR)},
+    **{role.value: ("fuzzing", 1) for role in PlatformRole if role},
     "inference": ("fuzzing", 1),
     "anonymous": ("fuzzing", 1),
 }
@@ -107,7 +107,7 @@ def complaints_of(who: str, seed: Seed, url: str, *, phases: str, examples: int,
     (folder / f"{who}.toml").write_text(configuration(seed, who))
     command = [
         sys.executable, "-m", "schemathesis.cli", "--config-file", f"{who}.toml", "run", "openapi.json",
-        "--url", url, "--checks", "all", "--phases", phases, "--max-examples", str(examples), "--seed", SEED,
+        "--url", url, "--phases", phases, "--max-examples", str(examples), "--seed", SEED,
         "--continue-on-failure", "--no-shrink", "--no-color", "--request-timeout", "60", "--warnings", "off",
         "--report", "json", "--report-json-path", f"{who}.json",
     ]  # fmt: skip

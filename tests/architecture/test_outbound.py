@@ -20,6 +20,7 @@ CLIENTS = {
 KNOWN = {
     "tenants/outside.py": "tenants (webhooks): every address judged, pinned, no redirects",
     "tenants/webhooks/mailing.py": "the deployment (EMAIL_HOST)",
+    "tenants/identity/pinned.py": "tenants (identity providers): every address judged, pinned",
     "tenants/sealing/vault_client.py": "the deployment (BERTH_VAULT_ADDR): https, no redirects, no proxies",
     "clusters/kube/transport.py": "operators (clusters): by clusters/kube/connections.py, no redirects",
     "clusters/kube/connections.py": "operators (clusters): every address judged at each connection, pinned",
