@@ -11,7 +11,6 @@ AUDITED = {
     "clusters.Region": Audited(
         "region", ("code", "name", "country", "zones", "certifications"), name="code", tenant=""
     ),
-    "clusters.OperatorCluster": Audited("operator-cluster", ("user_id", "cluster_id"), name="", tenant=""),
     "clusters.Cluster": Audited(
         "cluster",
         (
@@ -32,7 +31,6 @@ AUDITED = {
         ("cluster_id", "name", "gpu_type_id", "gpus_per_node", "reserve", "discovered", "resource", "selector"),
         tenant="",
     ),
-    "clusters.OperatorCluster": Audited("operated-cluster", ("user_id", "cluster_id"), name="", tenant=""),
     "clusters.EngineImage": Audited(
         "image", ("use", "reference", "digest", "engine_version", "min_driver"), name="use", tenant=""
     ),
@@ -89,47 +87,6 @@ AUDITED = {
             "policy_version", "policy_exceptions", "place",
         ),
         name="number",
-    ),
-    "clusters.TenantPolicy": Audited(
-        "policy",
-        (
-            "version", "effective_from", "set_by_id", "set_as", "by_platform", "note", "allowed_zones", "home_zone",
-            "certifications", "allowed_models", "allowed_licences", "allowed_classes", "most_per_hour",
-            "most_per_month", "four_eyes", "self_approval", "link_decisions", "floor_zones", "floor_certifications",
-        ),
-        name="version",
-    ),
-    "clusters.PolicyException": Audited(
-        "policy-exception",
-        (
-            "restriction", "value", "endpoint_id", "project_id", "reason", "starts_at", "ends_at", "approved_by_id",
-            "approved_as", "request_id", "ended_as",
-        ),
-        name="value",
-        verbs=(("ended_as", "*", "end"),),
-    ),
-    "clusters.ApprovalRule": Audited(
-        "approval-rule",
-        (
-            "kind", "amount", "monthly", "gpus", "share", "gpu_types", "pools", "decides", "members", "valid_hours",
-            "enabled",
-        ),
-        name="kind",
-    ),
-    "clusters.ApprovalRequest": Audited(
-        "approval-request",
-        (
-            "what", "endpoint_id", "title", "wish", "round", "asked_by_id", "asked_as", "expires_at", "state",
-            "decided_by_id", "decided_as", "decided_at", "decided_via", "comment", "changed",
-        ),
-        name="title",
-        verbs=(
-            ("state", "approved", "approve"), ("state", "changed", "approve-changed"), ("state", "refused", "refuse"),
-            ("state", "expired", "expire"), ("state", "withdrawn", "withdraw"), ("state", "superseded", "supersede"),
-        ),
-    ),
-    "clusters.ApprovalSignature": Audited(
-        "approval", ("request_id", "round", "part", "by_id", "signed_as", "via", "comment"), name="part"
     ),
     "clusters.NamedRoute": Audited("route", ("project_id", "name", "rules")),
     "clusters.Gateway": Audited(

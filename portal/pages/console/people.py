@@ -16,6 +16,7 @@ from portal.pages.base import ConsolePage
 from portal.pages.console.forms import ConsoleForm, FormPage
 from tenants.audit import audit
 from tenants.errors import BerthError, NotFound
+from tenants.identity.second_factor import has_second_factor
 from tenants.models import SUPERUSER, PlatformRole, User
 from tenants.roles import PlatformAction
 
@@ -78,6 +79,7 @@ class People(ConsolePage):
                 "role": people.role_of(person).capitalize(),
                 "clusters": [each.cluster.name for each in person.operated.all()],
                 "everywhere": person.platform_role == PlatformRole.OPERATOR,
+                "second_factor": has_second_factor(person),
                 "me": person.id == request.user.id,
             }
             for person in people.people()
