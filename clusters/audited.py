@@ -84,6 +84,7 @@ AUDITED = {
         (
             "endpoint_id", "number", "cluster_id", "pool_id", "runtime", "gpu_type", "precision", "tensor_parallel",
             "pipeline_parallel", "context_tokens", "max_batch_size", "price_factor", "restored_from",
+            "policy_version", "policy_exceptions", "place",
         ),
         name="number",
     ),
@@ -93,6 +94,49 @@ AUDITED = {
         ("name", "region_id", "public_url", "cluster_id", "replicas", "storage_gib"),
         tenant="",
         hidden=("token_digest",),
+    ),
+    "clusters.TenantPolicy": Audited(
+        "policy",
+        (
+            "version", "effective_from", "set_as", "by_platform", "note", "allowed_zones", "home_zone",
+            "certifications", "allowed_models", "allowed_licences", "allowed_classes", "most_per_hour",
+            "most_per_month", "four_eyes", "self_approval", "link_decisions", "floor_zones", "floor_certifications",
+        ),
+        name="version",
+    ),
+    "clusters.PolicyException": Audited(
+        "policy-exception",
+        (
+            "restriction", "value", "endpoint_id", "project_id", "reason", "starts_at", "ends_at", "approved_as",
+            "request_id", "ended_as", "enforced_at",
+        ),
+        name="value",
+        verbs=(("ended_as", "*", "end"), ("enforced_at", "*", "enforce")),
+    ),
+    "clusters.ApprovalRule": Audited(
+        "approval-rule",
+        (
+            "kind", "amount", "monthly", "gpus", "share", "gpu_types", "pools", "decides", "members", "valid_hours",
+            "enabled",
+        ),
+        name="kind",
+    ),
+    "clusters.ApprovalRequest": Audited(
+        "approval-request",
+        (
+            "what", "endpoint_id", "title", "wish", "quote", "trips", "round", "asked_by_id", "behind", "asked_as",
+            "expires_at", "state", "decided_by_id", "decided_as", "decided_at", "decided_via", "comment", "changed",
+        ),
+        name="title",
+        verbs=(
+            ("state", "approved", "approve"), ("state", "changed", "approve"), ("state", "refused", "refuse"),
+            ("state", "expired", "expire"), ("state", "withdrawn", "withdraw"), ("state", "superseded", "supersede"),
+        ),
+    ),
+    "clusters.ApprovalSignature": Audited(
+        "approval-signature",
+        ("request_id", "round", "part", "by_id", "signed_as", "via", "comment"),
+        name="part",
     ),
     "clusters.AdvicePolicy": Audited(
         "advice-policy",

@@ -15,7 +15,6 @@ from django_htmx.http import HttpResponseClientRedirect
 
 from portal.api.errors import MEDIA_TYPE, problem
 from tenants.addresses import client_address
-from tenants.audit import audit
 from tenants.identity.recheck import identity_holds
 from tenants.identity.second_factor import (
     SecondFactorDemanded,
@@ -28,6 +27,7 @@ from tenants.identity.sign_in import (
     session_is_over,
     session_seen,
 )
+from tenants.identity.trail import tell
 
 #: What knows no sessions: gateways' door, static files, health.
 APART: Final = ("/api/gateway/", "/static/", "/healthz")
@@ -70,7 +70,7 @@ def _demanded(request: HttpRequest) -> HttpResponse | None:
 
 
 def _ended(request: HttpRequest, why: str, told: str) -> HttpResponse | None:
-    audit(request.user, "sign-out", why=why, address=client_address(request))
+    tell(request.user, "sign-out", why=why, address=client_address(request))
     logout(request)
     if request.path.startswith(("/api/", "/accounts/")):
         return None  # goes on as nobody, and is answered so

@@ -7,6 +7,7 @@ from clusters.api import gateways
 from portal.api.errors import no_such_path
 from portal.api.openapi import error_docs
 from portal.pages import account_security, invitations, providers
+from portal.pages.decide import DecideByLink
 from portal.pages.failures import no_such_page
 from portal.pages.health import healthz
 from portal.pages.home import Home, Tenants
@@ -15,6 +16,7 @@ urlpatterns = [
     path("", Home.as_view(), name="home"),
     path("tenants", Tenants.as_view(), name="tenants"),
     path("t/<slug:slug>/", include("portal.pages.urls")),
+    path("decide/<str:token>", DecideByLink.as_view(), name="decide"),
     path("console/", include("portal.pages.console.urls")),
     path("healthz", healthz, name="healthz"),
     path("api/v1/", include("portal.api.router")),

@@ -1,3 +1,5 @@
+import importlib
+
 from django.apps import AppConfig
 
 
@@ -11,6 +13,8 @@ class TenantsConfig(AppConfig):
         from tenants import audited
         from tenants.identity import told  # noqa: F401
 
+        importlib.import_module("tenants.sealing.checks")
+        importlib.import_module("tenants.identity.sealed")
         audited.register_tables()
         connection_created.connect(_carry_actor, dispatch_uid="berth-actor")
 

@@ -16,6 +16,7 @@ EXEMPT = {
     "tenants.ProviderIdentity": "people at providers; its own policy shows them in the platform's scope only",
     "tenants.CacheEntry": "counts of attempts to sign in, by digest; no tenant's data",
     "tenants.OperatorIdempotencyRecord": "answers to operators, who act for no tenant",
+    "tenants.SealingRotation": "when sealing keys were rotated; no tenant's data",
     "billing.Price": "the platform's and tenants' prices; its own policy shows a tenant the platform's and its own",
     "billing.Book": "price books that operators try; its own policy shows them in the platform's scope only",
     "billing.AssetRate": "what GPUs cost their owner; its own policy shows it in the platform's scope only",

@@ -17,6 +17,9 @@ from tenants.isolation import EXEMPT
 OTHER_TABLES: Final = {
     "account_*": "sign-in addresses of people, who may be members of several tenants",
     "auth_*": "Django's own rights; Berth hands none out",
+    "mfa_*": "second factors of people, who may be members of several tenants; their secrets are sealed",
+    "socialaccount_*": "people at sign-in providers; no secret of a provider and no token is kept there",
+    "usersessions_*": "sessions of people, who may be members of several tenants",
     "django_*": "Django's sessions, migrations, content types and the admin's log; no tenant's rows",
     "tenants_user_*": "Django's own rights of people; Berth hands none out",
 }
@@ -28,6 +31,10 @@ OPEN_TO_READ: Final = {
 
 #: Functions that run with their owner's rights.
 DEFINERS: Final = {
+    "berth_audit_note": "adds an entry to the audit, as the application may; reads no row",
+    "berth_audit_row": "adds an entry to the audit about the row that changed; reads no other",
+    "berth_audit_seal": "numbers and hashes the entries of its own transaction at its end",
+    "berth_audit_seal_soon": "has the entries of its own transaction sealed at its end",
     "berth_usage_partition": "makes a day's partition and secures it; takes a day, reads no row",
     "berth_usage_minutes": "makes a day's partition of minutes and secures it; takes a day, reads no row",
     "berth_usage_drop": "drops the partition of a day that is past keeping; the day is checked inside",
@@ -36,12 +43,17 @@ DEFINERS: Final = {
 
 #: Unique indexes of tenants' rows without the tenant. A refusal by one tells that a row exists somewhere.
 UNIQUE_WITHOUT_TENANT: Final = {
+    "clusters_policyexception_request_id_key": "one for a request of the same tenant; only deciding it writes one",
+    "domain_of_one_provider": "domains that an operator confirmed; only that writes one, in the platform's scope",
+    "domain_once_per_provider": "one for a provider of the same tenant",
+    "tenants_invitation_token_digest_key": "keyed hashes of random tokens; nobody chooses them",
     "endpoint_name_among_shared": "names of endpoints that are published to every tenant are known to all",
     "clusters_loadobservation_endpoint_id_key": "one for an endpoint; only Berth's own work writes it",
     "clusters_renderedconfiguration_revision_id_key": "one for a revision; only Berth's own work writes it",
     "clusters_reservation_revision_id_key": "one for a revision; only Berth's own work writes it",
     "revision_deployment_name": "names of objects on a cluster, hashed from the endpoint's id; nobody chooses them",
     "statement_number_once": "numbers are given by Berth when a statement becomes final; nobody chooses them",
+    "tenants_apikey_replaced_by_id_key": "one for a key of the same tenant; only rotating it writes one",
     "tenants_apikey_digest_key": "keyed hashes of random keys; nobody chooses them",
 }
 
@@ -49,11 +61,14 @@ UNIQUE_WITHOUT_TENANT: Final = {
 NOT_BY_TENANT: Final = {
     "allocation_cluster": "GPU time by cluster, for all tenants",
     "allocation_overlap": "GPU time of an hour, for all tenants",
+    "approvals_pending": "requests that expire, of all tenants",
+    "audit_of_request": "what one request did, in whichever chains",
     "budget_lease_open": "leases of a gateway, which serves many tenants",
     "budget_window_end": "windows that end, of all tenants",
     "endpoint_day_ranks": "reports over all tenants",
     "endpoint_due": "endpoints that are due, of all tenants",
     "endpoint_month_month": "reports over all tenants",
+    "exceptions_to_end": "exceptions that end, of all tenants",
     "held_day_bucket": "reports over all tenants",
     "held_hour_bucket": "reports over all tenants",
     "held_hour_idle": "reports over all tenants",
@@ -62,6 +77,7 @@ NOT_BY_TENANT: Final = {
     "price_once_per_moment": "the platform's prices have no tenant; begins with the book that is tried",
     "reservation_held": "GPUs held of a pool, by whomever",
     "tenants_apikey_digest_81fd075d_like": "Django's own, of the digest",
+    "tenants_invitation_token_digest_02c9f5e8_like": "Django's own, of the digest",
     "tenants_project_slug_a042eb10": "Django's own, of a slug field",
     "tenants_project_slug_a042eb10_like": "Django's own, of a slug field",
     "usage_day_endpoint": "what an endpoint is used, shared ones by many tenants",
@@ -101,18 +117,17 @@ class _Table(NamedTuple):
     options: tuple[str, ...]
     has_tenant: bool
     tenant_needed: bool
-    owner: str
 
 
 def faults(cursor: Cursor, *, role: str) -> list[str]:
     """Name what is wrong in the open database, for an application that connects as ``role``; empty: nothing."""
-    tables = _tables(cursor)
+    tables = _tables(cursor, role)
     known = {model._meta.db_table: model._meta.label for model in _models()}
     found = [
         *_faults_of_tables(tables, known),
-        *_faults_of_policies(cursor, tables),
-        *_faults_of_indexes(cursor),
-        *_faults_of_counters(cursor),
+        *_faults_of_policies(cursor, tables, role),
+        *_faults_of_indexes(cursor, tables),
+        *_faults_of_counters(cursor, tables),
         *_faults_of_functions(cursor),
         *_faults_of_role(cursor, role),
         *_stale(cursor, tables, known),
@@ -130,18 +145,20 @@ def _rows(cursor: Cursor, query: str, **parameters: object) -> list[Any]:
     return cursor.fetchall()
 
 
-def _tables(cursor: Cursor) -> dict[str, _Table]:
+def _tables(cursor: Cursor, role: str) -> dict[str, _Table]:
+    """Give what ``role`` may ask for anything at all; what is closed to it shows nobody's rows to anybody."""
     rows = _rows(
         cursor,
         """
         SELECT c.relname, c.relkind::text, c.relispartition, c.relrowsecurity, c.relforcerowsecurity,
-               coalesce(c.reloptions, '{}'), a.attname IS NOT NULL, coalesce(a.attnotnull, false),
-               pg_get_userbyid(c.relowner)
+               coalesce(c.reloptions, '{}'), a.attname IS NOT NULL, coalesce(a.attnotnull, false)
         FROM pg_class c
         JOIN pg_namespace n ON n.oid = c.relnamespace AND n.nspname = 'public'
         LEFT JOIN pg_attribute a ON a.attrelid = c.oid AND a.attname = 'tenant_id' AND NOT a.attisdropped
         WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f')
+          AND has_any_column_privilege(%(role)s, c.oid, 'SELECT, INSERT, UPDATE, REFERENCES')
         """,
+        role=role,
     )
     return {row[0]: _Table(row[0], row[1], row[2], row[3], row[4], tuple(row[5]), *row[6:]) for row in rows}
 
@@ -170,11 +187,15 @@ def _faults_of_tables(tables: Mapping[str, _Table], known: Mapping[str, str]) ->
             yield told if label else f"{table.name} is no model's table and has no reason in OTHER_TABLES"
 
 
-def _faults_of_policies(cursor: Cursor, tables: Mapping[str, _Table]) -> Iterator[str]:
+def _faults_of_policies(cursor: Cursor, tables: Mapping[str, _Table], role: str) -> Iterator[str]:
     ruled = set()
     for table, policy, permissive, command, rule, write_rule in _rows(
         cursor,
-        "SELECT tablename, policyname, permissive, cmd, qual, with_check FROM pg_policies WHERE schemaname = 'public'",
+        """
+        SELECT tablename, policyname, permissive, cmd, qual, with_check FROM pg_policies
+        WHERE schemaname = 'public' AND roles && ARRAY['public', %(role)s]::name[]
+        """,
+        role=role,
     ):
         ruled.add(table)
         told = f"policy {policy} of {table}"
@@ -192,10 +213,10 @@ def _faults_of_policies(cursor: Cursor, tables: Mapping[str, _Table]) -> Iterato
 
 
 def _asks_scope(rule: str | None) -> bool:
-    return bool(rule) and (_TENANT in str(rule) or _PLATFORM in str(rule))
+    return bool(rule) and (rule == "false" or _TENANT in str(rule) or _PLATFORM in str(rule))
 
 
-def _faults_of_indexes(cursor: Cursor) -> Iterator[str]:
+def _faults_of_indexes(cursor: Cursor, tables: Mapping[str, _Table]) -> Iterator[str]:
     for table, index, unique, primary, columns, method, references in _rows(
         cursor,
         """
@@ -217,6 +238,8 @@ def _faults_of_indexes(cursor: Cursor) -> Iterator[str]:
                       WHERE a.attrelid = t.oid AND a.attname = 'tenant_id' AND NOT a.attisdropped)
         """,
     ):
+        if table not in tables:
+            continue
         if unique:
             # A primary key of random ids tells nothing that its holder did not know.
             random = primary and columns == ["id"]
@@ -229,7 +252,7 @@ def _faults_of_indexes(cursor: Cursor) -> Iterator[str]:
             yield f"index {index} of {table} does not begin with the tenant and has no reason in NOT_BY_TENANT"
 
 
-def _faults_of_counters(cursor: Cursor) -> Iterator[str]:
+def _faults_of_counters(cursor: Cursor, tables: Mapping[str, _Table]) -> Iterator[str]:
     for table, column in _rows(
         cursor,
         """
@@ -244,7 +267,7 @@ def _faults_of_counters(cursor: Cursor) -> Iterator[str]:
         """,
         none=None,
     ):
-        if f"{table}.{column}" not in COUNTED_OVER_TENANTS:
+        if table in tables and f"{table}.{column}" not in COUNTED_OVER_TENANTS:
             yield f"{table}.{column} counts over all tenants; take a UUIDv7"
 
 

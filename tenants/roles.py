@@ -21,6 +21,7 @@ class Action(enum.StrEnum):
     MANAGE_MEMBERS = "manage-members"
     MANAGE_SETTINGS = "manage-settings"  # what the tenant chose: how long it is served and kept
     MANAGE_SECRETS = "manage-secrets"  # credentials for fetching the weights of models
+    VIEW_AUDIT = "view-audit"
     MANAGE_SERVICE_ACCOUNTS = "manage-service-accounts"
     MANAGE_POLICY = "manage-policy"  # what the tenant lets itself use, and what needs approval
     APPROVE = "approve"  # requests; who may decide upon one, its rules say

@@ -6,6 +6,7 @@ from drf_spectacular.utils import extend_schema
 from rest_framework import status
 from rest_framework.response import Response
 
+from clusters.api.approvals import asker_of
 from clusters.api.load_serializers import (
     LoadSerializer,
     ReplanBody,
@@ -64,6 +65,7 @@ class LoadViewSet(TenantViewSet):
             endpoint=endpoint,
             terms=body.terms(endpoint),
             actor=self.caller.actor,
+            asked_by=asker_of(self.caller),
             if_generation=self._if_generation(endpoint),
         )
         return self._changed(status.HTTP_202_ACCEPTED)

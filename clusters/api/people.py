@@ -19,6 +19,7 @@ from tenants.api.fields import ReferenceField, StrictSerializer
 from tenants.api.filters import PAGING, refuse_unknown_parameters
 from tenants.api.idempotency import idempotent
 from tenants.api.preconditions import content_version, etag, refuse_stale
+from tenants.identity.second_factor import has_second_factor
 from tenants.models import PlatformRole, User
 from tenants.roles import PlatformAction
 
@@ -30,16 +31,22 @@ class PersonSerializer(serializers.ModelSerializer):
 
     role = serializers.SerializerMethodField()
     clusters = serializers.SerializerMethodField()
+    second_factor = serializers.SerializerMethodField()
 
     class Meta:
         model = User
-        fields = ["id", "email", "name", "role", "clusters", "is_active", "last_login", "created_at"]
+        fields = [
+            "id", "email", "name", "role", "clusters", "is_active", "second_factor", "last_login", "created_at",
+        ]  # fmt: skip
 
     def get_role(self, person: User) -> str:
         return people.role_of(person)
 
     def get_clusters(self, person: User) -> list[str] | None:
         return [each.cluster.name for each in person.operated.all()] or None
+
+    def get_second_factor(self, person: User) -> bool:
+        return has_second_factor(person)
 
 
 class PersonBody(StrictSerializer):
@@ -87,7 +94,7 @@ class PersonViewSet(OperatorViewSet):
 
     @extend_schema(responses=PersonSerializer, parameters=[ID], operation_id="platform_people_retrieve")
     def retrieve(self, request, id) -> Response:
-        """One of them. The ETag is for If-Match; signing in does not change it."""
+        """One of them. The ETag is for If-Match; how they sign in does not change it."""
         return self._answer(self.get_object())
 
     @extend_schema(
@@ -98,7 +105,7 @@ class PersonViewSet(OperatorViewSet):
         """Give somebody a role, by e-mail address. It holds from their next request on."""
         body = self.validated(PersonBody)
         person = people.person_grant(**body)
-        self.audit("person.grant", **facts(person))
+        self.audit("platform-role.grant", **facts(person))
         location = request.build_absolute_uri(f"{request.path}/{person.id}")
         return self._answer(person, code=status.HTTP_201_CREATED, Location=location)
 
@@ -115,7 +122,7 @@ class PersonViewSet(OperatorViewSet):
         unsaid = kept if role == PlatformRole.OPERATOR else None
         clusters: list[Cluster] | None = body.get("clusters", unsaid)
         changed = people.person_change(person=person, role=role, clusters=clusters, by=self.caller.user)
-        self.audit("person.change", **facts(changed))
+        self.audit("platform-role.change", **facts(changed))
         return self._answer(changed)
 
     @extend_schema(responses={204: None}, parameters=[ID, IF_MATCH], operation_id="platform_people_destroy")
@@ -123,7 +130,7 @@ class PersonViewSet(OperatorViewSet):
         """Take the role away. The account and its memberships of tenants stay."""
         person = self._to_edit()
         people.person_remove(person=person, by=self.caller.user)
-        self.audit("person.remove", email=person.email)
+        self.audit("platform-role.remove", email=person.email)
         return Response(status=status.HTTP_204_NO_CONTENT)
 
     def _to_edit(self) -> User:
@@ -145,4 +152,6 @@ def facts(person: User) -> dict[str, Any]:
 
 
 def _version(shown: Mapping[str, Any]) -> str:
-    return content_version({name: value for name, value in shown.items() if name != "last_login"})
+    return content_version(
+        {name: value for name, value in shown.items() if name not in ("last_login", "second_factor")}
+    )

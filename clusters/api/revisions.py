@@ -6,6 +6,7 @@ from drf_spectacular.utils import extend_schema
 from rest_framework import status
 from rest_framework.response import Response
 
+from clusters.api.approvals import asker_of
 from clusters.api.cluster_serializers import (
     ConfigurationQuery,
     ConfigurationSerializer,
@@ -80,6 +81,7 @@ class RevisionViewSet(TenantViewSet):
             endpoint=endpoint,
             number=number,
             actor=self.caller.actor,
+            asked_by=asker_of(self.caller),
             if_generation=endpoint.generation if asks_for_version(request) else None,
             **self.validated(RestoreBody),
         )
@@ -117,6 +119,7 @@ class MoveViewSet(OperatorViewSet):
                 endpoint=endpoint,
                 cluster=cluster,
                 actor=self.caller.actor,
+                asked_by=self.caller.user,
                 if_generation=endpoint.generation if asks_for_version(request) else None,
             )
         self.audit("endpoint.move", endpoint=str(endpoint.id), cluster=cluster and cluster.name)

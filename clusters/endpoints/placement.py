@@ -279,6 +279,7 @@ def _revision(endpoint: Endpoint, spec: DeploymentSpec, pool: NodePool, **values
         context_tokens=spec.context_tokens,
         max_batch_size=spec.max_batch_size,
         spec=spec.to_document(),
+        place=pool.cluster.region.attributes,
         **values,
     )
 

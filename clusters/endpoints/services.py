@@ -14,6 +14,7 @@ from django.db import transaction
 from billing.allocations import label_write
 from clusters.endpoints import placement
 from clusters.endpoints.approvals.asking import approvable, hold, is_held, let_go, supersede
+from clusters.endpoints.approvals.deciding import Asker
 from clusters.endpoints.approvals.figures import Figures, planned, running
 from clusters.endpoints.approvals.judging import NeedsApproval, judge
 from clusters.endpoints.approvals.placing import place_first
@@ -56,6 +57,7 @@ def endpoint_order(
     terms: OrderTerms,
     actor: str,
     created_by: User | None = None,
+    asked_by: Asker | None = None,
     limits: Mapping[str, int | None] | None = None,
     fallbacks: Sequence[uuid.UUID] = (),
 ) -> Endpoint:
@@ -105,7 +107,7 @@ def endpoint_order(
     try:
         place_first(endpoint, plan, market)
     except NeedsApproval as need:
-        hold(endpoint, need, asked_by=created_by, asked_as=actor)
+        hold(endpoint, need, asked_by=asked_by or created_by, asked_as=actor)
     wake(endpoint)
     announce()
     return endpoint

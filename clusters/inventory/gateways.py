@@ -272,4 +272,4 @@ def _give_token(gateway: Gateway, token: str) -> None:
 
 
 def _new_token() -> str:
-    return secrets.token_urlsafe(32)
+    return f"berth_gateway_{secrets.token_urlsafe(32)}"

@@ -127,8 +127,9 @@ def _check(role: str, clusters: Collection[Cluster] | None) -> None:
 def _set(person: User, role: str, clusters: Collection[Cluster] | None) -> User:
     person.is_superuser = role == SUPERUSER
     person.platform_role = PlatformRole.NONE if person.is_superuser else role
+    person.platform_role_by = None  # given by hand: no provider's groups change it
     person.is_staff = person.is_superuser  # the Django admin is theirs alone
-    person.save(update_fields=["is_superuser", "platform_role", "is_staff"])
+    person.save(update_fields=["is_superuser", "platform_role", "platform_role_by", "is_staff"])
     wanted = {cluster.id for cluster in clusters or ()}
     OperatorCluster.objects.filter(user=person).exclude(cluster__in=wanted).delete()
     OperatorCluster.objects.bulk_create(

@@ -130,13 +130,17 @@ class ApprovalRequest(TenantOwned):
     quote = models.JSONField(default=dict)
     trips = models.JSONField(default=list)
     round = models.PositiveSmallIntegerField(default=1)
-    asked_by = models.ForeignKey(User, on_delete=models.SET_NULL, null=True, related_name="+")
+    asked_by = models.ForeignKey(User, on_delete=models.SET_NULL, null=True, blank=True, related_name="+")
+    behind = ArrayField(
+        models.UUIDField(), default=list, blank=True,
+        help_text="People who made the key or service account that asked: they count as having asked, too.",
+    )  # fmt: skip
     asked_as = models.CharField(max_length=120)
     generation = models.PositiveIntegerField(null=True, help_text="Of the endpoint when it was asked for.")
     expires_at = models.DateTimeField()
     reminded_at = models.DateTimeField(null=True)
     state = models.CharField(max_length=12, choices=State, default=State.PENDING)
-    decided_by = models.ForeignKey(User, on_delete=models.SET_NULL, null=True, related_name="+")
+    decided_by = models.ForeignKey(User, on_delete=models.SET_NULL, null=True, blank=True, related_name="+")
     decided_as = models.CharField(max_length=120, blank=True)
     decided_at = models.DateTimeField(null=True)
     decided_via = models.CharField(max_length=8, blank=True, help_text="portal, api, link or console.")
@@ -182,7 +186,7 @@ class ApprovalSignature(TenantOwned):
     request = models.ForeignKey(ApprovalRequest, on_delete=models.CASCADE, related_name="signatures")
     round = models.PositiveSmallIntegerField()
     part = models.CharField(max_length=120)
-    by = models.ForeignKey(User, on_delete=models.SET_NULL, null=True, related_name="+")
+    by = models.ForeignKey(User, on_delete=models.SET_NULL, null=True, blank=True, related_name="+")
     signed_as = models.CharField(max_length=120)
     via = models.CharField(max_length=8)
     comment = models.CharField(max_length=500, blank=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from django.contrib.postgres.fields import ArrayField
 from django.core.validators import MinValueValidator
 from django.db import models
@@ -25,6 +27,16 @@ class Region(Identified):
 
     def __str__(self) -> str:
         return self.code
+
+    @property
+    def attributes(self) -> dict[str, Any]:
+        """What residency and policies ask of a place, to be kept as it is now."""
+        return {
+            "region": self.code,
+            "country": self.country,
+            "zones": sorted(self.zones),
+            "certifications": sorted(self.certifications),
+        }
 
 
 class ClusterQuerySet(models.QuerySet):

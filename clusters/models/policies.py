@@ -39,7 +39,7 @@ class TenantPolicy(TenantOwned):
 
     version = models.PositiveIntegerField()
     effective_from = models.DateTimeField(default=timezone.now)
-    set_by = models.ForeignKey(User, on_delete=models.SET_NULL, null=True, related_name="+")
+    set_by = models.ForeignKey(User, on_delete=models.SET_NULL, null=True, blank=True, related_name="+")
     set_as = models.CharField(max_length=120, help_text="How the history names whoever set it.")
     by_platform = models.BooleanField(default=False)
     note = models.CharField(max_length=300, blank=True)
@@ -115,7 +115,7 @@ class PolicyException(TenantOwned):
     reason = models.CharField(max_length=300)
     starts_at = models.DateTimeField()
     ends_at = models.DateTimeField()
-    approved_by = models.ForeignKey(User, on_delete=models.SET_NULL, null=True, related_name="+")
+    approved_by = models.ForeignKey(User, on_delete=models.SET_NULL, null=True, blank=True, related_name="+")
     approved_as = models.CharField(max_length=120)
     request = models.OneToOneField(
         "clusters.ApprovalRequest", on_delete=models.PROTECT, related_name="exception"

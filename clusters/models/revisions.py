@@ -50,6 +50,10 @@ class Revision(TenantOwned):
     policy_exceptions = ArrayField(
         models.UUIDField(), default=list, blank=True, help_text="Exceptions that held for it then."
     )
+    place = models.JSONField(
+        null=True, blank=True,
+        help_text="Region, country, zones and certifications of its cluster when it was placed there.",
+    )  # fmt: skip
     applied_at = models.DateTimeField(null=True, blank=True)
     retired_at = models.DateTimeField(null=True, blank=True, help_text="Since when it is no longer wanted.")
     cleaned_at = models.DateTimeField(null=True, blank=True)

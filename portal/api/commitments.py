@@ -64,7 +64,7 @@ class OfTenantViewSet(OperatorViewSet):
     """Rows of the tenant that the path names by its slug."""
 
     default_platform_action = PlatformAction.VIEW_MONEY
-    platform_actions = {"create": PlatformAction.MANAGE_MONEY, "end": PlatformAction.MANAGE_MONEY}
+    platform_actions = {"create": PlatformAction.MANAGE_MONEY}
     reason = "an operator keeps what is agreed with a tenant through the REST API"
 
     def tenant(self) -> Tenant:
@@ -86,6 +86,7 @@ class OfTenantViewSet(OperatorViewSet):
 class TenantCommitmentViewSet(OfTenantViewSet):
     """For operators: a tenant's commitments."""
 
+    platform_actions = {**OfTenantViewSet.platform_actions, "end": PlatformAction.MANAGE_MONEY}
     model = Commitment
     serializer_class = AgreedCommitmentSerializer
 

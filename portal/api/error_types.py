@@ -210,4 +210,10 @@ ERROR_TYPES: dict[str, ErrorType] = {
         when="The database cannot be reached; nothing of the batch was stored.",
         remedy="Send the same batch again: what was stored is never stored twice.",
     ),
+    "signing-not-set-up": ErrorType(
+        status=503,
+        title="This installation has no key to sign with",
+        when="Evidence is asked for, and nobody has set keys for signing it.",
+        remedy="Ask whoever runs the installation to set BERTH_SIGNING_KEYS.",
+    ),
 }

@@ -46,6 +46,9 @@ class ByCursor(CursorPagination):
     def _check(self, position: str) -> None:
         if self.ordering[0].lstrip("-") == "id":
             uuid.UUID(position)
+        elif self.ordering[0].lstrip("-") == "number":
+            if not 0 <= int(position) < 2**63:
+                raise ValueError(position)
         elif "\x00" in position:
             raise ValueError(position)
 

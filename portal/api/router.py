@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from django.urls import include, path, re_path
 
+from portal.api.audit import PlatformAuditViewSet
 from portal.api.billing_accounts import BillingAccountViewSet
 from portal.api.commitments import TenantCommitmentViewSet, TenantCreditViewSet
 from portal.api.errors import no_such_path
@@ -23,6 +24,9 @@ LIST_CREATE = {"get": "list", "post": "create"}
 urlpatterns = [
     path("tenant", TenantView.as_view()),
     path("quotas", QuotaView.as_view()),
+    path("platform/audit-entries", PlatformAuditViewSet.as_view({"get": "list"})),
+    path("platform/audit-entries/<uuid:id>", PlatformAuditViewSet.as_view({"get": "retrieve"})),
+    path("platform/audit-entries:export", PlatformAuditViewSet.as_view({"get": "export"})),
     path("tenants/<slug:slug>", TenantLimitsView.as_view()),
     path("billing-accounts", BillingAccountViewSet.as_view({"get": "list"})),
     path("tenants/<slug:slug>/billing-account:park", BillingAccountViewSet.as_view({"post": "park"})),

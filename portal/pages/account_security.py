@@ -11,9 +11,9 @@ from django.shortcuts import redirect
 from portal.pages.base import Page
 from portal.pages.devices import device
 from tenants.addresses import client_address
-from tenants.audit import audit
 from tenants.identity.second_factor import second_factor_demanded
 from tenants.identity.sign_in import sessions_end, sessions_of
+from tenants.identity.trail import tell
 
 
 class Security(Page):
@@ -57,7 +57,7 @@ class EndSession(Page):
         here = session.session_key == request.session.session_key
         told = device(session.user_agent)
         session.end()
-        audit(request.user, "session.revoked", device=told, address=client_address(request))
+        tell(request.user, "session.revoked", device=told, address=client_address(request))
         if here:
             request.session.flush()
             return redirect("account_login")
@@ -72,6 +72,6 @@ class EndOtherSessions(Page):
 
     def post(self, request: HttpRequest) -> HttpResponse:
         ended = sessions_end(user=request.user, but=request.session.session_key)
-        audit(request.user, "session.revoked", others=ended, address=client_address(request))
+        tell(request.user, "session.revoked", others=ended, address=client_address(request))
         self.say("You are signed out everywhere else.")
         return redirect("security")

@@ -5,18 +5,20 @@ It reads what the base view left on the request: ``membership`` in the portal, `
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from django.http import HttpRequest
 from django.urls import reverse
 from django.utils.functional import SimpleLazyObject
 
+from clusters.endpoints.approvals.deciding import Decider
+from clusters.endpoints.approvals.selectors import inbox
 from portal.pages import navigation
-from tenants import roles
+from tenants import roles, scope
 from tenants.api.caller import Operator
 from tenants.members import memberships_of
-from tenants.models import Membership
+from tenants.models import Membership, User
 
 
 def shell(request: HttpRequest) -> dict[str, Any]:
@@ -68,8 +70,20 @@ def _portal(request: HttpRequest, memberships: list[Membership], here: Membershi
     return parts | {
         "home_url": reverse("tenant:endpoints", args=[slug]),
         "tenant": {"name": here.tenant.name},
-        "nav": _nav(request, groups, lambda page: reverse(f"tenant:{page}", args=[slug])),
+        "nav": _nav(
+            request,
+            groups,
+            lambda page: reverse(f"tenant:{page}", args=[slug]),
+            {"approvals": _to_decide(request.user, here)},
+        ),
     }
+
+
+def _to_decide(user: User, here: Membership) -> int:
+    """Count the requests that wait for a person, for the badge."""
+    decider = Decider(user=user, actor=user.email, role=here.role)
+    with scope.tenant(here.tenant_id):
+        return len(inbox(decider))
 
 
 def _console(request: HttpRequest, operator: Operator, memberships: list[Membership]) -> dict[str, Any]:
@@ -89,7 +103,10 @@ def _console(request: HttpRequest, operator: Operator, memberships: list[Members
 
 
 def _nav(
-    request: HttpRequest, groups: Iterable[navigation.Group], path_of: Callable[[str], str]
+    request: HttpRequest,
+    groups: Iterable[navigation.Group],
+    path_of: Callable[[str], str],
+    counts: Mapping[str, int] | None = None,
 ) -> list[dict[str, Any]]:
     here = request.resolver_match.url_name if request.resolver_match else ""
     return [
@@ -100,7 +117,9 @@ def _nav(
                     "label": item.label,
                     "url": path_of(item.page),
                     "icon": item.icon,
-                    "current": here == item.page or bool(item.also and here.startswith(item.also)),
+                    "current": here == item.page
+                    or (here.startswith(item.also or "/") and not here.startswith(item.beside or "/")),
+                    "count": (counts or {}).get(item.page, 0),
                 }
                 for item in group.items
             ],

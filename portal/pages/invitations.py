@@ -38,7 +38,7 @@ class AccountForm(forms.Form):
     )
     password = forms.CharField(
         max_length=128, strip=False, widget=forms.PasswordInput(attrs={"autocomplete": "new-password"}),
-        help_text="At least 8 characters, and none that everybody uses.",
+        help_text="A long one that nobody guesses; several words will do.",
     )  # fmt: skip
 
 

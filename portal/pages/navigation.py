@@ -14,6 +14,8 @@ from tenants.roles import Action, PlatformAction
 class Item:
     """One entry: ``page`` is a URL name of the door; it is current on that page and on those under ``also``.
 
+    Pages under ``beside`` are another entry's all the same.
+
     ``also`` are prefixes of URL names. Entries are shown to roles that may do ``action``.
     """
 
@@ -21,6 +23,7 @@ class Item:
     page: str
     icon: str
     also: tuple[str, ...] = ()
+    beside: tuple[str, ...] = ()
     action: Action | PlatformAction = Action.VIEW
 
 
@@ -38,6 +41,7 @@ TENANT = (
         (
             Item("Endpoints", "endpoints", "endpoints", also=("endpoint",)),
             Item("Catalog", "catalog", "catalog", also=("model", "order")),
+            Item("Approvals", "approvals", "check", also=("approval",), beside=("approval-rule",)),
             Item("Routes", "routes", "switch", also=("route",)),
             Item("Keys", "keys", "key", also=("key",)),
         ),
@@ -55,7 +59,10 @@ TENANT = (
         "Organise",
         (
             Item("Projects", "projects", "project", also=("project",)),
+            Item("Policy", "policy", "audit", also=("policy", "approval-rule")),
             Item("Members", "members", "members", also=("member",)),
+            Item("Service accounts", "service-accounts", "gpu", also=("service-account",)),
+            Item("Audit", "audit", "audit", also=("audit",), action=Action.VIEW_AUDIT),
             Item("Settings", "settings", "settings", also=("webhook", "sign-in")),
         ),
     ),
@@ -119,9 +126,16 @@ CONSOLE = (
                 also=("statement", "account"),
                 action=PlatformAction.VIEW_MONEY,
             ),
+            Item(
+                "Approvals",
+                "approvals",
+                "audit",
+                also=("approval",),
+                action=PlatformAction.MANAGE_ENDPOINTS,
+            ),
             Item("Reconciliation", "reconciliation", "check", action=PlatformAction.VIEW_USAGE_CHECKS),
             Item(
-                "Sign-in providers", "sign-in", "key", also=("sign-in",), action=PlatformAction.MANAGE_PEOPLE
+                "Sign-in providers", "sign-in", "key", also=("sign-in",), action=PlatformAction.VIEW_TENANTS
             ),
         ),
     ),
@@ -137,7 +151,10 @@ CONSOLE = (
     ),
     Group(
         "Platform",
-        (Item("People", "people", "members", also=("person",), action=PlatformAction.VIEW_PEOPLE),),
+        (
+            Item("People", "people", "members", also=("person",), action=PlatformAction.VIEW_PEOPLE),
+            Item("Audit", "audit", "audit", also=("audit",), action=PlatformAction.VIEW_AUDIT),
+        ),
     ),
 )
 

@@ -1,4 +1,4 @@
-"""Filters of the pages, built in to every template: money, counts, sizes and times in people's words."""
+"""Filters and tags of the pages, built in to every template: money, counts, sizes and times in people's words."""
 
 from __future__ import annotations
 
@@ -10,12 +10,23 @@ from typing import Any
 
 from django import template
 from django.core.serializers.json import DjangoJSONEncoder
+from django.urls import reverse
 from django.utils import timezone
+from django.utils.html import format_html
 
 from portal.charts.finders import style_ids
 from portal.pages.troubles import TROUBLES
 
 register = template.Library()
+
+
+@register.simple_block_tag
+def leads(content: str, allowed: Any, page: str, *args: Any) -> str:
+    """Make what stands within a link to ``page`` for those who may look there; for others it stays text.
+
+    ``{% leads may.view_tenants 'console:tenant' slug %}Acme{% endleads %}``
+    """
+    return format_html('<a href="{}">{}</a>', reverse(page, args=args), content) if allowed else content
 
 
 @register.inclusion_tag("components/charts_head.html")

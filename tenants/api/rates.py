@@ -6,7 +6,7 @@ import dataclasses
 import time
 
 from django.conf import settings
-from django.core.cache import cache
+from django.core.cache import caches
 
 from tenants.errors import BerthError
 
@@ -48,8 +48,8 @@ def count_request(who: str) -> Rate | None:
     now = time.time()
     window = int(now // WINDOW_S)
     name = f"rate:{who}:{window}"
-    cache.add(name, 0, timeout=2 * WINDOW_S)
-    return Rate(most, most - cache.incr(name), int((window + 1) * WINDOW_S - now) + 1)
+    caches["counts"].add(name, 0, timeout=2 * WINDOW_S)
+    return Rate(most, most - caches["counts"].incr(name), int((window + 1) * WINDOW_S - now) + 1)
 
 
 def refuse_too_many(rate: Rate) -> None:

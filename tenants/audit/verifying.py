@@ -104,10 +104,9 @@ def verify_stored(chain: str, *, anchors: Mapping[int, str] | None = None) -> Ve
 def stored_rows(chain: str) -> Iterator[Sequence[str | None]]:
     """Read a chain a piece at a time, for :func:`verify_chain`; in the platform's scope."""
     where, values = ("tenant_id IS NULL", []) if chain == PLATFORM else ("tenant_id = %s", [chain])
+    query = f"SELECT {COLUMNS} FROM tenants_auditentry AS entry WHERE {where} ORDER BY entry.number"  # noqa: S608
     with connection.chunked_cursor() as cursor:
-        cursor.execute(
-            f"SELECT {COLUMNS} FROM tenants_auditentry AS entry WHERE {where} ORDER BY entry.number", values
-        )
+        cursor.execute(query, values)
         while rows := cursor.fetchmany(AT_A_TIME):
             yield from rows
 

@@ -14,10 +14,11 @@ from django.shortcuts import render
 
 from tenants import scope
 from tenants.addresses import client_address
-from tenants.audit import audit
 from tenants.identity.oidc import Provider, app_of
 from tenants.identity.pinned import PinnedSession
 from tenants.identity.policy import domain_of, platform_providers
+from tenants.identity.tokens import TokenRefused
+from tenants.identity.trail import tell
 from tenants.models import EmailDomain, IdentityProvider, User
 
 
@@ -52,7 +53,7 @@ class ProviderAdapter(DefaultSocialAccountAdapter):
         user = User.objects.filter(email__iexact=email).first()
         if user is not None:
             self._refuse_reach(request, row, user)
-            audit(user, "sign-in.linked", provider=row.name, address=client_address(request))
+            tell(user, "sign-in.linked", provider=row.name, address=client_address(request))
             sociallogin.connect(request, user)
         elif not row.makes_accounts:
             raise self._refusal(request, row, "It makes no accounts. Ask for an invitation.")
@@ -67,14 +68,11 @@ class ProviderAdapter(DefaultSocialAccountAdapter):
         return user
 
     def on_authentication_error(self, request: HttpRequest, provider: Any, **told: Any) -> None:
-        why = told.get("exception") or told.get("error") or ""
-        audit(
-            None,
-            "sign-in.failed",
-            provider=provider.row.name,
-            why=str(why)[:200],
-            address=client_address(request),
-        )
+        failed = told.get("exception")
+        # Other messages may hold what the provider answered, tokens among it.
+        ours = failed is not None and isinstance(failed.__cause__, TokenRefused)
+        why = str(failed) if ours else type(failed).__name__ if failed else str(told.get("error") or "")
+        tell(None, "sign-in.failed", provider=provider.row.name, why=why, address=client_address(request))
 
     def _refuse_reach(self, request: HttpRequest, row: IdentityProvider, user: User) -> None:
         if not speaks_for(row, user.email):
@@ -85,7 +83,7 @@ class ProviderAdapter(DefaultSocialAccountAdapter):
             )
 
     def _refusal(self, request: HttpRequest, row: IdentityProvider, why: str) -> ImmediateHttpResponse:
-        audit(None, "sign-in.refused", provider=row.name, why=why, address=client_address(request))
+        tell(None, "sign-in.refused", provider=row.name, why=why, address=client_address(request))
         page = render(request, "socialaccount/refused.html", {"provider": row, "why": why}, status=403)
         return ImmediateHttpResponse(page)
 

@@ -6,12 +6,12 @@ from allauth.socialaccount.providers.oauth2.client import OAuth2Error
 from requests import RequestException
 
 from tenants import scope
-from tenants.audit import audit
 from tenants.errors import NotFound
 from tenants.identity import tokens
 from tenants.identity.oidc import discover
 from tenants.identity.pinned import PinnedSession
 from tenants.identity.sign_in import sessions_end
+from tenants.identity.trail import tell
 from tenants.models import IdentityProvider, ProviderIdentity
 
 
@@ -44,5 +44,5 @@ def provider_signed_out(*, provider_id: str, logout_token: str) -> int:
     if identity is None:
         return 0
     ended = sessions_end(user=identity.user, identity=identity)
-    audit(identity.user, "sign-out", by=f"provider {provider.name}", sessions=ended)
+    tell(identity.user, "sign-out", by=f"provider {provider.name}", sessions=ended)
     return ended

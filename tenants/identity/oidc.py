@@ -9,7 +9,7 @@ from allauth.account.models import EmailAddress
 from allauth.socialaccount.adapter import get_adapter
 from allauth.socialaccount.models import SocialApp, SocialToken
 from allauth.socialaccount.providers.base.constants import AuthProcess
-from allauth.socialaccount.providers.oauth2.client import OAuth2Error
+from allauth.socialaccount.providers.oauth2.client import OAuth2Client, OAuth2Error
 from allauth.socialaccount.providers.openid_connect.provider import OpenIDConnectProvider
 from allauth.socialaccount.providers.openid_connect.views import OpenIDConnectOAuth2Adapter
 from allauth.utils import build_absolute_uri
@@ -34,6 +34,14 @@ class Endpoint(OpenIDConnectOAuth2Adapter):
             provider = self.get_provider()
             self._openid_config = discover(provider.row.issuer)
         return self._openid_config
+
+    @property
+    def basic_auth(self) -> bool:
+        return by_basic(self.openid_config, has_secret=self.get_provider().row.client_secret is not None)
+
+    def get_client(self, request: HttpRequest, app: SocialApp) -> OAuth2Client:
+        app.secret = secret_of(app.row)
+        return super().get_client(request, app)
 
     def complete_login(self, request: HttpRequest, app: SocialApp, token: SocialToken, **kwargs: Any) -> Any:
         try:
@@ -119,14 +127,19 @@ def discover(issuer: str) -> dict[str, Any]:
     return found
 
 
+def by_basic(described: dict[str, Any], *, has_secret: bool) -> bool:
+    """Say whether a client gives its secret in a header: where the provider says nothing, that is the standard."""
+    ways = described.get("token_endpoint_auth_methods_supported") or ["client_secret_basic"]
+    return has_secret and "client_secret_post" not in ways
+
+
 def app_of(row: IdentityProvider) -> SocialApp:
-    """Give a provider as allauth knows them; the secret is opened here and rests in no table of allauth's."""
+    """Give a provider as allauth knows them, in no table of allauth's; the secret is opened when it is needed."""
     app = SocialApp(
         provider=Provider.id,
         provider_id=str(row.id),
         name=row.name,
         client_id=row.client_id,
-        secret=secret_of(row),
         settings={"server_url": row.issuer, "oauth_pkce_enabled": True, "scope": row.scopes.split()},
     )
     app.row = row

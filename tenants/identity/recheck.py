@@ -13,7 +13,7 @@ from django.conf import settings
 from django.utils import timezone
 
 from tenants import scope
-from tenants.identity.oidc import discover, groups_in, secret_of
+from tenants.identity.oidc import by_basic, discover, groups_in, secret_of
 from tenants.identity.pinned import PinnedSession
 from tenants.identity.sealed import unseal_field
 from tenants.identity.sign_in import identity_keep
@@ -72,20 +72,19 @@ def _ask(identity: ProviderIdentity) -> None:
         access, refresh = _opened(identity, "access_token"), _opened(identity, "refresh_token")
         if refresh:
             client = {"client_id": provider.client_id, "client_secret": secret_of(provider)}
-            ways = described.get("token_endpoint_auth_methods_supported", [])
-            basic = "client_secret_basic" in ways and "client_secret_post" not in ways
+            basic = by_basic(described, has_secret=provider.client_secret is not None)
             answer = session.post(
                 described["token_endpoint"],
                 data={"grant_type": "refresh_token", "refresh_token": refresh} | ({} if basic else client),
                 auth=tuple(client.values()) if basic else None,
             )
-            if answer.status_code in (400, 401, 403):
+            if answer.status_code in (400, 401) and answer.json().get("error") == "invalid_grant":
                 raise Gone
             answer.raise_for_status()
             told = answer.json()
             access, refresh = str(told.get("access_token", "")), str(told.get("refresh_token", ""))
         answer = session.get(described["userinfo_endpoint"], headers={"Authorization": f"Bearer {access}"})
-        if answer.status_code in (400, 401, 403):
+        if answer.status_code in (401, 403):
             raise Gone
         answer.raise_for_status()
         claims = answer.json()

@@ -7,9 +7,11 @@ import base64
 from django.db import models
 
 from tenants.sealing import SealedField, seal, unseal
+from tenants.sealing.places import texts_are_sealed
 
 #: allauth does not tell whose second factor it has encrypted.
 _SECOND_FACTOR = SealedField(None, "mfa_authenticator", "any", "data")
+texts_are_sealed("mfa.Authenticator", "data", ("secret", "seed"), _SECOND_FACTOR)
 
 
 def seal_field(plain: str, *, row: models.Model, field: str) -> bytes:

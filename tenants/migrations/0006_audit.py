@@ -17,7 +17,7 @@ CREATE UNLOGGED TABLE tenants_auditpending (
     seq bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     xact xid8 NOT NULL DEFAULT pg_current_xact_id(),
     ready boolean NOT NULL DEFAULT false,
-    tenant_id uuid,
+    whose uuid,
     at timestamptz NOT NULL DEFAULT clock_timestamp(),
     action text NOT NULL,
     actor jsonb NOT NULL,
@@ -59,7 +59,7 @@ NOTE = """
 CREATE FUNCTION berth_audit_note(
     whose uuid, what text, kind text, id text, name text, told jsonb, who text
 ) RETURNS void LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
-    INSERT INTO tenants_auditpending (tenant_id, action, actor, target_kind, target_id, target_name, facts)
+    INSERT INTO tenants_auditpending (whose, action, actor, target_kind, target_id, target_name, facts)
     VALUES (whose, what, coalesce(nullif(who, ''), '{"kind": "system"}')::jsonb, kind, id, name, told)
 $$;
 REVOKE EXECUTE ON FUNCTION berth_audit_note(uuid, text, text, text, text, jsonb, text) FROM PUBLIC;
@@ -108,7 +108,7 @@ BEGIN
         INTO was, becomes FROM jsonb_array_elements_text(about -> 'columns') AS each;
     END IF;
     INSERT INTO tenants_auditpending
-        (tenant_id, action, actor, target_kind, target_id, target_name, before, after)
+        (whose, action, actor, target_kind, target_id, target_name, before, after)
     VALUES (
         (this ->> (about ->> 'tenant'))::uuid,
         about ->> 'noun' || '.' || verb,
@@ -128,8 +128,10 @@ SEAL = """
 CREATE FUNCTION berth_audit_seal_soon() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
 BEGIN
     IF current_setting('berth.audit_sealing', true) IS DISTINCT FROM NEW.xact::text THEN
+        -- Told first: where checks are immediate, the second step runs within this UPDATE.
         PERFORM set_config('berth.audit_sealing', NEW.xact::text, true);
         UPDATE tenants_auditpending SET ready = true WHERE seq = NEW.seq;
+        IF NOT FOUND THEN PERFORM set_config('berth.audit_sealing', '', true); END IF;
     END IF;
     RETURN NULL;
 END $$;
@@ -144,7 +146,7 @@ DECLARE
     entry tenants_auditentry;
 BEGIN
     FOR this IN
-        SELECT DISTINCT coalesce(tenant_id, none) FROM tenants_auditpending WHERE xact = mine ORDER BY 1
+        SELECT DISTINCT coalesce(whose, none) FROM tenants_auditpending WHERE xact = mine ORDER BY 1
     LOOP
         SELECT * INTO head FROM tenants_audithead WHERE chain = this FOR UPDATE;
         IF NOT FOUND THEN
@@ -152,10 +154,10 @@ BEGIN
             SELECT * INTO STRICT head FROM tenants_audithead WHERE chain = this FOR UPDATE;
         END IF;
         FOR waiting IN
-            SELECT * FROM tenants_auditpending WHERE xact = mine AND coalesce(tenant_id, none) = this ORDER BY seq
+            SELECT * FROM tenants_auditpending WHERE xact = mine AND coalesce(whose, none) = this ORDER BY seq
         LOOP
             entry.id := berth_uuid7();
-            entry.tenant_id := waiting.tenant_id;
+            entry.tenant_id := waiting.whose;
             entry.number := head.number + 1;
             entry.at := waiting.at;
             entry.action := left(waiting.action, 80);
@@ -279,7 +281,7 @@ class Migration(migrations.Migration):
                 "indexes": [
                     models.Index(fields=["tenant", "target_id", "number"], name="audit_of_target"),
                     models.Index(fields=["tenant", "actor_id", "number"], name="audit_of_actor"),
-                    models.Index(fields=["request_id"], name="audit_of_request"),
+                    models.Index(fields=["tenant", "request_id"], name="audit_of_request"),
                     models.Index(fields=["tenant", "at"], name="audit_of_period"),
                 ],
             },

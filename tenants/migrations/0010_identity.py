@@ -12,7 +12,7 @@ from tenants.isolation import PLATFORM_RULE, isolate
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("tenants", "0008_keys"),
+        ("tenants", "0009_sealing"),
     ]
 
     operations = [

@@ -14,6 +14,7 @@ from tenants.models.keys import ApiKey, KeyScope
 from tenants.models.limits import RateLimited
 from tenants.models.people import SUPERUSER, Membership, PlatformRole, Role, User
 from tenants.models.quotas import Quota
+from tenants.models.sealing import SealingRotation
 from tenants.models.service_accounts import ServiceAccount
 from tenants.models.tenants import Project, SecondFactorOf, Tenant
 from tenants.models.webhooks import Mail, OutboxState, WebhookDelivery, WebhookEndpoint
@@ -42,6 +43,7 @@ __all__ = [
     "Quota",
     "RateLimited",
     "Role",
+    "SealingRotation",
     "SecondFactorOf",
     "ServiceAccount",
     "Tenant",

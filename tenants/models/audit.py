@@ -59,7 +59,7 @@ class AuditEntry(models.Model):
             # What was done to one thing, and what one person did.
             models.Index(fields=["tenant", "target_id", "number"], name="audit_of_target"),
             models.Index(fields=["tenant", "actor_id", "number"], name="audit_of_actor"),
-            models.Index(fields=["request_id"], name="audit_of_request"),
+            models.Index(fields=["tenant", "request_id"], name="audit_of_request"),
             # A period of a chain: lists, exports and evidence.
             models.Index(fields=["tenant", "at"], name="audit_of_period"),
         ]

@@ -85,11 +85,6 @@ class User(Identified, AbstractBaseUser, PermissionsMixin):
         """Whether this person has rights across tenants, whichever."""
         return self.is_superuser or self.is_staff or bool(self.platform_role)
 
-    @property
-    def is_operator(self) -> bool:
-        """Whether this person runs the platform: an operator, or whoever may do everything."""
-        return self.acts_as in (PlatformRole.OPERATOR, SUPERUSER)
-
 
 class Membership(TenantOwned):
     """A person's role in a tenant."""

@@ -181,18 +181,46 @@ def test_a_platform_role_given_by_hand_stays(acme, oidc):
     assert User.objects.get(email=ADA).platform_role == PlatformRole.AUDITOR
 
 
-def test_only_a_superuser_maps_groups_to_platform_roles(acme, oidc):
+def test_only_superusers_set_up_providers_of_the_platform(acme, oidc):
     provider = make_provider(oidc, None)
     make_user("olga@platform.example", platform_role=PlatformRole.OPERATOR)
-    browser = Client()
-    sign_in(browser, "olga@platform.example")
+    make_user("root@platform.example", is_superuser=True)
+    olga, root = Client(), Client()
+    sign_in(olga, "olga@platform.example")
+    sign_in(root, "root@platform.example")
     path = f"/console/sign-in/{provider.id}"
-    refused = browser.post(path, {"group": "ops", "tenant": "", "role": "operator"})
-    assert refused.status_code == 422
-    assert "Only a superuser" in refused.content.decode()
-    assert browser.post(path, {"group": "ops", "tenant": "acme", "role": "viewer"}).status_code == 302
-    assert browser.post(path, {"group": "x", "tenant": "acme", "role": "operator"}).status_code == 422
-    assert browser.post(path, {"group": "x", "tenant": "", "role": "viewer"}).status_code == 422
+    wish = {"group": "ops", "tenant": "", "role": "operator"}
+    for refused in (
+        olga.post(path, wish),
+        olga.get("/console/sign-in/add"),
+        olga.post(f"{path}/edit", {}),
+        olga.post(f"{path}/remove"),
+    ):
+        assert refused.status_code == 403
+    assert olga.get("/console/sign-in").status_code == 200
+    assert root.post(path, wish).status_code == 302
+    assert root.post(path, {"group": "ops", "tenant": "acme", "role": "viewer"}).status_code == 302
+    assert root.post(path, {"group": "x", "tenant": "acme", "role": "operator"}).status_code == 422
+    assert root.post(path, {"group": "x", "tenant": "", "role": "viewer"}).status_code == 422
+
+
+def test_an_operator_confirms_the_domain_of_a_tenant(acme, oidc):
+    provider = make_provider(oidc, acme.tenant, confirmed=False)
+    make_user("olga@platform.example", platform_role=PlatformRole.OPERATOR)
+    make_user("audrey@platform.example", platform_role=PlatformRole.AUDITOR)
+    olga, audrey = Client(), Client()
+    sign_in(olga, "olga@platform.example")
+    sign_in(audrey, "audrey@platform.example")
+    oidc.person("ada")
+    assert oidc.sign_in(Client(), provider, "ada").status_code == 403
+    with scope.platform("a test"):
+        domain = provider.domains.get()
+    confirm = f"/console/sign-in/domains/{domain.id}/confirm"
+    assert acme.browser("owner").post(confirm).status_code == 404
+    assert audrey.post(confirm).status_code == 403
+    assert "acme.example" in olga.get("/console/sign-in").content.decode()
+    olga.post(confirm)
+    assert oidc.sign_in(Client(), provider, "ada").status_code == 302
 
 
 def test_a_provider_says_that_somebody_signed_out(acme, oidc, provider):

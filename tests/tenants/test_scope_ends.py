@@ -9,7 +9,6 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from asgiref.sync import sync_to_async
-from django.core.cache import cache
 from django.db import DatabaseError, connection, connections, transaction
 from django.db.models import Count
 from django.http import HttpResponse, StreamingHttpResponse
@@ -230,7 +229,6 @@ def test_a_task_gets_no_scope_from_the_task_before_it(committed_db):
 
 
 def test_a_person_who_looks_across_tenants_is_written_down_once_an_hour(committed_db, caplog):
-    cache.clear()
     person = make_user("olga@example.org", platform_role=PlatformRole.OPERATOR)
     make_tenant("one")
     caplog.set_level("INFO", "berth.operator")
@@ -245,7 +243,6 @@ def test_a_person_who_looks_across_tenants_is_written_down_once_an_hour(committe
 
 
 def test_what_was_rolled_back_is_written_down_the_next_time(committed_db, caplog):
-    cache.clear()
     person = make_user("olga@example.org", platform_role=PlatformRole.OPERATOR)
     caplog.set_level("INFO", "berth.operator")
     with pytest.raises(ZeroDivisionError), across_tenants(person, what="a page", reason="a test"):

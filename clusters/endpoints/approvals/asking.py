@@ -10,7 +10,7 @@ from typing import Any, Final
 from django.db import transaction
 from django.utils import timezone
 
-from clusters.endpoints.approvals.deciding import who
+from clusters.endpoints.approvals.deciding import Asker, who
 from clusters.endpoints.approvals.figures import Figures
 from clusters.endpoints.approvals.judging import NeedsApproval, Trip
 from clusters.endpoints.approvals.telling import tell_asked, tell_decided
@@ -53,7 +53,7 @@ def approvable(
             *,
             endpoint: Endpoint,
             actor: str,
-            asked_by: User | None = None,
+            asked_by: Asker | User | None = None,
             granted: ApprovalRequest | None = None,
             may_ask: bool = True,
             **wishes: Any,
@@ -100,13 +100,13 @@ def request_open(
     wish: Mapping[str, Any],
     figures: Figures | None,
     trips: Sequence[Trip],
-    asked_by: User | None,
+    asked_by: Asker | User | None,
     asked_as: str,
     tenant_id: Any = None,
     now: dt.datetime | None = None,
 ) -> ApprovalRequest:
     """Make a request and tell those who may decide. One that was pending for the endpoint gives way to it."""
-    now = now or timezone.now()
+    now, asker = now or timezone.now(), Asker.of(asked_by)
     if endpoint is not None:
         supersede(endpoint, actor=asked_as, now=now)
     request = ApprovalRequest.objects.create(
@@ -117,7 +117,8 @@ def request_open(
         wish=dict(wish),
         quote=figures.to_document() if figures else {},
         trips=[trip.to_document() for trip in trips],
-        asked_by=asked_by,
+        asked_by=asker.user,
+        behind=sorted(asker.behind),
         asked_as=asked_as[:120],
         generation=endpoint.generation if endpoint else None,
         expires_at=now + valid_for(trips),
@@ -129,7 +130,12 @@ def request_open(
 
 
 def hold(
-    endpoint: Endpoint, need: NeedsApproval, *, asked_by: User | None, asked_as: str, resumed: bool = False
+    endpoint: Endpoint,
+    need: NeedsApproval,
+    *,
+    asked_by: Asker | User | None,
+    asked_as: str,
+    resumed: bool = False,
 ) -> ApprovalRequest:
     """Have an endpoint that is not placed wait for approval: it holds nothing and is not placed before."""
     request = request_open(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any, Final
 
 from django.db.models import Q
@@ -41,6 +41,24 @@ class Decider:
     via: str = "api"
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Asker:
+    """Who asks: a person, or nobody known. ``behind`` made the key or service account that asks in their stead."""
+
+    user: User | None
+    behind: frozenset[uuid.UUID] = frozenset()
+
+    @classmethod
+    def of(cls, asker: Asker | User | None) -> Asker:
+        """Give who asks where a person is given, too."""
+        return asker if isinstance(asker, Asker) else cls(user=asker)
+
+    @property
+    def ids(self) -> frozenset[uuid.UUID]:
+        """Everybody who must not decide upon it alone."""
+        return self.behind | ({self.user.id} if self.user else set())
+
+
 def parts_for(request: ApprovalRequest, decider: Decider) -> list[str]:
     """Give whose agreement ``decider`` may give to a request.
 
@@ -52,13 +70,20 @@ def parts_for(request: ApprovalRequest, decider: Decider) -> list[str]:
     found = [part for part, trip in parts(request).items() if _may(trip, decider)]
     if not found:
         raise Forbidden(f"This is for {who(request)} to decide.")
+    if decider.user.id not in askers(request):
+        return found
     own = [part for part in found if may_decide_own(request, part)]
-    if request.asked_by_id == decider.user.id and not own:
+    if not own:
         raise Forbidden(
             "You asked for it yourself: somebody else decides. An owner may allow deciding alone in the policy, for "
             "where nobody else could."
         )
-    return own if request.asked_by_id == decider.user.id else found
+    return own
+
+
+def askers(request: ApprovalRequest) -> frozenset[uuid.UUID]:
+    """Give those who asked, or stand behind the key or service account that did."""
+    return frozenset({*request.behind, request.asked_by_id} - {None})
 
 
 def may_decide(request: ApprovalRequest, decider: Decider) -> bool:
@@ -95,15 +120,15 @@ def who(request: ApprovalRequest, only: Iterable[str] | None = None) -> str:
 def deciders(request: ApprovalRequest, part: str) -> list[User]:
     """Give the people who may give one part's agreement, the asker apart."""
     others = _people(request.tenant_id, parts(request)[part])
-    return [user for user in others if user.id != request.asked_by_id]
+    return [user for user in others if user.id not in askers(request)]
 
 
 def others_than(
-    user_id: uuid.UUID | None, *, tenant_id: uuid.UUID, decides: str, members: Iterable[str] = ()
+    ids: Collection[uuid.UUID], *, tenant_id: uuid.UUID, decides: str, members: Iterable[str] = ()
 ) -> bool:
-    """Say whether anybody but ``user_id`` could decide."""
+    """Say whether anybody but these could decide."""
     trip = {"decides": decides, "members": list(members)}
-    return any(user.id != user_id for user in _people(tenant_id, trip))
+    return any(user.id not in ids for user in _people(tenant_id, trip))
 
 
 def may_decide_own(request: ApprovalRequest, part: str) -> bool:

@@ -11,6 +11,7 @@ from django.db import transaction
 from billing.allocations import label_write
 from clusters.endpoints import placement
 from clusters.endpoints.approvals.asking import hold, is_held, let_go, supersede
+from clusters.endpoints.approvals.deciding import Asker
 from clusters.endpoints.approvals.figures import Figures, planned, running
 from clusters.endpoints.approvals.judging import NeedsApproval, Trip, tripped
 from clusters.endpoints.approvals.placing import place_first
@@ -90,7 +91,7 @@ def endpoint_ask_again(
     *,
     endpoint: Endpoint,
     actor: str,
-    asked_by: User | None = None,
+    asked_by: Asker | User | None = None,
     changes: Mapping[str, Any] | None = None,
     if_generation: int | None = None,
 ) -> Endpoint:

@@ -1,4 +1,4 @@
-"""Rules of what needs approval: made, changed, removed. What loosens them takes two people where the tenant wants that."""
+"""Rules of what needs approval: made, changed, removed; what loosens them takes two where the tenant wants that."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any, Final
 from django.db import transaction
 
 from clusters.endpoints.approvals.asking import request_open
-from clusters.endpoints.approvals.deciding import WORDS, four_eyes, others_than
+from clusters.endpoints.approvals.deciding import WORDS, Asker, four_eyes, others_than
 from clusters.endpoints.policy.setting import change_trip
 from clusters.endpoints.wishes import tenant_for_update
 from clusters.models import ApprovalRequest, ApprovalRule, Decides, GpuType, NodePool, TenantPolicy
@@ -54,7 +54,7 @@ def rule_create(*, kind: str, **values: Any) -> ApprovalRule:
 
 @transaction.atomic
 def rule_change(
-    *, rule: ApprovalRule, changes: Mapping[str, Any], asked_by: User | None, actor: str
+    *, rule: ApprovalRule, changes: Mapping[str, Any], asked_by: Asker | User | None, actor: str
 ) -> RuleChange:
     """Change a rule; what loosens it becomes a request where the tenant wants four eyes.
 
@@ -77,7 +77,7 @@ def rule_change(
 
 
 @transaction.atomic
-def rule_delete(*, rule: ApprovalRule, asked_by: User | None, actor: str) -> RuleChange:
+def rule_delete(*, rule: ApprovalRule, asked_by: Asker | User | None, actor: str) -> RuleChange:
     """Remove a rule, or ask for that where the tenant wants four eyes."""
     tenant = tenant_for_update()
     held = ApprovalRule.objects.get(id=rule.id)
@@ -127,7 +127,7 @@ def lonely(rule: ApprovalRule) -> bool:
     members = list(map(str, rule.members))
     everybody = Membership.objects.filter(tenant=rule.tenant_id).values_list("user_id", flat=True)
     return any(
-        not others_than(user_id, tenant_id=rule.tenant_id, decides=rule.decides, members=members)
+        not others_than({user_id}, tenant_id=rule.tenant_id, decides=rule.decides, members=members)
         for user_id in [None, *everybody]
     )
 
@@ -157,13 +157,14 @@ def _loosens(old: ApprovalRule, new: ApprovalRule) -> bool:
     return not (set(old.gpu_types) <= set(new.gpu_types) and set(old.pools) <= set(new.pools))
 
 
-def _takes_two(tenant: Tenant, asked_by: User | None) -> bool:
-    asker = asked_by.id if asked_by else None
-    return four_eyes(tenant.id) and others_than(asker, tenant_id=tenant.id, decides=Decides.ADMIN)
+def _takes_two(tenant: Tenant, asked_by: Asker | User | None) -> bool:
+    return four_eyes(tenant.id) and others_than(
+        Asker.of(asked_by).ids, tenant_id=tenant.id, decides=Decides.ADMIN
+    )
 
 
 def _ask(
-    tenant: Tenant, rule: ApprovalRule, changes: Mapping[str, Any], asked_by: User | None, actor: str
+    tenant: Tenant, rule: ApprovalRule, changes: Mapping[str, Any], asked_by: Asker | User | None, actor: str
 ) -> ApprovalRequest:
     pending = ApprovalRequest.objects.pending().filter(
         tenant=tenant, what=ApprovalRequest.What.RULE, wish__rule=str(rule.id)

@@ -11,6 +11,7 @@ from django.db import transaction
 from django.utils import timezone
 
 from clusters.endpoints.approvals.asking import request_open
+from clusters.endpoints.approvals.deciding import Asker
 from clusters.endpoints.approvals.judging import Trip
 from clusters.endpoints.history import record
 from clusters.endpoints.policy.in_force import fault_of, policy_in_force
@@ -40,7 +41,7 @@ def exception_ask(
     value: str,
     ends_at: dt.datetime,
     reason: str,
-    asked_by: User | None,
+    asked_by: Asker | User | None,
     asked_as: str,
     endpoint: Endpoint | None = None,
     project: Project | None = None,

@@ -10,7 +10,7 @@ from typing import Any, Final
 from django.db import transaction
 
 from clusters.endpoints.approvals.asking import request_open
-from clusters.endpoints.approvals.deciding import four_eyes, others_than
+from clusters.endpoints.approvals.deciding import Asker, four_eyes, others_than
 from clusters.endpoints.approvals.judging import Trip
 from clusters.endpoints.policy.judging import endpoints_judge
 from clusters.endpoints.wishes import tenant_for_update
@@ -67,7 +67,8 @@ def loosened(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
     found = []
     for name in _LISTS:
         old, new = set(before[name]), set(after[name])
-        if old and (not new or not new <= old):
+        beyond = new - old - (_inside(old) if name == "allowed_zones" else set())
+        if old and (not new or beyond):
             found.append(name)
     if not set(before["certifications"]) <= set(after["certifications"]):
         found.append("certifications")
@@ -86,7 +87,7 @@ def loosened(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
 def policy_set(
     *,
     values: Mapping[str, Any],
-    set_by: User | None,
+    set_by: Asker | User | None,
     set_as: str,
     role: str,
     note: str = "",
@@ -114,10 +115,10 @@ def policy_set(
     if after["self_approval"] and not before["self_approval"] and role != Role.OWNER:
         raise Forbidden("Only an owner may let people decide upon what they asked for themselves.")
     loose = loosened(before, after)
-    asker = set_by.id if set_by else None
-    if loose and four_eyes(tenant.id) and others_than(asker, tenant_id=tenant.id, decides=Decides.ADMIN):
-        return Change(policy=held, request=_ask(tenant, held, after, loose, set_by, set_as, note))
-    return Change(policy=policy_put(values=after, based_on=held.version if held else 0, set_by=set_by,
+    asker = Asker.of(set_by)
+    if loose and four_eyes(tenant.id) and others_than(asker.ids, tenant_id=tenant.id, decides=Decides.ADMIN):
+        return Change(policy=held, request=_ask(tenant, held, after, loose, asker, set_as, note))
+    return Change(policy=policy_put(values=after, based_on=held.version if held else 0, set_by=asker.user,
                                     set_as=set_as, note=note))  # fmt: skip
 
 
@@ -193,7 +194,7 @@ def _ask(
     held: TenantPolicy | None,
     after: Mapping[str, Any],
     loose: Sequence[str],
-    set_by: User | None,
+    set_by: Asker,
     set_as: str,
     note: str,
 ) -> ApprovalRequest:
@@ -249,6 +250,11 @@ def _check(values: Mapping[str, Any]) -> None:
     if not values["home_zone"] and _needs_home():
         text = "A rule asks whether something runs outside the home zone; set one, or remove the rule."
         raise Invalid(text, errors={"home_zone": [text]})
+
+
+def _inside(zones: set[str]) -> set[str]:
+    """Give the codes of the regions that belong to one of the zones."""
+    return {region.code for region in Region.objects.all() if zones & set(region.zones)}
 
 
 def _needs_home() -> bool:

@@ -13,6 +13,7 @@ from clusters.endpoints import services
 from clusters.endpoints.limits import endpoint_share
 from clusters.inventory import remit
 from clusters.models import Cluster, Endpoint
+from portal.pages.approvals_shown import told_of
 from portal.pages.base import ConsolePage
 from portal.pages.console.endpoints import endpoints_crumb, find_endpoint
 from portal.pages.console.forms import ConsoleForm, FormPage
@@ -73,7 +74,9 @@ class EndpointMove(FormPage):
         remit.check_target(cluster)
         try:
             with scope.tenant(endpoint.tenant_id):
-                services.endpoint_move(endpoint=endpoint, cluster=cluster, actor=self.actor)
+                done = services.endpoint_move(
+                    endpoint=endpoint, cluster=cluster, actor=self.actor, asked_by=self.request.user
+                )
         except Conflict as error:
             refused = [
                 f"{', '.join(each['pools'])}: {each['message']}" for each in error.extra.get("refusals", [])
@@ -81,7 +84,8 @@ class EndpointMove(FormPage):
             raise Invalid(error.message, errors={"cluster": [error.message, *refused]}) from error
         where = cluster.name if cluster else "wherever Berth chooses"
         audit(self.request.user, "endpoint.move", endpoint=str(endpoint.id), cluster=cluster and cluster.name)
-        self.say(f"{endpoint.name} runs on {where} as soon as its engines are ready there.")
+        doing = f"runs on {where} as soon as its engines are ready there."
+        self.say(f"{endpoint.name} {told_of(done, doing)}")
         return redirect("console:endpoint", endpoint.id)
 
 
@@ -152,13 +156,18 @@ class EndpointRestore(ConsolePage):
         find_revision(endpoint, number, among=remit.revisions())
         try:
             with scope.tenant(endpoint.tenant_id):
-                services.endpoint_restore(
-                    endpoint=endpoint, number=number, actor=self.actor, in_place="in_place" in request.POST
+                done = services.endpoint_restore(
+                    endpoint=endpoint,
+                    number=number,
+                    actor=self.actor,
+                    asked_by=request.user,
+                    in_place="in_place" in request.POST,
                 )
         except BerthError as error:
             return self._ask(endpoint, number, error=error)
         audit(request.user, "endpoint.restore", endpoint=str(endpoint.id), revision=number)
-        self.say(f"{endpoint.name} is being brought back to the configuration of revision {number}.")
+        doing = f"is being brought back to the configuration of revision {number}."
+        self.say(f"{endpoint.name} {told_of(done, doing)}")
         return redirect("console:endpoint", endpoint.id)
 
     def _ask(self, endpoint: Endpoint, number: int, *, error: BerthError | None = None) -> HttpResponse:

@@ -20,6 +20,7 @@ from portal.pages.capacity import endpoint_capacity
 from portal.pages.orders_shown import limit_facts, load_facts, overload_facts
 from portal.pages.quotes import running_plan
 from portal.pages.revisions_shown import may_be_restored, revision_state
+from tenants.api.caller import Operator
 from tenants.errors import BerthError, NotFound
 from tenants.models import Tenant
 from tenants.roles import PlatformAction
@@ -100,7 +101,7 @@ class EndpointDetail(ConsolePage):
             "endpoint": endpoint,
             "next_action": NEXT_ACTION.get(endpoint.state, ""),
             "tone": TONES.get(EndpointState(endpoint.state), "info"),
-            "facts": _facts(endpoint),
+            "facts": _facts(endpoint, self.operator),
             **overload_facts(endpoint),
             "capacity": endpoint_capacity(endpoint),
             "revision": revision,
@@ -175,13 +176,15 @@ def endpoints_crumb() -> dict[str, str]:
     return {"label": "Endpoints", "url": reverse("console:endpoints")}
 
 
-def _facts(endpoint: Endpoint) -> list[dict[str, Any]]:
+def _facts(endpoint: Endpoint, operator: Operator) -> list[dict[str, Any]]:
     replicas = endpoint.replicas or "as the load needs"
     return [
         {
             "label": "Tenant",
             "value": endpoint.tenant.name,
-            "url": reverse("console:tenant", args=[endpoint.tenant.slug]),
+            "url": reverse("console:tenant", args=[endpoint.tenant.slug])
+            if operator.may(PlatformAction.VIEW_TENANTS)
+            else "",
         },
         {"label": "Project", "value": endpoint.project.name},
         {
@@ -206,7 +209,9 @@ def _deployment(revision: Revision) -> list[dict[str, Any]]:
         {
             "label": "Cluster",
             "value": f"{revision.pool} ({revision.cluster.region.code})",
-            "url": reverse("console:cluster", args=[revision.cluster.name]),
+            "url": reverse("console:cluster", args=[revision.cluster.name])
+            if remit.holds(revision.cluster_id)
+            else "",
         },
         {
             "label": "GPUs",

@@ -70,15 +70,18 @@ class GatewayDeploy(FormPage):
             return _alert(
                 "There is no Kubernetes cluster yet",
                 "A gateway that somebody else runs needs none: register it instead.",
-                reverse("console:cluster-register"), "Register a cluster",
+                self._way("cluster-register", PlatformAction.MANAGE_FLEET), "Register a cluster",
             )  # fmt: skip
         if gateways.IMAGE_USE in images.unpinned():
             return _alert(
                 "The gateway's image is not pinned",
                 "Build it from deploy/gateway, push it to a registry that the cluster reaches, and enter its digest.",
-                reverse("console:engine-image", args=[gateways.IMAGE_USE]), "Pin the image",
+                self._way("engine-image", PlatformAction.MANAGE_OFFER, gateways.IMAGE_USE), "Pin the image",
             )  # fmt: skip
         return {}
+
+    def _way(self, page: str, action: PlatformAction, *args: str) -> str:
+        return reverse(f"console:{page}", args=args) if self.operator.may(action) else ""
 
     def save(self, form: DeployForm) -> HttpResponse:
         values = form.cleaned_data
@@ -103,7 +106,7 @@ class GatewayDetail(ConsolePage):
             "state": gateway_state(gateway),
             "facts": _facts(gateway),
             "removing": gateway.state == Gateway.State.REMOVING,
-            **gateway_usage(gateway),
+            **gateway_usage(gateway, checked=self.operator.may(PlatformAction.VIEW_USAGE_CHECKS)),
         }
         return self.render("console/gateway.html", context)
 

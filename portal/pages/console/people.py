@@ -16,6 +16,7 @@ from portal.pages.base import ConsolePage
 from portal.pages.console.forms import ConsoleForm, FormPage
 from tenants.audit import audit
 from tenants.errors import BerthError, NotFound
+from tenants.identity.second_factor import has_second_factor
 from tenants.models import SUPERUSER, PlatformRole, User
 from tenants.roles import PlatformAction
 
@@ -78,6 +79,7 @@ class People(ConsolePage):
                 "role": people.role_of(person).capitalize(),
                 "clusters": [each.cluster.name for each in person.operated.all()],
                 "everywhere": person.platform_role == PlatformRole.OPERATOR,
+                "second_factor": has_second_factor(person),
                 "me": person.id == request.user.id,
             }
             for person in people.people()
@@ -101,7 +103,7 @@ class PersonAdd(FormPage):
 
     def save(self, form: NewPersonForm) -> HttpResponse:
         person = people.person_grant(**form.wishes())
-        audit(self.request.user, "person.grant", **facts(person))
+        audit(self.request.user, "platform-role.grant", **facts(person))
         self.say(f"{person.email} is {people.role_of(person)} now.")
         return redirect("console:people")
 
@@ -131,7 +133,7 @@ class PersonChange(FormPage):
 
     def save(self, form: RoleForm) -> HttpResponse:
         person = people.person_change(person=self.person, by=self.request.user, **form.wishes())
-        audit(self.request.user, "person.change", **facts(person))
+        audit(self.request.user, "platform-role.change", **facts(person))
         self.say(f"{person.email} is {people.role_of(person)} now.")
         return redirect("console:people")
 
@@ -151,7 +153,7 @@ class PersonRemove(ConsolePage):
             people.person_remove(person=person, by=request.user)
         except BerthError as error:
             return self._ask(person, error=error)
-        audit(request.user, "person.remove", email=person.email)
+        audit(request.user, "platform-role.remove", email=person.email)
         self.say(f"{person.email} has no role of the platform any more.")
         return redirect("console:people")
 

@@ -1,4 +1,8 @@
-"""Sign-in providers: the platform's own, those of tenants, and the domains that wait to be confirmed."""
+"""Sign-in providers: the platform's own, those of tenants, and the domains that wait to be confirmed.
+
+Who sets up a provider of the platform may sign in as anybody of its domains, and so with every right: that is for those
+who hand out the platform's roles.
+"""
 
 from __future__ import annotations
 
@@ -22,12 +26,14 @@ from tenants.audit import audit
 from tenants.errors import BerthError, NotFound
 from tenants.identity import providers
 from tenants.models import EmailDomain, GroupMapping, IdentityProvider
+from tenants.roles import PlatformAction
 
 
 class SignIn(ConsolePage):
     """All providers, the platform's first, and domains that nobody has confirmed."""
 
     reason = "show sign-in providers to an operator"
+    action = PlatformAction.VIEW_TENANTS
 
     def get(self, request: HttpRequest) -> HttpResponse:
         rows = IdentityProvider.objects.select_related("tenant").prefetch_related("domains", "mappings")
@@ -41,6 +47,7 @@ class SignIn(ConsolePage):
 
 class ProviderAdd(FormPage):
     reason = "set up a sign-in provider of the platform"
+    action = PlatformAction.MANAGE_PEOPLE
     form_class = ProviderForm
     title = "Set up a sign-in provider"
     lede = "Everybody is offered it at sign-in. Its domains are in force at once."
@@ -58,6 +65,7 @@ class ProviderAdd(FormPage):
 
 class ProviderEdit(FormPage):
     reason = "change a sign-in provider of the platform"
+    action = PlatformAction.MANAGE_PEOPLE
     form_class = ProviderForm
     title = "Change the provider"
     lede = "With another issuer it must get to know everybody anew."
@@ -83,6 +91,8 @@ class ProviderDetail(ConsolePage):
     """One provider of the platform and what its groups may do. POST maps a group."""
 
     reason = "show a sign-in provider of the platform"
+    action = PlatformAction.VIEW_PEOPLE
+    write_action = PlatformAction.MANAGE_PEOPLE
 
     def get(self, request: HttpRequest, id: str) -> HttpResponse:
         return self._show(PlatformMappingForm())
@@ -90,17 +100,13 @@ class ProviderDetail(ConsolePage):
     def post(self, request: HttpRequest, id: str) -> HttpResponse:
         provider, form = _find(id), PlatformMappingForm(request.POST)
         if form.is_valid():
-            wishes = form.wishes()
-            if wishes["platform_role"] and not request.user.is_superuser:
-                form.add_error("role", "Only a superuser hands out roles of the platform.")
+            try:
+                providers.mapping_create(provider=provider, **form.wishes())
+            except BerthError as error:
+                put_on_form(form, error)
             else:
-                try:
-                    providers.mapping_create(provider=provider, **wishes)
-                except BerthError as error:
-                    put_on_form(form, error)
-                else:
-                    self.say("The group is mapped; whoever is in it has the role from the next page on.")
-                    return redirect("console:sign-in-provider", provider.id)
+                self.say("The group is mapped; whoever is in it has the role from the next page on.")
+                return redirect("console:sign-in-provider", provider.id)
         return self._show(form, status=422)
 
     def _show(self, form: PlatformMappingForm, *, status: int = 200) -> HttpResponse:
@@ -120,6 +126,7 @@ class ProviderRemove(ConsolePage):
     """Remove a provider of the platform, once confirmed."""
 
     reason = "remove a sign-in provider of the platform"
+    action = PlatformAction.MANAGE_PEOPLE
 
     def get(self, request: HttpRequest, id: str) -> HttpResponse:
         provider = _find(id)
@@ -144,6 +151,7 @@ class MappingRemove(ConsolePage):
     """Take away what a group may do."""
 
     reason = "take away what a group of a provider may do"
+    action = PlatformAction.MANAGE_PEOPLE
     http_method_names = ["post"]
 
     def post(self, request: HttpRequest, id: str, mapping_id: str) -> HttpResponse:
@@ -159,6 +167,7 @@ class DomainConfirm(ConsolePage):
     """Put a tenant's domain in force."""
 
     reason = "confirm that a domain is a tenant's"
+    action = PlatformAction.MANAGE_TENANTS
     http_method_names = ["post"]
 
     def post(self, request: HttpRequest, id: str) -> HttpResponse:
@@ -166,7 +175,7 @@ class DomainConfirm(ConsolePage):
         if domain is None:
             raise NotFound
         providers.domain_confirm(domain=domain, by=request.user)
-        audit(request.user, "domain.confirmed", domain=domain.domain, provider=domain.provider.name)
+        audit(request.user, "domain.confirmed", domain=domain.domain, tenant=domain.tenant.slug)
         self.say(f"{domain.provider.name} speaks for {domain.domain} now.")
         return redirect("console:sign-in")
 

@@ -5,7 +5,9 @@ from django.urls import path
 from portal.pages.console import (
     advisor,
     advisor_policy,
+    approvals,
     asset_rates,
+    audit,
     catalog,
     cluster,
     cluster_forms,
@@ -18,6 +20,7 @@ from portal.pages.console import (
     engine_images,
     engine_settings,
     estate_forms,
+    evidence,
     gateway_deploy,
     gateways,
     model_weights,
@@ -37,7 +40,12 @@ from portal.pages.console.reports import costs, fragmentation, savings, throughp
 app_name = "console"
 
 urlpatterns = [
+    path("approvals", approvals.Approvals.as_view(), name="approvals"),
+    path("approvals/<uuid:id>", approvals.Approval.as_view(), name="approval"),
     path("", dashboard.Dashboard.as_view(), name="home"),
+    path("audit", audit.Audit.as_view(), name="audit"),
+    path("audit/export", audit.AuditExport.as_view(), name="audit-export"),
+    path("audit/<uuid:id>", audit.AuditDetail.as_view(), name="audit-entry"),
     path("clusters", clusters.Clusters.as_view(), name="clusters"),
     path("clusters/register", cluster_forms.ClusterRegister.as_view(), name="cluster-register"),
     path(
@@ -71,6 +79,7 @@ urlpatterns = [
     path("gateways/<slug:name>/token", gateways.GatewayToken.as_view(), name="gateway-token"),
     path("endpoints", endpoints.Endpoints.as_view(), name="endpoints"),
     path("endpoints/<uuid:id>", endpoints.EndpointDetail.as_view(), name="endpoint"),
+    path("endpoints/<uuid:id>/evidence", evidence.EndpointEvidence.as_view(), name="endpoint-evidence"),
     path("endpoints/<uuid:id>/logs/<str:replica>", endpoints.EndpointLog.as_view(), name="endpoint-log"),
     path("endpoints/<uuid:id>/share", endpoint_changes.EndpointShare.as_view(), name="endpoint-share"),
     path("endpoints/<uuid:id>/move", endpoint_changes.EndpointMove.as_view(), name="endpoint-move"),

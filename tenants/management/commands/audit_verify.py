@@ -10,6 +10,7 @@ from django.core.management.base import BaseCommand, CommandError
 from tenants import scope
 from tenants.audit.anchors import anchor_make, anchor_read
 from tenants.audit.canonical import PLATFORM
+from tenants.audit.exporting import verify_lines
 from tenants.audit.verifying import Verdict, chains, verify_stored
 from tenants.errors import BerthError
 from tenants.models import Tenant
@@ -23,12 +24,16 @@ class Command(BaseCommand):
         which.add_argument("--all", action="store_true", help="every chain (the default)")
         which.add_argument("--tenant", metavar="SLUG", help="one tenant's chain")
         which.add_argument("--platform", action="store_true", help="the platform's chain")
+        which.add_argument("--file", metavar="FILE", help="an export in JSON Lines, in place of the database")
         parser.add_argument("--anchor", metavar="FILE", help="compare with the ends written there before")
         parser.add_argument(
             "--write-anchor", metavar="FILE", help="write the ends of all chains there; keep it elsewhere"
         )
 
     def handle(self, *args, **options) -> None:
+        if options["file"]:
+            self._verify_file(options["file"])
+            return
         anchors = _read(options["anchor"]) if options["anchor"] else {}
         names = _names()
         wanted = self._wanted(options, set(anchors), names)
@@ -41,6 +46,18 @@ class Command(BaseCommand):
         if options["write_anchor"]:
             Path(options["write_anchor"]).write_text(anchor_make())
             self.stdout.write(f"The ends of all chains are in {options['write_anchor']}; keep it elsewhere.")
+
+    def _verify_file(self, path: str) -> None:
+        try:
+            with Path(path).open(encoding="utf-8") as lines:
+                verdict = verify_lines(lines)
+        except OSError as error:
+            raise CommandError(f"{path} cannot be read: {error.strerror}.") from error
+        except BerthError as error:
+            raise CommandError(error.message) from error
+        self.stdout.write(_line(verdict, {}))
+        if verdict.broken:
+            raise CommandError("The export is not what was written.")
 
     def _wanted(self, options, anchored: set[str], names: Mapping[str, str]) -> list[str]:
         if options["platform"]:

@@ -14,6 +14,7 @@ OURS = ("tenants", "billing", "clusters")
 SECRET = {"password", "digest", "secret", "token", "sealed", "credentials", "pepper", "private"}
 #: Columns with such a word that hold none, each with the reason.
 HARMLESS = {
+    "clusters_sloclass.first_token_timeout_s": "a time",
     "clusters_engineimage.digest": "the digest of a public image",
     "clusters_cluster.credentials_version": "counts rotations",
     "clusters_cluster.credentials_name": "who the cluster says we are",

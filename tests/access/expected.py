@@ -1,0 +1,528 @@
+"""The table: what everybody may do. Written by hand, apart from the code; a test holds one against the other.
+
+``OPERATIONS`` and ``PAGES`` sort everything there is into groups, ``GROUPS`` says who may. Whoever may not is answered
+by where they stand (:func:`outcome`): strangers as if it did not exist, members by what their role lacks.
+
+*Allowed* is every answer but those of a refusal: a request that is let in may still be wrong (400, 409, 422), for
+most writes are sent with an empty body. *Refused* is 401, 403 or 404, or on pages the way to the sign-in page.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from tests.access.callers import Side
+
+EVERY_ROLE = frozenset({"owner", "admin", "developer", "billing", "viewer"})
+OF_MONEY = frozenset({"owner", "admin", "developer", "billing"})
+OF_WORK = frozenset({"owner", "admin", "developer"})
+OF_TENANT = frozenset({"owner", "admin"})
+ANY_OPERATOR = frozenset({"operator", "superuser"})
+
+GROUPS: Final[dict[str, frozenset[str]]] = {
+    "tenant: look": EVERY_ROLE,
+    "tenant: order": OF_WORK,
+    "tenant: keys": OF_WORK,
+    "tenant: report usage": OF_WORK,
+    "tenant: money": OF_MONEY,
+    "tenant: budgets": frozenset({"owner", "admin", "billing"}),
+    "tenant: manage": OF_TENANT,
+    "platform: see estate": ANY_OPERATOR,
+    "platform: manage estate": ANY_OPERATOR,
+    "platform: see fleet": ANY_OPERATOR,
+    "platform: manage fleet": ANY_OPERATOR,
+    "platform: see endpoints": ANY_OPERATOR,
+    "platform: manage endpoints": ANY_OPERATOR,
+    "platform: see offer": ANY_OPERATOR,
+    "platform: manage offer": ANY_OPERATOR,
+    "platform: see tenants": ANY_OPERATOR,
+    "platform: manage tenants": ANY_OPERATOR,
+    "platform: see money": ANY_OPERATOR,
+    "platform: manage money": ANY_OPERATOR,
+    "platform: see usage checks": ANY_OPERATOR,
+}
+
+#: Operations of the API under /api/v1/, by group.
+OPERATIONS: Final[dict[str, str]] = {
+    "tenant: look": """
+        GET tenant
+        GET quotas
+        GET projects
+        GET projects/{id}
+        GET members
+        GET members/{id}
+        GET keys
+        GET keys/{id}
+        GET models
+        GET models/{name}
+        GET models/{name}/secret
+        GET slo-classes
+        GET slo-classes/{name}
+        GET regions
+        GET regions/{code}
+        GET profiles
+        GET endpoints
+        GET endpoints/{id}
+        GET endpoints/{id}/events
+        GET endpoints/{id}/revisions
+        GET endpoints/{id}/revisions/{number}/configuration
+        GET endpoints/{id}/logs
+        GET endpoints/{id}/signals
+        GET endpoints/{id}/load
+        POST endpoints/{id}:what-if
+        GET shared-endpoints
+        GET routes
+        GET routes/{id}
+        GET budgets
+        GET budgets/{id}
+        GET budgets/{id}/forecast
+        GET budgets/{id}/windows
+        GET slo-attainment
+    """,
+    "tenant: order": """
+        POST endpoints
+        POST endpoints:plan
+        PATCH endpoints/{id}
+        DELETE endpoints/{id}
+        POST endpoints/{id}:pause
+        POST endpoints/{id}:resume
+        POST endpoints/{id}:replan
+        POST endpoints/{id}:keep-order
+        POST endpoints/{id}/revisions/{number}:restore
+        POST routes
+        PATCH routes/{id}
+        DELETE routes/{id}
+    """,
+    "tenant: keys": """
+        POST keys
+        PATCH keys/{id}
+        DELETE keys/{id}
+        POST keys/{id}:revoke
+    """,
+    "tenant: report usage": """
+        POST usage-events
+    """,
+    "tenant: money": """
+        GET usage
+        GET costs
+        GET statements
+        GET statements/current
+        GET statements/{id}
+        GET statements/{id}/lines
+        GET statements/{id}/pdf
+        GET statements/{id}/csv
+        GET statements/{id}/focus.csv
+        GET statements/{id}/focus.parquet
+        GET commitments
+        GET commitments/use
+        GET commitments/{id}
+        GET credits
+        GET credits/{id}
+        GET prices
+        GET prices/{id}
+        GET allocations
+        GET allocations/{id}
+        GET routes/{id}/costs
+    """,
+    "tenant: budgets": """
+        POST budgets
+        PATCH budgets/{id}
+        DELETE budgets/{id}
+    """,
+    "tenant: manage": """
+        PATCH tenant
+        POST projects
+        PATCH projects/{id}
+        POST members
+        PATCH members/{id}
+        DELETE members/{id}
+        PUT models/{name}/secret
+        DELETE models/{name}/secret
+        GET webhooks
+        POST webhooks
+        GET webhooks/{id}
+        PATCH webhooks/{id}
+        DELETE webhooks/{id}
+        POST webhooks/{id}/rotate
+        POST webhooks/{id}/test
+        GET webhooks/{id}/deliveries
+        POST webhooks/deliveries/{id}/redeliver
+    """,
+    "platform: see estate": """
+        GET clusters
+        GET clusters/{name}
+        GET clusters/{name}/nodes
+        GET platform/utilization
+        GET platform/fragmentation
+    """,
+    "platform: manage estate": """
+        PATCH clusters/{name}
+        DELETE clusters/{name}
+        POST clusters/{name}:check
+        POST clusters/{name}:cordon
+        POST clusters/{name}:uncordon
+        POST clusters/{name}:declare-lost
+        POST clusters/{name}/credentials
+    """,
+    "platform: see fleet": """
+        GET advice-policy
+        GET advice-runs
+        GET advice-runs/{id}
+    """,
+    "platform: manage fleet": """
+        POST clusters
+        POST clusters:check
+        PATCH advice-policy
+        POST advice-runs
+        POST advice-runs/{id}:apply
+        POST advice-runs/{id}:dismiss
+    """,
+    "platform: see endpoints": """
+        GET platform/throughput
+        GET platform/savings
+    """,
+    "platform: manage endpoints": """
+        POST endpoints/{id}:move
+        POST endpoints/{id}:share
+        POST platform/savings/{id}:dismiss
+    """,
+    "platform: see offer": """
+        GET engine-images
+        GET engine-images/{use}
+        GET engine-settings
+        GET engine-settings/{slo_class}
+    """,
+    "platform: manage offer": """
+        PUT engine-images/{use}
+        PATCH engine-settings/{slo_class}
+        PUT models/{name}/tokenizer
+    """,
+    "platform: see tenants": """
+        GET tenants/{slug}
+    """,
+    "platform: manage tenants": """
+        PATCH tenants/{slug}
+    """,
+    "platform: see money": """
+        GET asset-rates
+        GET asset-rates/{id}
+        GET billing-accounts
+        GET list-prices
+        GET list-prices/{id}
+        GET platform/costs
+        GET platform/recovery
+        GET price-books
+        GET price-books/{id}
+        GET price-books/{id}/prices
+        GET price-books/{id}/rerate
+        GET tenant-budgets
+        GET tenant-budgets/{id}
+        GET tenant-statements
+        GET tenant-statements/{id}
+        GET tenant-statements/{id}/pdf
+        GET tenant-statements/{id}/csv
+        GET tenant-statements/{id}/focus.csv
+        GET tenant-statements/{id}/focus.parquet
+        GET tenants/{slug}/commitments
+        GET tenants/{slug}/commitments/{id}
+        GET tenants/{slug}/credits
+        GET tenants/{slug}/credits/{id}
+    """,
+    "platform: manage money": """
+        POST asset-rates
+        POST list-prices
+        POST price-books
+        DELETE price-books/{id}
+        POST price-books/{id}/prices
+        POST price-books/{id}:copy-list
+        POST price-books/{id}:publish
+        DELETE price-books/prices/{id}
+        POST tenants/{slug}/billing-account:park
+        POST tenants/{slug}/billing-account:unpark
+        POST tenants/{slug}/commitments
+        POST tenants/{slug}/commitments/{id}:end
+        POST tenants/{slug}/credits
+    """,
+    "platform: see usage checks": """
+        GET usage-gaps
+        GET usage-reconciliation
+        GET usage-refusals
+    """,
+}
+
+#: Pages by the name of their address. GET and POST both, but for the POSTs that ``POSTS`` names.
+PAGES: Final[dict[str, str]] = {
+    "tenant: look": """
+        tenant:endpoints
+        tenant:endpoints-table
+        tenant:endpoint
+        tenant:endpoint-status
+        tenant:endpoint-revisions
+        tenant:endpoint-revision
+        tenant:endpoint-playground
+        tenant:endpoint-logs
+        tenant:endpoint-log
+        tenant:endpoint-load
+        tenant:endpoint-what-if
+        tenant:catalog
+        tenant:model
+        tenant:keys
+        tenant:budgets
+        tenant:budget
+        tenant:projects
+        tenant:settings
+        tenant:routes
+        tenant:route
+        tenant:members
+    """,
+    "tenant: order": """
+        tenant:endpoint-restore
+        tenant:endpoint-replan
+        tenant:endpoint-keep-order
+        tenant:endpoint-limits
+        tenant:endpoint-scale
+        tenant:endpoint-pause
+        tenant:endpoint-resume
+        tenant:endpoint-delete
+        tenant:order
+        tenant:order-quote
+        tenant:route-new
+        tenant:route-edit
+        tenant:route-delete
+    """,
+    "tenant: keys": """
+        tenant:endpoint-playground-key
+        tenant:key-new
+        tenant:key
+        tenant:key-revoke
+    """,
+    "tenant: money": """
+        tenant:endpoint-cost
+        tenant:endpoint-cost-csv
+        tenant:usage
+        tenant:usage-csv
+        tenant:commitments
+        tenant:statements
+        tenant:statement
+        tenant:statement-file
+    """,
+    "tenant: budgets": """
+        tenant:budget-new
+        tenant:budget-edit
+        tenant:budget-delete
+    """,
+    "tenant: manage": """
+        tenant:model-secret
+        tenant:model-secret-remove
+        tenant:project-new
+        tenant:project
+        tenant:webhooks
+        tenant:webhook-new
+        tenant:webhook
+        tenant:webhook-edit
+        tenant:webhook-test
+        tenant:webhook-rotate
+        tenant:webhook-remove
+        tenant:webhook-redeliver
+        tenant:member-new
+        tenant:member-role
+        tenant:member-remove
+    """,
+    "platform: see estate": """
+        console:home
+        console:clusters
+        console:cluster
+        console:gateways
+        console:gateway
+        console:report-utilization
+        console:report-fragmentation
+    """,
+    "platform: manage estate": """
+        console:cluster-check
+        console:cluster-rotate
+        console:cluster-settings
+        console:cluster-remove
+        console:cluster-lost
+        console:cluster-cordon
+        console:cluster-uncordon
+        console:pool-add
+        console:pool-change
+        console:gateway-deploy
+        console:gateway-change
+        console:gateway-remove
+        console:gateway-token
+    """,
+    "platform: see fleet": """
+        console:advisor
+        console:advisor-state
+        console:advisor-result
+        console:what-if
+    """,
+    "platform: manage fleet": """
+        console:cluster-register
+        console:cluster-register-local
+        console:region-register
+        console:gateway-register
+        console:advisor-run
+        console:advisor-policy
+        console:advisor-decide
+    """,
+    "platform: see endpoints": """
+        console:endpoints
+        console:endpoint
+        console:endpoint-log
+        console:endpoint-revision
+        console:report-throughput
+        console:report-savings
+    """,
+    "platform: manage endpoints": """
+        console:endpoint-share
+        console:endpoint-move
+        console:endpoint-restore
+        console:saving-dismiss
+    """,
+    "platform: see offer": """
+        console:catalog
+        console:model
+        console:engine-images
+        console:engine-settings
+        console:slo-classes
+    """,
+    "platform: manage offer": """
+        console:model-add
+        console:model-edit
+        console:model-weights
+        console:model-secret
+        console:model-secret-remove
+        console:engine-image
+        console:engine-settings-edit
+        console:slo-add
+        console:slo-edit
+    """,
+    "platform: see tenants": """
+        console:tenants
+        console:tenant
+    """,
+    "platform: manage tenants": """
+        console:tenant-open
+        console:tenant-limits
+        console:tenant-quota
+    """,
+    "platform: see money": """
+        console:report-costs
+        console:prices
+        console:asset-rates
+        console:price-rerate
+        console:price-books
+        console:price-book
+        console:statements
+        console:statement-file
+        console:tenant-commitments
+    """,
+    "platform: manage money": """
+        console:price-add
+        console:asset-rate-add
+        console:price-book-new
+        console:price-book-set
+        console:price-book-copy
+        console:price-book-publish
+        console:price-book-delete
+        console:price-book-remove
+        console:account-unpark
+        console:tenant-commitment-add
+        console:tenant-commitment-end
+        console:tenant-credit-grant
+    """,
+    "platform: see usage checks": """
+        console:reconciliation
+        console:gateway-gap-accept
+    """,
+    "everybody": """
+        healthz
+        error-docs
+        account_login
+        account_logout
+        account_signup
+        account_inactive
+        account_reset_password
+        account_reset_password_done
+        account_reset_password_from_key
+        account_reset_password_from_key_done
+    """,
+    "signed in": """
+        home
+        tenants
+        account_change_password
+        account_set_password
+        account_reauthenticate
+    """,
+    "nobody": """
+        api/nothing
+        accounts/email/
+        account_email
+        account_email_verification_sent
+        account_confirm_email
+    """,
+    "a code by mail": """
+        account_confirm_login_code
+    """,
+    "gateways": """
+        gateway-snapshot
+        gateway-usage
+        gateway-tokenizer
+        gateway-replicas
+        gateway-leases
+        gateway-signals
+        gateway-wakes
+    """,
+}
+
+POSTS: Final[dict[str, str]] = {
+    "tenant: budgets": """
+        tenant:budget
+    """,
+    "tenant: manage": """
+        tenant:settings
+    """,
+}
+
+#: Kinds of objects in paths that are of a tenant: to other tenants they do not exist.
+OF_TENANTS: Final = {
+    "projects", "members", "keys", "endpoints", "endpoints/revisions", "routes", "budgets", "statements", "commitments",
+    "credits", "allocations", "webhooks", "webhooks/deliveries", "prices",
+}  # fmt: skip
+
+ALLOWED, UNKNOWN, REFUSED, HIDDEN, NO_TENANT = "allowed", "401", "403", "404", "400: no tenant named"
+SIGN_IN = "to the sign-in page"
+
+
+def outcome(group: str, caller: str, side: Side, *, of_tenant: bool) -> str:
+    """Say what a caller of the API is answered; ``of_tenant``: the path names an object of Nord's."""
+    if side is Side.NOBODY:
+        return UNKNOWN
+    if group.startswith("platform"):
+        if side is not Side.PLATFORM:
+            return HIDDEN
+        return ALLOWED if caller in GROUPS[group] else REFUSED
+    if side is Side.PLATFORM:
+        return NO_TENANT
+    if side is Side.OTHER:
+        return HIDDEN if of_tenant else ALLOWED
+    return ALLOWED if caller in GROUPS[group] else REFUSED
+
+
+def page_outcome(group: str, caller: str, side: Side) -> str:
+    """Say what a page answers a person."""
+    if group == "everybody":
+        return ALLOWED
+    if group == "nobody":
+        return HIDDEN
+    if group == "gateways":
+        return UNKNOWN
+    if side is Side.NOBODY:
+        return SIGN_IN
+    if group in {"signed in", "a code by mail"}:
+        return ALLOWED
+    if group.startswith("platform") != (side is Side.PLATFORM) or side is Side.OTHER:
+        return HIDDEN
+    return ALLOWED if caller in GROUPS[group] else REFUSED

@@ -1,0 +1,96 @@
+"""Every operation of the API by every caller, as the table has it; what is refused changes nothing."""
+
+from __future__ import annotations
+
+import pytest
+from rest_framework.test import APIClient
+
+from tests.access import expected
+from tests.access.callers import API, Side
+from tests.access.conftest import taken_back
+from tests.access.operations import Operation, operations
+
+TABLE = {name.strip(): group for group, names in expected.OPERATIONS.items() for name in names.split("\n")}
+TABLE.pop("", None)
+
+
+def test_the_table_names_every_operation_and_no_other():
+    named = [name.strip() for names in expected.OPERATIONS.values() for name in names.split("\n")]
+    assert sorted(filter(None, named)) == sorted(each.name for each in operations())
+    assert set(expected.OPERATIONS) <= set(expected.GROUPS)
+
+
+def send(client: APIClient, operation: Operation, url: str, body: object = None):
+    """Ask; whatever it does to the database is undone."""
+    kind = "application/octet-stream" if operation.path.endswith("/tokenizer") else "application/json"
+    with taken_back():
+        if not operation.writes:
+            answer = client.get(url)
+        elif kind == "application/json":
+            answer = client.generic(
+                operation.method, url, APIClient()._encode_data(body or {}, "json")[0], kind
+            )
+        else:
+            answer = client.generic(operation.method, url, b"{}", kind)
+        if getattr(answer, "streaming", False):
+            b"".join(answer)
+    return answer
+
+
+def told(answer) -> str:
+    """Say what an answer means: allowed, or by which status refused."""
+    assert answer.status_code < 500, answer.content
+    if answer.status_code == 401:
+        return expected.UNKNOWN
+    code = answer.json()["code"] if answer.get("Content-Type", "").startswith("application/problem") else ""
+    refusals = {
+        "forbidden": expected.REFUSED,
+        "not-found": expected.HIDDEN,
+        "tenant-not-named": expected.NO_TENANT,
+    }
+    return refusals.get(code, expected.ALLOWED)
+
+
+@pytest.mark.parametrize("operation", operations(), ids=lambda each: each.name)
+def test_everybody_is_answered_as_the_table_says(world, callers, operation):
+    group = TABLE[operation.name]
+    of_tenant = bool(set(operation.parameters.values()) & expected.OF_TENANTS)
+    url = operation.url(world.ids)
+    otherwise = {}
+    for caller, side in API.items():
+        wanted = expected.outcome(group, caller, side, of_tenant=of_tenant)
+        answered = told(send(callers.api(caller), operation, url))
+        if answered != wanted:
+            otherwise[caller] = f"{answered}, not {wanted}"
+    assert otherwise == {}
+
+
+@pytest.mark.parametrize(
+    "operation", [each for each in operations() if each.writes], ids=lambda each: each.name
+)
+def test_what_is_refused_changes_nothing(world, callers, operation, before):
+    group = TABLE[operation.name]
+    of_tenant = bool(set(operation.parameters.values()) & expected.OF_TENANTS)
+    url = operation.url(world.ids)
+    with taken_back():
+        for caller, side in API.items():
+            if expected.outcome(group, caller, side, of_tenant=of_tenant) != expected.ALLOWED:
+                callers.api(caller).generic(operation.method, url, b"{}", "application/json")
+        after = world.digest()
+    assert [name for name in before if before[name] != after[name]] == []
+
+
+@pytest.fixture(scope="module")
+def before(world, callers):
+    return world.digest()
+
+
+def test_a_change_would_be_seen(world, callers, before):
+    with taken_back():
+        callers.api("owner").post("/api/v1/projects", {"slug": "new", "name": "New"})
+        assert world.digest() != before
+    assert world.digest() == before
+
+
+def test_every_side_is_asked():
+    assert set(API.values()) == set(Side)

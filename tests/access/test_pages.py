@@ -1,0 +1,143 @@
+"""Every page by every kind of person, asked for and posted to, as the table has it; what is refused changes nothing."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from django.test import Client
+
+from tests.access import expected
+from tests.access.callers import PAGES, Side
+from tests.access.conftest import taken_back
+from tests.access.operations import Page, admin_pages, pages
+
+LOGINS = ("/accounts/login/", "/admin/login/")
+
+
+def _sorted(groups: dict[str, str]) -> dict[str, str]:
+    found = {name.strip(): group for group, names in groups.items() for name in names.split("\n")}
+    found.pop("", None)
+    return found
+
+
+GETS = _sorted(expected.PAGES)
+POSTS = GETS | _sorted(expected.POSTS)
+
+
+def test_the_table_names_every_page_and_no_other():
+    named = [name.strip() for names in expected.PAGES.values() for name in names.split("\n")]
+    assert sorted(filter(None, named)) == sorted({each.name for each in pages()})
+    assert set(_sorted(expected.POSTS)) <= set(GETS)
+
+
+def of_gateways(page: Page) -> bool:
+    return page.path.startswith("api/gateway/")
+
+
+def told(answer) -> str:
+    """Say what an answer means: allowed, or how it was refused."""
+    assert answer.status_code < 500, answer.content
+    if answer.status_code == 302 and answer["Location"].startswith(LOGINS):
+        return expected.SIGN_IN
+    refusals = {401: expected.UNKNOWN, 403: expected.REFUSED, 404: expected.HIDDEN}
+    return refusals.get(answer.status_code, expected.ALLOWED)
+
+
+def ask(browser, method: str, url: str):
+    with taken_back():
+        answer = browser.generic(method, url)
+        if answer.streaming:
+            b"".join(answer)
+    return answer
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+@pytest.mark.parametrize(
+    "page", [each for each in pages() if not of_gateways(each)], ids=lambda each: each.name
+)
+def test_everybody_is_answered_as_the_table_says(world, callers, page, method):
+    group = (GETS if method == "GET" else POSTS)[page.name]
+    url = page.url(world.ids)
+    otherwise = {}
+    for caller, side in PAGES.items():
+        wanted = expected.page_outcome(group, caller, side)
+        answered = told(ask(callers.browser(caller), method, url))
+        if page.door == "elsewhere" and wanted == expected.ALLOWED and answered == expected.SIGN_IN:
+            continue  # many of these pages lead there when they are done
+        if answered != wanted:
+            otherwise[caller] = f"{answered}, not {wanted}"
+    assert otherwise == {}
+
+
+@pytest.mark.parametrize("door", ["tenant", "console"])
+def test_what_is_refused_changes_nothing(world, callers, door):
+    before = world.digest()
+    for page in (each for each in pages() if each.door == door):
+        with taken_back():
+            for caller, side in PAGES.items():
+                if expected.page_outcome(POSTS[page.name], caller, side) != expected.ALLOWED:
+                    callers.browser(caller).post(page.url(world.ids))
+            after = world.digest()
+        assert [name for name in before if before[name] != after[name]] == [], page.name
+
+
+FOREIGN = [
+    each
+    for each in pages()
+    if each.door == "tenant" and set(each.parameters.values()) - {"t", "catalog", "kind"}
+]
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+@pytest.mark.parametrize("page", FOREIGN, ids=lambda each: each.name)
+def test_an_object_of_another_tenant_is_a_page_that_does_not_exist(world, callers, page, method):
+    """Nord's objects under Other's address: for Other's owner as if there were none, byte for byte but for the id."""
+    if "month" in page.parameters:
+        pytest.skip("months are not of one tenant")
+    ids = world.ids | {"t": world.others["t"]}
+    mine = next(name for name, kind in page.parameters.items() if kind not in {"t", "endpoints/revisions"})
+    browser = callers.browser("stranger")
+    theirs, none = page.url(ids), page.url(ids, mine)
+    foreign, missing = ask(browser, method, theirs), ask(browser, method, none)
+    assert foreign.status_code == missing.status_code == 404
+    assert same(foreign.content.decode(), theirs) == same(missing.content.decode(), none)
+
+
+def same(text: str, url: str) -> str:
+    """Take out what may differ between two answers: the address that was asked for, and what is new each time."""
+    return re.sub(r"\b[A-Za-z0-9]{64}\b", "(token)", text.replace(url, "(address)"))
+
+
+@pytest.mark.parametrize("path", admin_pages())
+def test_the_django_admin_is_there_for_staff_only(world, callers, path):
+    for caller in PAGES:
+        if caller != "superuser":
+            answer = ask(callers.browser(caller), "GET", path)
+            assert told(answer) == expected.SIGN_IN or answer.status_code in (301, 404), (caller, answer)
+
+
+@pytest.mark.parametrize("page", [each for each in pages() if of_gateways(each)], ids=lambda each: each.name)
+def test_gateways_are_known_by_their_token_alone(world, callers, page):
+    assert GETS[page.name] == "gateways"
+    url = page.url(world.ids)
+    tokens = ["", *(f"Bearer {token}" for token in ("nonsense", callers.token("owner")))]
+    for method in ("GET", "POST"):
+        for caller in PAGES:
+            assert ask(callers.browser(caller), method, url).status_code in (401, 405), (caller, method)
+        for token in tokens:
+            with taken_back():
+                answer = Client().generic(method, url, headers={"Authorization": token})
+            assert answer.status_code in (401, 405), (token, method)
+        with taken_back():
+            known = Client().generic(method, url, headers={"Authorization": f"Bearer {world.gateway_token}"})
+        assert known.status_code not in (401, 403), method
+
+
+def test_every_side_is_asked():
+    assert set(PAGES.values()) == set(Side)
+
+
+def test_pages_are_found(world):
+    assert {each.door for each in pages()} == {"tenant", "console", "elsewhere"}
+    assert isinstance(pages()[0], Page)
