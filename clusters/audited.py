@@ -89,47 +89,6 @@ AUDITED = {
         ),
         name="number",
     ),
-    "clusters.TenantPolicy": Audited(
-        "policy",
-        (
-            "version", "effective_from", "set_by_id", "set_as", "by_platform", "note", "allowed_zones", "home_zone",
-            "certifications", "allowed_models", "allowed_licences", "allowed_classes", "most_per_hour",
-            "most_per_month", "four_eyes", "self_approval", "link_decisions", "floor_zones", "floor_certifications",
-        ),
-        name="version",
-    ),
-    "clusters.PolicyException": Audited(
-        "policy-exception",
-        (
-            "restriction", "value", "endpoint_id", "project_id", "reason", "starts_at", "ends_at", "approved_by_id",
-            "approved_as", "request_id", "ended_as",
-        ),
-        name="value",
-        verbs=(("ended_as", "*", "end"),),
-    ),
-    "clusters.ApprovalRule": Audited(
-        "approval-rule",
-        (
-            "kind", "amount", "monthly", "gpus", "share", "gpu_types", "pools", "decides", "members", "valid_hours",
-            "enabled",
-        ),
-        name="kind",
-    ),
-    "clusters.ApprovalRequest": Audited(
-        "approval-request",
-        (
-            "what", "endpoint_id", "title", "wish", "round", "asked_by_id", "asked_as", "expires_at", "state",
-            "decided_by_id", "decided_as", "decided_at", "decided_via", "comment", "changed",
-        ),
-        name="title",
-        verbs=(
-            ("state", "approved", "approve"), ("state", "changed", "approve-changed"), ("state", "refused", "refuse"),
-            ("state", "expired", "expire"), ("state", "withdrawn", "withdraw"), ("state", "superseded", "supersede"),
-        ),
-    ),
-    "clusters.ApprovalSignature": Audited(
-        "approval", ("request_id", "round", "part", "by_id", "signed_as", "via", "comment"), name="part"
-    ),
     "clusters.NamedRoute": Audited("route", ("project_id", "name", "rules")),
     "clusters.Gateway": Audited(
         "gateway",

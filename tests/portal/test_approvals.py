@@ -121,7 +121,7 @@ def test_refused_it_is_asked_for_again_with_other_terms(world, asked):
     change = {"change": "1", "round": "1", "replicas": "1", "residency": "", "slo_class": "batch"}
     changed = world.browser("owner").post(url("approval", newest.id), change, follow=True)
     assert "Order chat: changed and approved." in text(changed)
-    assert "standard -> batch" in text(changed)
+    assert "standard -&gt; batch" in text(changed)
 
 
 def test_scaling_that_waits_says_so_and_leaves_it_running(world, rule):

@@ -36,6 +36,7 @@ def broken(settings):
 
 
 @pytest.mark.django_db
+@pytest.mark.logs_secrets
 def test_a_broken_page_tells_nothing_and_mails_nothing(broken, caplog):
     key = secret_keys.generate()
     answer = broken.post(
