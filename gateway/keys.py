@@ -110,10 +110,7 @@ def require_place(key: Key, address: str) -> None:
     Raises:
         ApiError: its networks do not hold it (403).
     """
-    if not key.networks:
-        return
-    found = _address(address)
-    if found is None or not any(found in network for network in _networks(key.networks)):
+    if key.networks and not _lies_in(key.networks, address):
         raise errors.not_allowed(
             f"The API key {key.name!r} may not be used from your address: it is limited to certain networks.",
             code="address_not_allowed",
@@ -153,20 +150,21 @@ def require_target(key: Key, target_id: str, name: str) -> None:
         )
 
 
+@functools.lru_cache(maxsize=8192)
+def _lies_in(networks: tuple[str, ...], address: str) -> bool:
+    try:
+        found = ipaddress.ip_address(address)
+    except ValueError:
+        return False
+    return any(found in network for network in _parsed(networks))
+
+
 @functools.lru_cache(maxsize=4096)
-def _networks(texts: tuple[str, ...]) -> tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]:
+def _parsed(networks: tuple[str, ...]) -> tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]:
     found = []
-    for text in texts:
+    for text in networks:
         try:
             found.append(ipaddress.ip_network(text))
         except ValueError:
             continue  # one that is not understood lets nobody in
     return tuple(found)
-
-
-@functools.lru_cache(maxsize=4096)
-def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
-    try:
-        return ipaddress.ip_address(text)
-    except ValueError:
-        return None

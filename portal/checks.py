@@ -6,6 +6,7 @@ refuse to start (:func:`refuse_to_start`).
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -36,18 +37,20 @@ Complaints = Iterator[tuple[str, str, str]]
 
 
 class RefusedToStart(SystemExit):
-    """The process must not run so. Its text lists everything that is wrong."""
+    """The process must not run so; standard error says why."""
 
 
 def refuse_to_start() -> None:
     """End the process where it runs in production and something is wrong.
 
     Raises:
-        RefusedToStart: its message names each setting with its remedy.
+        RefusedToStart: something is wrong; each setting was named with its remedy.
     """
     if found := [*settings_complaints(), *role_complaints()]:
         lines = [f"  {each.msg} {each.hint} ({each.id})" for each in found]
-        raise RefusedToStart("Berth does not start in production like this:\n" + "\n".join(lines))
+        # Celery has put its logs in the place of sys.stderr already.
+        print("Berth does not start in production like this:", *lines, sep="\n", file=sys.__stderr__)
+        raise RefusedToStart(1)
 
 
 @checks.register(checks.Tags.security)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 from allauth.account.adapter import DefaultAccountAdapter
@@ -15,6 +16,8 @@ from tenants.identity.policy import must_use_provider
 from tenants.identity.sign_in import UNKNOWN_ADDRESS, session_begin
 from tenants.identity.trail import tell
 from tenants.models import User
+
+log = logging.getLogger(__name__)
 
 
 class AccountAdapter(DefaultAccountAdapter):
@@ -49,6 +52,19 @@ class AccountAdapter(DefaultAccountAdapter):
         user = User.objects.filter(email__iexact=credentials.get("email", "")).first()
         if user is not None:
             tell(user, "sign-in.failed", address=client_address(request))
+
+    def send_notification_mail(
+        self,
+        template_prefix: str,
+        user: User,
+        context: dict[str, Any] | None = None,
+        email: str | None = None,
+    ) -> None:
+        # What was changed stays changed while the mail server is away; the audit has it, too.
+        try:
+            super().send_notification_mail(template_prefix, user, context, email or user.email)
+        except OSError as error:
+            log.warning("a person was not told of a change to their account: %s", error)
 
     def logout(self, request: HttpRequest) -> None:
         user = request.user if request.user.is_authenticated else None

@@ -17,7 +17,13 @@ from tenants.isolation import EXEMPT
 OTHER_TABLES: Final = {
     "account_*": "sign-in addresses of people, who may be members of several tenants",
     "auth_*": "Django's own rights; Berth hands none out",
+    "mfa_*": "second factors of people, who may be members of several tenants; their secrets are sealed",
+    "socialaccount_*": "people at sign-in providers; no secret of a provider and no token is kept there",
+    "usersessions_*": "sessions of people, who may be members of several tenants",
     "django_*": "Django's sessions, migrations, content types and the admin's log; no tenant's rows",
+    "mfa_*": "second factors of people, who may be members of several tenants",
+    "socialaccount_*": "allauth's own of providers; Berth keeps none of them, its own models do",
+    "usersessions_*": "sessions of people, who may be members of several tenants",
     "tenants_user_*": "Django's own rights of people; Berth hands none out",
 }
 
@@ -40,7 +46,13 @@ DEFINERS: Final = {
 
 #: Unique indexes of tenants' rows without the tenant. A refusal by one tells that a row exists somewhere.
 UNIQUE_WITHOUT_TENANT: Final = {
+    "domain_of_one_provider": "a domain that an operator has confirmed is one provider's; confirming alone collides",
+    "domain_once_per_provider": "of one provider, and so of its tenant",
+    "tenants_invitation_token_digest_key": "keyed hashes of random tokens; nobody chooses them",
     "clusters_policyexception_request_id_key": "one for a request of the same tenant; only deciding it writes one",
+    "domain_of_one_provider": "domains that an operator confirmed; only that writes one, in the platform's scope",
+    "domain_once_per_provider": "one for a provider of the same tenant",
+    "tenants_invitation_token_digest_key": "keyed hashes of random tokens; nobody chooses them",
     "endpoint_name_among_shared": "names of endpoints that are published to every tenant are known to all",
     "clusters_loadobservation_endpoint_id_key": "one for an endpoint; only Berth's own work writes it",
     "clusters_renderedconfiguration_revision_id_key": "one for a revision; only Berth's own work writes it",
@@ -71,6 +83,7 @@ NOT_BY_TENANT: Final = {
     "price_once_per_moment": "the platform's prices have no tenant; begins with the book that is tried",
     "reservation_held": "GPUs held of a pool, by whomever",
     "tenants_apikey_digest_81fd075d_like": "Django's own, of the digest",
+    "tenants_invitation_token_digest_02c9f5e8_like": "Django's own, of the digest",
     "tenants_project_slug_a042eb10": "Django's own, of a slug field",
     "tenants_project_slug_a042eb10_like": "Django's own, of a slug field",
     "usage_day_endpoint": "what an endpoint is used, shared ones by many tenants",

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from django.http import HttpResponse
+from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.utils import timezone
+from django.views.decorators.http import require_safe
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import extend_schema
-from rest_framework import serializers
-from rest_framework.permissions import AllowAny
-from rest_framework.response import Response
-from rest_framework.views import APIView
 
 from clusters.endpoints import selectors
 from clusters.endpoints.evidence.services import evidence_make, evidence_name
@@ -30,23 +27,6 @@ class EvidenceQuery(StrictSerializer):
     def get_fields(self):
         # A name that is a word of the language cannot be written as an attribute.
         return {"from": DayField(help_text="The first day."), **super().get_fields()}
-
-
-class PublicKeySerializer(serializers.Serializer):
-    """One key as a JSON Web Key."""
-
-    kty = serializers.CharField()
-    crv = serializers.CharField()
-    use = serializers.CharField()
-    alg = serializers.CharField()
-    kid = serializers.CharField(help_text="Its number, as evidence names it.")
-    x = serializers.CharField(help_text="The public key, base64url.")
-
-
-class PublicKeysSerializer(serializers.Serializer):
-    """A JSON Web Key Set."""
-
-    keys = PublicKeySerializer(many=True)
 
 
 @extend_schema(tags=["audit"])
@@ -79,15 +59,7 @@ class EvidenceViewSet(TenantViewSet):
         )
 
 
-class EvidenceKeysView(APIView):
-    """The keys that evidence is signed with."""
-
-    authentication_classes = []
-    permission_classes = [AllowAny]
-    filter_backends = []
-    http_method_names = ["get", "head"]
-
-    @extend_schema(tags=["audit"], responses=PublicKeysSerializer, operation_id="evidence_keys", auth=[])
-    def get(self, request) -> Response:
-        """The public keys as a JSON Web Key Set, for everybody."""
-        return Response(signing.public_jwks())
+@require_safe
+def evidence_keys(request: HttpRequest) -> JsonResponse:
+    """Give the public keys that evidence is checked with, as a JSON Web Key Set, to everybody."""
+    return JsonResponse(signing.public_jwks())

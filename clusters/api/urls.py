@@ -15,7 +15,7 @@ from clusters.api.catalog import CatalogModelViewSet, ProfileView, RegionViewSet
 from clusters.api.clusters import ClusterViewSet
 from clusters.api.endpoints import EndpointViewSet
 from clusters.api.engines import ImageViewSet, TuningViewSet
-from clusters.api.evidence import EvidenceKeysView, EvidenceViewSet
+from clusters.api.evidence import EvidenceViewSet, evidence_keys
 from clusters.api.loads import LoadViewSet
 from clusters.api.people import PersonViewSet
 from clusters.api.policy import ExceptionViewSet, PolicyFloorViewSet, PolicyViewSet
@@ -75,7 +75,7 @@ urlpatterns = [
     path("endpoints/<uuid:id>:pause", EndpointViewSet.as_view({"post": "pause"})),
     path("endpoints/<uuid:id>:resume", EndpointViewSet.as_view({"post": "resume"})),
     path("endpoints/<uuid:id>/evidence", EvidenceViewSet.as_view({"get": "evidence"})),
-    path("evidence-keys", EvidenceKeysView.as_view()),
+    path("evidence-keys", evidence_keys),
     path("endpoints/<uuid:id>/events", EndpointViewSet.as_view({"get": "events"})),
     path("endpoints/<uuid:id>/revisions", EndpointViewSet.as_view({"get": "revisions"})),
     path("endpoints/<uuid:id>/logs", EndpointViewSet.as_view({"get": "logs"})),

@@ -37,7 +37,16 @@ class LimitedKeyViewSet(KeyViewSet):
     change_body = _KeyChange
 
     def check_endpoints(self, project: Project, ids: Sequence[uuid.UUID]) -> None:
-        known = callable_targets(project.id)
-        if missing := next((each for each in ids if each not in known), None):
-            text = f"Keys of the project {project.slug} can call no endpoint or named route {missing}."
-            raise Invalid(text, errors={"endpoints": [text]})
+        check_key_endpoints(project, ids)
+
+
+def check_key_endpoints(project: Project, ids: Sequence[uuid.UUID]) -> None:
+    """Check that keys of ``project`` can call the endpoints and named routes with these ids.
+
+    Raises:
+        Invalid: they cannot call one of them.
+    """
+    known = callable_targets(project.id) if ids else {}
+    if missing := next((each for each in ids if each not in known), None):
+        text = f"Keys of the project {project.slug} can call no endpoint or named route {missing}."
+        raise Invalid(text, errors={"endpoints": [text]})

@@ -61,6 +61,7 @@ TENANT = (
             Item("Projects", "projects", "project", also=("project",)),
             Item("Policy", "policy", "audit", also=("policy", "approval-rule")),
             Item("Members", "members", "members", also=("member",)),
+            Item("Service accounts", "service-accounts", "gpu", also=("service-account",)),
             Item("Audit", "audit", "audit", also=("audit",), action=Action.VIEW_AUDIT),
             Item("Settings", "settings", "settings", also=("webhook", "sign-in")),
         ),

@@ -116,6 +116,8 @@ ACCOUNT_USER_DISPLAY = "tenants.accounts.display_name"
 ACCOUNT_EMAIL_VERIFICATION = "none"
 ACCOUNT_LOGOUT_ON_GET = False
 ACCOUNT_MAX_EMAIL_ADDRESSES = 1
+ACCOUNT_EMAIL_NOTIFICATIONS = True  # of a changed password, of factors added and taken away
+ACCOUNT_EMAIL_SUBJECT_PREFIX = ""
 ACCOUNT_SESSION_REMEMBER = False  # a session ends with the browser, or with the times below
 # Attempts are counted in the database, for all processes together. "key" is the account that is tried.
 ACCOUNT_RATE_LIMITS = {

@@ -78,7 +78,7 @@ class KeyLimits(RatesBody):
         help_text="Most tokens of a request with its answer; null: what the endpoint allows.",
     )  # fmt: skip
     networks = serializers.ListField(
-        child=serializers.CharField(max_length=60), max_length=MOST_NETWORKS, required=False,
+        child=serializers.CharField(max_length=60, allow_blank=True), max_length=MOST_NETWORKS, required=False,
         help_text="CIDRs from which it may be used. Empty: from anywhere.",
     )  # fmt: skip
     verbs = serializers.ListField(

@@ -4,11 +4,22 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.core.checks import CheckMessage, Tags, Warning, register
+from django.core.checks import CheckMessage, Error, Tags, Warning, register
 from django.core.exceptions import ImproperlyConfigured
-from django.db import DatabaseError
+from django.db import DatabaseError, connection
 
 from tenants.errors import BerthError
+from tenants.sealing.providers import sealing_provider
+
+
+@register(Tags.security)
+def provider_is_set_up(**_: Any) -> list[CheckMessage]:
+    """Refuse settings under which nothing could be sealed."""
+    try:
+        sealing_provider()
+    except ImproperlyConfigured as error:
+        return [Error(str(error), id="tenants.E001")]
+    return []
 
 
 @register(Tags.database)
@@ -16,12 +27,15 @@ def keys_are_there(databases: list[str] | None = None, **_: Any) -> list[CheckMe
     """Warn of secrets whose key is gone: ``manage.py check --database default``, and each ``migrate``."""
     if not databases:
         return []
+    from tenants.models import SealingRotation
     from tenants.sealing.rotation import secrets_status
 
     try:
+        if SealingRotation._meta.db_table not in connection.introspection.table_names():
+            return []  # not migrated yet
         shut = [rested for rested in secrets_status() if not rested.opens]
     except DatabaseError:
-        return []  # not migrated yet
+        return []  # away, or half migrated
     except (BerthError, ImproperlyConfigured) as error:
         return [Warning(f"The sealing keys cannot be had: {error}", id="tenants.W001")]
     return [

@@ -95,7 +95,7 @@ class Column:
             self._field,
             *({"tenant_id"} & {each.attname for each in self._model._meta.local_fields}),
         }
-        return self._model._base_manager.exclude(**{self._field: None}).only(*wanted)
+        return self._model._base_manager.exclude(**{self._field: None}).order_by().only(*wanted)
 
     def _start(self, length: int) -> Func:
         return Func(

@@ -15,7 +15,7 @@ from django.utils import timezone
 
 from tenants import scope
 from tenants.models import Mail, Membership, OutboxState, Role, new_id
-from tenants.sealing import SealedField, seal, unseal
+from tenants.sealing import CannotOpen, KeysAway, SealedField, seal, unseal
 from tenants.webhooks.attempts import LEASE, next_attempt
 from tenants.webhooks.links import with_links
 from tenants.webhooks.wake import wake_mail
@@ -92,23 +92,12 @@ def mail_send_due(*, now: dt.datetime | None = None) -> int:
 
 
 def _send(row: Mail, connection, now: dt.datetime) -> bool:
-    text = (
-        row.text if row.sealed is None else unseal(row.sealed, field=SealedField.of(row, "sealed")).decode()
-    )
-    message = EmailMessage(
-        row.subject,
-        with_links(text, row.recipient),
-        settings.DEFAULT_FROM_EMAIL,
-        [row.recipient],
-        # The same over all attempts, so that a mail that arrived twice can be told to be one.
-        headers={"Message-ID": f"<{row.id}@{settings.DEFAULT_FROM_EMAIL.rpartition('@')[2].rstrip('>')}>"},
-        connection=connection,
-    )
     problem = ""
     try:
-        message.send()
-    # Of the way to the mail server, smtplib's own, and of addresses that cannot be written into a mail.
-    except (OSError, ValueError) as error:
+        _message(row, connection).send()
+    # Of the way to the mail server, smtplib's own, and of addresses that cannot be written into a mail; of texts that
+    # do not open, or not now.
+    except (OSError, ValueError, CannotOpen, KeysAway) as error:
         problem = str(error)[:300] or type(error).__name__
         log.warning("e-mail %s was not sent: %s", row.id, problem)
     row.attempts += 1
@@ -119,8 +108,25 @@ def _send(row: Mail, connection, now: dt.datetime) -> bool:
         row.due_at = again
     else:
         row.state = OutboxState.GIVEN_UP
+    fields = ["attempts", "note", "state", "sent_at", "due_at"]
     if row.state != OutboxState.PENDING:
         row.sealed = None
+        fields.append("sealed")  # else it may have been wrapped anew meanwhile
     with scope.platform("note what became of an e-mail"):
-        row.save(update_fields=["attempts", "note", "state", "sent_at", "due_at", "sealed"])
+        row.save(update_fields=fields)
     return not problem
+
+
+def _message(row: Mail, connection) -> EmailMessage:
+    text = row.text
+    if row.sealed is not None:
+        text = unseal(row.sealed, field=SealedField.of(row, "sealed")).decode()
+    return EmailMessage(
+        row.subject,
+        with_links(text, row.recipient),
+        settings.DEFAULT_FROM_EMAIL,
+        [row.recipient],
+        # The same over all attempts, so that a mail that arrived twice can be told to be one.
+        headers={"Message-ID": f"<{row.id}@{settings.DEFAULT_FROM_EMAIL.rpartition('@')[2].rstrip('>')}>"},
+        connection=connection,
+    )

@@ -54,11 +54,10 @@ def told(answer) -> str:
 @pytest.mark.parametrize("operation", operations(), ids=lambda each: each.name)
 def test_everybody_is_answered_as_the_table_says(world, callers, operation):
     group = TABLE[operation.name]
-    of_tenant = bool(set(operation.parameters.values()) & expected.OF_TENANTS)
     url = operation.url(world.ids)
     otherwise = {}
     for caller, side in API.items():
-        wanted = expected.outcome(group, caller, side, of_tenant=of_tenant)
+        wanted = expected.outcome(group, caller, side, operation.parameters.values())
         answered = told(send(callers.api(caller), operation, url))
         if answered != wanted:
             otherwise[caller] = f"{answered}, not {wanted}"
@@ -70,11 +69,10 @@ def test_everybody_is_answered_as_the_table_says(world, callers, operation):
 )
 def test_what_is_refused_changes_nothing(world, callers, operation, before):
     group = TABLE[operation.name]
-    of_tenant = bool(set(operation.parameters.values()) & expected.OF_TENANTS)
     url = operation.url(world.ids)
     with taken_back():
         for caller, side in API.items():
-            if expected.outcome(group, caller, side, of_tenant=of_tenant) != expected.ALLOWED:
+            if expected.outcome(group, caller, side, operation.parameters.values()) != expected.ALLOWED:
                 callers.api(caller).generic(operation.method, url, b"{}", "application/json")
         after = world.digest()
     assert [name for name in before if before[name] != after[name]] == []

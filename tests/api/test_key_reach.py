@@ -6,6 +6,7 @@ import ipaddress
 import uuid
 
 import pytest
+from django.core.management import call_command
 from django.urls import get_resolver
 
 from tenants import scope
@@ -259,3 +260,19 @@ def test_a_key_of_an_older_pepper_goes_on_under_the_newest(owner, tenant, settin
         assert ApiKey.objects.get(id=made["id"]).pepper_id == 9
     settings.KEY_PEPPERS = {9: settings.KEY_PEPPERS[9]}
     assert client.get(f"{API}/tenant").status_code == 200
+
+
+def test_the_operator_sees_which_peppers_are_needed(owner, tenant, settings, capsys):
+    mint(owner)
+    first = settings.KEY_PEPPERS
+    settings.KEY_PEPPERS = {**first, 8: bytes.fromhex("ce" * 32), 9: bytes.fromhex("cd" * 32)}
+    mint(owner)
+    call_command("key_peppers")
+    told = capsys.readouterr().out
+    assert "pepper 1: 1 inference keys" in told
+    assert "pepper 9: 1 inference keys" in told
+    assert "pepper 9: 1 management keys" in told  # it was used to make the second key
+    assert "pepper 8: no keys; it can be taken out" in told
+    settings.KEY_PEPPERS = {9: settings.KEY_PEPPERS[9]}
+    call_command("key_peppers")
+    assert "pepper 1, which is not set: nobody can use them: 1 inference keys" in capsys.readouterr().out

@@ -24,7 +24,7 @@ pytestmark = pytest.mark.django_db
 
 class TestServiceAccounts(EditContract):
     path = "service-accounts"
-    changes = ({"name": "renamed"}, {"description": "Deploys"}, {"role": "viewer"}, {"active": False})
+    changes = ({"name": "renamed"}, {"active": False})
     may_create = frozenset({Role.OWNER, Role.ADMIN})
 
     def body(self, number: int = 0) -> dict:

@@ -43,12 +43,13 @@ def test_all_others_are_ended_at_once(acme):
     assert [signed_in(each) for each in browsers] == [True, False, False]
 
 
-def test_a_changed_password_ends_the_other_sessions(acme):
+def test_a_changed_password_ends_the_other_sessions(acme, mailoutbox):
     here, there = acme.browser("developer"), acme.browser("developer")
     new = "quite another secret"
     here.post("/accounts/password/change/", {"oldpassword": PASSWORD, "password1": new, "password2": new})
     assert signed_in(here)
     assert not signed_in(there)
+    assert [message.to for message in mailoutbox] == [["developer@acme.example"]]
 
 
 def test_somebody_switched_off_is_out_at_the_next_request(acme):

@@ -14,6 +14,7 @@ from tenants import scope
 from tenants.keys import key_mint
 from tenants.members import member_add
 from tenants.models import KeyScope, Project
+from tenants.service_accounts import service_account_create
 
 pytestmark = pytest.mark.django_db
 
@@ -22,7 +23,9 @@ SCREENS = {
     "endpoints": 200, "endpoints-table": 200, "catalog": 200, "order": 403, "keys": 200, "key-new": 403,
     "usage": 403, "usage-csv": 403, "statements": 403, "projects": 200, "project-new": 403, "members": 200,
     "member-new": 403, "routes": 200, "route-new": 403, "budgets": 200, "budget-new": 403, "settings": 200,
-    "webhooks": 403, "webhook-new": 403, "sign-in": 403, "sign-in-provider-new": 403,
+    "webhooks": 403, "webhook-new": 403, "keys-revoke": 403, "key-leaked": 403, "service-accounts": 200,
+    "service-account-new": 403,
+    "sign-in": 403, "sign-in-provider-new": 403,
 }  # fmt: skip
 OF_ENDPOINTS = {
     "endpoint": 200, "endpoint-revisions": 200, "endpoint-playground": 200, "endpoint-logs": 200,
@@ -51,13 +54,15 @@ def test_other_objects(world):
     with scope.tenant(world.tenant.id):
         project = Project.objects.get()
         key, _ = key_mint(name="k", key_scope=KeyScope.INFERENCE, project=project)
+        account = service_account_create(name="ci", role="viewer")
     endpoint = world.order()
     with scope.tenant(world.tenant.id):
         rule = RouteRule(targets=(RouteTarget(endpoint_id=str(endpoint.id)),))
         route = route_create(project=project, name="smart", rules=[rule])
         budget = budget_create(name="June", unit="money", limit=Decimal(5), period="month")
     for name, id in {
-        "key-revoke": key.id, "key": key.id, "project": project.id, "route": route.id, "route-edit": route.id,
+        "key-revoke": key.id, "key": key.id, "key-rotate": key.id, "service-account": account.id,
+        "service-account-remove": account.id, "project": project.id, "route": route.id, "route-edit": route.id,
         "route-delete": route.id, "budget": budget.id, "budget-edit": budget.id, "budget-delete": budget.id,
     }.items():  # fmt: skip
         _check(

@@ -6,6 +6,7 @@ import uuid
 
 import pytest
 from django.apps import apps
+from django.core.checks import Tags, run_checks
 from django.core.exceptions import ImproperlyConfigured
 from django.db import models
 
@@ -141,6 +142,9 @@ def test_what_is_not_set_up_is_named(settings, changes, told):
         setattr(settings, name, value)
     with pytest.raises(ImproperlyConfigured, match=told):
         seal(b"token", field=FIELD)
+    (error,) = run_checks(tags=[Tags.security])
+    assert error.id == "tenants.E001"
+    assert told in error.msg
 
 
 def test_a_provider_that_was_taken_away_is_named(settings, tmp_path):

@@ -99,7 +99,7 @@ def test_a_deleted_row_is_told_as_it_was():
         Membership.objects.create(user=person, role="viewer").delete()
     entry = newest(tenant)
     assert (entry.action, entry.after) == ("member.delete", None)
-    assert entry.before == {"user_id": str(person.id), "role": "viewer"}
+    assert entry.before == {"user_id": str(person.id), "role": "viewer", "managed_by_id": None}
 
 
 def test_a_new_password_is_told_but_not_its_hash(by_anna):
