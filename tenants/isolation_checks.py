@@ -43,10 +43,10 @@ DEFINERS: Final = {
 
 #: Unique indexes of tenants' rows without the tenant. A refusal by one tells that a row exists somewhere.
 UNIQUE_WITHOUT_TENANT: Final = {
-    "clusters_policyexception_request_id_key": "one for a request of the same tenant; only deciding it writes one",
-    "domain_of_one_provider": "domains that an operator confirmed; only that writes one, in the platform's scope",
-    "domain_once_per_provider": "one for a provider of the same tenant",
+    "domain_of_one_provider": "a domain that an operator has confirmed is one provider's; confirming alone collides",
+    "domain_once_per_provider": "of one provider, and so of its tenant",
     "tenants_invitation_token_digest_key": "keyed hashes of random tokens; nobody chooses them",
+    "clusters_policyexception_request_id_key": "one for a request of the same tenant; only deciding it writes one",
     "endpoint_name_among_shared": "names of endpoints that are published to every tenant are known to all",
     "clusters_loadobservation_endpoint_id_key": "one for an endpoint; only Berth's own work writes it",
     "clusters_renderedconfiguration_revision_id_key": "one for a revision; only Berth's own work writes it",

@@ -13,9 +13,10 @@ from django.test import Client
 from django.utils import timezone
 from rest_framework.test import APIClient
 
+from clusters.models import Cluster, OperatorCluster
 from tenants import scope
 from tenants.keys import key_mint, key_revoke
-from tenants.models import ApiKey, KeyScope, PlatformRole, Project, Role, Tenant
+from tenants.models import ApiKey, KeyScope, PlatformRole, Project, Role, ServiceAccount, Tenant, User
 from tests.access.world import World
 from tests.factories import make_user
 
@@ -48,10 +49,23 @@ def _expired(world: World) -> str:
     return text
 
 
+def _of_service_account(world: World) -> str:
+    with scope.tenant(world.nord.id):
+        account = ServiceAccount.objects.get()
+        return key_mint(name="of a robot", key_scope=KeyScope.MANAGEMENT, service_account=account)[1]
+
+
 def _inference(world: World) -> str:
     with scope.tenant(world.nord.id):
         project = Project.objects.get(slug="default")
         return key_mint(name="for models", key_scope=KeyScope.INFERENCE, project=project)[1]
+
+
+def _operator_of(name: str, *clusters: str) -> User:
+    person = make_user(f"operator-{name}@example.org", platform_role=PlatformRole.OPERATOR)
+    for cluster in Cluster.objects.filter(name__in=clusters):
+        OperatorCluster.objects.create(user=person, cluster=cluster)
+    return person
 
 
 #: Callers of the REST API by bearer token: name -> (side, how its token is had).
@@ -60,6 +74,7 @@ BY_TOKEN: Final[dict[str, tuple[Side, Callable[[World], str]]]] = {
         role.value: (Side.NORD, lambda world, role=role: _key(world.nord, role))
         for role in (Role.OWNER, Role.ADMIN, Role.DEVELOPER, Role.BILLING, Role.VIEWER)
     },
+    "service account": (Side.NORD, _of_service_account),  # a developer
     "stranger": (Side.OTHER, lambda world: _key(world.other, Role.OWNER)),
     "revoked key": (Side.NOBODY, _revoked),
     "expired key": (Side.NOBODY, _expired),
@@ -69,9 +84,11 @@ BY_TOKEN: Final[dict[str, tuple[Side, Callable[[World], str]]]] = {
 #: People of the platform: name -> how they are made.
 OF_THE_PLATFORM: Final[dict[str, Callable[[World], object]]] = {
     "operator": lambda world: make_user("operator@example.org", platform_role=PlatformRole.OPERATOR),
-    "superuser": lambda world: make_user(
-        "superuser@example.org", is_superuser=True, is_staff=True, platform_role=PlatformRole.OPERATOR
-    ),
+    "operator here": lambda world: _operator_of("here", world.ids["clusters"], world.ids["kubernetes"]),
+    "operator elsewhere": lambda world: _operator_of("elsewhere", "fi-a"),
+    "finance": lambda world: make_user("finance@example.org", platform_role=PlatformRole.FINANCE),
+    "auditor": lambda world: make_user("auditor@example.org", platform_role=PlatformRole.AUDITOR),
+    "superuser": lambda world: make_user("superuser@example.org", is_superuser=True, is_staff=True),
 }
 
 #: Members of tenants, who are in the world already.

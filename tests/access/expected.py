@@ -9,15 +9,17 @@ most writes are sent with an empty body. *Refused* is 401, 403 or 404, or on pag
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Final
 
 from tests.access.callers import Side
 
-EVERY_ROLE = frozenset({"owner", "admin", "developer", "billing", "viewer"})
-OF_MONEY = frozenset({"owner", "admin", "developer", "billing"})
-OF_WORK = frozenset({"owner", "admin", "developer"})
+EVERY_ROLE = frozenset({"owner", "admin", "developer", "billing", "viewer", "service account"})
+OF_MONEY = frozenset({"owner", "admin", "developer", "billing", "service account"})
+OF_WORK = frozenset({"owner", "admin", "developer", "service account"})
 OF_TENANT = frozenset({"owner", "admin"})
-ANY_OPERATOR = frozenset({"operator", "superuser"})
+WHOLE = frozenset({"operator", "superuser"})  # operators who answer for every cluster
+OPERATORS = WHOLE | {"operator here", "operator elsewhere"}
 
 GROUPS: Final[dict[str, frozenset[str]]] = {
     "tenant: look": EVERY_ROLE,
@@ -27,19 +29,25 @@ GROUPS: Final[dict[str, frozenset[str]]] = {
     "tenant: money": OF_MONEY,
     "tenant: budgets": frozenset({"owner", "admin", "billing"}),
     "tenant: manage": OF_TENANT,
-    "platform: see estate": ANY_OPERATOR,
-    "platform: manage estate": ANY_OPERATOR,
-    "platform: see fleet": ANY_OPERATOR,
-    "platform: manage fleet": ANY_OPERATOR,
-    "platform: see endpoints": ANY_OPERATOR,
-    "platform: manage endpoints": ANY_OPERATOR,
-    "platform: see offer": ANY_OPERATOR,
-    "platform: manage offer": ANY_OPERATOR,
-    "platform: see tenants": ANY_OPERATOR,
-    "platform: manage tenants": ANY_OPERATOR,
-    "platform: see money": ANY_OPERATOR,
-    "platform: manage money": ANY_OPERATOR,
-    "platform: see usage checks": ANY_OPERATOR,
+    "tenant: identity": frozenset({"owner"}),
+    # People decide, and the rule names them: no key, not even an owner's.
+    "tenant: decide": frozenset(),
+    "platform: see estate": OPERATORS | {"auditor"},
+    "platform: manage estate": OPERATORS,
+    "platform: see fleet": WHOLE | {"auditor"},
+    "platform: manage fleet": WHOLE,
+    "platform: see endpoints": OPERATORS | {"auditor"},
+    "platform: manage endpoints": OPERATORS,
+    "platform: see offer": OPERATORS | {"auditor"},
+    "platform: manage offer": WHOLE,
+    "platform: see tenants": WHOLE | {"finance", "auditor"},
+    "platform: manage tenants": WHOLE,
+    "platform: see money": WHOLE | {"finance", "auditor"},
+    "platform: manage money": frozenset({"superuser", "finance"}),
+    "platform: see usage checks": WHOLE | {"finance", "auditor"},
+    "platform: see audit": frozenset({"superuser", "auditor"}),
+    "platform: see people": frozenset({"superuser", "auditor"}),
+    "platform: manage people": frozenset({"superuser"}),
 }
 
 #: Operations of the API under /api/v1/, by group.
@@ -78,10 +86,20 @@ OPERATIONS: Final[dict[str, str]] = {
         GET budgets/{id}/forecast
         GET budgets/{id}/windows
         GET slo-attainment
+        GET approval-requests
+        GET approval-requests/{id}
+        GET approval-rules
+        GET approval-rules/{id}
+        GET policy
+        GET policy/versions
+        GET policy-exceptions
+        GET policy-exceptions/{id}
+        GET service-accounts
+        GET service-accounts/{id}
+        POST endpoints:plan
     """,
     "tenant: order": """
         POST endpoints
-        POST endpoints:plan
         PATCH endpoints/{id}
         DELETE endpoints/{id}
         POST endpoints/{id}:pause
@@ -92,12 +110,17 @@ OPERATIONS: Final[dict[str, str]] = {
         POST routes
         PATCH routes/{id}
         DELETE routes/{id}
+        POST endpoints/{id}:ask-again
+        POST policy-exceptions
     """,
     "tenant: keys": """
         POST keys
         PATCH keys/{id}
         DELETE keys/{id}
         POST keys/{id}:revoke
+        POST keys/{id}:rotate
+        POST keys:leaked
+        POST keys:revoke-many
     """,
     "tenant: report usage": """
         POST usage-events
@@ -147,6 +170,24 @@ OPERATIONS: Final[dict[str, str]] = {
         POST webhooks/{id}/test
         GET webhooks/{id}/deliveries
         POST webhooks/deliveries/{id}/redeliver
+        GET invitations
+        POST invitations
+        GET invitations/{id}
+        DELETE invitations/{id}
+        POST invitations/{id}:resend
+        POST invitations/{id}:revoke
+        POST service-accounts
+        PATCH service-accounts/{id}
+        DELETE service-accounts/{id}
+        POST approval-rules
+        PATCH approval-rules/{id}
+        DELETE approval-rules/{id}
+        PUT policy
+        POST policy-exceptions/{id}:end
+        GET audit-entries
+        GET audit-entries/{id}
+        GET audit-entries:export
+        GET endpoints/{id}/evidence
     """,
     "platform: see estate": """
         GET clusters
@@ -154,6 +195,7 @@ OPERATIONS: Final[dict[str, str]] = {
         GET clusters/{name}/nodes
         GET platform/utilization
         GET platform/fragmentation
+        GET platform/throughput
     """,
     "platform: manage estate": """
         PATCH clusters/{name}
@@ -178,13 +220,14 @@ OPERATIONS: Final[dict[str, str]] = {
         POST advice-runs/{id}:dismiss
     """,
     "platform: see endpoints": """
-        GET platform/throughput
         GET platform/savings
+        GET platform/approval-requests
     """,
     "platform: manage endpoints": """
         POST endpoints/{id}:move
-        POST endpoints/{id}:share
         POST platform/savings/{id}:dismiss
+        POST platform/approval-requests/{id}:approve
+        POST platform/approval-requests/{id}:refuse
     """,
     "platform: see offer": """
         GET engine-images
@@ -196,12 +239,14 @@ OPERATIONS: Final[dict[str, str]] = {
         PUT engine-images/{use}
         PATCH engine-settings/{slo_class}
         PUT models/{name}/tokenizer
+        POST endpoints/{id}:share
     """,
     "platform: see tenants": """
         GET tenants/{slug}
     """,
     "platform: manage tenants": """
         PATCH tenants/{slug}
+        PUT platform/policies/{slug}/floor
     """,
     "platform: see money": """
         GET asset-rates
@@ -210,7 +255,6 @@ OPERATIONS: Final[dict[str, str]] = {
         GET list-prices
         GET list-prices/{id}
         GET platform/costs
-        GET platform/recovery
         GET price-books
         GET price-books/{id}
         GET price-books/{id}/prices
@@ -227,6 +271,7 @@ OPERATIONS: Final[dict[str, str]] = {
         GET tenants/{slug}/commitments/{id}
         GET tenants/{slug}/credits
         GET tenants/{slug}/credits/{id}
+        GET platform/recovery
     """,
     "platform: manage money": """
         POST asset-rates
@@ -247,6 +292,26 @@ OPERATIONS: Final[dict[str, str]] = {
         GET usage-gaps
         GET usage-reconciliation
         GET usage-refusals
+    """,
+    "tenant: decide": """
+        POST approval-requests/{id}:approve
+        POST approval-requests/{id}:change
+        POST approval-requests/{id}:refuse
+        POST approval-requests/{id}:withdraw
+    """,
+    "platform: see audit": """
+        GET platform/audit-entries
+        GET platform/audit-entries/{id}
+        GET platform/audit-entries:export
+    """,
+    "platform: see people": """
+        GET platform/people
+        GET platform/people/{id}
+    """,
+    "platform: manage people": """
+        POST platform/people
+        PATCH platform/people/{id}
+        DELETE platform/people/{id}
     """,
 }
 
@@ -274,6 +339,12 @@ PAGES: Final[dict[str, str]] = {
         tenant:routes
         tenant:route
         tenant:members
+        tenant:approvals
+        tenant:approval
+        tenant:policy
+        tenant:policy-versions
+        tenant:service-accounts
+        tenant:service-account
     """,
     "tenant: order": """
         tenant:endpoint-restore
@@ -289,12 +360,17 @@ PAGES: Final[dict[str, str]] = {
         tenant:route-new
         tenant:route-edit
         tenant:route-delete
+        tenant:approval-ask-again
+        tenant:policy-exception-new
     """,
     "tenant: keys": """
         tenant:endpoint-playground-key
         tenant:key-new
         tenant:key
         tenant:key-revoke
+        tenant:key-rotate
+        tenant:keys-revoke
+        tenant:key-leaked
     """,
     "tenant: money": """
         tenant:endpoint-cost
@@ -327,6 +403,19 @@ PAGES: Final[dict[str, str]] = {
         tenant:member-new
         tenant:member-role
         tenant:member-remove
+        tenant:endpoint-evidence
+        tenant:policy-edit
+        tenant:approval-rule-new
+        tenant:approval-rule
+        tenant:policy-exception-end
+        tenant:audit
+        tenant:audit-export
+        tenant:audit-entry
+        tenant:member-invite-resend
+        tenant:member-invite-revoke
+        tenant:service-account-new
+        tenant:service-account-switch
+        tenant:service-account-remove
     """,
     "platform: see estate": """
         console:home
@@ -336,6 +425,7 @@ PAGES: Final[dict[str, str]] = {
         console:gateway
         console:report-utilization
         console:report-fragmentation
+        console:report-throughput
     """,
     "platform: manage estate": """
         console:cluster-check
@@ -351,6 +441,7 @@ PAGES: Final[dict[str, str]] = {
         console:gateway-change
         console:gateway-remove
         console:gateway-token
+        console:gateway-gap-accept
     """,
     "platform: see fleet": """
         console:advisor
@@ -372,11 +463,11 @@ PAGES: Final[dict[str, str]] = {
         console:endpoint
         console:endpoint-log
         console:endpoint-revision
-        console:report-throughput
         console:report-savings
+        console:approvals
+        console:approval
     """,
     "platform: manage endpoints": """
-        console:endpoint-share
         console:endpoint-move
         console:endpoint-restore
         console:saving-dismiss
@@ -398,15 +489,18 @@ PAGES: Final[dict[str, str]] = {
         console:engine-settings-edit
         console:slo-add
         console:slo-edit
+        console:endpoint-share
     """,
     "platform: see tenants": """
         console:tenants
         console:tenant
+        console:sign-in
     """,
     "platform: manage tenants": """
         console:tenant-open
         console:tenant-limits
         console:tenant-quota
+        console:sign-in-domain-confirm
     """,
     "platform: see money": """
         console:report-costs
@@ -435,36 +529,23 @@ PAGES: Final[dict[str, str]] = {
     """,
     "platform: see usage checks": """
         console:reconciliation
-        console:gateway-gap-accept
     """,
     "everybody": """
         healthz
         error-docs
-        account_login
-        account_logout
-        account_signup
-        account_inactive
-        account_reset_password
-        account_reset_password_done
-        account_reset_password_from_key
-        account_reset_password_from_key_done
+        decide
+        invitation
+        invitation-join
     """,
     "signed in": """
         home
         tenants
-        account_change_password
-        account_set_password
-        account_reauthenticate
+        security
+        sessions-end-others
+        session-end
     """,
     "nobody": """
         api/nothing
-        accounts/email/
-        account_email
-        account_email_verification_sent
-        account_confirm_email
-    """,
-    "a code by mail": """
-        account_confirm_login_code
     """,
     "gateways": """
         gateway-snapshot
@@ -474,6 +555,33 @@ PAGES: Final[dict[str, str]] = {
         gateway-leases
         gateway-signals
         gateway-wakes
+    """,
+    "tenant: identity": """
+        tenant:sign-in
+        tenant:sign-in-provider-new
+        tenant:sign-in-provider
+        tenant:sign-in-provider-edit
+        tenant:sign-in-provider-remove
+        tenant:sign-in-mapping-remove
+    """,
+    "platform: see audit": """
+        console:audit
+        console:audit-export
+        console:audit-entry
+        console:endpoint-evidence
+    """,
+    "platform: see people": """
+        console:people
+        console:sign-in-provider
+    """,
+    "platform: manage people": """
+        console:person-add
+        console:person
+        console:person-remove
+        console:sign-in-provider-add
+        console:sign-in-provider-edit
+        console:sign-in-provider-remove
+        console:sign-in-mapping-remove
     """,
 }
 
@@ -488,30 +596,43 @@ POSTS: Final[dict[str, str]] = {
 
 #: Kinds of objects in paths that are of a tenant: to other tenants they do not exist.
 OF_TENANTS: Final = {
+    "approval-requests", "approval-rules", "policy-exceptions", "audit-entries", "service-accounts", "invitations",
     "projects", "members", "keys", "endpoints", "endpoints/revisions", "routes", "budgets", "statements", "commitments",
     "credits", "allocations", "webhooks", "webhooks/deliveries", "prices",
+}  # fmt: skip
+
+#: Kinds that stand on one cluster: to operators of others they do not exist.
+ON_A_CLUSTER: Final = {
+    "clusters", "clusters/pools", "kubernetes", "gateways", "gateways/gaps", "endpoints", "endpoints/revisions",
+    "endpoints/logs", "platform/savings", "reports/savings", "platform/approval-requests", "approvals",
 }  # fmt: skip
 
 ALLOWED, UNKNOWN, REFUSED, HIDDEN, NO_TENANT = "allowed", "401", "403", "404", "400: no tenant named"
 SIGN_IN = "to the sign-in page"
 
 
-def outcome(group: str, caller: str, side: Side, *, of_tenant: bool) -> str:
-    """Say what a caller of the API is answered; ``of_tenant``: the path names an object of Nord's."""
+def outcome(group: str, caller: str, side: Side, kinds: Collection[str]) -> str:
+    """Say what a caller of the API is answered whose path names objects of these kinds, Nord's or on its cluster."""
     if side is Side.NOBODY:
         return UNKNOWN
     if group.startswith("platform"):
         if side is not Side.PLATFORM:
             return HIDDEN
-        return ALLOWED if caller in GROUPS[group] else REFUSED
+        return _of_platform(group, caller, kinds)
     if side is Side.PLATFORM:
         return NO_TENANT
     if side is Side.OTHER:
-        return HIDDEN if of_tenant else ALLOWED
+        return HIDDEN if OF_TENANTS & set(kinds) else ALLOWED if GROUPS[group] else REFUSED
     return ALLOWED if caller in GROUPS[group] else REFUSED
 
 
-def page_outcome(group: str, caller: str, side: Side) -> str:
+def _of_platform(group: str, caller: str, kinds: Collection[str]) -> str:
+    if caller not in GROUPS[group]:
+        return REFUSED
+    return HIDDEN if caller == "operator elsewhere" and ON_A_CLUSTER & set(kinds) else ALLOWED
+
+
+def page_outcome(group: str, caller: str, side: Side, kinds: Collection[str]) -> str:
     """Say what a page answers a person."""
     if group == "everybody":
         return ALLOWED
@@ -521,8 +642,10 @@ def page_outcome(group: str, caller: str, side: Side) -> str:
         return UNKNOWN
     if side is Side.NOBODY:
         return SIGN_IN
-    if group in {"signed in", "a code by mail"}:
+    if group == "signed in":
         return ALLOWED
     if group.startswith("platform") != (side is Side.PLATFORM) or side is Side.OTHER:
         return HIDDEN
+    if side is Side.PLATFORM:
+        return _of_platform(group, caller, kinds)
     return ALLOWED if caller in GROUPS[group] else REFUSED

@@ -9,6 +9,7 @@ from tests.access import expected
 from tests.access.callers import API, Side
 from tests.access.conftest import taken_back
 from tests.access.operations import Operation, operations
+from tests.access.references import NEEDED
 
 TABLE = {name.strip(): group for group, names in expected.OPERATIONS.items() for name in names.split("\n")}
 TABLE.pop("", None)
@@ -28,7 +29,10 @@ def send(client: APIClient, operation: Operation, url: str, body: object = None)
             answer = client.get(url)
         elif kind == "application/json":
             answer = client.generic(
-                operation.method, url, APIClient()._encode_data(body or {}, "json")[0], kind
+                operation.method,
+                url,
+                APIClient()._encode_data(body or NEEDED.get(operation.name, {}), "json")[0],
+                kind,
             )
         else:
             answer = client.generic(operation.method, url, b"{}", kind)
@@ -54,11 +58,10 @@ def told(answer) -> str:
 @pytest.mark.parametrize("operation", operations(), ids=lambda each: each.name)
 def test_everybody_is_answered_as_the_table_says(world, callers, operation):
     group = TABLE[operation.name]
-    of_tenant = bool(set(operation.parameters.values()) & expected.OF_TENANTS)
     url = operation.url(world.ids)
     otherwise = {}
     for caller, side in API.items():
-        wanted = expected.outcome(group, caller, side, of_tenant=of_tenant)
+        wanted = expected.outcome(group, caller, side, operation.parameters.values())
         answered = told(send(callers.api(caller), operation, url))
         if answered != wanted:
             otherwise[caller] = f"{answered}, not {wanted}"
@@ -70,11 +73,10 @@ def test_everybody_is_answered_as_the_table_says(world, callers, operation):
 )
 def test_what_is_refused_changes_nothing(world, callers, operation, before):
     group = TABLE[operation.name]
-    of_tenant = bool(set(operation.parameters.values()) & expected.OF_TENANTS)
     url = operation.url(world.ids)
     with taken_back():
         for caller, side in API.items():
-            if expected.outcome(group, caller, side, of_tenant=of_tenant) != expected.ALLOWED:
+            if expected.outcome(group, caller, side, operation.parameters.values()) != expected.ALLOWED:
                 callers.api(caller).generic(operation.method, url, b"{}", "application/json")
         after = world.digest()
     assert [name for name in before if before[name] != after[name]] == []

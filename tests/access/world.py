@@ -19,6 +19,8 @@ from billing.gpu_time.rates import asset_rate_set
 from billing.models import SequenceGap
 from billing.prices import price_set
 from billing.statements.accounts import account_park
+from clusters.endpoints.approvals.judging import Trip
+from clusters.endpoints.approvals.rules import rule_create
 from clusters.endpoints.reconcile import reconcile_endpoint
 from clusters.endpoints.routes import route_create
 from clusters.endpoints.services import endpoint_order
@@ -26,20 +28,37 @@ from clusters.inventory import catalog, services
 from clusters.inventory.gateways import gateway_register
 from clusters.models import (
     AdviceRun,
+    ApprovalRequest,
     CatalogModel,
     Cluster,
     Endpoint,
     GpuType,
     LoadObservation,
+    PolicyException,
     Region,
     Saving,
 )
+from clusters.models.approvals import Decides
 from gateway.contract import RouteRule, RouteTarget
 from tenants import scope
 from tenants.errors import Conflict
+from tenants.identity.invitations import invitation_create
+from tenants.identity.providers import mapping_create
 from tenants.keys import key_mint
 from tenants.members import member_add
-from tenants.models import KeyScope, Membership, Project, Role, Tenant, User
+from tenants.models import (
+    AuditEntry,
+    EmailDomain,
+    IdentityProvider,
+    KeyScope,
+    Membership,
+    PlatformRole,
+    Project,
+    Role,
+    Tenant,
+    User,
+)
+from tenants.service_accounts import service_account_create
 from tenants.webhooks import services as webhooks
 from tests.billing.statements import MAY, commitment, every_kind
 from tests.estate import MODEL, make_estate
@@ -68,6 +87,14 @@ class World:
     others: Ids
     clusters: dict[str, Cluster]
     gateway_token: str
+
+    @property
+    def secrets(self) -> list[str]:
+        """Give names and ids of Nord's alone, which nobody of Other's may ever read."""
+        return [
+            value for kind, value in self.ids.items()
+            if value != self.others[kind] and (len(value) == 36 or value.startswith("nord"))
+        ]  # fmt: skip
 
     def digest(self) -> dict[str, tuple[int, int]]:
         """Give for every table how many rows it has and a sum over what they hold; equal: nothing was changed."""
@@ -114,7 +141,8 @@ def make_world(patch: Callable[[str, object], None]) -> World:
     other = make_tenant("other", owner=people["stranger"], name="Other")
     with scope.tenant(nord.id):
         for role in (Role.ADMIN, Role.DEVELOPER, Role.BILLING, Role.VIEWER):
-            member = member_add(email=f"{role}@example.org", role=role, granter_role=Role.OWNER)
+            person = make_user(f"{role}@example.org", name=role.title())
+            member = member_add(email=person.email, role=role, granter_role=Role.OWNER)
             people[role.value] = member.user
     ids = _of_the_platform(estate)
     mine = _of_a_tenant(nord, estate, "nord", number="2026-05-000001")
@@ -135,6 +163,12 @@ def _of_a_tenant(tenant: Tenant, estate: Any, word: str, *, number: str) -> Ids:
         endpoint = endpoint_order(
             project=project,
             name=f"{word}-chat",
+            terms=estate.terms(residency="region:eu-de-1"),
+            actor="a test",
+        )
+        second_endpoint = endpoint_order(
+            project=project,
+            name=f"{word}-second",
             terms=estate.terms(residency="region:eu-de-1"),
             actor="a test",
         )
@@ -169,6 +203,41 @@ def _of_a_tenant(tenant: Tenant, estate: Any, word: str, *, number: str) -> Ids:
             endpoint=endpoint, since=timezone.now(), until=timezone.now(), hours=9, requests=900,
             requests_per_second=1, input_tokens=100, output_tokens=50,
         )  # fmt: skip
+        account = service_account_create(name=f"{word} robot", role=Role.DEVELOPER)
+        invitation = invitation_create(
+            email=f"{word}-invited@example.org", role=Role.VIEWER, granter_role=Role.OWNER, invited_by=None,
+            portal_url="https://portal.example",
+        )  # fmt: skip
+        rule = rule_create(kind="price-above", amount=Decimal(10_000))
+        soon = {"asked_as": "a test", "expires_at": timezone.now() + dt.timedelta(days=2)}
+        request = ApprovalRequest.objects.create(
+            what=ApprovalRequest.What.ORDER,
+            endpoint=endpoint,
+            title="Order",
+            quote={"cluster": HERE},
+            trips=[
+                Trip(
+                    rule="r",
+                    kind="reserved-gpus",
+                    reason="a test",
+                    decides=Decides.OPERATORS.value,
+                    part=Decides.OPERATORS.value,
+                ).to_document()
+            ],
+            **soon,
+        )
+        asked = ApprovalRequest.objects.create(what=ApprovalRequest.What.EXCEPTION, title="Exception", **soon)
+        exception = PolicyException.objects.create(
+            restriction=PolicyException.Restriction.ZONE, value="US", reason="a test", request=asked,
+            starts_at=timezone.now(), ends_at=timezone.now() + dt.timedelta(days=9), approved_as="a test",
+        )  # fmt: skip
+        provider = IdentityProvider.objects.create(
+            tenant=tenant, name=f"{word} SSO", issuer=f"https://{word}.example", client_id=word
+        )
+        domain = EmailDomain.objects.create(tenant=tenant, provider=provider, domain=f"{word}.example")
+        mapping = mapping_create(provider=provider, group="all", tenant=tenant, role=Role.VIEWER)
+        sealed()
+        entry = AuditEntry.objects.filter(tenant=tenant).first()
         allocation = _first("billing.Allocation")
         replica = _first("clusters.Replica")
         assert Membership.objects.filter(id=member.id).exists()
@@ -182,8 +251,25 @@ def _of_a_tenant(tenant: Tenant, estate: Any, word: str, *, number: str) -> Ids:
         "tenants/commitments": str(committed.id), "credits": str(credit.id), "tenants/credits": str(credit.id),
         "allocations": str(allocation.id), "platform/savings": str(saving.id), "prices": str(price.id),
         "settings/webhooks": str(webhook.id), "settings/webhooks/deliveries": str(delivery.id),
+        "service-accounts": str(account.id), "invitations": str(invitation.id),
+        "members/invitations": str(invitation.id), "approval-rules": str(rule.id), "policy/rules": str(rule.id),
+        "approval-requests": str(request.id), "platform/approval-requests": str(request.id),
+        "approvals": str(request.id), "policy-exceptions": str(exception.id), "policy/exceptions": str(exception.id),
+        "audit-entries": str(entry.id), "platform/audit-entries": str(entry.id), "audit": str(entry.id),
+        "platform/policies": tenant.slug, "settings/sign-in": str(provider.id),
+        "settings/sign-in/mappings": str(mapping.id), "sign-in/domains": str(domain.id),
+        "route name": route.name, "email": f"{word}-member@example.org", "user": str(member.user_id),
+        "other endpoint": str(second_endpoint.id),
+        "soon": f"{timezone.now() + dt.timedelta(days=9):%Y-%m-%dT%H:%M:%SZ}",
         "reports/savings": str(saving.id), "kind": "csv", "digest": "0" * 64,
     }  # fmt: skip
+
+
+def sealed() -> None:
+    """Let the audit chain what was done so far, as at the end of the transaction."""
+    with connection.cursor() as cursor:
+        cursor.execute("SET CONSTRAINTS ALL IMMEDIATE")
+        cursor.execute("SET CONSTRAINTS ALL DEFERRED")
 
 
 def _first(label: str) -> Any:
@@ -222,15 +308,23 @@ def _of_the_platform(estate: Any) -> Ids:
         runtimes=["triton-llmapi"],
     )  # fmt: skip
     gateway_register(name="gw-spare", region=Region.objects.get(code="eu-de-1"))
+    person = make_user("people@example.org", platform_role=PlatformRole.FINANCE)
     with scope.platform("a test"):
+        provider = IdentityProvider.objects.create(
+            name="Platform SSO", issuer="https://platform.example", client_id="berth"
+        )
+        mapping = mapping_create(provider=provider, group="ops", platform_role=PlatformRole.OPERATOR)
         run = AdviceRun.objects.create(state=AdviceRun.State.FINISHED, started_by="a test")
         gap = SequenceGap.objects.create(gateway="gw-de", first=1, last=2, noticed_at=timezone.now())
     return {
-        "clusters": HERE, "kubernetes": "de-k", "clusters/pools": "h100", "gateways": "gw-de", "gateways/gaps": str(gap.id),
+        "clusters": HERE, "kubernetes": "de-k", "clusters/pools": "h100", "gateways": "gw-de",
+        "gateways/gaps": str(gap.id),
         "regions": "eu-de-1", "models": "llama-3.1-8b-instruct", "catalog": "llama-3.1-8b-instruct",
         "slo-classes": "standard", "engine-images": "triton-llmapi", "engine-settings": "standard",
         "engines/images": "triton-llmapi", "engines/settings": "standard", "list-prices": str(price.id),
         "price-books": str(book.id), "price-books/prices": str(in_book.id), "prices/books": str(book.id),
         "prices/books/prices": str(in_book.id), "asset-rates": str(rate.id), "advice-runs": str(run.id),
-        "advisor": str(run.id), "model": MODEL,
+        "advisor": str(run.id), "model": MODEL, "people": str(person.id), "platform/people": str(person.id),
+        "sign-in": str(provider.id), "sign-in/mappings": str(mapping.id), "decide": "no-token",
+        "account/sessions": "1", "accounts/oidc": "none", "accounts/2fa/webauthn/keys": "1",
     }  # fmt: skip
