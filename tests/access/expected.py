@@ -96,12 +96,10 @@ OPERATIONS: Final[dict[str, str]] = {
         GET policy-exceptions/{id}
         GET service-accounts
         GET service-accounts/{id}
-        GET evidence-keys
-        POST approval-requests/{id}:withdraw
+        POST endpoints:plan
     """,
     "tenant: order": """
         POST endpoints
-        POST endpoints:plan
         PATCH endpoints/{id}
         DELETE endpoints/{id}
         POST endpoints/{id}:pause
@@ -299,6 +297,7 @@ OPERATIONS: Final[dict[str, str]] = {
         POST approval-requests/{id}:approve
         POST approval-requests/{id}:change
         POST approval-requests/{id}:refuse
+        POST approval-requests/{id}:withdraw
     """,
     "platform: see audit": """
         GET platform/audit-entries
@@ -344,6 +343,8 @@ PAGES: Final[dict[str, str]] = {
         tenant:approval
         tenant:policy
         tenant:policy-versions
+        tenant:service-accounts
+        tenant:service-account
     """,
     "tenant: order": """
         tenant:endpoint-restore
@@ -367,6 +368,9 @@ PAGES: Final[dict[str, str]] = {
         tenant:key-new
         tenant:key
         tenant:key-revoke
+        tenant:key-rotate
+        tenant:keys-revoke
+        tenant:key-leaked
     """,
     "tenant: money": """
         tenant:endpoint-cost
@@ -409,6 +413,9 @@ PAGES: Final[dict[str, str]] = {
         tenant:audit-entry
         tenant:member-invite-resend
         tenant:member-invite-revoke
+        tenant:service-account-new
+        tenant:service-account-switch
+        tenant:service-account-remove
     """,
     "platform: see estate": """
         console:home
@@ -526,31 +533,19 @@ PAGES: Final[dict[str, str]] = {
     "everybody": """
         healthz
         error-docs
-        account_login
-        account_logout
-        account_signup
-        account_inactive
-        account_reset_password
-        account_reset_password_done
-        account_reset_password_from_key
-        account_reset_password_from_key_done
+        decide
+        invitation
+        invitation-join
     """,
     "signed in": """
         home
         tenants
-        account_change_password
-        account_set_password
-        account_reauthenticate
+        security
+        sessions-end-others
+        session-end
     """,
     "nobody": """
         api/nothing
-        accounts/email/
-        account_email
-        account_email_verification_sent
-        account_confirm_email
-    """,
-    "a code by mail": """
-        account_confirm_login_code
     """,
     "gateways": """
         gateway-snapshot
@@ -647,7 +642,7 @@ def page_outcome(group: str, caller: str, side: Side, kinds: Collection[str]) ->
         return UNKNOWN
     if side is Side.NOBODY:
         return SIGN_IN
-    if group in {"signed in", "a code by mail"}:
+    if group == "signed in":
         return ALLOWED
     if group.startswith("platform") != (side is Side.PLATFORM) or side is Side.OTHER:
         return HIDDEN

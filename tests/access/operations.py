@@ -84,13 +84,6 @@ def operations() -> tuple[Operation, ...]:
 _BY_THEIR_NAME = {"month", "kind", "digest"}
 #: Pages that only clusters driven by Kubernetes have.
 _OF_KUBERNETES = {"console:cluster-check", "console:cluster-rotate", "console:cluster-settings"}
-#: Regular expressions of others' addresses, by an address that they match.
-_AS_ADDRESSES = {
-    r"^api(/.*)?$": "api/nothing",
-    r"^accounts/(email|confirm-email)/": "accounts/email/",
-    r"accounts/^confirm-email/(?P<key>[-:\w]+)/$": "accounts/confirm-email/some-key/",
-    r"accounts/^password/reset/key/(?P<uidb36>[0-9A-Za-z]+)-(?P<key>.+)/$": "accounts/password/reset/key/1-some-key/",
-}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -126,7 +119,7 @@ def _patterns(resolver: URLResolver, before: str = "", space: str = "") -> Itera
 
 
 def _page(name: str, route: str) -> Page:
-    path = re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", _AS_ADDRESSES.get(route, route))
+    path = re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", route)
     kinds = {
         parameter: parameter if parameter in _BY_THEIR_NAME else re.sub("^(?:t|console)/", "", kind)
         for parameter, kind in kinds_of(path).items()
@@ -138,11 +131,21 @@ def _page(name: str, route: str) -> Page:
 
 @functools.cache
 def pages() -> tuple[Page, ...]:
-    """Give every address but those of the API, which its description lists, and of the Django admin."""
+    """Give every address but those of the API, which its description lists, of signing in, and of the Django admin."""
     return tuple(
         _page(name, route)
         for name, route in _patterns(get_resolver())
-        if not route.startswith(("api/v1/", "admin/"))
+        if not route.startswith(("api/v1/", "accounts/", "admin/", "^"))
+    )
+
+
+@functools.cache
+def account_pages() -> tuple[str, ...]:
+    """Give every address of signing in and of one's own account, with values that nothing has."""
+    return tuple(
+        "/" + re.sub(r"<int:[^>]+>", "1", re.sub(r"<[a-z]+>|<(?!int)[^>]+>", "none", route))
+        for _, route in _patterns(get_resolver())
+        if route.startswith("accounts/") and "^" not in route
     )
 
 

@@ -74,6 +74,17 @@ BODIES: Final[tuple[tuple[str, Mapping[str, Any]], ...]] = (
     }),
 )  # fmt: skip
 
+#: What some operations must be sent before they look for what their path names.
+NEEDED: Final[dict[str, dict[str, Any]]] = {
+    "PATCH endpoints/{id}": {"replicas": 2},
+    "PATCH members/{id}": {"role": "viewer"},
+    "POST approval-requests/{id}:change": {"changes": {"replicas": 2}},
+    "POST clusters/{name}/credentials": {"credentials": {"kubeconfig": "none"}},
+    "POST clusters/{name}:cordon": {"reason": "a test"},
+    "POST clusters/{name}:declare-lost": {"confirm": "no"},
+    "POST platform/savings/{id}:dismiss": {"reason": "a test"},
+}
+
 
 def query_parameters(operation: Operation) -> list[str]:
     return [each["name"] for each in operation.details.get("parameters", []) if each["in"] == "query"]

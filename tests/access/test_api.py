@@ -9,6 +9,7 @@ from tests.access import expected
 from tests.access.callers import API, Side
 from tests.access.conftest import taken_back
 from tests.access.operations import Operation, operations
+from tests.access.references import NEEDED
 
 TABLE = {name.strip(): group for group, names in expected.OPERATIONS.items() for name in names.split("\n")}
 TABLE.pop("", None)
@@ -28,7 +29,10 @@ def send(client: APIClient, operation: Operation, url: str, body: object = None)
             answer = client.get(url)
         elif kind == "application/json":
             answer = client.generic(
-                operation.method, url, APIClient()._encode_data(body or {}, "json")[0], kind
+                operation.method,
+                url,
+                APIClient()._encode_data(body or NEEDED.get(operation.name, {}), "json")[0],
+                kind,
             )
         else:
             answer = client.generic(operation.method, url, b"{}", kind)

@@ -16,6 +16,7 @@ from tests.access.references import (
     BODIES,
     BODY,
     BODY_PLAIN_IN,
+    NEEDED,
     QUERY,
     QUERY_PLAIN,
     body_fields,
@@ -27,8 +28,6 @@ from tests.access.test_api import TABLE, send
 
 BY_NAME = {each.name: each for each in operations()}
 OF_TENANTS = [each for each in operations() if TABLE.get(each.name, "").startswith("tenant")]
-#: Operations without whose body nothing is looked for.
-NEEDED = {"PATCH endpoints/{id}": {"replicas": 2}, "PATCH members/{id}": {"role": "viewer"}}
 
 
 def plain(answer, *names: str) -> tuple[int, str]:
@@ -50,7 +49,7 @@ def paths():
                 yield pytest.param(operation, name, id=f"{operation.name} {name}")
 
 
-@pytest.mark.parametrize(("operation", "name"), paths())
+@pytest.mark.parametrize(("operation", "name"), list(paths()))
 def test_in_a_path(world, callers, operation, name):
     """Each parameter by itself, so that a nested id is also tried below a parent of one's own."""
     kind = operation.parameters[name]
@@ -73,7 +72,7 @@ def queries():
                 yield pytest.param(operation, name, kind, id=f"{operation.name} {name} {kind}")
 
 
-@pytest.mark.parametrize(("operation", "name", "kind"), queries())
+@pytest.mark.parametrize(("operation", "name", "kind"), list(queries()))
 def test_in_a_query(world, callers, operation, name, kind):
     theirs, missing = world.ids[kind], missing_for(world.ids[kind])
     client, url = callers.api("stranger"), operation.url(world.others)
@@ -96,7 +95,7 @@ def bodies():
             yield pytest.param(name, body, field, id=f"{name} {field}")
 
 
-@pytest.mark.parametrize(("name", "body", "field"), bodies())
+@pytest.mark.parametrize(("name", "body", "field"), list(bodies()))
 def test_in_a_body(world, callers, name, body, field):
     operation, kind = BY_NAME[name], placeholders(body)[field]
     theirs, missing = world.ids[kind], missing_for(world.ids[kind])

@@ -10,7 +10,7 @@ from django.test import Client
 from tests.access import expected
 from tests.access.callers import PAGES, Side
 from tests.access.conftest import taken_back
-from tests.access.operations import Page, admin_pages, pages
+from tests.access.operations import Page, account_pages, admin_pages, pages
 
 LOGINS = ("/accounts/login/", "/admin/login/")
 
@@ -110,6 +110,16 @@ def test_an_object_of_another_tenant_is_a_page_that_does_not_exist(world, caller
 def same(text: str, url: str) -> str:
     """Take out what may differ between two answers: the address that was asked for, and what is new each time."""
     return re.sub(r"\b[A-Za-z0-9]{64}\b", "(token)", text.replace(url, "(address)"))
+
+
+@pytest.mark.parametrize("path", account_pages())
+def test_pages_of_signing_in_show_nobody_anything_of_tenants(world, callers, path):
+    for caller in ("anonymous", "viewer", "stranger"):
+        for method in ("GET", "POST"):
+            answer = ask(callers.browser(caller), method, path)
+            assert answer.status_code < 500, (caller, method)
+            if caller != "viewer" and not answer.streaming:
+                assert not [each for each in world.secrets if each in answer.text], (caller, method)
 
 
 @pytest.mark.parametrize("path", admin_pages())

@@ -19,6 +19,7 @@ from billing.gpu_time.rates import asset_rate_set
 from billing.models import SequenceGap
 from billing.prices import price_set
 from billing.statements.accounts import account_park
+from clusters.endpoints.approvals.judging import Trip
 from clusters.endpoints.approvals.rules import rule_create
 from clusters.endpoints.reconcile import reconcile_endpoint
 from clusters.endpoints.routes import route_create
@@ -37,6 +38,7 @@ from clusters.models import (
     Region,
     Saving,
 )
+from clusters.models.approvals import Decides
 from gateway.contract import RouteRule, RouteTarget
 from tenants import scope
 from tenants.errors import Conflict
@@ -209,7 +211,20 @@ def _of_a_tenant(tenant: Tenant, estate: Any, word: str, *, number: str) -> Ids:
         rule = rule_create(kind="price-above", amount=Decimal(10_000))
         soon = {"asked_as": "a test", "expires_at": timezone.now() + dt.timedelta(days=2)}
         request = ApprovalRequest.objects.create(
-            what=ApprovalRequest.What.ORDER, endpoint=endpoint, title="Order", **soon
+            what=ApprovalRequest.What.ORDER,
+            endpoint=endpoint,
+            title="Order",
+            quote={"cluster": HERE},
+            trips=[
+                Trip(
+                    rule="r",
+                    kind="reserved-gpus",
+                    reason="a test",
+                    decides=Decides.OPERATORS.value,
+                    part=Decides.OPERATORS.value,
+                ).to_document()
+            ],
+            **soon,
         )
         asked = ApprovalRequest.objects.create(what=ApprovalRequest.What.EXCEPTION, title="Exception", **soon)
         exception = PolicyException.objects.create(
