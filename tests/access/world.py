@@ -37,6 +37,7 @@ from clusters.models import (
     PolicyException,
     Region,
     Saving,
+    TenantPolicy,
 )
 from clusters.models.approvals import Decides
 from gateway.contract import RouteRule, RouteTarget
@@ -70,6 +71,7 @@ MISSING = {
     "uuid": str(uuid.UUID("01890000-0000-7000-8000-00000000dead")),
     "name": "no-such-thing",
     "number": "9999",
+    "email": "nobody@example.org",
 }
 HERE, ELSEWHERE = "de-a", "fi-a"
 
@@ -204,6 +206,8 @@ def _of_a_tenant(tenant: Tenant, estate: Any, word: str, *, number: str) -> Ids:
             requests_per_second=1, input_tokens=100, output_tokens=50,
         )  # fmt: skip
         account = service_account_create(name=f"{word} robot", role=Role.DEVELOPER)
+        managing, _ = key_mint(name=f"{word} management key", key_scope=KeyScope.MANAGEMENT, role=Role.VIEWER)
+        TenantPolicy.objects.create(version=1, allowed_zones=["EU"], set_as="a test")
         invitation = invitation_create(
             email=f"{word}-invited@example.org", role=Role.VIEWER, granter_role=Role.OWNER, invited_by=None,
             portal_url="https://portal.example",
@@ -258,7 +262,8 @@ def _of_a_tenant(tenant: Tenant, estate: Any, word: str, *, number: str) -> Ids:
         "audit-entries": str(entry.id), "platform/audit-entries": str(entry.id), "audit": str(entry.id),
         "platform/policies": tenant.slug, "settings/sign-in": str(provider.id),
         "settings/sign-in/mappings": str(mapping.id), "sign-in/domains": str(domain.id),
-        "route name": route.name, "email": f"{word}-member@example.org", "user": str(member.user_id),
+        "route name": route.name, "robot": account.name, "management key": str(managing.id),
+        "email": f"{word}-member@example.org", "user": str(member.user_id),
         "other endpoint": str(second_endpoint.id),
         "soon": f"{timezone.now() + dt.timedelta(days=9):%Y-%m-%dT%H:%M:%SZ}",
         "reports/savings": str(saving.id), "kind": "csv", "digest": "0" * 64,
