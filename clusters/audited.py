@@ -11,6 +11,7 @@ AUDITED = {
     "clusters.Region": Audited(
         "region", ("code", "name", "country", "zones", "certifications"), name="code", tenant=""
     ),
+    "clusters.OperatorCluster": Audited("operator-cluster", ("user_id", "cluster_id"), name="", tenant=""),
     "clusters.Cluster": Audited(
         "cluster",
         (

@@ -21,9 +21,6 @@ OTHER_TABLES: Final = {
     "socialaccount_*": "people at sign-in providers; no secret of a provider and no token is kept there",
     "usersessions_*": "sessions of people, who may be members of several tenants",
     "django_*": "Django's sessions, migrations, content types and the admin's log; no tenant's rows",
-    "mfa_*": "second factors of people, who may be members of several tenants",
-    "socialaccount_*": "allauth's own of providers; Berth keeps none of them, its own models do",
-    "usersessions_*": "sessions of people, who may be members of several tenants",
     "tenants_user_*": "Django's own rights of people; Berth hands none out",
 }
 
@@ -50,9 +47,6 @@ UNIQUE_WITHOUT_TENANT: Final = {
     "domain_once_per_provider": "of one provider, and so of its tenant",
     "tenants_invitation_token_digest_key": "keyed hashes of random tokens; nobody chooses them",
     "clusters_policyexception_request_id_key": "one for a request of the same tenant; only deciding it writes one",
-    "domain_of_one_provider": "domains that an operator confirmed; only that writes one, in the platform's scope",
-    "domain_once_per_provider": "one for a provider of the same tenant",
-    "tenants_invitation_token_digest_key": "keyed hashes of random tokens; nobody chooses them",
     "endpoint_name_among_shared": "names of endpoints that are published to every tenant are known to all",
     "clusters_loadobservation_endpoint_id_key": "one for an endpoint; only Berth's own work writes it",
     "clusters_renderedconfiguration_revision_id_key": "one for a revision; only Berth's own work writes it",

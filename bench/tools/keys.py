@@ -20,7 +20,8 @@ def main(slug: str, count: int) -> None:
     from tenants import scope, secret_keys
     from tenants.models import ApiKey, KeyScope, Project, Tenant
 
-    tenant = Tenant.objects.get(slug=slug)
+    with scope.platform("find the tenant whose keys are made"):
+        tenant = Tenant.objects.get(slug=slug)
     pepper_id, until = secret_keys.newest_pepper(), timezone.now() + dt.timedelta(days=90)
     with scope.tenant(tenant.id):
         project = Project.objects.earliest("created_at")

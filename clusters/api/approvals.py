@@ -214,6 +214,7 @@ class AskAgainViewSet(TenantViewSet):
         parameters=[IF_MATCH],
         operation_id="endpoints_ask_again",
     )
+    @idempotent
     def ask_again(self, request, id) -> Response:
         """Ask anew where its request was refused or has expired, or change what is asked for."""
         endpoint = self.get_object()

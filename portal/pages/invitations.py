@@ -15,16 +15,15 @@ from django.shortcuts import redirect, render
 from django.views import View
 
 from portal.pages.base import put_on_form
-from tenants import scope
 from tenants.errors import BerthError
 from tenants.identity.invitations import (
     invitation_accept,
     invitation_of_token,
-    invitation_refusal,
+    invitation_opened,
     invited_account_create,
 )
 from tenants.identity.policy import provider_of_address
-from tenants.models import Invitation, User
+from tenants.models import User
 
 #: In the session: the invitation whose link was opened. The link itself is then no longer in the address.
 OPENED: Final = "berth.invitation"
@@ -57,14 +56,11 @@ class Join(View):
     http_method_names = ["get", "head", "post"]
 
     def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
-        with scope.platform("show an invitation to whoever has its link"):
-            found = Invitation.objects.select_related("tenant", "invited_by").filter(
-                id=request.session.get(OPENED)
-            )
-            invitation = found.first()
-            why = "Open the link in the mail again." if invitation is None else invitation_refusal(invitation)
+        invitation, why = invitation_opened(request.session.get(OPENED))
+        if invitation is None:
+            return _closed(request, why, status=404)
         if why:
-            return _closed(request, why, status=404 if invitation is None else 410)
+            return _closed(request, why, status=410)
         self.invitation = invitation
         return super().dispatch(request, *args, **kwargs)
 

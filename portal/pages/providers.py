@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import requests
 from allauth.core import ratelimit
 from allauth.socialaccount.helpers import render_authentication_error
 from allauth.socialaccount.models import SocialApp
@@ -21,6 +20,7 @@ from tenants.errors import NotFound
 from tenants.identity.adapter import ProviderAdapter
 from tenants.identity.back_channel import provider_signed_out
 from tenants.identity.oidc import Endpoint, Provider
+from tenants.identity.pinned import Failed
 from tenants.identity.policy import provider_of_address
 from tenants.identity.tokens import TokenRefused
 
@@ -92,7 +92,7 @@ def _leave(request: HttpRequest, provider_id: str) -> HttpResponseBase:
         raise Http404 from error
     try:
         answer = provider.redirect_from_request(request)
-    except (requests.RequestException, OAuth2Error) as error:
+    except (Failed, OAuth2Error) as error:
         return render_authentication_error(request, provider, exception=error)
     # A form may lead to this site only (CSP form-action), and browsers hold redirects to that: a page leads on.
     return render(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import requests
 from allauth.socialaccount.providers.oauth2.client import OAuth2Error
 from django import forms
 from django.http import HttpRequest
@@ -13,6 +12,7 @@ from django.urls import reverse
 from portal.pages.console.forms import ConsoleForm, WordsField
 from portal.pages.secrets import SecretForm
 from tenants.identity.oidc import discover
+from tenants.identity.pinned import Failed
 from tenants.models import EVERYBODY, IdentityProvider, PlatformRole, Role, Tenant
 
 
@@ -151,6 +151,6 @@ def trouble_with(provider: IdentityProvider) -> str:
     """Ask a provider to describe itself, and say what is wrong with that, if anything."""
     try:
         discover(provider.issuer)
-    except (requests.RequestException, OAuth2Error) as error:
+    except (Failed, OAuth2Error) as error:
         return f"It is saved, but nobody can sign in by it yet: {error}"[:300]
     return ""

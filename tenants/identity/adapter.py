@@ -5,7 +5,6 @@ from __future__ import annotations
 import uuid
 from typing import Any
 
-import requests
 from allauth.core.exceptions import ImmediateHttpResponse
 from allauth.socialaccount.adapter import DefaultSocialAccountAdapter
 from allauth.socialaccount.models import SocialApp, SocialLogin
@@ -37,7 +36,7 @@ class ProviderAdapter(DefaultSocialAccountAdapter):
     def get_provider(self, request: HttpRequest, provider: str, client_id: str | None = None) -> Provider:
         return Provider(request, app=self.get_app(request, provider=provider, client_id=client_id))
 
-    def get_requests_session(self) -> requests.Session:
+    def get_requests_session(self) -> PinnedSession:
         return PinnedSession()
 
     def pre_social_login(self, request: HttpRequest, sociallogin: SocialLogin) -> None:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from allauth.socialaccount.providers.oauth2.client import OAuth2Error
-from requests import RequestException
 
 from tenants import scope
 from tenants.errors import NotFound
 from tenants.identity import tokens
 from tenants.identity.oidc import discover
-from tenants.identity.pinned import PinnedSession
+from tenants.identity.pinned import Failed, PinnedSession
 from tenants.identity.sign_in import sessions_end
 from tenants.identity.trail import tell
 from tenants.models import IdentityProvider, ProviderIdentity
@@ -30,7 +29,7 @@ def provider_signed_out(*, provider_id: str, logout_token: str) -> int:
         described = discover(provider.issuer)
         with PinnedSession() as session:
             keys = tokens.keys_of(session, described["jwks_uri"])
-    except (RequestException, OAuth2Error) as error:
+    except (Failed, OAuth2Error) as error:
         raise tokens.TokenRefused("The provider's keys cannot be had; send it again later.") from error
     claims = tokens.logout_token_claims(
         logout_token, keys=keys, issuer=described["issuer"], client_id=provider.client_id

@@ -105,6 +105,17 @@ def invitation_of_token(token: str) -> Invitation | None:
         return Invitation.objects.filter(token_digest__in=digests).first()
 
 
+def invitation_opened(invitation_id: str | None) -> tuple[Invitation | None, str]:
+    """Give an invitation whose link somebody opened, and why it cannot be accepted ("" where it can)."""
+    with scope.platform("show an invitation to whoever has its link"):
+        invitation = (
+            Invitation.objects.select_related("tenant", "invited_by").filter(id=invitation_id).first()
+        )
+        if invitation is None:
+            return None, "Open the link in the mail again."
+        return invitation, invitation_refusal(invitation)
+
+
 def invitation_refusal(invitation: Invitation) -> str:
     """Say why an invitation cannot be accepted, or "" where it can. Call it in the platform's scope."""
     if invitation.state == "accepted":

@@ -11,6 +11,8 @@ from urllib3.exceptions import HTTPError
 
 from tenants import outside
 
+#: What a request to a provider raises, whatever went wrong on the way.
+Failed = requests.RequestException
 CONNECT_S: Final = 5
 READ_S: Final = 10
 WHOLE_S: Final = 15

@@ -7,14 +7,13 @@ import logging
 import uuid
 from typing import Final
 
-import requests
 from allauth.socialaccount.providers.oauth2.client import OAuth2Error
 from django.conf import settings
 from django.utils import timezone
 
 from tenants import scope
 from tenants.identity.oidc import by_basic, discover, groups_in, secret_of
-from tenants.identity.pinned import PinnedSession
+from tenants.identity.pinned import Failed, PinnedSession
 from tenants.identity.sealed import unseal_field
 from tenants.identity.sign_in import identity_keep
 from tenants.models import ProviderIdentity
@@ -59,7 +58,7 @@ def identity_holds(*, identity_id: str, user_id: uuid.UUID) -> bool:
             _ask(identity)
         except Gone:
             return False
-        except (requests.RequestException, OAuth2Error) as error:
+        except (Failed, OAuth2Error) as error:
             log.warning("the provider %s cannot be asked again: %s", identity.provider.name, error)
             return old < every * PATIENCE
     return True

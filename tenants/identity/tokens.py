@@ -7,9 +7,8 @@ import time
 from typing import Any, Final
 
 import jwt
-import requests
 
-from tenants.errors import BerthError
+from tenants.identity.pinned import PinnedSession
 
 #: Signatures by a key pair; those by a shared secret, or none, prove nothing of who signed.
 ALGORITHMS: Final = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA")
@@ -18,12 +17,12 @@ LEEWAY_S: Final = 60
 LOGOUT_EVENT: Final = "http://schemas.openid.net/event/backchannel-logout"
 
 
-class TokenRefused(BerthError):
-    """A provider's token is not one that Berth can go by."""
+class TokenRefused(Exception):
+    """A provider's token is not one that Berth can go by; ``message`` says why."""
 
-    code = "token-refused"
-    status = 401
-    title = "The provider's answer cannot be trusted"
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.message = message
 
 
 def id_token_claims(
@@ -92,7 +91,7 @@ def _key(keys: dict[str, Any], head: dict[str, Any]) -> Any:
     return jwt.PyJWK.from_json(json.dumps(found[0]), algorithm=head["alg"]).key
 
 
-def keys_of(session: requests.Session, url: str) -> dict[str, Any]:
+def keys_of(session: PinnedSession, url: str) -> dict[str, Any]:
     """Fetch a provider's keys."""
     answer = session.get(url)
     answer.raise_for_status()

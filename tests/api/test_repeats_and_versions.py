@@ -28,6 +28,7 @@ UNREPEATED = {
     "keys:leaked": REVOKING,
     "keys:revoke-many": REVOKING,
     "platform/savings/{id}:dismiss": "a repeat sets the same reason again",
+    "policy-exceptions/{id}:end": REVOKING,
     "tenants/{slug}/billing-account:park": "a repeat sets the same reason again",
     "tenants/{slug}/billing-account:unpark": "a repeat is refused: it is not parked",
     "usage-events": "an event's own source and id count it once",
@@ -38,6 +39,7 @@ UNREPEATED = {
 UNVERSIONED = {
     "DELETE invitations/{id}": REVOKING,
     "DELETE keys/{id}": REVOKING,
+    "PUT platform/policies/{slug}/floor": "is set whole, and shown in the tenant's policy alone",
     "PUT models/{name}/tokenizer": "is named by the digest of its content; the old one is never changed",
     "DELETE price-books/prices/{id}": "a price is never edited: there is one version",
 }

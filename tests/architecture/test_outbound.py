@@ -12,8 +12,10 @@ ROOMS = ("portal", "clusters", "billing", "tenants", "gateway", "embedded")
 #: What makes connections, of the standard library and of what is installed.
 CLIENTS = {
     "aiohttp.ClientSession", "create_connection", "django.core.mail", "ftplib", "grpc", "http.client", "httpx",
-    "kubernetes", "open_connection", "openai", "opentelemetry.exporter", "paramiko", "redis", "requests", "smtplib",
-    "tritonclient.grpc", "tritonclient.http", "urllib.request.urlopen", "urllib3", "websockets", "xmlrpc",
+    "kubernetes", "open_connection", "openai", "opentelemetry.exporter", "paramiko", "redis.Redis", "redis.asyncio",
+    "redis.from_url", "requests.Session", "requests.adapters", "requests.delete", "requests.get", "requests.patch",
+    "requests.post", "requests.put", "requests.request", "requests.sessions", "smtplib", "tritonclient.grpc",
+    "tritonclient.http", "urllib.request.urlopen", "urllib3", "websockets", "xmlrpc",
 }  # fmt: skip
 
 #: Module to who names the address, and what guards it. docs/operations.md tells operators the same.
@@ -77,7 +79,12 @@ def test_every_client_of_somewhere_else_is_known():
 
 @pytest.mark.parametrize(
     "source",
-    ["import httpx\n", "from urllib.request import urlopen\n", "import aiohttp\naiohttp.ClientSession()\n"],
+    [
+        "import httpx\n",
+        "import requests as r\nr.get('x')\n",
+        "from urllib.request import urlopen\n",
+        "import aiohttp\naiohttp.ClientSession()\n",
+    ],
 )
 def test_a_new_client_would_be_seen(tmp_path, source):
     module = tmp_path / "new.py"

@@ -1,4 +1,4 @@
-"""Habits of the code that keep it safe, read from its syntax trees and templates. Exceptions stand here, with reasons."""
+"""Habits of the code that keep it safe, read from syntax trees and templates. Exceptions have reasons."""
 
 from __future__ import annotations
 

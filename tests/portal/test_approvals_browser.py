@@ -104,6 +104,7 @@ def _office() -> tuple[Office, dict[str, str]]:
 
 def test_every_page_is_sound_in_a_browser(portal):
     office, pages = _office()
+    session = _session(office)  # Playwright's own loop keeps Django from the database in this thread
     with chromium() as browser:
         stranger = Visitor(browser.new_context(), portal)
         link = pages.pop("decide")
@@ -116,7 +117,7 @@ def test_every_page_is_sound_in_a_browser(portal):
         assert stranger.complaints == []
 
         context = browser.new_context()
-        context.add_cookies([{"name": "sessionid", "value": _session(office), "url": portal}])
+        context.add_cookies([{"name": "sessionid", "value": session, "url": portal}])
         visitor = Visitor(context, portal)
         for name, path in pages.items():
             visitor.open(path)

@@ -138,7 +138,8 @@ def people(stack: Stack, owner: Session, canaries: Canaries, answers: list[httpx
     owner.post("/invitations", {"email": address, "role": "viewer"})
     canaries["invitation"] = token_mailed(stack, address)
     answers.append(httpx.get(f"{stack.portal}/invitations/{canaries.made('wrong invitation')}"))
-    httpx.get(f"{stack.portal}/invitations/{canaries['invitation']}").raise_for_status()
+    joining = httpx.get(f"{stack.portal}/invitations/{canaries['invitation']}", follow_redirects=True)
+    assert joining.status_code == 200
     with httpx.Client(base_url=stack.portal) as client:
         page = client.get("/accounts/login/").text
         form = re.search(r'name="csrfmiddlewaretoken" value="([^"]+)"', page)

@@ -184,6 +184,10 @@ def let_go(endpoint: Endpoint, reason: str, message: str) -> None:
     """Show that nothing of approval keeps an endpoint from being placed any more; only news is written."""
     if Condition.objects.filter(endpoint=endpoint, type=Condition.Type.APPROVED).exists():
         set_condition(endpoint, Condition.Type.APPROVED, Condition.Status.TRUE, reason, message)
+    if endpoint.state == EndpointState.WAITING_FOR_APPROVAL and endpoint.wanted == Wanted.RUNNING:
+        endpoint.state, endpoint.state_reason = EndpointState.PROVISIONING, message
+        endpoint.state_since = timezone.now()
+        endpoint.save(update_fields=["state", "state_reason", "state_since"])
 
 
 def supersede(

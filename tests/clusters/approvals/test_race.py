@@ -12,17 +12,29 @@ from clusters.endpoints.approvals import decisions
 from clusters.models import ApprovalRequest, Reservation
 from tenants import scope
 from tenants.errors import Conflict
-from tests.clusters.approvals.conftest import make_office
+from tests.clusters.approvals.conftest import Office, make_office
 
 
 @pytest.mark.usefixtures("committed_db")
-@pytest.mark.parametrize("other", ["approve", "refuse"])
-def test_of_two_who_decide_at_once_one_wins(other):
+def test_of_two_who_decide_at_once_one_wins():
     office = make_office()
     office.rule("price-above", amount=Decimal("0.01"))
-    office.order()
-    request = office.request()
-    barrier, outcomes = threading.Barrier(2), []
+    for other in ("approve", "refuse"):
+        endpoint = office.order(f"chat-{other}")
+        request = office.request(endpoint)
+        outcomes = _at_once(office, request, {"owner": "approve", "admin": other})
+        assert len(outcomes) == 2
+        assert outcomes.count(409) == 1
+        won = next(each for each in outcomes if each != 409)
+        with scope.tenant(office.tenant.id):
+            assert ApprovalRequest.objects.get(id=request.id).state == won
+            placed = Reservation.objects.held().filter(endpoint=endpoint)
+            assert placed.gpus() == (1 if won == "approved" else 0)
+
+
+def _at_once(office: Office, request: ApprovalRequest, wishes: dict[str, str]) -> list[str | int]:
+    """Have people decide in threads of their own; give the state that each left, or the status of the refusal."""
+    barrier, outcomes = threading.Barrier(len(wishes)), []
 
     def decide(who: str, how: str) -> None:
         try:
@@ -35,18 +47,9 @@ def test_of_two_who_decide_at_once_one_wins(other):
         finally:
             connection.close()
 
-    threads = [
-        threading.Thread(target=decide, args=("owner", "approve")),
-        threading.Thread(target=decide, args=("admin", other)),
-    ]
+    threads = [threading.Thread(target=decide, args=wish) for wish in wishes.items()]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-
-    assert len(outcomes) == 2
-    assert outcomes.count(409) == 1
-    won = next(each for each in outcomes if each != 409)
-    with scope.tenant(office.tenant.id):
-        assert ApprovalRequest.objects.get().state == won
-        assert Reservation.objects.held().gpus() == (1 if won == "approved" else 0)
+    return outcomes
