@@ -19,6 +19,7 @@ from billing.gpu_time.rates import asset_rate_set
 from billing.models import SequenceGap
 from billing.prices import price_set
 from billing.statements.accounts import account_park
+from clusters.endpoints.approvals.figures import Figures
 from clusters.endpoints.approvals.judging import Trip
 from clusters.endpoints.approvals.rules import rule_create
 from clusters.endpoints.reconcile import reconcile_endpoint
@@ -32,6 +33,7 @@ from clusters.models import (
     CatalogModel,
     Cluster,
     Endpoint,
+    Gateway,
     GpuType,
     LoadObservation,
     PolicyException,
@@ -155,6 +157,14 @@ def make_world(patch: Callable[[str, object], None]) -> World:
     )  # fmt: skip
 
 
+def _figures() -> Figures:
+    return Figures(
+        price_per_hour=Decimal(1), currency="EUR", replicas=1, gpus=1, gpu="l4", precision="fp8", pool="de-a/l4",
+        cluster=HERE, region="eu-de-1", zones=("EU",), residency="zone:EU", slo_class="standard", model=MODEL,
+        licence="", tenant_gpus=1, gpu_quota=8,
+    )  # fmt: skip
+
+
 def _nobody_answers(**values: object) -> None:
     raise Conflict("No cluster answers here.")
 
@@ -218,7 +228,7 @@ def _of_a_tenant(tenant: Tenant, estate: Any, word: str, *, number: str) -> Ids:
             what=ApprovalRequest.What.ORDER,
             endpoint=endpoint,
             title="Order",
-            quote={"cluster": HERE},
+            quote=_figures().to_document(),
             trips=[
                 Trip(
                     rule="r",
@@ -308,10 +318,11 @@ def _of_the_platform(estate: Any) -> Ids:
     services.pool_add(
         cluster=empty, name="l4", gpu_type=GpuType.objects.get(name="l4"), nodes=1, gpus_per_node=1
     )
-    Cluster.objects.create(
+    there = Cluster.objects.create(
         name="de-k", region=empty.region, driver=Cluster.DriverKind.KUBERNETES, credentials=b"sealed",
         runtimes=["triton-llmapi"],
     )  # fmt: skip
+    Gateway.objects.filter(name="gw-de").update(cluster=there)
     gateway_register(name="gw-spare", region=Region.objects.get(code="eu-de-1"))
     person = make_user("people@example.org", platform_role=PlatformRole.FINANCE)
     with scope.platform("a test"):
