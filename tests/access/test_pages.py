@@ -6,7 +6,9 @@ import contextlib
 import re
 
 import pytest
+from django.http import HttpResponse
 from django.test import Client
+from django.utils.safestring import SafeString
 
 from tests.access import expected
 from tests.access.callers import PAGES, Side
