@@ -45,7 +45,7 @@ urlpatterns = [
         name="provider-logout",
     ),
     # What the page Security shows, in one place.
-    re_path(r"^accounts/(2fa/(webauthn/)?|sessions/)$", providers.to_security),
+    re_path(r"^accounts/(?:2fa/(?:webauthn/)?|sessions/)$", providers.to_security),
     # Accounts are connected by who a provider vouches for, not by hand.
     re_path(r"^accounts/(3rdparty|social)/(?!login/)", no_such_page),
     # A person's address is their identity, set by whoever invites them: nobody changes it alone.

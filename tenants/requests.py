@@ -14,6 +14,8 @@ from django.utils.decorators import sync_and_async_middleware
 from tenants import acting
 from tenants.addresses import client_address
 
+log = logging.getLogger("berth.refused")
+
 HEADER = "X-Request-Id"
 _SANE = re.compile(r"[A-Za-z0-9._:-]{8,64}")
 
@@ -32,6 +34,7 @@ def request_context(get_response: _Answer | _LaterAnswer) -> _Answer | _LaterAns
         async def later(request: HttpRequest) -> HttpResponseBase:
             with acting.later(_context(request)) as context:
                 answer = await get_response(request)
+                _note_refusal(request, answer, context)
             answer[HEADER] = context.request_id
             return answer
 
@@ -40,6 +43,7 @@ def request_context(get_response: _Answer | _LaterAnswer) -> _Answer | _LaterAns
     def now(request: HttpRequest) -> HttpResponseBase:
         with acting.acting(_context(request)) as context:
             answer = get_response(request)
+            _note_refusal(request, answer, context)
         answer[HEADER] = context.request_id
         return answer
 
@@ -52,6 +56,21 @@ class RequestId(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
         record.request_id = acting.request_id() or "-"
         return True
+
+
+def _note_refusal(request: HttpRequest, answer: HttpResponseBase, context: acting.Acting) -> None:
+    """Log who was refused what: for want of an identity (401) or of a right (403)."""
+    if answer.status_code not in (401, 403):
+        return
+    # Only whom a view has asked for: an async answer may not wait for the database here.
+    found = getattr(request, "_cached_user", None)
+    who = context.who if isinstance(context.who, acting.Actor) else acting.Actor("unknown")
+    if found is not None and found.is_authenticated:
+        who = acting.person(found)
+    log.info(
+        "status=%d method=%s path=%r who=%s:%r address=%s",
+        answer.status_code, request.method, request.path, who.kind, who.name, context.address,
+    )  # fmt: skip
 
 
 def _context(request: HttpRequest) -> acting.Acting:

@@ -26,10 +26,12 @@ PAGES: Final = {"endpoints": "", "keys": "keys", "usage": "usage?range=30d"}
 #: A row as it is, again and again, under other ids and of other tenants.
 _COPIES: Final = """
 INSERT INTO {table}
-SELECT (jsonb_populate_record(NULL::{table}, to_jsonb(origin) || jsonb_build_object(
-    'tenant_id', tenant.id, {own}))).*
-FROM {table} AS origin, generate_series(1, %(each)s) AS number,
-    (SELECT id, row_number() OVER () AS place FROM tenants_tenant) AS tenant
+SELECT copy.*
+FROM {table} AS origin
+CROSS JOIN generate_series(1, %(each)s) AS number
+CROSS JOIN (SELECT id, row_number() OVER () AS place FROM tenants_tenant) AS tenant
+CROSS JOIN LATERAL jsonb_populate_record(
+    NULL::{table}, to_jsonb(origin) || jsonb_build_object('tenant_id', tenant.id, {own})) AS copy
 WHERE origin.{key} = %(origin)s
 """
 _OWN: Final = {

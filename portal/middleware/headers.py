@@ -25,6 +25,9 @@ _POLICY: Final = b"content-security-policy"
 #: For answers that no page policy was made for: nothing in them is ever run, framed or loaded.
 _NOTHING: Final = b"default-src 'none'; frame-ancestors 'none'"
 
+#: Where people sign out: browsers are told to forget what they kept. Only the chosen colours are kept besides.
+SIGNED_OUT_AT: Final = "/accounts/logout/"
+
 Headers = list[tuple[bytes, bytes]]
 
 
@@ -40,6 +43,8 @@ def completed(path: str, headers: Iterable[tuple[bytes, bytes]]) -> Headers:
         given.append((b"cache-control", b"no-store"))
     names = {name for name, _ in given}
     wanted = dict(_ALWAYS)
+    if path == SIGNED_OUT_AT:
+        wanted[b"clear-site-data"] = b'"cache"'
     wanted[_POLICY] = _NOTHING
     if settings.SECURE_HSTS_SECONDS:
         wanted[b"strict-transport-security"] = _transport()

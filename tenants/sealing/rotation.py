@@ -32,7 +32,6 @@ log = logging.getLogger(__name__)
 BATCH: Final = 200
 _ROUNDS: Final = 5
 _PAUSE_S: Final = 1.0
-_REASON: Final = "wrap sealed values under the newest sealing key"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -141,7 +140,7 @@ class _Rows:
     def _batches(self) -> Iterator[list[Any]]:
         last = None
         while True:
-            with scope.platform(_REASON):
+            with scope.platform("wrap sealed values under the newest sealing key"):
                 rows = self._place.wanting(self._newest).order_by("pk")
                 if last is not None:
                     rows = rows.filter(pk__gt=last)
@@ -153,7 +152,7 @@ class _Rows:
 
     def _wrap(self, ids: list[Any]) -> Progress:
         broken, wrapped = [], 0
-        with scope.platform(_REASON):
+        with scope.platform("wrap sealed values under the newest sealing key"):
             wanting = self._place.wanting(self._newest).filter(pk__in=ids)
             rows = list(wanting.select_for_update(skip_locked=True, no_key=True))
             values = [value for row in rows for value in self._place.values(row) if self._stale(value)]

@@ -344,7 +344,6 @@ PAGES: Final[dict[str, str]] = {
         tenant:policy
         tenant:policy-versions
         tenant:service-accounts
-        tenant:service-account
     """,
     "tenant: order": """
         tenant:endpoint-restore
@@ -416,6 +415,7 @@ PAGES: Final[dict[str, str]] = {
         tenant:service-account-new
         tenant:service-account-switch
         tenant:service-account-remove
+        tenant:service-account
     """,
     "platform: see estate": """
         console:home
@@ -533,19 +533,12 @@ PAGES: Final[dict[str, str]] = {
     "everybody": """
         healthz
         error-docs
-        decide
-        invitation
-        invitation-join
     """,
     "signed in": """
         home
         tenants
         security
         sessions-end-others
-        session-end
-    """,
-    "nobody": """
-        api/nothing
     """,
     "gateways": """
         gateway-snapshot
@@ -583,6 +576,12 @@ PAGES: Final[dict[str, str]] = {
         console:sign-in-provider-remove
         console:sign-in-mapping-remove
     """,
+    "by a link": """
+        decide
+        invitation
+        invitation-join
+        session-end
+    """,
 }
 
 POSTS: Final[dict[str, str]] = {
@@ -591,6 +590,15 @@ POSTS: Final[dict[str, str]] = {
     """,
     "tenant: manage": """
         tenant:settings
+        tenant:policy
+        tenant:policy-versions
+    """,
+    "platform: manage endpoints": """
+        console:approvals
+        console:approval
+    """,
+    "platform: manage people": """
+        console:sign-in-provider
     """,
 }
 
@@ -609,6 +617,7 @@ ON_A_CLUSTER: Final = {
 
 ALLOWED, UNKNOWN, REFUSED, HIDDEN, NO_TENANT = "allowed", "401", "403", "404", "400: no tenant named"
 SIGN_IN = "to the sign-in page"
+NO_METHOD = "405"  # said before anything is looked for, and so of nothing in particular
 
 
 def outcome(group: str, caller: str, side: Side, kinds: Collection[str]) -> str:
@@ -634,10 +643,8 @@ def _of_platform(group: str, caller: str, kinds: Collection[str]) -> str:
 
 def page_outcome(group: str, caller: str, side: Side, kinds: Collection[str]) -> str:
     """Say what a page answers a person."""
-    if group == "everybody":
+    if group in {"everybody", "by a link"}:
         return ALLOWED
-    if group == "nobody":
-        return HIDDEN
     if group == "gateways":
         return UNKNOWN
     if side is Side.NOBODY:

@@ -52,6 +52,8 @@ def missing_for(value: str) -> str:
     """Give a value of the same form as ``value`` that nothing has."""
     if re.fullmatch(r"[0-9a-f-]{36}", value):
         return MISSING["uuid"]
+    if "@" in value:
+        return MISSING["email"]
     return MISSING["number"] if value.isdigit() else MISSING["name"]
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from tests.access.operations import Operation, schema
+from tests.access.world import HERE
 
 #: Parameters of queries that name a tenant's objects, with the kinds whose ids are tried.
 QUERY: Final[dict[str, tuple[str, ...]]] = {
@@ -21,6 +23,7 @@ QUERY: Final[dict[str, tuple[str, ...]]] = {
     "project_ids": ("projects",),
     "replica": ("endpoints/logs",),
     "route_ids": ("routes",),
+    "service_account": ("robot",),
     "target": ("endpoints", "keys", "projects"),
 }
 #: Those that name nothing of a tenant's.
@@ -47,13 +50,15 @@ _ORDER = {"model": "berth-docs-ngram", "slo_class": "standard", "residency": "zo
 BODIES: Final[tuple[tuple[str, Mapping[str, Any]], ...]] = (
     ("POST budgets", {"name": "b", "unit": "money", "limit": "5", "period": "month", "project": "{project slug}"}),
     ("POST budgets", {"name": "b", "unit": "money", "limit": "5", "period": "month", "key": "{keys}"}),
-    ("POST keys", {"name": "k", "scope": "inference", "project": "{project slug}", "endpoints": ["{endpoints}"]}),
+    ("POST keys", {"name": "k", "scope": "inference", "project": "{project slug}"}),
+    ("POST keys", {"name": "k", "scope": "inference", "project": "default", "endpoints": ["{endpoints}"]}),
     ("POST keys", {"name": "k", "scope": "management", "role": "viewer", "projects": ["{projects}"]}),
-    ("POST keys", {"name": "k", "scope": "management", "service_account": "{service-accounts}"}),
+    ("POST keys", {"name": "k", "scope": "management", "service_account": "{robot}"}),
     ("PATCH keys/{id}", {"endpoints": ["{endpoints}"]}),
+    ("PATCH keys/{id}", {"projects": ["{projects}"]}),
     ("POST keys:revoke-many", {"dry_run": True, "ids": ["{keys}"]}),
     ("POST keys:revoke-many", {"dry_run": True, "project": "{project slug}"}),
-    ("POST keys:revoke-many", {"dry_run": True, "service_account": "{service-accounts}"}),
+    ("POST keys:revoke-many", {"dry_run": True, "service_account": "{robot}"}),
     ("POST keys:revoke-many", {"dry_run": True, "created_by": "{email}"}),
     ("POST endpoints", {**_ORDER, "name": "e", "project": "{project slug}"}),
     ("POST endpoints", {**_ORDER, "name": "e", "project": "default", "fallbacks": ["{endpoints}"]}),
@@ -67,13 +72,17 @@ BODIES: Final[tuple[tuple[str, Mapping[str, Any]], ...]] = (
     ("POST approval-rules", {"kind": "price-above", "amount": "9", "decides": "members", "members": ["{user}"]}),
     ("PATCH approval-rules/{id}", {"decides": "members", "members": ["{user}"]}),
     ("POST policy-exceptions", {
-        "restriction": "zone", "value": "US", "endpoint": "{endpoints}", "reason": "r", "ends_at": "{soon}",
+        "restriction": "zone", "value": "US", "endpoint": "{endpoint name}", "reason": "r", "ends_at": "{soon}",
     }),
     ("POST policy-exceptions", {
         "restriction": "zone", "value": "US", "project": "{project slug}", "reason": "r", "ends_at": "{soon}",
     }),
 )  # fmt: skip
 
+#: Which object the path names where the usual one does not take the field.
+OF_ANOTHER: Final = {("PATCH keys/{id}", "projects"): {"keys": "management key"}}
+
+_SOON: Final = dt.datetime.now(dt.UTC) + dt.timedelta(days=9)
 #: What some operations must be sent before they look for what their path names.
 NEEDED: Final[dict[str, dict[str, Any]]] = {
     "PATCH endpoints/{id}": {"replicas": 2},
@@ -81,8 +90,8 @@ NEEDED: Final[dict[str, dict[str, Any]]] = {
     "POST approval-requests/{id}:change": {"changes": {"replicas": 2}},
     "POST clusters/{name}/credentials": {"credentials": {"kubeconfig": "none"}},
     "POST clusters/{name}:cordon": {"reason": "a test"},
-    "POST clusters/{name}:declare-lost": {"confirm": "no"},
-    "POST platform/savings/{id}:dismiss": {"reason": "a test"},
+    "POST clusters/{name}:declare-lost": {"confirm": HERE},
+    "POST platform/savings/{id}:dismiss": {"reason": "a test", "until": f"{_SOON:%Y-%m-%dT%H:%M:%SZ}"},
 }
 
 

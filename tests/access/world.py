@@ -19,6 +19,7 @@ from billing.gpu_time.rates import asset_rate_set
 from billing.models import SequenceGap
 from billing.prices import price_set
 from billing.statements.accounts import account_park
+from clusters.endpoints.approvals.figures import Figures
 from clusters.endpoints.approvals.judging import Trip
 from clusters.endpoints.approvals.rules import rule_create
 from clusters.endpoints.reconcile import reconcile_endpoint
@@ -32,11 +33,13 @@ from clusters.models import (
     CatalogModel,
     Cluster,
     Endpoint,
+    Gateway,
     GpuType,
     LoadObservation,
     PolicyException,
     Region,
     Saving,
+    TenantPolicy,
 )
 from clusters.models.approvals import Decides
 from gateway.contract import RouteRule, RouteTarget
@@ -70,6 +73,7 @@ MISSING = {
     "uuid": str(uuid.UUID("01890000-0000-7000-8000-00000000dead")),
     "name": "no-such-thing",
     "number": "9999",
+    "email": "nobody@example.org",
 }
 HERE, ELSEWHERE = "de-a", "fi-a"
 
@@ -153,6 +157,14 @@ def make_world(patch: Callable[[str, object], None]) -> World:
     )  # fmt: skip
 
 
+def _figures() -> Figures:
+    return Figures(
+        price_per_hour=Decimal(1), currency="EUR", replicas=1, gpus=1, gpu="l4", precision="fp8", pool="de-a/l4",
+        cluster=HERE, region="eu-de-1", zones=("EU",), residency="zone:EU", slo_class="standard", model=MODEL,
+        licence="", tenant_gpus=1, gpu_quota=8,
+    )  # fmt: skip
+
+
 def _nobody_answers(**values: object) -> None:
     raise Conflict("No cluster answers here.")
 
@@ -204,6 +216,8 @@ def _of_a_tenant(tenant: Tenant, estate: Any, word: str, *, number: str) -> Ids:
             requests_per_second=1, input_tokens=100, output_tokens=50,
         )  # fmt: skip
         account = service_account_create(name=f"{word} robot", role=Role.DEVELOPER)
+        managing, _ = key_mint(name=f"{word} management key", key_scope=KeyScope.MANAGEMENT, role=Role.VIEWER)
+        TenantPolicy.objects.create(version=1, allowed_zones=["EU"], set_as="a test")
         invitation = invitation_create(
             email=f"{word}-invited@example.org", role=Role.VIEWER, granter_role=Role.OWNER, invited_by=None,
             portal_url="https://portal.example",
@@ -214,7 +228,7 @@ def _of_a_tenant(tenant: Tenant, estate: Any, word: str, *, number: str) -> Ids:
             what=ApprovalRequest.What.ORDER,
             endpoint=endpoint,
             title="Order",
-            quote={"cluster": HERE},
+            quote=_figures().to_document(),
             trips=[
                 Trip(
                     rule="r",
@@ -258,7 +272,8 @@ def _of_a_tenant(tenant: Tenant, estate: Any, word: str, *, number: str) -> Ids:
         "audit-entries": str(entry.id), "platform/audit-entries": str(entry.id), "audit": str(entry.id),
         "platform/policies": tenant.slug, "settings/sign-in": str(provider.id),
         "settings/sign-in/mappings": str(mapping.id), "sign-in/domains": str(domain.id),
-        "route name": route.name, "email": f"{word}-member@example.org", "user": str(member.user_id),
+        "route name": route.name, "robot": account.name, "management key": str(managing.id),
+        "email": f"{word}-member@example.org", "user": str(member.user_id),
         "other endpoint": str(second_endpoint.id),
         "soon": f"{timezone.now() + dt.timedelta(days=9):%Y-%m-%dT%H:%M:%SZ}",
         "reports/savings": str(saving.id), "kind": "csv", "digest": "0" * 64,
@@ -303,10 +318,11 @@ def _of_the_platform(estate: Any) -> Ids:
     services.pool_add(
         cluster=empty, name="l4", gpu_type=GpuType.objects.get(name="l4"), nodes=1, gpus_per_node=1
     )
-    Cluster.objects.create(
+    there = Cluster.objects.create(
         name="de-k", region=empty.region, driver=Cluster.DriverKind.KUBERNETES, credentials=b"sealed",
         runtimes=["triton-llmapi"],
     )  # fmt: skip
+    Gateway.objects.filter(name="gw-de").update(cluster=there)
     gateway_register(name="gw-spare", region=Region.objects.get(code="eu-de-1"))
     person = make_user("people@example.org", platform_role=PlatformRole.FINANCE)
     with scope.platform("a test"):

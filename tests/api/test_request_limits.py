@@ -115,6 +115,8 @@ def test_every_answer_carries_the_headers_and_only_static_files_are_kept():
     assert told[b"content-security-policy"] == b"default-src 'none'; frame-ancestors 'none'"
     assert b"camera=()" in told[b"permissions-policy"]
     assert b"strict-transport-security" not in told
+    assert b"clear-site-data" not in told
+    assert ask(Inner(), "/accounts/logout/")["headers"][b"clear-site-data"] == b'"cache"'
     assert ask(Inner(), "/static/berth/css/berth.css")["headers"][b"cache-control"] == b"public"
     with override_settings(SECURE_HSTS_SECONDS=60, SECURE_HSTS_INCLUDE_SUBDOMAINS=True):
         assert ask(Inner())["headers"][b"strict-transport-security"] == b"max-age=60; includeSubDomains"

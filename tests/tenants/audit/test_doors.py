@@ -16,7 +16,7 @@ from django.test import Client
 
 from portal import celery  # noqa: F401  (its signals are what is tested)
 from tenants import acting, scope
-from tenants.models import AuditEntry, Quota, User
+from tenants.models import AuditEntry, Membership, Quota, Role, User
 from tenants.requests import RequestId
 from tests import databases
 from tests.factories import audit_entries, make_tenant, make_user
@@ -97,3 +97,20 @@ def test_lines_of_the_log_carry_the_request():
     assert record.request_id == "req-12345678"
     RequestId().filter(record)
     assert record.request_id == "-"
+
+
+@pytest.mark.django_db
+def test_who_is_refused_what_is_in_the_log_and_no_line_can_be_forged(client, caplog):
+    caplog.set_level(logging.INFO, "berth.refused")
+    client.get("/api/v1/projects", headers={"Authorization": "Bearer berth_wrong"})
+    client.get("/api/v1/projects/%0aERROR%20forged", headers={"Authorization": "Bearer berth_wrong"})
+    tenant, viewer = make_tenant("one"), make_user("vera@one.example")
+    with scope.tenant(tenant.id):
+        Membership.objects.create(user=viewer, role=Role.VIEWER)
+    client.force_login(viewer)
+    client.post("/api/v1/projects", {"name": "x"}, content_type="application/json")
+    lines = [record.getMessage() for record in caplog.records if record.name == "berth.refused"]
+    assert "status=401 method=GET path='/api/v1/projects'" in lines[0]
+    assert all("\n" not in line for line in lines)
+    assert "status=403 method=POST" in lines[-1]
+    assert "vera@one.example" in lines[-1]
