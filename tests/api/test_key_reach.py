@@ -132,11 +132,14 @@ class TestProjects:
         for path in (
             f"endpoints/{theirs}", f"endpoints/{theirs}/signals", f"endpoints/{theirs}/events", f"keys/{key}",
             f"routes/{route}", f"routes/{route}/costs", f"endpoints/{theirs}/load",
+            f"endpoints/{theirs}/evidence?from=2026-01-01&to=2026-02-01",
         ):  # fmt: skip
             found = client.get(f"{API}/{path}")
             assert (found.status_code, found.content) == (404, missing.content), path
         assert client.get(f"{API}/endpoints/{mine}").status_code == 200
-        for path in (f"keys/{key}:revoke", f"keys/{key}:rotate", f"endpoints/{theirs}:pause"):
+        for path in (
+            f"keys/{key}:revoke", f"keys/{key}:rotate", f"endpoints/{theirs}:pause", f"endpoints/{theirs}:ask-again",
+        ):  # fmt: skip
             assert client.post(f"{API}/{path}").status_code == 404
         assert client.delete(f"{API}/endpoints/{theirs}").status_code == 404
         swept = {"dry_run": False, "ids": [key]}
@@ -197,7 +200,7 @@ class TestProjects:
         assert open_views == {
             "ProjectViewSet", "LimitedKeyViewSet", "EndpointViewSet", "RevisionViewSet", "LoadViewSet",
             "SignalViewSet", "RouteViewSet", "UsageView", "CostView", "CatalogModelViewSet", "SloClassViewSet",
-            "RegionViewSet", "ProfileView", "SharedEndpointView",
+            "RegionViewSet", "ProfileView", "SharedEndpointView", "AskAgainViewSet", "EvidenceViewSet",
         }  # fmt: skip
 
 

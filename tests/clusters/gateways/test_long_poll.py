@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 
 import msgspec
 from django.test import RequestFactory
@@ -24,12 +25,14 @@ PATIENCE_S = 60
 
 def test_a_change_between_the_look_and_the_wait_is_heard(committed_db, monkeypatch):
     # Otherwise it is found by looking, two seconds later.
-    monkeypatch.setattr(notices, "LOOK_ANYWAY_S", 600.0)
+    monkeypatch.setattr(notices, "LOOK_ANYWAY_S", 3600.0)
+    monkeypatch.setattr(gateways, "LONGEST_WAIT_S", 3600.0)
     tenant = make_tenant("acme")
     gateway, token = gateway_register(name="gw-1", region=make_estate().gateway.region)
     held = build_snapshot(Gateway.objects.select_related("region").get(id=gateway.id)).version
     looks = 0
     look = gateways._newest
+    heard = threading.Event()
 
     def newest(*asked):
         nonlocal looks
@@ -38,18 +41,21 @@ def test_a_change_between_the_look_and_the_wait_is_heard(committed_db, monkeypat
         if looks == 1:
             with scope.tenant(tenant.id):
                 key_mint(name="app", key_scope=KeyScope.INFERENCE, project=default_project(tenant))
+            assert heard.wait(PATIENCE_S / 2)  # the announcement has come before the look ends
         return found
 
     monkeypatch.setattr(gateways, "_newest", newest)
     request = RequestFactory().get(
-        "/", {"version": held, "wait": "50"}, headers={"Authorization": f"Bearer {token}"}
+        "/", {"version": held, "wait": "3600"}, headers={"Authorization": f"Bearer {token}"}
     )
 
     async def poll():
-        async with asyncio.timeout(PATIENCE_S):
-            async with notices.listener(CHANNEL).subscribed():
-                pass  # who waits now finds a listener that listens already
-            return await gateways.snapshot(request)
+        async with asyncio.timeout(PATIENCE_S), notices.listener(CHANNEL).subscribed() as beside:
+            await beside.wait(0)
+            asked = asyncio.create_task(gateways.snapshot(request))
+            await beside.wait(PATIENCE_S / 2)
+            heard.set()
+            return await asked
 
     answer = asyncio.run(poll())
     assert answer.status_code == 200
