@@ -602,6 +602,11 @@ POSTS: Final[dict[str, str]] = {
     """,
 }
 
+#: Pages that write when somebody looks, each with the reason. No other may.
+WRITES_WHEN_SHOWN: Final = {
+    "tenant:statements": "the draft of the running month is computed where it is not yet"
+}
+
 #: Kinds of objects in paths that are of a tenant: to other tenants they do not exist.
 OF_TENANTS: Final = {
     "approval-requests", "approval-rules", "policy-exceptions", "audit-entries", "service-accounts", "invitations",

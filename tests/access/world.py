@@ -106,6 +106,11 @@ class World:
             cursor.execute(_digest_query())
             return {name: (count, total) for name, count, total in cursor.fetchall()}
 
+    def changed_since(self, before: dict[str, tuple[int, int]]) -> list[str]:
+        """Name the tables that hold something else than at an earlier :meth:`digest`."""
+        now = self.digest()
+        return [name for name, rows in before.items() if now[name] != rows]
+
 
 #: Tables that a refused request may write to: sessions end, and who was refused may be written down.
 _NOT_COMPARED = ("django_session", "tenants_audit", "usersessions_")

@@ -19,6 +19,7 @@ from portal.pages.base import ConsolePage, TenantPage
 from tenants import scope
 from tenants.across import across_tenants
 from tenants.models import PlatformRole, Project
+from tenants.roles import PlatformAction
 from tests.factories import default_project, make_tenant, make_user
 
 
@@ -39,6 +40,8 @@ class Streamed(TenantPage):
 
 
 class ConsoleStream(ConsolePage):
+    action = PlatformAction.VIEW_ESTATE
+
     def get(self, request):
         return StreamingHttpResponse(str(Project.objects.count()) for _ in range(1))
 
