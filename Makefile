@@ -10,7 +10,7 @@ FOCUS_STAMP := $(FOCUS_VENV)/.installed
 FOCUS := tests/billing/focus/requirements
 export PYTHONDONTWRITEBYTECODE = 1
 
-.PHONY: demo test lint bench lock clean help
+.PHONY: demo test lint audit bench lock clean help
 
 help: ## List these commands
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## /  make \1\t/'
@@ -35,11 +35,15 @@ demo: $(STAMP) ## Start Berth on this machine and carry out the main job (ARGS="
 test: lint $(FOCUS_STAMP) ## Lint, types, import rules, then every test
 	$(BIN)/python -m pytest -q -n 2 --dist loadgroup $(ARGS)
 
-lint: $(STAMP) ## Style, types, import rules
+lint: $(STAMP) ## Style, types, import rules, known weaknesses
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/bandit -q -c pyproject.toml --severity-level high -r portal tenants billing clusters gateway embedded
+
+audit: $(STAMP) ## Ask the package index whether advisories name what requirements.lock pins
+	$(BIN)/pip-audit --strict --require-hashes --disable-pip -r requirements.lock
 
 bench: $(STAMP) ## Measure (BENCH=name for one of bench/)
 	@$(BIN)/python -m bench $(BENCH)

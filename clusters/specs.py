@@ -233,6 +233,7 @@ class GatewaySpec:
     ``drain_s`` is how long open streams may take once a pod is told to go.
     ``files_claim`` and ``files_secret`` name what the cluster's admin made in the namespace of gateways: a volume
     that all pods share for files and batches, and the keys under which they rest there; empty for no files.
+    ``trusted_proxies`` are the networks (CIDR) of what stands in front of them and tells clients' addresses.
     """
 
     name: str
@@ -249,6 +250,7 @@ class GatewaySpec:
     files_claim: str = ""
     files_secret: str = ""
     redis_url: str = dataclasses.field(default="", repr=False, compare=False)
+    trusted_proxies: Sequence[str] = ()
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -18,8 +18,9 @@ SECRETS: Mapping[str, Callable[[], str]] = {
     "DJANGO_SECRET_KEY": lambda: secrets.token_urlsafe(48),
     "BERTH_KEY_PEPPERS": lambda: f"1:{secrets.token_hex(32)}",
     "BERTH_SEALING_KEYS": lambda: f"1:{secrets.token_hex(32)}",
+    "BERTH_SIGNING_KEYS": lambda: f"1:{secrets.token_hex(32)}",
     "BERTH_GATEWAY_FILES_KEYS": lambda: f"1:{secrets.token_hex(32)}",
-    "BERTH_GATEWAY_TOKEN": lambda: secrets.token_urlsafe(32),
+    "BERTH_GATEWAY_TOKEN": lambda: f"berth_gateway_{secrets.token_urlsafe(32)}",
 }
 
 

@@ -87,6 +87,10 @@ class Postgres:
         """URL for the owner's role: migrations and test databases."""
         return self._url(OWNER, database)
 
+    def superuser_url(self, database: str = DATABASE) -> str:
+        """URL for the superuser, whom neither the application nor its migrations ever are."""
+        return self._url(SUPERUSER, database)
+
     def alive(self) -> processes.ProcessRecord | None:
         """Give the record of the running postmaster, None when there is none."""
         return processes.find(self.data_dir, NAME)

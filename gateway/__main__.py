@@ -13,6 +13,7 @@ import uvloop
 
 from gateway.config import Config, ConfigurationError, read_config
 from gateway.files import FolderInUse
+from gateway.redaction import log_to_stderr
 from gateway.server import GatewayServer
 
 
@@ -36,7 +37,7 @@ def main() -> int:
     """Run; gives the exit status."""
     try:
         config = read_config()
-        logging.basicConfig(level=config.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+        log_to_stderr(config.log_level, "%(asctime)s %(levelname)s %(name)s: %(message)s")
         # Each request may hold two sockets; the usual soft limit of 1,024 files would end at 500 clients.
         _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))

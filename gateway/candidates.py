@@ -14,7 +14,7 @@ from gateway.routing import named
 #: States of an endpoint that should serve, and cannot: what is asked of it meanwhile has failed.
 _DOWN: Final = frozenset({"degraded", "unreachable", "failed"})
 _RETRY_AFTER_S: Final = {
-    "provisioning": 10, "waiting-for-capacity": 30, "paused": 60, "scaled-to-zero": 10,
+    "provisioning": 10, "waiting-for-capacity": 30, "waiting-for-approval": 300, "paused": 60, "scaled-to-zero": 10,
 }  # fmt: skip
 
 
@@ -50,7 +50,7 @@ def route_target(
         ApiError: no rule matches (400), or no target of the one that does is left (503).
     """
     rule = named.match(
-        route, slo_class=slo_class, input_tokens=input_tokens, key_id=key.key_id, headers=headers
+        route, slo_class=slo_class, input_tokens=input_tokens, key_ids=key.line, headers=headers
     )
     if rule is None:
         raise errors.invalid(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import ipaddress
 import os
 import re
 from collections.abc import Mapping
@@ -43,6 +44,7 @@ class Config:
     port: int
     data_dir: Path
     peppers: Mapping[int, bytes]
+    trusted_proxies: tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]
     body_limit_bytes: int
     segment_window_s: float
     notice_s: float
@@ -87,6 +89,7 @@ def read_config(environment: Mapping[str, str] = os.environ) -> Config:
         port=int(reader.number("BERTH_GATEWAY_PORT", 0, low=0, high=65_535, whole=True)),
         data_dir=data_dir,
         peppers=reader.numbered("BERTH_KEY_PEPPERS"),
+        trusted_proxies=reader.networks("BERTH_GATEWAY_TRUSTED_PROXIES"),
         body_limit_bytes=int(
             reader.number("BERTH_GATEWAY_BODY_LIMIT_BYTES", 4 * _MIB, low=1024, high=1024 * _MIB, whole=True)
         ),
@@ -160,6 +163,13 @@ class _Reader:
         if not low <= value <= high:
             raise ConfigurationError(f"{name} must be from {low} to {high}; it is {text!r}.")
         return value
+
+    def networks(self, name: str) -> tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]:
+        words = [word.strip() for word in self._environment.get(name, "").split(",") if word.strip()]
+        try:
+            return tuple(map(ipaddress.ip_network, words))
+        except ValueError as error:
+            raise ConfigurationError(f"{name} must hold networks such as 10.20.0.0/16: {error}.") from None
 
     def url(self, name: str, default: str | None = None) -> str:
         if default is not None and not self._environment.get(name, "").strip():

@@ -13,9 +13,10 @@ import msgspec
 from aiohttp import web
 
 from gateway import errors, keys, requests
+from gateway.addresses import Addresses
 from gateway.batches import BatchDoors
 from gateway.budgets.gate import ALERT_HEADER
-from gateway.contract import Endpoint, Key, NamedRoute
+from gateway.contract import Endpoint, Key, NamedRoute, Verb
 from gateway.directory import Directory
 from gateway.freshness import TOLD_FROM_S, Freshness
 from gateway.inference import Arrival, Inference, no_snapshot
@@ -54,7 +55,9 @@ class Doors:
         gateway: str,
         batches: BatchDoors,
         limits_shared: Callable[[], bool],
+        addresses: Addresses,
     ) -> None:
+        self._addresses = addresses
         self._keeper = keeper
         self._inference = inference
         self._meter = meter
@@ -109,31 +112,40 @@ class Doors:
         return answer
 
     async def _chat(self, request: web.Request, headers: dict[str, str]) -> web.StreamResponse:
-        arrival = Arrival(request, headers[REQUEST_ID], headers, requests.read_chat)
+        arrival = Arrival(request, headers[REQUEST_ID], headers, requests.read_chat, Verb.CHAT)
         return await self._inference.serve(arrival)
 
     async def _complete(self, request: web.Request, headers: dict[str, str]) -> web.StreamResponse:
-        arrival = Arrival(request, headers[REQUEST_ID], headers, requests.read_completion)
+        arrival = Arrival(request, headers[REQUEST_ID], headers, requests.read_completion, Verb.COMPLETIONS)
         return await self._inference.serve(arrival)
 
     async def _embed(self, request: web.Request, headers: dict[str, str]) -> web.StreamResponse:
-        arrival = Arrival(request, headers[REQUEST_ID], headers, requests.read_embedding)
+        arrival = Arrival(request, headers[REQUEST_ID], headers, requests.read_embedding, Verb.EMBEDDINGS)
         return await self._inference.serve(arrival)
 
     async def _list_models(self, request: web.Request, _: dict[str, str]) -> web.StreamResponse:
-        directory, key = self._authenticate(request)
+        directory, key = self._authenticate(request, Verb.MODELS)
         routes = directory.named_routes(key)
         endpoints = directory.endpoints(key).values()
-        models = [_model(endpoint) for endpoint in endpoints if endpoint.name not in routes]
-        models += [_route(directory, key, route) for route in routes.values()]
+        models = [
+            _model(endpoint)
+            for endpoint in endpoints
+            if endpoint.name not in routes and keys.may_call(key, endpoint.endpoint_id)
+        ]
+        models += [
+            _route(directory, key, route) for route in routes.values() if keys.may_call(key, route.route_id)
+        ]
         return _json({"object": "list", "data": models})
 
     async def _show_model(self, request: web.Request, _: dict[str, str]) -> web.StreamResponse:
-        directory, key = self._authenticate(request)
+        directory, key = self._authenticate(request, Verb.MODELS)
         name = request.match_info["model"]
         if (route := directory.named_routes(key).get(name)) is not None:
+            keys.require_target(key, route.route_id, name)
             return _json(_route(directory, key, route))
-        return _json(_model(directory.endpoint(key, name)))
+        endpoint = directory.endpoint(key, name)
+        keys.require_target(key, endpoint.endpoint_id, name)
+        return _json(_model(endpoint))
 
     async def _unknown(self, request: web.Request, _: dict[str, str]) -> web.StreamResponse:
         raise errors.ApiError(
@@ -204,13 +216,15 @@ class Doors:
             return {}
         return {_SNAPSHOT_AGE: "unknown" if math.isinf(age) else str(int(age))}
 
-    def _authenticate(self, request: web.Request) -> tuple[Directory, Key]:
+    def _authenticate(self, request: web.Request, verb: Verb) -> tuple[Directory, Key]:
         directory = self._keeper.directory
         if directory is None:
             raise no_snapshot()
         key = directory.key(request.headers.get("authorization"))
         keys.require_current(key, now=dt.datetime.now(dt.UTC))
         self._freshness.require(directory.tenant(key))
+        keys.require_place(key, self._addresses.of(request) if key.networks else "")
+        keys.require_verb(key, verb)
         return directory, key
 
 

@@ -137,6 +137,17 @@ def unauthenticated(message: str, *, code: str) -> ApiError:
     return ApiError(status=401, message=message, type="authentication_error", code=code)
 
 
+def not_allowed(message: str, *, code: str, param: str | None = None) -> ApiError:
+    """The key is known and may not do this (403)."""
+    return ApiError(
+        status=403,
+        message=f"{message} Owners, admins and developers of your organisation can change the key in the portal.",
+        type="permission_error",
+        code=code,
+        param=param,
+    )
+
+
 def model_not_found(name: str) -> ApiError:
     """No such endpoint, or none that the key may know of: both read the same (404)."""
     return ApiError(

@@ -12,8 +12,9 @@ from typing import Any, Final, NamedTuple
 from aiohttp import web
 
 from gateway import errors, keys
+from gateway.addresses import Addresses
 from gateway.choices import Choice
-from gateway.contract import Key, Outcome
+from gateway.contract import Key, Outcome, Verb
 from gateway.directory import Directory
 from gateway.engines.base import EngineError, EngineStream
 from gateway.failures import explain
@@ -38,7 +39,7 @@ _STREAM_HEADERS: Final = {
 
 
 class Arrival(NamedTuple):
-    """One request. ``headers`` go out with a stream; ``read`` understands its body.
+    """One request. ``headers`` go out with a stream; ``read`` understands its body; ``verb`` is what it asks.
 
     ``request`` is None for one that did not come through a generating door, but as a line of a batch.
     ``slo_class`` names a class above which it may not be, empty for none.
@@ -48,6 +49,7 @@ class Arrival(NamedTuple):
     request_id: str
     headers: Mapping[str, str]
     read: Callable[[bytes], Call]
+    verb: Verb
     slo_class: str = ""
 
 
@@ -65,8 +67,10 @@ class Inference:
         tracer: Tracer | None,
         region: str,
         body_limit_bytes: int,
+        addresses: Addresses,
     ) -> None:
         self._directory = directory
+        self._addresses = addresses
         self._freshness = freshness
         self._tracer = tracer
         self._desk = desk
@@ -110,7 +114,14 @@ class Inference:
         return await self._ticketed(arrival, directory, key, body)
 
     async def complete(
-        self, *, key: Key, content: bytes, read: Callable[[bytes], Call], request_id: str, slo_class: str
+        self,
+        *,
+        key: Key,
+        content: bytes,
+        read: Callable[[bytes], Call],
+        verb: Verb,
+        request_id: str,
+        slo_class: str,
     ) -> bytes:
         """Answer a request of ``key`` that came through no generating door, in no higher class than ``slo_class``.
 
@@ -126,7 +137,7 @@ class Inference:
         directory = self._directory()
         if directory is None:
             raise no_snapshot()
-        arrival = Arrival(None, request_id, {}, read, slo_class)
+        arrival = Arrival(None, request_id, {}, read, verb, slo_class)
         response = await self._ticketed(arrival, directory, key, body)
         assert isinstance(response, web.Response)
         assert isinstance(response.body, bytes)
@@ -174,7 +185,11 @@ class Inference:
     ) -> web.StreamResponse:
         keys.require_current(key, now=dt.datetime.now(dt.UTC))
         self._freshness.require(directory.tenant(key))
-        call, request = arrival.read(await body()), arrival.request
+        request = arrival.request
+        if request is not None and key.networks:
+            keys.require_place(key, self._addresses.of(request))
+        keys.require_verb(key, arrival.verb)
+        call = arrival.read(await body())
         if call.stream and request is None:
             raise errors.invalid("A line of a batch cannot be streamed.", param="stream")
         passage = Passage(

@@ -1,4 +1,4 @@
-"""Inference keys: their form, and their look-up by digest.
+"""Inference keys: their form, their look-up by digest, and what each may be used for.
 
 A key reads ``berth_``, 36 random base62 characters, then 6 base62 digits of the random part's CRC-32.
 """
@@ -6,13 +6,15 @@ A key reads ``berth_``, 36 random base62 characters, then 6 base62 digits of the
 from __future__ import annotations
 
 import datetime as dt
+import functools
 import hmac
+import ipaddress
 import zlib
 from collections.abc import Mapping
 from typing import Final
 
 from gateway import errors
-from gateway.contract import Key
+from gateway.contract import Key, Verb
 
 PREFIX: Final = "berth_"
 _RANDOM: Final = 36
@@ -100,3 +102,69 @@ def require_current(key: Key, *, now: dt.datetime) -> None:
         raise errors.unauthenticated(
             f"The API key {key.name!r} expired at {key.expires_at.isoformat()}.", code="expired_api_key"
         )
+
+
+def require_place(key: Key, address: str) -> None:
+    """Check that ``key`` may be used from ``address``; "" is one that is not known.
+
+    Raises:
+        ApiError: its networks do not hold it (403).
+    """
+    if key.networks and not _lies_in(key.networks, address):
+        raise errors.not_allowed(
+            f"The API key {key.name!r} may not be used from your address: it is limited to certain networks.",
+            code="address_not_allowed",
+        )
+
+
+def require_verb(key: Key, verb: Verb) -> None:
+    """Check that ``key`` may ask ``verb``.
+
+    Raises:
+        ApiError: it may not (403).
+    """
+    if key.verbs and verb not in key.verbs:
+        raise errors.not_allowed(
+            f"The API key {key.name!r} may not be used for {verb.value}: it is limited to {', '.join(key.verbs)}.",
+            code="operation_not_allowed",
+        )
+
+
+def may_call(key: Key, target_id: str) -> bool:
+    """Say whether ``key`` is not kept from an endpoint or named route with this id."""
+    return not key.endpoints or target_id in key.endpoints
+
+
+def require_target(key: Key, target_id: str, name: str) -> None:
+    """Check that ``key`` may call the endpoint or named route ``name``. What stands behind a route it may call, too.
+
+    Raises:
+        ApiError: it may not (403).
+    """
+    if not may_call(key, target_id):
+        raise errors.not_allowed(
+            f"The API key {key.name!r} may not call {name!r}: it is limited to other endpoints or routes, which"
+            " GET /v1/models lists.",
+            code="endpoint_not_allowed",
+            param="model",
+        )
+
+
+@functools.lru_cache(maxsize=8192)
+def _lies_in(networks: tuple[str, ...], address: str) -> bool:
+    try:
+        found = ipaddress.ip_address(address)
+    except ValueError:
+        return False
+    return any(found in network for network in _parsed(networks))
+
+
+@functools.lru_cache(maxsize=4096)
+def _parsed(networks: tuple[str, ...]) -> tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]:
+    found = []
+    for text in networks:
+        try:
+            found.append(ipaddress.ip_network(text))
+        except ValueError:
+            continue  # one that is not understood lets nobody in
+    return tuple(found)

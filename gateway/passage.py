@@ -79,9 +79,12 @@ class Passage:
         self.endpoint: Endpoint
         self.slo_class: SloClass
         if self._route is None:
-            self._use(directory.endpoint(key, call.model))
+            endpoint = directory.endpoint(key, call.model)
+            self._use(endpoint)
+            keys.require_target(key, endpoint.endpoint_id, call.model)
         else:
             ticket.route_id = self._route.route_id
+            keys.require_target(key, self._route.route_id, call.model)
             self._use(candidates.main_target(directory, key, self._route))
 
     async def resolve(self) -> None:

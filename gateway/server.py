@@ -15,6 +15,7 @@ import aiohttp
 import msgspec
 from aiohttp import web
 
+from gateway.addresses import Addresses
 from gateway.admission import Admission, AdmissionFigures
 from gateway.batches import BatchDoors, make_room
 from gateway.budgets import BudgetGate, LeaseBook, Lessee
@@ -127,6 +128,7 @@ class GatewayServer:
             metrics=self._metrics,
             rng=random.Random(),  # noqa: S311
         )
+        addresses = Addresses(config.trusted_proxies)
         self._inference = Inference(
             directory=lambda: self._keeper.directory,
             desk=Desk(
@@ -142,6 +144,7 @@ class GatewayServer:
             tracer=self._tracer,
             region=config.region,
             body_limit_bytes=config.body_limit_bytes,
+            addresses=addresses,
         )
         self._room = make_room(
             config.files,
@@ -160,6 +163,7 @@ class GatewayServer:
             gateway=config.name,
             batches=BatchDoors(self._room),
             limits_shared=lambda: self._rates.is_shared,
+            addresses=addresses,
         )
         self._shipper = Shipper(
             meter=self._meter,

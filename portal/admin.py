@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+# Importing what libraries register registers it, whichever app comes first.
+from allauth.account.admin import EmailAddress
+from allauth.mfa.admin import Authenticator
+from allauth.socialaccount.admin import SocialAccount, SocialApp, SocialToken
+from allauth.usersessions.admin import UserSession
+from django import forms
 from django.contrib import admin
-from django.contrib.auth.admin import Group  # importing it registers groups, whichever app comes first
+from django.contrib.auth.admin import Group
 from django.http import HttpRequest
 
 from billing import models as billing
 from clusters import models as clusters
+from clusters.inventory import people
 from tenants import models as tenants
+from tenants.errors import BerthError
 
-admin.site.unregister(Group)
+#: Rows of libraries: they hold secrets, or services keep them together with others.
+NOT_HERE = [Group, EmailAddress, Authenticator, SocialAccount, SocialApp, SocialToken, UserSession]
+admin.site.unregister(NOT_HERE)
 
 
 class ReadOnly(admin.ModelAdmin):
@@ -49,13 +61,27 @@ class TenantAdmin(Kept):
     readonly_fields = ["slug", "currency"]
 
 
+class UserForm(forms.ModelForm):
+    def clean(self) -> dict[str, Any]:
+        person = self.instance
+        if "is_active" in self.changed_data and not self.cleaned_data["is_active"] and person.is_superuser:
+            try:
+                people.keep_a_superuser(person)
+            except BerthError as error:
+                self.add_error("is_active", error.message)
+        return self.cleaned_data
+
+
 @admin.register(tenants.User)
 class UserAdmin(Kept):
-    list_display = ["email", "name", "platform_role", "is_active", "is_staff", "last_login"]
-    list_filter = ["platform_role", "is_active", "is_staff"]
+    """Suspending somebody is done here; roles are handed out in the console, which checks more."""
+
+    form = UserForm
+    list_display = ["email", "name", "platform_role", "is_active", "is_superuser", "last_login"]
+    list_filter = ["platform_role", "is_active", "is_superuser"]
     search_fields = ["email", "name"]
     fields = ["email", "name", "platform_role", "is_active", "is_staff", "is_superuser", "last_login"]
-    readonly_fields = ["email", "last_login"]
+    readonly_fields = ["email", "platform_role", "is_staff", "is_superuser", "last_login"]
 
 
 @admin.register(tenants.Project)
@@ -91,10 +117,21 @@ class RegionAdmin(Kept):
 
 
 @admin.register(clusters.Cluster)
-class ClusterAdmin(Kept):
+class ClusterAdmin(ReadOnly):
+    """How a cluster is reached is set in the console, which checks the address."""
+
     list_display = ["name", "region", "driver", "state", "declared", "last_seen_at"]
     list_select_related = ["region"]
-    readonly_fields = ["name", "region", "driver", "last_seen_at"]
+    fields = [
+        "name", "region", "driver", "state", "state_reason", "cordon_reason", "runtimes", "declared", "server",
+        "namespaces", "version", "read_at", "last_seen_at", "removed_at",
+    ]  # fmt: skip
+
+
+@admin.register(clusters.OperatorCluster)
+class OperatorClusterAdmin(ReadOnly):
+    list_display = ["user", "cluster", "created_at"]
+    list_select_related = ["user", "cluster"]
 
 
 @admin.register(clusters.GpuType)
@@ -112,6 +149,16 @@ class NodePoolAdmin(ReadOnly):
 class GatewayAdmin(ReadOnly):
     list_display = ["name", "region", "public_url", "last_seen_at", "confirmed_at"]
     list_select_related = ["region"]
+    fields = [
+        "name",
+        "region",
+        "cluster",
+        "public_url",
+        "state",
+        "state_reason",
+        "last_seen_at",
+        "confirmed_at",
+    ]
 
 
 @admin.register(clusters.CatalogModel)

@@ -9,5 +9,9 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "portal.settings.embedded")
 _django = get_asgi_application()
 
 from clusters.api import usage_door  # noqa: E402
+from portal import checks, databases  # noqa: E402
+from portal.middleware.guard import guarded  # noqa: E402
 
-application = usage_door.before(_django)
+databases.limit_statements()
+checks.refuse_to_start()
+application = guarded(usage_door.before(_django))

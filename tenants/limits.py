@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from django.db import transaction
 
-from tenants import roles
+from tenants import reach, roles
 from tenants.announcements import announce
 from tenants.errors import Forbidden, Invalid
 from tenants.models import ApiKey, KeyScope, Project, Role, Tenant
@@ -27,21 +27,27 @@ def key_change(
     key: ApiKey,
     name: str | None = None,
     limits: Mapping[str, Any] | None = None,
+    narrowed: Mapping[str, Any] | None = None,
     granter_role: str = Role.OWNER,
+    granted_by: ApiKey | None = None,
 ) -> ApiKey:
-    """Give a key another name or other limits, those of :data:`KEY_LIMITS`.
+    """Give a key another name, other limits (of :data:`KEY_LIMITS`) or another reach (:data:`tenants.reach.KEY_REACH`).
 
     Raises:
         Invalid: a limit is out of bounds, or the key is none for inference.
-        Forbidden: the key's role is above the changer's own.
+        Forbidden: the key's role is above the changer's own, or it reaches further, before or after, than the
+            management key that asks.
     """
-    if key.role and not roles.may_grant(granter_role, key.role):
-        raise Forbidden(f"A member with role {granter_role} cannot change a key with role {key.role}.")
-    wishes = dict(limits or {})
-    check_key_limits(key.scope, wishes)
+    if key.acting_role and not roles.may_grant(granter_role, key.acting_role):
+        raise Forbidden(f"A member with role {granter_role} cannot change a key with role {key.acting_role}.")
+    reach.refuse_wider(key, granted_by)
+    wishes = {**(limits or {}), **reach.checked(key.scope, narrowed or {})}
+    check_key_limits(key.scope, limits or {})
     if name is not None:
         wishes["name"] = name
-    return _change(key, wishes)
+    changed = _change(key, wishes)
+    reach.refuse_wider(changed, granted_by)
+    return changed
 
 
 def check_key_limits(key_scope: str, limits: Mapping[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""Speaking to addresses that tenants name, without being led to what only Berth can reach.
+"""Speaking to addresses that people name, without being led to what only Berth can reach.
 
 A name is resolved once, every address it has is judged, and the connection goes to the judged address: what the name
 means a moment later does not matter. Redirects are not followed.
@@ -20,19 +20,22 @@ from urllib.parse import urlsplit
 
 from django.conf import settings
 
-Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+from tenants.outside_rules import Address, Refused, is_private, never
+
+__all__ = [
+    "Address",
+    "Answer",
+    "NoAnswer",
+    "Refused",
+    "Target",
+    "judge",
+    "judge_cluster",
+    "post",
+    "resolve",
+]
 
 _PORTS: Final = {"https": 443, "http": 80}
-#: Where clouds tell machines their credentials, beside link-local 169.254.169.254.
-_METADATA: Final = frozenset(map(ipaddress.ip_address, ("fd00:ec2::254", "100.100.100.200", "192.0.0.192")))
-#: Addresses that carry an IPv4 address: 6to4, Teredo, and both prefixes of NAT64.
-_CARRIERS: Final = tuple(
-    map(ipaddress.ip_network, ("2002::/16", "2001::/32", "64:ff9b::/96", "64:ff9b:1::/48", "::/96"))
-)
-
-
-class Refused(ValueError):
-    """An address that is not spoken to; the message says why and what may be done."""
+_USUAL_PORTS: Final = {**_PORTS, "amqp": 5672, "amqps": 5671}
 
 
 class NoAnswer(Exception):
@@ -86,21 +89,42 @@ def judge(address: Address, *, port: int, encrypted: bool = True) -> None:
     Raises:
         Refused: it is refused.
     """
-    why = _never(address)
-    if why:
-        raise Refused(f"{address} is {why}; nothing is sent there.")
-    if (str(address), port) in _own_services():
-        raise Refused(f"{address} port {port} belongs to Berth itself; nothing is sent there.")
+    _judge_always(address, port)
     known = address.is_loopback and settings.OUTSIDE_ALLOW_LOOPBACK
     known = known or any(address in network for network in settings.OUTSIDE_ALLOWED_NETWORKS)
-    # Python calls fec0::/10, the private networks of old, global.
-    private = not address.is_global or getattr(address, "is_site_local", False)
-    if not known and (address.is_loopback or private):
+    if not known and (address.is_loopback or is_private(address)):
         raise Refused(
             f"{address} is in a private network. Operators allow one by naming it in OUTSIDE_ALLOWED_NETWORKS."
         )
     if not known and not encrypted:
         raise Refused("Plain http is only spoken within networks that operators allow; use https.")
+
+
+def judge_cluster(address: Address, port: int) -> None:
+    """Refuse an address that operators may not lead Berth to as a cluster's.
+
+    Private networks are open, for clusters stand there; with ``CLUSTER_ALLOWED_NETWORKS`` nothing but these is, save
+    loopback in development.
+
+    Raises:
+        Refused: it is refused.
+    """
+    _judge_always(address, port)
+    if address.is_loopback and settings.OUTSIDE_ALLOW_LOOPBACK:
+        return
+    if address.is_loopback:
+        raise Refused(f"{address} is this machine itself; no cluster is reached there outside development.")
+    allowed = settings.CLUSTER_ALLOWED_NETWORKS
+    if allowed and not any(address in network for network in allowed):
+        raise Refused(f"{address} is in none of the networks that CLUSTER_ALLOWED_NETWORKS names.")
+
+
+def _judge_always(address: Address, port: int) -> None:
+    why = never(address)
+    if why:
+        raise Refused(f"{address} is {why}; nothing is sent there.")
+    if (str(address), port) in _own_services():
+        raise Refused(f"{address} port {port} belongs to Berth itself; nothing is sent there.")
 
 
 def post(
@@ -162,39 +186,22 @@ def _parts(url: str) -> tuple[str, str, int, str]:
     return parts.scheme, parts.hostname, port, path
 
 
-def _never(address: Address) -> str:
-    if isinstance(address, ipaddress.IPv6Address):
-        if address.ipv4_mapped is not None:
-            return "an IPv4 address written as IPv6"
-        if not address.is_loopback and any(address in network for network in _CARRIERS):
-            return "an IPv6 address that leads to an IPv4 one"
-    if address in _METADATA:
-        return "where a cloud tells machines their credentials"
-    if address.is_link_local:
-        return "link-local"
-    if address.is_multicast:
-        return "a multicast address"
-    if address.is_unspecified:
-        return "no machine's address"
-    if address.is_reserved and not address.is_loopback:
-        return "reserved"
-    return ""
-
-
 def _own_services() -> set[tuple[str, int]]:
-    """Give address and port of the databases and brokers that Berth itself uses."""
+    """Give address and port of the databases, the brokers and the Vault that Berth itself uses."""
     places: set[tuple[str, int]] = set()
     owner: dict[str, Any] = settings.DATABASE_OWNER or {}
     for database in (*settings.DATABASES.values(), owner):
         places |= {
             (host, int(database.get("PORT") or 5432)) for host in (database.get("HOST") or "").split(",")
         }
-    for url in (settings.CELERY_BROKER_URL, settings.GATEWAY_REDIS_URL):
+    for url in (
+        settings.CELERY_BROKER_URL,
+        settings.GATEWAY_REDIS_URL,
+        settings.SEALING_VAULT.get("address", ""),
+    ):
         with contextlib.suppress(ValueError):
             parts = urlsplit(url)
-            places.add(
-                (parts.hostname or "", parts.port or (5672 if parts.scheme.startswith("amqp") else 6379))
-            )
+            places.add((parts.hostname or "", parts.port or _USUAL_PORTS.get(parts.scheme, 6379)))
     found = set()
     for host, port in places:
         if host and not host.startswith("/"):

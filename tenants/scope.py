@@ -14,7 +14,9 @@ import logging
 import uuid
 from collections.abc import Iterator
 
-from django.db import connection, transaction
+from django.db import DEFAULT_DB_ALIAS, connection, connections, transaction
+
+from tenants import acting
 
 log = logging.getLogger(__name__)
 
@@ -35,21 +37,38 @@ class Scope:
         return bool(self.platform_reason)
 
 
-_scope: contextvars.ContextVar[Scope | None] = contextvars.ContextVar("berth_scope", default=None)
+@dataclasses.dataclass(frozen=True)
+class _Open:
+    """A scope, and the connection whose transaction carries its settings."""
+
+    scope: Scope
+    carrier: object
+
+
+_open: contextvars.ContextVar[_Open | None] = contextvars.ContextVar("berth_scope", default=None)
 
 
 def current() -> Scope:
     """Give the open scope.
 
     Raises:
-        ScopeError: there is none.
+        ScopeError: there is none, or it is open on another thread's connection.
     """
-    scope = _scope.get()
-    if scope is None:
+    opened = _open.get()
+    if opened is None:
         raise ScopeError(
             "Tenant-owned rows were asked for outside a tenant scope; wrap the code in tenants.scope.tenant(...)."
         )
-    return scope
+    if opened.carrier is not connections[DEFAULT_DB_ALIAS]:
+        raise ScopeError(
+            "The scope came along into another thread, whose connection knows nothing of it; open one there."
+        )
+    return opened.scope
+
+
+def is_open() -> bool:
+    """Say whether there is an open scope."""
+    return _open.get() is not None
 
 
 def current_tenant_id() -> uuid.UUID:
@@ -75,12 +94,13 @@ def tenant(tenant_id: uuid.UUID | str) -> Iterator[None]:
 def platform(reason: str) -> Iterator[None]:
     """See and write every tenant's rows for the length of the block, in one transaction.
 
-    This is the one door across tenants; ``reason`` is logged.
+    This is the door of Berth's own work, for which ``reason`` is logged. People who look across tenants come
+    through :func:`tenants.across.across_tenants`, which writes down who looked at what.
 
     Raises:
         ScopeError: no reason was given.
     """
-    if not reason:
+    if not reason.strip():
         raise ScopeError("Say why rows of all tenants are needed.")
     log.debug("platform scope: %s", reason)
     with _enter(Scope(platform_reason=reason)):
@@ -89,18 +109,19 @@ def platform(reason: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _enter(scope: Scope) -> Iterator[None]:
-    outer, nested = _scope.get(), connection.in_atomic_block
+    outer, nested = _open.get(), connection.in_atomic_block
     with transaction.atomic():
         _apply(scope)
-        token = _scope.set(scope)
+        token = _open.set(_Open(scope, connections[DEFAULT_DB_ALIAS]))
         try:
             yield
         finally:
-            _scope.reset(token)
+            # Before the transaction ends: what waits for its commit runs in no scope.
+            _open.reset(token)
         # Inside an outer block the transaction goes on, so its own settings come back; after an error the
         # rollback brings them back. The settings end with the outermost transaction by themselves.
         if nested and not connection.needs_rollback:
-            _apply(outer)
+            _apply(outer.scope if outer else None)
 
 
 def _apply(scope: Scope | None) -> None:
@@ -108,6 +129,7 @@ def _apply(scope: Scope | None) -> None:
     platform_on = "on" if scope and scope.is_platform else ""
     with connection.cursor() as cursor:
         cursor.execute(
-            "SELECT set_config('berth.tenant', %s, true), set_config('berth.platform', %s, true)",
-            [tenant_id, platform_on],
+            "SELECT set_config('berth.tenant', %s, true), set_config('berth.platform', %s, true), "
+            "set_config('berth.actor', %s, true)",
+            [tenant_id, platform_on, acting.told()],
         )

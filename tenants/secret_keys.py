@@ -14,6 +14,8 @@ from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 
 PREFIX = "berth_"
+#: How many characters are kept to recognise a key by: 6 of its random ones, which say nothing of the others.
+HINT = 12
 _RANDOM = 36
 _CHECK = 6
 _ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"

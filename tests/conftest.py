@@ -10,8 +10,9 @@ from django.db import connections
 
 from embedded import services
 from tests import databases
+from tests.keys_found import keys_in
 
-pytest_plugins = ("tests.kube.plugin",)
+pytest_plugins = ("tests.kube.plugin", "tests.secrets_seen")
 
 
 def pytest_configure(config) -> None:
@@ -43,7 +44,7 @@ def django_db_setup(django_db_blocker):
     yield name
     with django_db_blocker.unblock():
         connections.close_all()
-    databases.drop(name)
+    _drop(name)
 
 
 @pytest.fixture
@@ -64,4 +65,10 @@ def committed_db(django_db_setup, django_db_blocker, request):
         finally:
             connection.close()
             connection.settings_dict["NAME"] = before
+    _drop(name)
+
+
+def _drop(name: str) -> None:
+    keys = keys_in(name)
     databases.drop(name)
+    assert keys == [], "keys rest as they were shown in these tables"

@@ -65,6 +65,11 @@ def owner_url(name: str) -> str:
     return Postgres(data_dir()).owner_url(name)
 
 
+def superuser_url(name: str) -> str:
+    """Give the URL of ``name`` for the server's superuser: what roles may do is tried as nobody else."""
+    return Postgres(data_dir()).superuser_url(name)
+
+
 def rename(url: str, name: str) -> str:
     """Give ``url`` for another database."""
     return urlunsplit(urlsplit(url)._replace(path=f"/{name}"))
@@ -72,6 +77,8 @@ def rename(url: str, name: str) -> str:
 
 def _fingerprint() -> str:
     digest = hashlib.sha256()
-    for path in [*sorted(ROOT.glob("*/migrations/*.py")), ROOT / "tenants/isolation.py"]:
+    # Which triggers ``migrate`` makes, it reads from what the rooms register.
+    made_by = [*ROOT.glob("*/migrations/*.py"), *ROOT.glob("*/audited.py"), *ROOT.glob("tenants/audit/*.py")]
+    for path in [*sorted(made_by), ROOT / "tenants/isolation.py"]:
         digest.update(path.read_bytes())
     return digest.hexdigest()[:12]

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import itertools
 
+from django.db import connection
+
 from tenants import scope, services
-from tenants.models import KeyScope, Project, Role, Tenant, User
+from tenants.keys import key_mint
+from tenants.models import AuditEntry, KeyScope, Project, Role, Tenant, User
 
 _numbers = itertools.count(1)
 
@@ -32,4 +35,13 @@ def default_project(tenant: Tenant) -> Project:
 def management_key(tenant: Tenant, role: str = Role.OWNER) -> str:
     """Mint a management key and give its text."""
     with scope.tenant(tenant.id):
-        return services.key_mint(name=f"{role} key", key_scope=KeyScope.MANAGEMENT, role=role)[1]
+        return key_mint(name=f"{role} key", key_scope=KeyScope.MANAGEMENT, role=role)[1]
+
+
+def audit_entries(tenant: Tenant | None = None, **filters) -> list[AuditEntry]:
+    """Give a tenant's entries of the audit, or the platform's, the oldest first: also those of this transaction."""
+    with scope.platform("a test reads the audit"):
+        with connection.cursor() as cursor:
+            cursor.execute("SET CONSTRAINTS ALL IMMEDIATE")  # as at the end of the transaction
+            cursor.execute("SET CONSTRAINTS ALL DEFERRED")
+        return list(AuditEntry.objects.filter(tenant=tenant, **filters).order_by("number"))

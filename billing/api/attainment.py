@@ -14,6 +14,7 @@ from billing.api.queries import MonthQuery
 from billing.attainment import EndpointKept, attainments, rounded_down
 from billing.costs import Names
 from tenants.api.base import TenantScoped
+from tenants.api.fields import MonthField
 from tenants.roles import Action
 
 
@@ -61,7 +62,7 @@ class AttainmentSerializer(serializers.Serializer):
 class AttainmentsSerializer(serializers.Serializer):
     """A calendar month; endpoints without requests in it are left out."""
 
-    month = serializers.DateField(format="%Y-%m")
+    month = MonthField()
     results = AttainmentSerializer(many=True)
 
 

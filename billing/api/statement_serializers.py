@@ -5,12 +5,13 @@ from __future__ import annotations
 from rest_framework import serializers
 
 from billing.models import Statement, StatementLine
+from tenants.api.fields import MonthField
 
 
 class StatementSerializer(serializers.ModelSerializer):
     """A month's chargeback. total is charges and credits together; a number and the hashes come with the final one."""
 
-    month = serializers.DateField(format="%Y-%m")
+    month = MonthField()
     number = serializers.CharField(help_text="Empty until it is final.")
 
     class Meta:
@@ -45,7 +46,7 @@ class StatementLineSerializer(serializers.ModelSerializer):
     it cost with what a commitment covered spread over its use; how says how the amount was reached.
     """
 
-    service_month = serializers.DateField(format="%Y-%m")
+    service_month = MonthField()
     how = serializers.ListField(child=serializers.DictField())
 
     class Meta:

@@ -28,6 +28,7 @@ class UsageView(TenantScoped):
     """Requests, tokens and latencies by hour, day or month; seconds behind the requests."""
 
     default_role_action = Action.VIEW_COST
+    project_field = ""  # the query is narrowed
 
     @extend_schema(operation_id="usage_list", parameters=[UsageQuery], responses=UsageSerializer)
     def get(self, request) -> Response:
@@ -49,6 +50,7 @@ class CostView(TenantScoped):
     """What a period cost on both bases, as a whole or by hour, day or month, told apart by any dimensions."""
 
     default_role_action = Action.VIEW_COST
+    project_field = ""  # the query is narrowed
 
     @extend_schema(operation_id="costs_list", parameters=[CostQuery], responses=CostsSerializer)
     def get(self, request) -> Response:

@@ -27,6 +27,7 @@ from billing.models import Allocation, Budget, GpuClaim, SharedPeriod, UsageHour
 from billing.prices import PriceBook, price_book
 from billing.quantities import Held, Used
 from billing.rating.charges import shown
+from tenants.keys import key_line
 
 PLACES: Final = 16
 
@@ -175,7 +176,7 @@ def _used(
 
 def _used_by_key(budget: Budget, start: dt.datetime, end: dt.datetime) -> Iterable[Used]:
     rows = (
-        UsageHour.objects.filter(key_id=budget.owner_id, bucket__gte=start, bucket__lt=end)
+        UsageHour.objects.filter(key_id__in=key_line(budget.owner_id), bucket__gte=start, bucket__lt=end)
         .values("project_id", "model", "slo_class", "region")
         .annotate(
             asked=Sum("requests"),

@@ -8,8 +8,11 @@ import uuid
 from collections.abc import Collection, Iterable
 from typing import Any
 
+from django.db.models import QuerySet
+
 from billing.models import EndpointLabel, SharedPeriod
 from billing.sharing import shared_names
+from tenants import narrowing
 from tenants.errors import NotFound
 from tenants.models import ApiKey, Project
 
@@ -78,21 +81,30 @@ class Narrow:
 
 
 def narrow_to(wanted: dict[Dimension, Collection[Any]]) -> Narrow:
-    """Narrow to values that the open tenant has.
+    """Narrow to values that the open tenant has, and to the projects that whoever asks may see.
 
     Raises:
         NotFound: it has no such project, endpoint or key; another tenant's reads like none.
     """
     for dimension, what, known in (
-        (Dimension.PROJECT, "project", lambda ids: Project.objects.filter(id__in=ids).values_list("id", flat=True)),
-        (Dimension.KEY, "key", lambda ids: ApiKey.objects.filter(id__in=ids).values_list("id", flat=True)),
+        (Dimension.PROJECT, "project", lambda ids: _seen(Project.objects.filter(id__in=ids), "id")),
+        (Dimension.KEY, "key", lambda ids: _seen(ApiKey.objects.filter(id__in=ids), "project")),
         (Dimension.ENDPOINT, "endpoint", _known_endpoints),
     ):  # fmt: skip
         asked = {uuid.UUID(str(value)) for value in wanted.get(dimension, ())}
         missing = asked - set(known(asked)) if asked else set()
         if missing:
             raise NotFound(f"There is no {what} {min(map(str, missing))}.")
+    seen = narrowing.projects()
+    if seen is not None and not seen:
+        raise NotFound("There is no project that may be seen.")
+    if seen is not None and not wanted.get(Dimension.PROJECT):
+        wanted = {**wanted, Dimension.PROJECT: sorted(seen)}
     return Narrow.of(wanted)
+
+
+def _seen(rows: QuerySet, field: str) -> QuerySet:
+    return narrowing.within(rows, field).values_list("id", flat=True)
 
 
 def _known_endpoints(ids: Collection[uuid.UUID]) -> set[uuid.UUID]:

@@ -37,7 +37,8 @@ def month_rows(tenant: Tenant, *, month: dt.date, now: dt.datetime) -> Iterator[
         NotFound: nothing was held or used in it.
     """
     with scope.tenant(tenant.id):
-        yield from statement_rows(month_statement(month=month, now=now))
+        rows = list(statement_rows(month_statement(month=month, now=now)))
+    yield from rows  # whoever reads them stands in no scope meanwhile
 
 
 def all_month_rows(tenants: Iterable[Tenant], *, month: dt.date, now: dt.datetime) -> Iterator[Row]:

@@ -108,6 +108,8 @@ _MINUTE = "least(date_trunc('minute', window_end, 'UTC'), (day + time '23:59') A
 _PLACES = ", ".join(
     f"coalesce(sum(requests) FILTER (WHERE minute = {minute}), 0)::bigint" for minute in range(60)
 )
+# When keys were used last is told in the same step. One that somebody changes meanwhile is told with its next minute:
+# waiting for it here, while others wait for keys that were told already, could have no end.
 _COUNT = f"""
 WITH page AS MATERIALIZED (
     SELECT * FROM billing_usagesegment WHERE xact >= %(mark)s AND xact < %(end)s
@@ -145,6 +147,14 @@ WITH page AS MATERIALIZED (
         further=", counted_at = now()",
     )
 }), gateways_added AS ({gateway_days.COUNT}
+), keys_free AS (
+    SELECT id, used.at FROM tenants_apikey
+    JOIN (SELECT tenant_id, key_id, max(bucket) AS at FROM minutes GROUP BY 1, 2) AS used
+        ON tenants_apikey.id = used.key_id AND tenants_apikey.tenant_id = used.tenant_id
+    WHERE last_used_at IS NULL OR last_used_at < used.at
+    FOR NO KEY UPDATE OF tenants_apikey SKIP LOCKED
+), keys_told AS (
+    UPDATE tenants_apikey SET last_used_at = keys_free.at FROM keys_free WHERE tenants_apikey.id = keys_free.id
 )
 SELECT count(*), array_agg(DISTINCT gateway) FILTER (WHERE event = '') FROM page
 """  # noqa: S608

@@ -9,6 +9,8 @@ import uuid
 from collections.abc import Mapping
 from typing import Any, Final
 
+from django.db.models import QuerySet
+
 from billing.buckets import LENGTHS, Width
 from billing.quantities import DAY, HOUR, round_down, round_up
 from tenants.errors import Invalid
@@ -67,13 +69,17 @@ TEXTS: Final = ("cluster", "pool", "gpu_type", "model", "slo_class")
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Asked:
-    """A checked question. ``[start, end)`` are whole buckets; ``narrowed`` are columns and the value they must have."""
+    """A checked question. ``[start, end)`` are whole buckets; ``narrowed`` are columns and the value they must have.
+
+    ``within`` are names of clusters beyond which nothing is told; None: of every one.
+    """
 
     start: dt.datetime
     end: dt.datetime
     width: Width
     group_by: tuple[Dimension, ...] = ()
     narrowed: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    within: frozenset[str] | None = None
     most: int = USUAL_MOST
 
     @property
@@ -84,7 +90,8 @@ class Asked:
     @property
     def needed(self) -> frozenset[str]:
         """Give the columns that rows must have to answer."""
-        return frozenset(self.columns) | frozenset(self.narrowed)
+        needed = frozenset(self.columns) | frozenset(self.narrowed)
+        return needed if self.within is None else needed | {"cluster"}
 
     @property
     def buckets(self) -> list[dt.datetime]:
@@ -103,6 +110,7 @@ def ask(
     width: Width | str | None = None,
     group_by: tuple[Dimension, ...] = (),
     narrowed: Mapping[str, Any] | None = None,
+    within: frozenset[str] | None = None,
     most: int = USUAL_MOST,
 ) -> Asked:
     """Check a question and round its span outward to whole buckets.
@@ -121,6 +129,8 @@ def ask(
     if not 1 <= most <= MOST:
         raise Invalid(f"1 to {MOST} groups are told apart.", errors={"limit": [f"Choose 1 to {MOST}."]})
     columns = {name for each in group_by for name in each.columns} | set(narrowed)
+    if within is not None:
+        columns.add("cluster")
     of_all = not (columns <= OF_POOLS or columns <= OF_MODELS) and not _of_one(narrowed)
     limits = _Limits(
         of_all=of_all, hourly=columns <= OF_POOLS or _of_one(narrowed), groups=most + 1 if group_by else 1
@@ -133,6 +143,7 @@ def ask(
         width=wide,
         group_by=group_by,
         narrowed=narrowed,
+        within=within,
         most=most,
     )
 
@@ -210,10 +221,11 @@ def _round_up(at: dt.datetime, width: Width) -> dt.datetime:
     return round_up(at.astimezone(dt.UTC), HOUR if width == Width.HOUR else DAY)
 
 
-def narrowed_by(given: Mapping[str, str]) -> dict[str, Any]:
+def narrowed_by(given: Mapping[str, str], *, tenants: QuerySet[Tenant] | None = None) -> dict[str, Any]:
     """Give the columns to narrow to from texts as a person or script names them: a tenant by its slug.
 
     A project or endpoint that is named narrows to its tenant too where that is named; unknown names are refused.
+    ``tenants`` are those that may be named (default: all).
 
     Raises:
         Invalid: a tenant is unknown, or an id is none.
@@ -221,7 +233,7 @@ def narrowed_by(given: Mapping[str, str]) -> dict[str, Any]:
     found: dict[str, Any] = {name: given[name] for name in TEXTS if given.get(name)}
     errors: dict[str, list[str]] = {}
     if slug := given.get("tenant"):
-        tenant = Tenant.objects.filter(slug=slug).first()
+        tenant = (Tenant.objects.all() if tenants is None else tenants).filter(slug=slug).first()
         if tenant is None:
             errors["tenant"] = [f"There is no tenant {slug}."]
         else:

@@ -89,6 +89,8 @@ class Source:
             f"{self.at}__lt": asked.end.date() if dated else asked.end,
         }
         begun = TruncMonth(self.at, tzinfo=None if dated else dt.UTC) if self.monthly else F(self.at)
+        if asked.within is not None:
+            span["cluster__in"] = asked.within
         return self.model._default_manager.filter(**span, **asked.narrowed).annotate(begun=begun)
 
     def sums(self, names: Sequence[str]) -> dict[str, Sum]:

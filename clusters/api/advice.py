@@ -15,10 +15,13 @@ from clusters.endpoints.advisor.moves import moves_accept, moves_dismiss
 from clusters.endpoints.advisor.policy import FIELDS, policy_set
 from clusters.endpoints.advisor.runs import advice_run_start
 from clusters.models import AdviceMove, AdvicePolicy, AdviceRun
+from tenants.api.base import IF_MATCH
 from tenants.api.fields import StrictSerializer
 from tenants.api.filters import PAGING, refuse_unknown_parameters
 from tenants.api.idempotency import idempotent
+from tenants.api.preconditions import content_version, etag, refuse_stale
 from tenants.errors import Invalid
+from tenants.roles import PlatformAction
 
 MOST_MOVES = 10_000
 
@@ -84,6 +87,12 @@ class PolicyBody(StrictSerializer, PolicySerializer):
 class AdviceRunViewSet(OperatorViewSet):
     """Re-plans of the fleet, newest first."""
 
+    default_platform_action = PlatformAction.VIEW_FLEET
+    platform_actions = {
+        "create": PlatformAction.MANAGE_FLEET,
+        "apply": PlatformAction.MANAGE_FLEET,
+        "dismiss": PlatformAction.MANAGE_FLEET,
+    }
     model = AdviceRun
     serializer_class = AdviceRunSerializer
     reason = "an operator reads and decides on the advisor's moves through the REST API"
@@ -117,6 +126,7 @@ class AdviceRunViewSet(OperatorViewSet):
     @extend_schema(
         request=MovesBody, responses={202: AdviceRunDetailSerializer}, operation_id="advice_runs_apply"
     )
+    @idempotent
     def apply(self, request, id) -> Response:
         """Have moves carried out, so many at a time as the policy says; each is checked again when its turn comes."""
         return self._decide("advice.apply", moves_accept)
@@ -144,6 +154,8 @@ class AdviceRunViewSet(OperatorViewSet):
 class AdvicePolicyViewSet(OperatorViewSet):
     """The operators' rules for the advisor."""
 
+    default_platform_action = PlatformAction.VIEW_FLEET
+    platform_actions = {"partial_update": PlatformAction.MANAGE_FLEET}
     model = AdvicePolicy
     serializer_class = PolicySerializer
     reason = "an operator manages the advisor's policy through the REST API"
@@ -151,15 +163,26 @@ class AdvicePolicyViewSet(OperatorViewSet):
     @extend_schema(responses=PolicySerializer, operation_id="advice_policy_retrieve")
     def retrieve(self, request) -> Response:
         """The policy."""
-        return self.shown(PolicySerializer, AdvicePolicy.current())
+        return self._answer(AdvicePolicy.current())
 
-    @extend_schema(request=PolicyBody, responses=PolicySerializer, operation_id="advice_policy_update")
+    @extend_schema(
+        request=PolicyBody,
+        responses=PolicySerializer,
+        parameters=[IF_MATCH],
+        operation_id="advice_policy_update",
+    )
     def partial_update(self, request) -> Response:
         """Change rules. Nothing is applied unasked before ``automatic`` is set."""
         wishes: dict[str, Any] = self.validated(PolicyBody, partial=True)
+        seen = AdvicePolicy.objects.select_for_update().first() or AdvicePolicy.current()
+        refuse_stale(request, content_version(PolicySerializer(seen).data))
         policy = policy_set(**wishes)
         self.audit("advice.policy", **wishes)
-        return self.shown(PolicySerializer, policy)
+        return self._answer(policy)
+
+    def _answer(self, policy: AdvicePolicy) -> Response:
+        shown = PolicySerializer(policy).data
+        return Response(shown, headers={"ETag": etag(content_version(shown))})
 
 
 def _is_meant(move: AdviceMove, wanted: Sequence[int] | None) -> bool:

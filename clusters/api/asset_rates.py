@@ -17,6 +17,7 @@ from clusters.models import Cluster, GpuType
 from tenants.api.fields import MomentField, StrictSerializer
 from tenants.api.filters import PAGING, refuse_unknown_parameters
 from tenants.api.idempotency import idempotent
+from tenants.roles import PlatformAction
 
 
 class AssetRateSerializer(serializers.ModelSerializer):
@@ -56,6 +57,8 @@ class AssetRateBody(StrictSerializer):
 class AssetRateViewSet(OperatorViewSet):
     """What an hour of a GPU costs its owner, used or not."""
 
+    default_platform_action = PlatformAction.VIEW_MONEY
+    platform_actions = {"create": PlatformAction.MANAGE_MONEY}
     model = AssetRate
     serializer_class = AssetRateSerializer
     page_ordering = "-effective_from"

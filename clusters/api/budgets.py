@@ -12,6 +12,7 @@ from billing.api.budget_serializers import BudgetSerializer
 from billing.api.budgets import with_states
 from billing.models import Budget
 from clusters.api.operators import OperatorViewSet
+from tenants.roles import PlatformAction
 
 
 class TenantBudgetSerializer(BudgetSerializer):
@@ -32,6 +33,7 @@ class TenantBudgetFilter(django_filters.FilterSet):
 class TenantBudgetViewSet(OperatorViewSet):
     """Budgets across tenants, with what each gateway holds of them."""
 
+    default_platform_action = PlatformAction.VIEW_MONEY
     model = Budget
     serializer_class = TenantBudgetSerializer
     filterset_class = TenantBudgetFilter

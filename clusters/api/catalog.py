@@ -42,6 +42,7 @@ class CatalogFilter(django_filters.FilterSet):
 class CatalogModelViewSet(ReadOnlyTenantViewSet):
     """Models that may be ordered."""
 
+    project_field = ""
     model = CatalogModel
     serializer_class = CatalogModelSerializer
     filterset_class = CatalogFilter
@@ -56,6 +57,7 @@ class CatalogModelViewSet(ReadOnlyTenantViewSet):
 class SloClassViewSet(ReadOnlyTenantViewSet):
     """Classes of service with their targets."""
 
+    project_field = ""
     model = SloClass
     serializer_class = SloClassSerializer
     lookup_field = lookup_url_kwarg = "name"
@@ -66,6 +68,7 @@ class SloClassViewSet(ReadOnlyTenantViewSet):
 class RegionViewSet(ReadOnlyTenantViewSet):
     """Where endpoints may run."""
 
+    project_field = ""
     model = Region
     serializer_class = RegionSerializer
     lookup_field = lookup_url_kwarg = "code"
@@ -75,6 +78,8 @@ class RegionViewSet(ReadOnlyTenantViewSet):
 @extend_schema(tags=["catalog"])
 class ProfileView(TenantScoped):
     """Named profiles of load."""
+
+    project_field = ""
 
     @extend_schema(responses=ProfilesSerializer, operation_id="profiles_list")
     def get(self, request) -> Response:

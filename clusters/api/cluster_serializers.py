@@ -7,6 +7,7 @@ from typing import Any
 
 from rest_framework import serializers
 
+from clusters.inventory import remit
 from clusters.inventory.catalog import RUNTIMES
 from clusters.inventory.tuning import FIELDS as KNOBS
 from clusters.inventory.tuning import tuning_of
@@ -262,7 +263,7 @@ class FindingSerializer(serializers.Serializer):
 
 class MoveBody(StrictSerializer):
     cluster = ReferenceField(
-        find=Cluster.objects.present, by="name", what="cluster", allow_null=True,
+        find=remit.clusters, by="name", what="cluster", allow_null=True,
         help_text="Its name. Null gives the choice back to Berth and moves nothing.",
     )  # fmt: skip
 

@@ -23,7 +23,7 @@ from clusters.api.cluster_serializers import (
 )
 from clusters.api.operators import OperatorViewSet
 from clusters.endpoints import lost
-from clusters.inventory import registration, services
+from clusters.inventory import registration, remit, services
 from clusters.inventory.capacity import capacities
 from clusters.inventory.selectors import node_uses
 from clusters.models import Cluster, Node
@@ -32,12 +32,21 @@ from tenants.api.filters import PAGING, refuse_unknown_parameters
 from tenants.api.idempotency import idempotent
 from tenants.api.preconditions import asks_for_version, content_version, etag, refuse_stale
 from tenants.errors import Invalid
+from tenants.roles import PlatformAction
 
 
 @extend_schema(tags=["clusters"])
 class ClusterViewSet(OperatorViewSet):
     """Where engines run."""
 
+    default_platform_action = PlatformAction.MANAGE_ESTATE
+    platform_actions = {
+        "list": PlatformAction.VIEW_ESTATE,
+        "retrieve": PlatformAction.VIEW_ESTATE,
+        "nodes": PlatformAction.VIEW_ESTATE,
+        "create": PlatformAction.MANAGE_FLEET,
+        "check": PlatformAction.MANAGE_FLEET,
+    }
     model = Cluster
     serializer_class = ClusterSerializer
     lookup_field = lookup_url_kwarg = "name"
@@ -46,7 +55,7 @@ class ClusterViewSet(OperatorViewSet):
     dialling = frozenset({"check", "check_one", "credentials", "partial_update"})
 
     def rows(self) -> QuerySet[Cluster]:
-        return Cluster.objects.present().select_related("region")
+        return remit.clusters().select_related("region")
 
     @extend_schema(responses=ClusterSerializer(many=True))
     def list(self, request) -> Response:
@@ -143,6 +152,7 @@ class ClusterViewSet(OperatorViewSet):
         return self._answer(self.get_object())
 
     @extend_schema(request=LossBody, responses=ClusterSerializer, operation_id="clusters_declare_lost")
+    @idempotent
     def declare_lost(self, request, name) -> Response:
         """Give up a cluster that does not answer and will not come back.
 

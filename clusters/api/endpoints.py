@@ -8,6 +8,7 @@ from drf_spectacular.utils import extend_schema
 from rest_framework import status
 from rest_framework.response import Response
 
+from clusters.api.approvals import asker_of
 from clusters.api.order_serializers import EndpointChange, EndpointOrder, PlanRequest
 from clusters.api.plan_serializers import PlanSerializer
 from clusters.api.serializers import (
@@ -19,8 +20,10 @@ from clusters.api.serializers import (
     RevisionDetailSerializer,
 )
 from clusters.endpoints import selectors, services
+from clusters.endpoints.approvals.selectors import order_trips, waits_for_approval
 from clusters.endpoints.budgets import budget_effect
 from clusters.endpoints.limits import endpoint_limits_set
+from clusters.endpoints.planning import Market
 from clusters.endpoints.waiting import capacity_for
 from clusters.models import Endpoint, EndpointState
 from tenants.api.base import IF_MATCH, ReadOnlyTenantViewSet
@@ -50,6 +53,7 @@ class EndpointViewSet(ReadOnlyTenantViewSet):
 
     model = Endpoint
     serializer_class = EndpointSerializer
+    project_field = "project"
     filterset_class = EndpointFilter
     role_actions = dict.fromkeys(("create", "partial_update", "destroy", "pause", "resume"), Action.ORDER)
 
@@ -64,9 +68,14 @@ class EndpointViewSet(ReadOnlyTenantViewSet):
     @extend_schema(request=EndpointOrder, responses={201: EndpointDetailSerializer})
     @idempotent
     def create(self, request) -> Response:
-        """Order an endpoint. Where only free GPUs are wanting it is accepted and waits for them."""
+        """Order an endpoint. Where free GPUs or somebody's approval are wanting it is accepted and waits for them."""
         order = self.validated(EndpointOrder)
-        endpoint = services.endpoint_order(**order, actor=self.caller.actor, created_by=self.caller.user)
+        endpoint = services.endpoint_order(
+            **order,
+            actor=self.caller.actor,
+            created_by=self.caller.user,
+            asked_by=asker_of(self.caller),
+        )
         response = self.created(EndpointDetailSerializer, self.get_queryset().get(id=endpoint.id))
         response["ETag"] = etag(endpoint.generation)
         return response
@@ -75,24 +84,33 @@ class EndpointViewSet(ReadOnlyTenantViewSet):
     def plan(self, request) -> Response:
         """Plan an order without placing it. That it cannot be placed is an answer too, not an error."""
         order = self.validated(PlanRequest)
-        plan = services.endpoint_quote(terms=order["terms"])
+        tenant = Tenant.objects.get(id=self.caller.tenant_id)
+        market = Market.read(tenant=tenant, project=order.get("project"))
+        plan = market.plan(order["terms"])
+        trips = order_trips(tenant=tenant, terms=order["terms"], plan=plan, market=market)
         answer = {
             **plan.to_document(),
-            "currency": Tenant.objects.get(id=self.caller.tenant_id).currency,
+            "currency": tenant.currency,
+            "approvals": [trip.to_document() for trip in trips],
+            "policy_version": market.policy.version if market.policy else 0,
             "quota": selectors.quota_effect(plan),
             "budgets": budget_effect(plan, order["terms"], project=order.get("project")),
             "capacity": capacity_for(plan, slo_class=order["terms"].slo_class),
         }
         return self.shown(PlanSerializer, answer)
 
-    @extend_schema(request=EndpointChange, responses=EndpointDetailSerializer, parameters=[IF_MATCH])
+    @extend_schema(
+        request=EndpointChange,
+        responses={200: EndpointDetailSerializer, 202: EndpointDetailSerializer},
+        parameters=[IF_MATCH],
+    )
     def partial_update(self, request, id) -> Response:
-        """Change the number of replicas, the limits a minute, or the fallbacks."""
+        """Change the replicas, the limits a minute, or the fallbacks; 202 where replicas wait for approval."""
         wishes = self.validated(EndpointChange)
         replicas = wishes.pop("replicas", None)
         if replicas is None:
             return self._change(endpoint_limits_set, **wishes)
-        answer = self._change(services.endpoint_scale, replicas=replicas)
+        answer = self._change(services.endpoint_scale, may_wait=True, replicas=replicas)
         if not wishes:
             return answer
         endpoint_limits_set(endpoint=self.get_object(), actor=self.caller.actor, **wishes)
@@ -109,19 +127,21 @@ class EndpointViewSet(ReadOnlyTenantViewSet):
         parameters=[IF_MATCH],
         operation_id="endpoints_pause",
     )
+    @idempotent
     def pause(self, request, id) -> Response:
         """Stop its engines and release its GPUs, keeping the order."""
         return self._change(services.endpoint_pause)
 
     @extend_schema(
         request=None,
-        responses=EndpointDetailSerializer,
+        responses={200: EndpointDetailSerializer, 202: EndpointDetailSerializer},
         parameters=[IF_MATCH],
         operation_id="endpoints_resume",
     )
+    @idempotent
     def resume(self, request, id) -> Response:
-        """Serve again, planned afresh against today's capacity and prices."""
-        return self._change(services.endpoint_resume)
+        """Serve again, planned afresh against today's capacity and prices; 202 where that waits for approval."""
+        return self._change(services.endpoint_resume, may_wait=True)
 
     @extend_schema(responses=EventSerializer(many=True), operation_id="endpoints_events", filters=False)
     def events(self, request, id) -> Response:
@@ -145,13 +165,20 @@ class EndpointViewSet(ReadOnlyTenantViewSet):
         tail = selectors.endpoint_logs(endpoint, replica_id=asked["replica"], lines=asked["lines"])
         return self.shown(LogSerializer, {"replica": tail.replica, "lines": tail.text.splitlines()})
 
-    def _change(self, service, *, code: int = status.HTTP_200_OK, **wishes) -> Response:
+    def _change(
+        self, service, *, code: int = status.HTTP_200_OK, may_wait: bool = False, **wishes
+    ) -> Response:
         endpoint = self.get_object()
         refuse_stale(self.request, endpoint.generation)
         # The service compares again under its lock.
         if_generation = endpoint.generation if asks_for_version(self.request) else None
+        if may_wait:
+            wishes["asked_by"] = asker_of(self.caller)
         service(endpoint=endpoint, actor=self.caller.actor, if_generation=if_generation, **wishes)
-        return self._answer(self.get_object(), code=code)
+        changed = self.get_object()
+        if may_wait and changed.generation == endpoint.generation and waits_for_approval(changed):
+            code = status.HTTP_202_ACCEPTED
+        return self._answer(changed, code=code)
 
     def _answer(self, endpoint: Endpoint, *, code: int = status.HTTP_200_OK) -> Response:
         return self.shown(EndpointDetailSerializer, endpoint, code=code, ETag=etag(endpoint.generation))

@@ -30,7 +30,7 @@ from clusters.api.gateway_messages import (
     check_name,
     problem,
 )
-from clusters.endpoints.changes import wait_for_change
+from clusters.endpoints.changes import changes_heard
 from clusters.endpoints.engine_tokens import keep_engine_tokens
 from clusters.endpoints.memory import keep_memory
 from clusters.endpoints.signals import keep_signals
@@ -40,6 +40,7 @@ from clusters.inventory.gateways import token_digest
 from clusters.inventory.tokenizers import tokenizer_content
 from clusters.models import Gateway
 from gateway import contract
+from tenants import acting
 from tenants.errors import BerthError, NotFound
 
 LONGEST_WAIT_S = 55.0
@@ -58,14 +59,15 @@ async def snapshot(request: HttpRequest) -> HttpResponse:
     except BerthError as error:
         return _refusal(error)
     held = request.GET.get("version", "")
-    while True:
-        newest = await sync_to_async(_newest)(gateway, held)
-        if newest.version != held:
-            return HttpResponse(msgspec.json.encode(newest), content_type="application/json")
-        left = until - time.monotonic()
-        if left <= 0:
-            return HttpResponse(status=304)
-        await wait_for_change(left)
+    async with changes_heard() as wait:
+        while True:
+            newest = await sync_to_async(_newest)(gateway, held)
+            if newest.version != held:
+                return HttpResponse(msgspec.json.encode(newest), content_type="application/json")
+            left = until - time.monotonic()
+            if left <= 0:
+                return HttpResponse(status=304)
+            await wait(left)
 
 
 @require_GET
@@ -188,6 +190,7 @@ def _gateway(request: HttpRequest) -> Gateway:
     gateway = rows.first() if token else None
     if gateway is None:
         raise NotAGateway
+    acting.identify(acting.Actor("gateway", str(gateway.id), gateway.name))
     return gateway
 
 

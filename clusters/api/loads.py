@@ -6,6 +6,7 @@ from drf_spectacular.utils import extend_schema
 from rest_framework import status
 from rest_framework.response import Response
 
+from clusters.api.approvals import asker_of
 from clusters.api.load_serializers import (
     LoadSerializer,
     ReplanBody,
@@ -19,6 +20,7 @@ from clusters.endpoints.load.replanning import endpoint_replan
 from clusters.endpoints.what_if.one import endpoint_what_if
 from clusters.models import Endpoint
 from tenants.api.base import IF_MATCH, TenantViewSet
+from tenants.api.idempotency import idempotent
 from tenants.api.preconditions import asks_for_version, etag, refuse_stale
 from tenants.errors import NotFound
 from tenants.roles import Action
@@ -30,6 +32,7 @@ class LoadViewSet(TenantViewSet):
 
     model = Endpoint
     serializer_class = LoadSerializer
+    project_field = "project"
     role_actions = {"replan": Action.ORDER, "keep_order": Action.ORDER}
 
     def rows(self):
@@ -51,6 +54,7 @@ class LoadViewSet(TenantViewSet):
         parameters=[IF_MATCH],
         operation_id="endpoints_replan",
     )
+    @idempotent
     def replan(self, request, id) -> Response:
         """Take a load over into the order, the measured one by default, and run what it needs."""
         endpoint = self.get_object()
@@ -61,6 +65,7 @@ class LoadViewSet(TenantViewSet):
             endpoint=endpoint,
             terms=body.terms(endpoint),
             actor=self.caller.actor,
+            asked_by=asker_of(self.caller),
             if_generation=self._if_generation(endpoint),
         )
         return self._changed(status.HTTP_202_ACCEPTED)
@@ -71,6 +76,7 @@ class LoadViewSet(TenantViewSet):
         parameters=[IF_MATCH],
         operation_id="endpoints_keep_order",
     )
+    @idempotent
     def keep_order(self, request, id) -> Response:
         """Keep it as ordered although its load differs; it is no drift until it changes again."""
         endpoint = self.get_object()

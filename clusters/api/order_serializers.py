@@ -14,9 +14,9 @@ from clusters.models import CatalogModel, Cluster, GpuType, Region, SloClass
 from clusters.planning.profiles import NAMED
 from clusters.planning.search.sizing import BATCH_LIMIT
 from tenants.api.fields import ReferenceField, StrictSerializer
+from tenants.api.projects import project_field
 from tenants.api.serializers import RatesBody, apart
 from tenants.limits import RATES
-from tenants.models import Project
 
 MOST_TOKENS = 10_000_000
 MOST_REPLICAS = 64
@@ -66,9 +66,7 @@ class PlanRequest(StrictSerializer):
     """
 
     name = serializers.CharField(max_length=63, required=False, help_text="Not looked at in a plan.")
-    project = ReferenceField(
-        find=lambda: Project.objects.all(), by="slug", what="project", required=False, help_text="Its slug."
-    )
+    project = project_field(required=False, help_text="Its slug.")
     model = ReferenceField(find=lambda: CatalogModel.objects.filter(published=True), by="name", what="model")
     slo_class = ReferenceField(find=lambda: SloClass.objects.all(), by="name", what="SLO class")
     residency = serializers.CharField(max_length=60, default="global")
@@ -171,9 +169,7 @@ class EndpointOrder(EndpointLimits, PlanRequest):
     """An order: what to run, for whom, under which name."""
 
     name = serializers.CharField(max_length=63, help_text="The model name that clients of the endpoint send.")
-    project = ReferenceField(
-        find=lambda: Project.objects.all(), by="slug", what="project", help_text="Its slug."
-    )
+    project = project_field(help_text="Its slug.")
 
     def validate(self, values: dict[str, Any]) -> dict[str, Any]:
         limits = {name: values.pop(name) for name in RATES if name in values}

@@ -10,7 +10,7 @@ from billing.api.budget_serializers import AmountField
 from billing.models import Budget
 from clusters.api.capacity_serializers import CapacitySerializer
 from clusters.inventory.tuning import FIELDS as KNOBS
-from clusters.models import ClassTuning
+from clusters.models import ApprovalRule, ClassTuning, Decides
 from clusters.planning.plans import PlanStatus, Reason, Relaxation
 from clusters.planning.problem import Precision
 
@@ -204,6 +204,14 @@ class BudgetEffectSerializer(serializers.Serializer):
     refuses = serializers.BooleanField(help_text="Whether the order would be refused for it.")
 
 
+class PlanTripSerializer(serializers.Serializer):
+    """A rule that wants somebody's approval before this is placed."""
+
+    kind = serializers.ChoiceField(choices=ApprovalRule.Kind.choices)
+    reason = serializers.CharField()
+    decides = serializers.ChoiceField(choices=Decides.choices)
+
+
 class PlanSerializer(serializers.Serializer):
     """The answer to an order before anything is spent, with a reason for every candidate not chosen."""
 
@@ -227,6 +235,10 @@ class PlanSerializer(serializers.Serializer):
     quota = QuotaEffectSerializer(many=True)
     budgets = BudgetEffectSerializer(
         many=True, help_text="Budgets of GPU time of the tenant, and of the project where one is named."
+    )
+    approvals = PlanTripSerializer(many=True, help_text="Rules that ordering it so would trip.")
+    policy_version = serializers.IntegerField(
+        help_text="Of the tenant's policy that it was planned under; 0: none."
     )
     capacity = CapacitySerializer(
         allow_null=True, help_text="The queue that it would wait in, where no capacity is free."

@@ -23,12 +23,13 @@ from clusters.api.operators import OperatorScoped
 from clusters.endpoints.reporting import cost_targets
 from clusters.endpoints.savings.keeping import saving_dismiss
 from clusters.endpoints.savings.selectors import SavingRow, savings_list
-from clusters.inventory.capacity import capacities
+from clusters.inventory import remit
 from clusters.inventory.fragmentation import Fragmentation, fragmentation
 from clusters.models import Saving
 from tenants.api.fields import MomentField, StrictSerializer
 from tenants.api.filters import refuse_unknown_parameters
 from tenants.errors import NotFound
+from tenants.roles import PlatformAction
 
 USUAL_SPAN = dt.timedelta(days=30)
 _FILTERS = ("cluster", "pool", "gpu_type", "tenant", "project", "endpoint", "model", "slo_class")
@@ -142,7 +143,10 @@ class ReportView(OperatorScoped):
             end=values["end"],
             width=values.get("bucket_width"),
             group_by=values.get("group_by", self.usual_groups),
-            narrowed=narrowed_by({name: str(values.get(name) or "") for name in _FILTERS}),
+            narrowed=narrowed_by(
+                {name: str(values.get(name) or "") for name in _FILTERS}, tenants=remit.tenants()
+            ),
+            within=remit.names(),
             most=values["limit"],
         )
 
@@ -172,6 +176,8 @@ class ReportView(OperatorScoped):
 class UtilizationView(ReportView):
     """GPU-hours held, serving, idle, free."""
 
+    default_platform_action = PlatformAction.VIEW_ESTATE
+
     @extend_schema(
         operation_id="platform_utilization", parameters=[ReportQuery],
         responses=report_serializer("UtilizationReport", groups=Utilization, points=Utilization),
@@ -186,6 +192,7 @@ class UtilizationView(ReportView):
 class ThroughputView(ReportView):
     """Tokens per second of a serving GPU."""
 
+    default_platform_action = PlatformAction.VIEW_ESTATE
     usual_groups = (Dimension.GPU_TYPE, Dimension.MODEL)
 
     @extend_schema(
@@ -202,6 +209,7 @@ class ThroughputView(ReportView):
 class PlatformCostView(ReportView):
     """What a million tokens came to."""
 
+    default_platform_action = PlatformAction.VIEW_MONEY
     usual_groups = (Dimension.SLO_CLASS,)
 
     @extend_schema(
@@ -217,6 +225,8 @@ class PlatformCostView(ReportView):
 @extend_schema(tags=["platform"])
 class RecoveryView(ReportView):
     """What was billed beside what the estate cost."""
+
+    default_platform_action = PlatformAction.VIEW_MONEY
 
     @extend_schema(
         operation_id="platform_recovery", parameters=[SpanQuery],
@@ -235,6 +245,8 @@ class RecoveryView(ReportView):
 class FragmentationView(ReportView):
     """How free GPUs lie."""
 
+    default_platform_action = PlatformAction.VIEW_ESTATE
+
     @extend_schema(
         operation_id="platform_fragmentation",
         responses=type(
@@ -246,7 +258,7 @@ class FragmentationView(ReportView):
     def get(self, request) -> Response:
         """Free GPUs by pool now, and what of them replicas of 1, 2, 4 and 8 GPUs could use."""
         refuse_unknown_parameters(request, [])
-        return Response({"pools": [document(row) for row in fragmentation(capacities())]})
+        return Response({"pools": [document(row) for row in fragmentation(remit.pool_capacities())]})
 
 
 class SavingsQuery(StrictSerializer):
@@ -276,6 +288,8 @@ class SavingsReportSerializer(serializers.Serializer):
 class SavingsView(ReportView):
     """What endpoints could save."""
 
+    default_platform_action = PlatformAction.VIEW_ENDPOINTS
+
     @extend_schema(
         operation_id="platform_savings", parameters=[SavingsQuery], responses=SavingsReportSerializer
     )
@@ -283,7 +297,7 @@ class SavingsView(ReportView):
         """Idle endpoints, more GPUs than a load needs, cheaper GPU types that keep the class; money of 30 days."""
         query = SavingsQuery(data=request.query_params.dict())
         query.is_valid(raise_exception=True)
-        rows = savings_list(now=timezone.now(), **query.validated_data)
+        rows = savings_list(now=timezone.now(), among=remit.savings(), **query.validated_data)
         return Response({"savings": [document(row) for row in rows]})
 
 
@@ -291,6 +305,7 @@ class SavingsView(ReportView):
 class SavingDismissView(ReportView):
     """Puts a saving off."""
 
+    default_platform_action = PlatformAction.MANAGE_ENDPOINTS
     reason = "an operator puts a saving off through the REST API"
 
     @extend_schema(
@@ -301,7 +316,7 @@ class SavingDismissView(ReportView):
         body = DismissBody(data=request.data)
         body.is_valid(raise_exception=True)
         now = timezone.now()
-        saving = Saving.objects.filter(id=id, endpoint__deleted_at=None).first()
+        saving = remit.savings().filter(id=id, endpoint__deleted_at=None).first()
         if saving is None:
             raise NotFound("There is no such saving any more.")
         saving_dismiss(saving=saving, actor=self.caller.actor, now=now, **body.validated_data)

@@ -6,6 +6,7 @@ from drf_spectacular.utils import extend_schema
 from rest_framework import status
 from rest_framework.response import Response
 
+from clusters.api.approvals import asker_of
 from clusters.api.cluster_serializers import (
     ConfigurationQuery,
     ConfigurationSerializer,
@@ -17,12 +18,14 @@ from clusters.api.operators import OperatorViewSet
 from clusters.api.serializers import EndpointDetailSerializer
 from clusters.endpoints import selectors, services
 from clusters.endpoints.limits import endpoint_share
+from clusters.inventory import remit
 from clusters.models import Endpoint, Revision
 from tenants import scope
 from tenants.api.base import IF_MATCH, TenantViewSet
+from tenants.api.idempotency import idempotent
 from tenants.api.preconditions import asks_for_version, etag, refuse_stale
 from tenants.errors import NotFound
-from tenants.roles import Action
+from tenants.roles import Action, PlatformAction
 
 
 @extend_schema(tags=["endpoints"])
@@ -31,6 +34,7 @@ class RevisionViewSet(TenantViewSet):
 
     model = Endpoint
     serializer_class = EndpointDetailSerializer
+    project_field = "project"
     role_actions = {"restore": Action.ORDER}
 
     def rows(self):
@@ -67,6 +71,7 @@ class RevisionViewSet(TenantViewSet):
         parameters=[IF_MATCH],
         operation_id="endpoints_revisions_restore",
     )
+    @idempotent
     def restore(self, request, id, number) -> Response:
         """Run an earlier revision's configuration again, as a new revision; what runs serves until it is ready."""
         endpoint = self.get_object()
@@ -76,6 +81,7 @@ class RevisionViewSet(TenantViewSet):
             endpoint=endpoint,
             number=number,
             actor=self.caller.actor,
+            asked_by=asker_of(self.caller),
             if_generation=endpoint.generation if asks_for_version(request) else None,
             **self.validated(RestoreBody),
         )
@@ -86,12 +92,14 @@ class RevisionViewSet(TenantViewSet):
 class MoveViewSet(OperatorViewSet):
     """Moving and sharing an endpoint, whoever's it is."""
 
+    default_platform_action = PlatformAction.MANAGE_ENDPOINTS
+    platform_actions = {"share": PlatformAction.MANAGE_OFFER}
     model = Endpoint
     serializer_class = EndpointDetailSerializer
     reason = "an operator moves or shares an endpoint through the REST API"
 
     def rows(self):
-        return selectors.endpoint_detail()
+        return remit.endpoints(selectors.endpoint_detail())
 
     @extend_schema(
         request=MoveBody,
@@ -99,16 +107,19 @@ class MoveViewSet(OperatorViewSet):
         parameters=[IF_MATCH],
         operation_id="endpoints_move",
     )
+    @idempotent
     def move(self, request, id) -> Response:
         """For operators: have it run on another cluster. What runs serves until the new engines do."""
         endpoint = self.get_object()
         refuse_stale(request, endpoint.generation)
         cluster = self.validated(MoveBody)["cluster"]
+        remit.check_target(cluster)
         with scope.tenant(endpoint.tenant_id):
             services.endpoint_move(
                 endpoint=endpoint,
                 cluster=cluster,
                 actor=self.caller.actor,
+                asked_by=self.caller.user,
                 if_generation=endpoint.generation if asks_for_version(request) else None,
             )
         self.audit("endpoint.move", endpoint=str(endpoint.id), cluster=cluster and cluster.name)
@@ -120,6 +131,7 @@ class MoveViewSet(OperatorViewSet):
         parameters=[IF_MATCH],
         operation_id="endpoints_share",
     )
+    @idempotent
     def share(self, request, id) -> Response:
         """For operators: publish it to every tenant, or take it back."""
         endpoint = self.get_object()

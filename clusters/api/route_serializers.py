@@ -22,8 +22,8 @@ from clusters.endpoints.routes import (
 )
 from clusters.models import NamedRoute
 from gateway.contract import RouteRule, RouteTarget
-from tenants.api.fields import ReferenceField, StrictSerializer
-from tenants.models import Project
+from tenants.api.fields import StrictSerializer
+from tenants.api.projects import project_field
 
 MOST_TOKENS = 10_000_000
 
@@ -83,9 +83,7 @@ class _Rules(StrictSerializer):
 
 class RouteCreate(_Rules):
     name = serializers.CharField(max_length=63, help_text="The model name that clients send.")
-    project = ReferenceField(
-        find=lambda: Project.objects.all(), by="slug", what="project",
-        help_text="Its slug. Keys of this project call the route.",
+    project = project_field(help_text="Its slug. Keys of this project call the route.",
     )  # fmt: skip
     rules = RouteRuleBody(
         many=True, allow_empty=False, max_length=MOST_RULES, help_text="The first that matches decides."
@@ -171,6 +169,7 @@ class SharedPricesSerializer(serializers.Serializer):
 class SharedEndpointSerializer(serializers.Serializer):
     """An endpoint that the platform publishes to every tenant."""
 
+    id = serializers.UUIDField()
     name = serializers.CharField(help_text="What clients send as the model.")
     model = serializers.CharField()
     slo_class = serializers.CharField()

@@ -34,6 +34,7 @@ class RouteViewSet(EditableTenantViewSet):
 
     model = NamedRoute
     serializer_class = RouteSerializer
+    project_field = "project"
     filterset_class = RouteFilter
     role_actions = {
         **dict.fromkeys(("create", "partial_update", "destroy"), Action.ORDER),
@@ -76,6 +77,8 @@ class RouteViewSet(EditableTenantViewSet):
 @extend_schema(tags=["endpoints"])
 class SharedEndpointView(TenantScoped):
     """Endpoints that the platform publishes to every tenant: called with a key of any project, paid by the token."""
+
+    project_field = ""
 
     @extend_schema(responses=SharedEndpointsSerializer, operation_id="shared_endpoints_list")
     def get(self, request) -> Response:

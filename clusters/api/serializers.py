@@ -7,9 +7,11 @@ from typing import Any
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
+from clusters.api.approval_serializers import ApprovalBriefSerializer
 from clusters.api.capacity_serializers import CapacitySerializer
 from clusters.api.plan_serializers import PRECISIONS
 from clusters.endpoints import selectors
+from clusters.endpoints.approvals.selectors import request_of
 from clusters.endpoints.limits import endpoint_fallbacks, overload_policy
 from clusters.endpoints.states import NEXT_ACTION
 from clusters.endpoints.waiting import capacity_of
@@ -249,6 +251,9 @@ class EndpointDetailSerializer(EndpointSerializer):
     observed_replicas = ReplicaSerializer(many=True, source="present")
     urls = serializers.SerializerMethodField()
     capacity = serializers.SerializerMethodField(help_text="While it waits for free GPUs, else null.")
+    approval = serializers.SerializerMethodField(
+        help_text="What waits for somebody's approval, else the last request about it; null: there was none."
+    )
 
     class Meta(EndpointSerializer.Meta):
         fields = [
@@ -259,6 +264,7 @@ class EndpointDetailSerializer(EndpointSerializer):
             "observed_replicas",
             "urls",
             "capacity",
+            "approval",
         ]
 
     @extend_schema_field(FallbackSerializer(many=True))
@@ -276,6 +282,11 @@ class EndpointDetailSerializer(EndpointSerializer):
     def get_capacity(self, endpoint: Endpoint) -> dict[str, Any] | None:
         answer = capacity_of(endpoint)
         return CapacitySerializer(answer).data if answer else None
+
+    @extend_schema_field(ApprovalBriefSerializer(allow_null=True))
+    def get_approval(self, endpoint: Endpoint) -> dict[str, Any] | None:
+        request = request_of(endpoint)
+        return ApprovalBriefSerializer(request).data if request else None
 
 
 class EventSerializer(serializers.ModelSerializer):

@@ -63,6 +63,7 @@ class SignalViewSet(TenantViewSet):
 
     model = Endpoint
     serializer_class = EndpointNowSerializer
+    project_field = "project"
 
     def rows(self):
         return selectors.endpoint_list()

@@ -13,6 +13,7 @@ from billing.api.statements import detailed, file_schema
 from billing.documents.downloads import statement_file
 from billing.models import Statement
 from clusters.api.operators import OperatorViewSet
+from tenants.roles import PlatformAction
 
 
 class TenantStatementSerializer(StatementSerializer):
@@ -43,6 +44,7 @@ class TenantStatementFilter(django_filters.FilterSet):
 class TenantStatementViewSet(mixins.ListModelMixin, OperatorViewSet):
     """Statements across tenants, as they were last computed."""
 
+    default_platform_action = PlatformAction.VIEW_MONEY
     model = Statement
     serializer_class = TenantStatementSerializer
     filterset_class = TenantStatementFilter

@@ -14,6 +14,7 @@ from clusters.api.operators import OperatorViewSet
 from clusters.inventory.tokenizers import tokenizer_set
 from clusters.models import CatalogModel
 from gateway.contract import MOST_TOKENIZER_BYTES
+from tenants.roles import PlatformAction
 
 
 class FileParser(BaseParser):
@@ -40,6 +41,7 @@ class TokenizerSerializer(serializers.Serializer):
 class ModelTokenizerViewSet(OperatorViewSet):
     """The tokenizer of one model."""
 
+    default_platform_action = PlatformAction.MANAGE_OFFER
     model = CatalogModel
     serializer_class = TokenizerSerializer
     parser_classes = [FileParser]

@@ -3,13 +3,22 @@
 from django.urls import path, register_converter
 
 from clusters.api.advice import AdvicePolicyViewSet, AdviceRunViewSet
+from clusters.api.approvals import (
+    ApprovalViewSet,
+    AskAgainViewSet,
+    OperatorApprovalViewSet,
+    RuleViewSet,
+)
 from clusters.api.asset_rates import AssetRateViewSet
 from clusters.api.budgets import TenantBudgetViewSet
 from clusters.api.catalog import CatalogModelViewSet, ProfileView, RegionViewSet, SloClassViewSet
 from clusters.api.clusters import ClusterViewSet
 from clusters.api.endpoints import EndpointViewSet
 from clusters.api.engines import ImageViewSet, TuningViewSet
+from clusters.api.evidence import EvidenceViewSet, evidence_keys
 from clusters.api.loads import LoadViewSet
+from clusters.api.people import PersonViewSet
+from clusters.api.policy import ExceptionViewSet, PolicyFloorViewSet, PolicyViewSet
 from clusters.api.reports import (
     FragmentationView,
     PlatformCostView,
@@ -65,6 +74,8 @@ urlpatterns = [
     ),
     path("endpoints/<uuid:id>:pause", EndpointViewSet.as_view({"post": "pause"})),
     path("endpoints/<uuid:id>:resume", EndpointViewSet.as_view({"post": "resume"})),
+    path("endpoints/<uuid:id>/evidence", EvidenceViewSet.as_view({"get": "evidence"})),
+    path("evidence-keys", evidence_keys),
     path("endpoints/<uuid:id>/events", EndpointViewSet.as_view({"get": "events"})),
     path("endpoints/<uuid:id>/revisions", EndpointViewSet.as_view({"get": "revisions"})),
     path("endpoints/<uuid:id>/logs", EndpointViewSet.as_view({"get": "logs"})),
@@ -73,8 +84,31 @@ urlpatterns = [
     path("endpoints/<uuid:id>:replan", LoadViewSet.as_view({"post": "replan"})),
     path("endpoints/<uuid:id>:keep-order", LoadViewSet.as_view({"post": "keep_order"})),
     path("endpoints/<uuid:id>:what-if", LoadViewSet.as_view({"post": "what_if"})),
+    path("endpoints/<uuid:id>:ask-again", AskAgainViewSet.as_view({"post": "ask_again"})),
     path("endpoints/<uuid:id>:move", MoveViewSet.as_view({"post": "move"})),
     path("endpoints/<uuid:id>:share", MoveViewSet.as_view({"post": "share"})),
+    path("policy", PolicyViewSet.as_view({"get": "retrieve", "put": "update"})),
+    path("policy/versions", PolicyViewSet.as_view({"get": "versions"})),
+    path("policy-exceptions", ExceptionViewSet.as_view({"get": "list", "post": "create"})),
+    path("policy-exceptions/<uuid:id>", ExceptionViewSet.as_view(READ_ONE)),
+    path("policy-exceptions/<uuid:id>:end", ExceptionViewSet.as_view({"post": "end"})),
+    path("approval-rules", RuleViewSet.as_view({"get": "list", "post": "create"})),
+    path(
+        "approval-rules/<uuid:id>",
+        RuleViewSet.as_view({"get": "retrieve", "patch": "partial_update", "delete": "destroy"}),
+    ),
+    path("approval-requests", ApprovalViewSet.as_view(READ_LIST)),
+    path("approval-requests/<uuid:id>", ApprovalViewSet.as_view(READ_ONE)),
+    *(
+        path(f"approval-requests/<uuid:id>:{name}", ApprovalViewSet.as_view({"post": name}))
+        for name in ("approve", "refuse", "change", "withdraw")
+    ),
+    path("platform/approval-requests", OperatorApprovalViewSet.as_view(READ_LIST)),
+    *(
+        path(f"platform/approval-requests/<uuid:id>:{name}", OperatorApprovalViewSet.as_view({"post": name}))
+        for name in ("approve", "refuse")
+    ),
+    path("platform/policies/<name:slug>/floor", PolicyFloorViewSet.as_view({"put": "update"})),
     path("shared-endpoints", SharedEndpointView.as_view()),
     path("routes", RouteViewSet.as_view({"get": "list", "post": "create"})),
     path(
@@ -125,6 +159,11 @@ urlpatterns = [
     path("advice-runs/<uuid:id>", AdviceRunViewSet.as_view(READ_ONE)),
     path("advice-runs/<uuid:id>:apply", AdviceRunViewSet.as_view({"post": "apply"})),
     path("advice-runs/<uuid:id>:dismiss", AdviceRunViewSet.as_view({"post": "dismiss"})),
+    path("platform/people", PersonViewSet.as_view({"get": "list", "post": "create"})),
+    path(
+        "platform/people/<uuid:id>",
+        PersonViewSet.as_view({"get": "retrieve", "patch": "partial_update", "delete": "destroy"}),
+    ),
     path("platform/utilization", UtilizationView.as_view()),
     path("platform/throughput", ThroughputView.as_view()),
     path("platform/costs", PlatformCostView.as_view()),

@@ -14,6 +14,7 @@ from billing.metering.reconciliation import Verdict, reconcile
 from billing.models import SequenceGap, UsageRefusal
 from clusters.api.operators import OperatorScoped, OperatorViewSet
 from tenants.api.fields import DayField, StrictSerializer
+from tenants.roles import PlatformAction
 
 _VERDICTS = [each.value for each in Verdict]
 
@@ -70,6 +71,8 @@ class DayQuery(StrictSerializer):
 class ReconciliationView(OperatorScoped):
     """What each part between the request and the statement counted of one UTC day."""
 
+    default_platform_action = PlatformAction.VIEW_USAGE_CHECKS
+
     @extend_schema(
         operation_id="usage_reconciliation_retrieve",
         parameters=[DayQuery],
@@ -100,6 +103,7 @@ class UsageRefusalSerializer(serializers.ModelSerializer):
 class SequenceGapViewSet(OperatorViewSet):
     """Segments of gateways that are missing though later ones came, newest first."""
 
+    default_platform_action = PlatformAction.VIEW_USAGE_CHECKS
     model = SequenceGap
     serializer_class = SequenceGapSerializer
 
@@ -112,6 +116,7 @@ class SequenceGapViewSet(OperatorViewSet):
 class UsageRefusalViewSet(OperatorViewSet):
     """Segments that were refused, as they came, newest first."""
 
+    default_platform_action = PlatformAction.VIEW_USAGE_CHECKS
     model = UsageRefusal
     serializer_class = UsageRefusalSerializer
 

@@ -6,13 +6,14 @@ import dataclasses
 import uuid
 
 import msgspec
-from cryptography.exceptions import InvalidTag
 
+from clusters.drivers.base import TryLater
 from clusters.inventory.catalog import weights_of, weights_secrets
 from clusters.inventory.images import image_of
 from clusters.models import Cluster, Endpoint, NodePool, Revision
 from clusters.planning.plans import Configuration
 from clusters.specs import DeploymentSpec, Owner, Placement, Scaling, WeightsKind
+from tenants.sealing import CannotOpen, KeysAway
 from tenants.services import quota_limits
 
 #: A move or a restore runs beside what it replaces, for as long as that takes.
@@ -93,6 +94,7 @@ def spec_of(endpoint: Endpoint, revision: Revision, *, gpu_quota: int | None) ->
 
     Raises:
         SpecUnusable: the spec or the credentials for its weights cannot be read; the message says what to do.
+        TryLater: the credentials cannot be opened now.
     """
     spec = dataclasses.replace(
         kept_spec(revision),
@@ -104,7 +106,9 @@ def spec_of(endpoint: Endpoint, revision: Revision, *, gpu_quota: int | None) ->
         return spec
     try:
         return dataclasses.replace(spec, secrets=weights_secrets(endpoint.model, endpoint.tenant_id))
-    except (InvalidTag, KeyError) as error:
+    except KeysAway as error:
+        raise TryLater(error.message) from error
+    except CannotOpen as error:
         raise SpecUnusable(
             f"The credentials for the weights of {endpoint.model.name} cannot be opened any more; set them again."
         ) from error

@@ -17,6 +17,7 @@ from clusters.models import Gateway
 from clusters.specs import GatewaySpec, GatewayStatus
 from tenants.errors import Invalid
 from tenants.locks import claimed
+from tenants.sealing import CannotOpen, KeysAway
 
 log = logging.getLogger(__name__)
 
@@ -63,6 +64,8 @@ def spec_of(gateway: Gateway) -> GatewaySpec:
 
     Raises:
         Invalid: its image is not pinned, or the control plane's own address is not set.
+        GiveUp: its token cannot be opened any more.
+        TryLater: its token cannot be opened now.
     """
     return GatewaySpec(
         name=gateway.name,
@@ -72,12 +75,24 @@ def spec_of(gateway: Gateway) -> GatewaySpec:
         control_plane_url=control_plane_url(),
         storage_gib=gateway.storage_gib,
         labels={"gateway-id": str(gateway.id), "region": gateway.region.code},
-        token=gateway_token(gateway),
+        token=_token(gateway),
         peppers={number: pepper.hex() for number, pepper in settings.KEY_PEPPERS.items()},
         files_claim=settings.GATEWAY_FILES_CLAIM,
         files_secret=settings.GATEWAY_FILES_SECRET,
         redis_url=settings.GATEWAY_REDIS_URL,
+        trusted_proxies=tuple(map(str, settings.GATEWAY_TRUSTED_PROXIES)),
     )
+
+
+def _token(gateway: Gateway) -> str:
+    try:
+        return gateway_token(gateway)
+    except KeysAway as error:
+        raise TryLater(error.message) from error
+    except CannotOpen as error:
+        raise GiveUp(
+            f"The token of gateway {gateway.name} cannot be opened. {error} Give it a new one."
+        ) from error
 
 
 def _keep(gateway: Gateway) -> _Outcome:

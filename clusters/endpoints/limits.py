@@ -18,7 +18,7 @@ from clusters.endpoints.history import record
 from clusters.endpoints.wishes import bump, for_update
 from clusters.models import Endpoint, OnOverload, Region, Revision
 from clusters.planning.residency import residency_allows
-from tenants import scope
+from tenants import narrowing, scope
 from tenants.errors import Invalid
 from tenants.limits import RATES
 from tenants.validation import clean
@@ -128,7 +128,11 @@ def check_fallbacks(
     """
     text = ""
     there = (
-        set(Endpoint.objects.live().filter(id__in=fallbacks).values_list("id", flat=True))
+        set(
+            narrowing.within(Endpoint.objects.live(), "project")
+            .filter(id__in=fallbacks)
+            .values_list("id", flat=True)
+        )
         if fallbacks
         else set()
     )

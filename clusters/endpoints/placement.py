@@ -15,6 +15,8 @@ from clusters.endpoints.blueprint import spec_again, spec_for
 from clusters.endpoints.conditions import set_condition
 from clusters.endpoints.history import record
 from clusters.endpoints.names import deployment_name
+from clusters.endpoints.policy.in_force import InForce, keep_policy
+from clusters.endpoints.states import POLICY_REFUSED
 from clusters.endpoints.waiting import wait_begin, wait_end, wait_for
 from clusters.inventory.capacity import PoolCapacity, capacities
 from clusters.models import Cluster, Condition, Endpoint, NodePool, Reservation, Revision, Wanted
@@ -25,15 +27,18 @@ from tenants.errors import Conflict, OverQuota
 from tenants.models import new_id
 from tenants.services import quota_limits
 
+_REASONS = {PlanStatus.NO_CAPACITY: "NoCapacity", PlanStatus.POLICY: POLICY_REFUSED}
+
 
 def settle(endpoint: Endpoint, plan: Plan, found: list[PoolCapacity]) -> Revision | None:
     """Write what a plan means for an endpoint: a revision with its GPUs reserved, or the wait for capacity.
 
     Raises:
         OverBudget: a budget of its project or tenant has no room for it.
+        PolicyRefused: the tenant's policy does not allow it.
     """
     if plan.status != PlanStatus.PLACED or plan.configuration is None:
-        reason = "NoCapacity" if plan.status == PlanStatus.NO_CAPACITY else "NotPlaceable"
+        reason = _REASONS.get(plan.status, "NotPlaceable")
         set_condition(endpoint, Condition.Type.PLACED, Condition.Status.FALSE, reason, plan.message)
         wait_begin(endpoint, plan)
         return None
@@ -43,6 +48,7 @@ def settle(endpoint: Endpoint, plan: Plan, found: list[PoolCapacity]) -> Revisio
     name = deployment_name(endpoint.tenant.slug, endpoint.name, endpoint.id, number)
     spec = spec_for(endpoint=endpoint, chosen=chosen, pool=pool, name=name, revision_id=revision_id)
     gpus = spec.replicas * spec.tensor_parallel * spec.pipeline_parallel
+    held = keep_policy(endpoint, pool, gpus=gpus, price_factor=endpoint.slo_class.price_factor)
     _claim(endpoint, pool, spec.gpu_type, gpus, endpoint.slo_class.price_factor)
     revision = _revision(
         endpoint,
@@ -52,6 +58,7 @@ def settle(endpoint: Endpoint, plan: Plan, found: list[PoolCapacity]) -> Revisio
         number=number,
         price_factor=endpoint.slo_class.price_factor,
         plan=plan.to_document(),
+        **_kept_to(held),
     )
     price = f"{chosen.price_per_hour:.2f} {endpoint.tenant.currency} per hour"
     _reserve(endpoint, revision, chosen.nodes, f"at {price}")
@@ -65,6 +72,7 @@ def settle_again(endpoint: Endpoint, earlier: Revision) -> Revision | None:
 
     Raises:
         OverBudget: a budget of its project or tenant has no room for it.
+        PolicyRefused: the tenant's policy does not allow it.
     """
     current = current_revision(endpoint)
     replicas = current.replicas if current else endpoint.replicas or earlier.replicas
@@ -88,6 +96,7 @@ def settle_again(endpoint: Endpoint, earlier: Revision) -> Revision | None:
         endpoint=endpoint, earlier=earlier, name=name, revision_id=revision_id, replicas=replicas
     )
     gpus = replicas * earlier.gpus_per_replica
+    held = keep_policy(endpoint, pool.pool, gpus=gpus, price_factor=endpoint.slo_class.price_factor)
     _claim(endpoint, pool.pool, earlier.gpu_type, gpus, endpoint.slo_class.price_factor)
     revision = _revision(
         endpoint,
@@ -98,9 +107,17 @@ def settle_again(endpoint: Endpoint, earlier: Revision) -> Revision | None:
         price_factor=endpoint.slo_class.price_factor,
         plan=earlier.plan,
         restored_from=earlier.number,
+        **_kept_to(held),
     )
     _reserve(endpoint, revision, nodes, f"as revision {earlier.number} was")
     return revision
+
+
+def _kept_to(held: InForce | None) -> dict[str, Any]:
+    """Give what a revision keeps of the policy that it was placed under."""
+    if held is None:
+        return {}
+    return {"policy_version": held.version, "policy_exceptions": list(held.exceptions)}
 
 
 def current_revision(endpoint: Endpoint) -> Revision | None:
@@ -164,6 +181,7 @@ def resize(endpoint: Endpoint, revision: Revision, replicas: int) -> None:
     Raises:
         OverQuota: the tenant may not hold that many GPUs.
         OverBudget: a budget of its project or tenant has no room for them.
+        PolicyRefused: the tenant's policy does not allow it.
         Conflict: the pool has not enough free GPUs.
     """
     reservation = Reservation.objects.select_for_update().get(revision=revision)
@@ -174,6 +192,12 @@ def resize(endpoint: Endpoint, revision: Revision, replicas: int) -> None:
                 f"Cluster {revision.cluster.name} is {revision.cluster.state} and takes no more engines."
             )
         _keep_quota(endpoint, more * reservation.gpus_per_replica)
+        keep_policy(
+            endpoint,
+            revision.pool,
+            gpus=replicas * reservation.gpus_per_replica,
+            price_factor=revision.price_factor,
+        )
         pool = capacities(lock=True, pool_ids=[revision.pool_id])[0]
         added = nodes_for(
             pool.free_per_node,
@@ -255,6 +279,7 @@ def _revision(endpoint: Endpoint, spec: DeploymentSpec, pool: NodePool, **values
         context_tokens=spec.context_tokens,
         max_batch_size=spec.max_batch_size,
         spec=spec.to_document(),
+        place=pool.cluster.region.attributes,
         **values,
     )
 

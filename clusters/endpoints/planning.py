@@ -13,6 +13,7 @@ from django.utils import timezone
 from billing.prices import price_book
 from billing.rating.prices import MissingPrice
 from clusters.endpoints.load.correction import performance_of
+from clusters.endpoints.policy.in_force import InForce, policy_in_force
 from clusters.inventory.capacity import PoolCapacity, capacities
 from clusters.inventory.catalog import architecture_of, weights_places
 from clusters.inventory.drivers import feature
@@ -26,7 +27,7 @@ from clusters.planning.performance.model import PerformanceModel
 from clusters.planning.plans import Plan
 from clusters.planning.search.order import plan
 from tenants.errors import Invalid
-from tenants.models import Tenant
+from tenants.models import Project, Tenant
 from tenants.services import quota_limits
 
 
@@ -101,13 +102,22 @@ class Market:
     quota: problem.QuotaState
     classes: list[problem.SloTargets]
     performance: PerformanceModel | None = None  # None: the planner's own
+    policy: InForce | None = None  # what the tenant lets itself use; None: anything
 
     @classmethod
-    def read(cls, *, tenant: Tenant, besides: Endpoint | None = None, lock: bool = False) -> Market:
+    def read(
+        cls,
+        *,
+        tenant: Tenant,
+        besides: Endpoint | None = None,
+        project: Project | None = None,
+        lock: bool = False,
+    ) -> Market:
         """Read what is free and at what price now, for the open tenant.
 
         ``besides`` is an endpoint being planned again: neither it nor the GPUs it holds count against the quota,
-        and what was measured of its latencies corrects the performance model.
+        and what was measured of its latencies corrects the performance model. The policy is the one in force for it,
+        else for what is ordered in ``project``.
         ``lock`` holds the pools until the transaction ends.
         """
         found = capacities(lock=lock)
@@ -117,6 +127,7 @@ class Market:
             quota=quota_of(besides),
             classes=slo_targets(),
             performance=performance_of(besides) if besides else None,
+            policy=policy_in_force(tenant=tenant, endpoint=besides, project=project),
         )
 
     def plan(self, terms: OrderTerms) -> Plan:
@@ -129,7 +140,7 @@ class Market:
         pools = [pool for pool in self.pools if only in (None, pool.cluster)]
         try:
             return plan(
-                order_of(terms),
+                order_of(terms, self.policy),
                 pools,
                 quota=self.quota,
                 classes=self.classes,
@@ -145,8 +156,8 @@ LOCAL_WEIGHTS = {CatalogModel.WeightsKind.BUILT_IN, CatalogModel.WeightsKind.PVC
 _FIELDS = {"replicas_floor": "replicas", "replicas_ceiling": "replicas", "profile": "input_tokens"}
 
 
-def order_of(terms: OrderTerms) -> problem.Order:
-    """Give the planner's order.
+def order_of(terms: OrderTerms, policy: InForce | None) -> problem.Order:
+    """Give the planner's order; ``policy`` is the one in force for it.
 
     Raises:
         ProblemError: the terms contradict each other.
@@ -165,6 +176,7 @@ def order_of(terms: OrderTerms) -> problem.Order:
         tuning=tuning_of(terms.slo_class),
         replicas_floor=terms.replicas,
         replicas_ceiling=terms.replicas,
+        policy=policy.owner if policy else None,
     )
 
 

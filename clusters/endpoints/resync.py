@@ -60,7 +60,7 @@ def _specs(wanted: dict[str, Revision]) -> list[DeploymentSpec]:
             for revision in revisions:
                 try:
                     specs.append(spec_of(revision.endpoint, revision, gpu_quota=quota))
-                except SpecUnusable as error:
+                except (SpecUnusable, TryLater) as error:
                     log.warning("%s on %s: %s", revision.deployment, revision.cluster.name, error)
     return specs
 

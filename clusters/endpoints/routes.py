@@ -14,7 +14,7 @@ from clusters.endpoints.names import refuse_name_of_endpoint
 from clusters.endpoints.wishes import tenant_for_update
 from clusters.models import Endpoint, NamedRoute, SloClass
 from gateway.contract import RouteRule
-from tenants import scope
+from tenants import narrowing, scope
 from tenants.announcements import announce
 from tenants.errors import Invalid
 from tenants.models import ApiKey, KeyScope, Project, User
@@ -105,10 +105,12 @@ def check_rules(rules: Sequence[RouteRule]) -> None:
     if not 1 <= len(rules) <= MOST_RULES:
         _refuse(f"A route has 1 to {MOST_RULES} rules.")
     endpoints = _known(
-        Endpoint.objects.live(), (target.endpoint_id for rule in rules for target in rule.targets)
+        narrowing.within(Endpoint.objects.live(), "project"),
+        (target.endpoint_id for rule in rules for target in rule.targets),
     )
     keys = _known(
-        ApiKey.objects.filter(scope=KeyScope.INFERENCE), (key for rule in rules for key in rule.key_ids)
+        narrowing.within(ApiKey.objects.filter(scope=KeyScope.INFERENCE), "project"),
+        (key for rule in rules for key in rule.key_ids),
     )
     classes = set(SloClass.objects.values_list("name", flat=True))
     for number, rule in enumerate(rules, start=1):

@@ -26,6 +26,7 @@ from clusters.models import (
 from clusters.planning.plans import Plan
 from clusters.planning.residency import residency_allows
 from tenants.errors import NotFound
+from tenants.service_accounts import RESOURCE, service_account_count
 from tenants.services import quota_limits
 
 MOST_LOG_LINES = 1000
@@ -183,9 +184,12 @@ def quota_use() -> list[QuotaUse]:
     for gpu_type, gpus in Reservation.objects.held().gpus_by_type().items():
         used["gpus"] += gpus
         used[f"gpus:{gpu_type}"] += gpus
+    limits = quota_limits()
+    if RESOURCE in limits:
+        used[RESOURCE] = service_account_count()
     return [
         QuotaUse(resource=resource, limit=limit, used=used[resource])
-        for resource, limit in sorted(quota_limits().items())
+        for resource, limit in sorted(limits.items())
     ]
 
 

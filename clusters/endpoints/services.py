@@ -13,17 +13,22 @@ from django.db import transaction
 
 from billing.allocations import label_write
 from clusters.endpoints import placement
+from clusters.endpoints.approvals.asking import approvable, hold, is_held, let_go, supersede
+from clusters.endpoints.approvals.deciding import Asker
+from clusters.endpoints.approvals.figures import Figures, planned, running
+from clusters.endpoints.approvals.judging import NeedsApproval, judge
+from clusters.endpoints.approvals.placing import place_first
 from clusters.endpoints.blueprint import SpecUnusable, kept_spec
 from clusters.endpoints.conditions import set_condition
 from clusters.endpoints.history import record
 from clusters.endpoints.limits import check_fallbacks
 from clusters.endpoints.names import refuse_name_of_route
 from clusters.endpoints.planning import Market, OrderTerms
+from clusters.endpoints.policy.in_force import refuse_by_policy
 from clusters.endpoints.states import BUDGET_SPENT
-from clusters.endpoints.waiting import gives_way
 from clusters.endpoints.wake import wake
 from clusters.endpoints.wishes import bump, for_update, refusals, refuse_hopeless, tenant_for_update
-from clusters.models import Cluster, Condition, Endpoint, Reservation, Revision, Wanted
+from clusters.models import ApprovalRequest, Cluster, Condition, Endpoint, Reservation, Revision, Wanted
 from clusters.planning.plans import Plan, PlanStatus
 from tenants import scope
 from tenants.announcements import announce
@@ -34,13 +39,14 @@ from tenants.validation import clean
 MOST_REPLICAS = 64
 
 
-def endpoint_quote(*, terms: OrderTerms) -> Plan:
+def endpoint_quote(*, terms: OrderTerms, project: Project | None = None) -> Plan:
     """Compile an order into a priced plan with reasons, reserving nothing.
 
     Raises:
         Invalid: the terms contradict each other.
     """
-    return Market.read(tenant=Tenant.objects.get(id=scope.current_tenant_id())).plan(terms)
+    tenant = Tenant.objects.get(id=scope.current_tenant_id())
+    return Market.read(tenant=tenant, project=project).plan(terms)
 
 
 @transaction.atomic
@@ -51,19 +57,22 @@ def endpoint_order(
     terms: OrderTerms,
     actor: str,
     created_by: User | None = None,
+    asked_by: Asker | None = None,
     limits: Mapping[str, int | None] | None = None,
     fallbacks: Sequence[uuid.UUID] = (),
 ) -> Endpoint:
     """Accept an order: plan it, reserve its GPUs and wake the reconciler.
 
-    Where only capacity is wanting, or others wait for it already, the order is accepted and waits. ``limits`` and
-    ``fallbacks`` are those of :mod:`clusters.endpoints.limits`.
+    Where only capacity is wanting, or others wait for it already, the order is accepted and waits; so it does where a
+    rule wants somebody's approval, who is asked. ``limits`` and ``fallbacks`` are those of
+    :mod:`clusters.endpoints.limits`.
 
     Raises:
         Invalid: a value is wrong, or the name is taken.
         Impossible: no cluster can ever satisfy it; ``extra`` holds the refusals.
         OverQuota: a quota of the tenant does not allow it.
         OverBudget: a budget of GPU time of the project or the tenant does not allow it.
+        PolicyRefused: the tenant's policy does not allow it.
     """
     tenant = tenant_for_update()
     endpoint = Endpoint(
@@ -83,9 +92,9 @@ def endpoint_order(
     refuse_name_of_route(name)
     check_fallbacks(endpoint, fallbacks)
     clean(endpoint)
-    market = Market.read(tenant=tenant, lock=True)
+    market = Market.read(tenant=tenant, project=project, lock=True)
     plan = market.plan(terms)
-    refuse_hopeless(plan)
+    refuse_hopeless(plan, market.policy)
     endpoint.save()
     label_write(
         endpoint_id=endpoint.id,
@@ -95,16 +104,27 @@ def endpoint_order(
         slo_class=terms.slo_class.name,
     )
     record(endpoint, "ordered", f"Ordered {terms.model.name} in class {terms.slo_class.name}.", actor=actor)
-    if not gives_way(endpoint, plan):
-        placement.settle(endpoint, plan, market.capacities)
+    try:
+        place_first(endpoint, plan, market)
+    except NeedsApproval as need:
+        hold(endpoint, need, asked_by=asked_by or created_by, asked_as=actor)
     wake(endpoint)
     announce()
     return endpoint
 
 
-@transaction.atomic
+@approvable(
+    ApprovalRequest.What.SCALE,
+    wish=lambda *, replicas, **_: {"replicas": replicas},
+    title=lambda *, endpoint, replicas, **_: f"Scale {endpoint.name} to {replicas} replicas",
+)
 def endpoint_scale(
-    *, endpoint: Endpoint, replicas: int, actor: str, if_generation: int | None = None
+    *,
+    endpoint: Endpoint,
+    replicas: int,
+    actor: str,
+    if_generation: int | None = None,
+    granted: ApprovalRequest | None = None,
 ) -> Endpoint:
     """Change the number of replicas, holding or giving back their GPUs.
 
@@ -113,6 +133,8 @@ def endpoint_scale(
         Conflict: the endpoint is being deleted, or the pool has not enough free GPUs.
         OverQuota: the tenant's quota does not allow it.
         OverBudget: a budget does not allow it.
+        PolicyRefused: the tenant's policy does not allow it.
+        Conflict: it waits for approval, which was asked for as it was ordered.
     """
     if not 1 <= replicas <= MOST_REPLICAS:
         raise Invalid(
@@ -120,45 +142,69 @@ def endpoint_scale(
             errors={"replicas": [f"Choose 1 to {MOST_REPLICAS}."]},
         )
     endpoint = for_update(endpoint, if_generation)
+    refuse_held(endpoint)
     before = endpoint.replicas
     revision = placement.current_revision(endpoint)
     if revision is not None:
         before = revision.replicas
+        if replicas > before:
+            market = Market.read(tenant=endpoint.tenant, besides=endpoint)
+            figures = running(endpoint, revision, market, replicas=replicas)
+            judge(endpoint, figures, before=running(endpoint, revision, market), granted=granted)
         if replicas != before:
             placement.resize(endpoint, revision, replicas)
     if replicas == before and endpoint.replicas == replicas:
         return endpoint
     endpoint.replicas = replicas
-    bump(endpoint, "replicas")
+    endpoint.cleared = endpoint.cleared and revision is not None
+    bump(endpoint, "replicas", "cleared")
     record(endpoint, "scaled", f"Replicas {before or 'by load'} -> {replicas}.", actor=actor)
     return endpoint
 
 
 @transaction.atomic
 def endpoint_pause(
-    *, endpoint: Endpoint, actor: str, if_generation: int | None = None, why: str = ""
+    *,
+    endpoint: Endpoint,
+    actor: str,
+    if_generation: int | None = None,
+    why: str = "",
+    reason: str = BUDGET_SPENT,
 ) -> Endpoint:
     """Stop its engines and release its GPUs, keeping the order. Pausing again changes nothing.
 
-    ``why`` a budget stopped it is shown with its state until it is placed again.
+    ``why`` a budget or, by ``reason``, the policy stopped it is shown with its state until it is placed again. What
+    it asked approval for is asked for no more.
     """
     endpoint = for_update(endpoint, if_generation)
     if endpoint.wanted != Wanted.PAUSED:
-        endpoint.wanted, endpoint.restoring = Wanted.PAUSED, None
+        endpoint.wanted, endpoint.restoring, endpoint.cleared = Wanted.PAUSED, None, False
         placement.retire_all(endpoint)
-        bump(endpoint, "wanted", "restoring")
+        supersede(endpoint, actor=actor)
+        let_go(endpoint, "Paused", "It is asked about when it is resumed.")
+        bump(endpoint, "wanted", "restoring", "cleared")
         if why:
-            set_condition(endpoint, Condition.Type.PLACED, Condition.Status.FALSE, BUDGET_SPENT, why)
+            set_condition(endpoint, Condition.Type.PLACED, Condition.Status.FALSE, reason, why)
         record(endpoint, "paused", why or "Pause asked for.", actor=actor)
     return endpoint
 
 
-@transaction.atomic
-def endpoint_resume(*, endpoint: Endpoint, actor: str, if_generation: int | None = None) -> Endpoint:
+@approvable(
+    ApprovalRequest.What.RESUME,
+    wish=lambda **_: {},
+    title=lambda *, endpoint, **_: f"Resume {endpoint.name}",
+)
+def endpoint_resume(
+    *,
+    endpoint: Endpoint,
+    actor: str,
+    if_generation: int | None = None,
+    granted: ApprovalRequest | None = None,
+) -> Endpoint:
     """Serve again after a pause: the order is planned afresh against today's capacity and prices.
 
     Raises:
-        Impossible, OverQuota, OverBudget: as for an order.
+        Impossible, OverQuota, OverBudget, PolicyRefused: as for an order.
     """
     endpoint = for_update(endpoint, if_generation)
     if endpoint.wanted == Wanted.RUNNING:
@@ -171,17 +217,25 @@ def endpoint_resume(*, endpoint: Endpoint, actor: str, if_generation: int | None
         return endpoint
     market = Market.read(tenant=endpoint.tenant, besides=endpoint, lock=True)
     plan = market.plan(OrderTerms.of(endpoint))
-    refuse_hopeless(plan)
+    refuse_hopeless(plan, market.policy)
     bump(endpoint, "wanted")
     record(endpoint, "resumed", "Resume asked for.", actor=actor)
-    if not gives_way(endpoint, plan):
-        placement.settle(endpoint, plan, market.capacities)
+    place_first(endpoint, plan, market, granted=granted)
     return endpoint
 
 
-@transaction.atomic
+@approvable(
+    ApprovalRequest.What.MOVE,
+    wish=lambda *, cluster, **_: {"cluster": cluster.name},
+    title=lambda *, endpoint, cluster, **_: f"Move {endpoint.name} to cluster {cluster.name}",
+)
 def endpoint_move(
-    *, endpoint: Endpoint, cluster: Cluster | None, actor: str, if_generation: int | None = None
+    *,
+    endpoint: Endpoint,
+    cluster: Cluster | None,
+    actor: str,
+    if_generation: int | None = None,
+    granted: ApprovalRequest | None = None,
 ) -> Endpoint:
     """Have an endpoint run on another cluster; None gives the choice back to Berth and moves nothing.
 
@@ -190,6 +244,7 @@ def endpoint_move(
 
     Raises:
         Conflict: the cluster cannot take it now; ``extra`` holds the refusals.
+        PolicyRefused: the tenant's policy does not allow it there.
     """
     endpoint = for_update(endpoint, if_generation)
     if cluster is not None:
@@ -204,9 +259,17 @@ def endpoint_move(
         return endpoint
     market = Market.read(tenant=endpoint.tenant, besides=endpoint, lock=True)
     plan = market.plan(OrderTerms.of(endpoint))
+    refuse_by_policy(plan, market.policy, refusals(plan))
     if plan.status != PlanStatus.PLACED:
         raise Conflict(
             f"Cluster {cluster.name} cannot take {endpoint.name}: {plan.message}", refusals=refusals(plan)
+        )
+    if plan.configuration is not None:
+        judge(
+            endpoint,
+            planned(endpoint, plan.configuration, market),
+            before=_running_now(endpoint, current, market),
+            granted=granted,
         )
     bump(endpoint, "cluster", "restoring")
     record(endpoint, "move", f"Move to cluster {cluster.name} asked for.", actor=actor)
@@ -215,7 +278,11 @@ def endpoint_move(
     return endpoint
 
 
-@transaction.atomic
+@approvable(
+    ApprovalRequest.What.RESTORE,
+    wish=lambda *, number, in_place=False, **_: {"number": number, "in_place": in_place},
+    title=lambda *, endpoint, number, **_: f"Run revision {number} of {endpoint.name} again",
+)
 def endpoint_restore(
     *,
     endpoint: Endpoint,
@@ -223,6 +290,7 @@ def endpoint_restore(
     actor: str,
     if_generation: int | None = None,
     in_place: bool = False,
+    granted: ApprovalRequest | None = None,
 ) -> Endpoint:
     """Run an earlier revision's configuration again, as a new revision.
 
@@ -232,8 +300,10 @@ def endpoint_restore(
         Invalid: there is no such revision, or it is the one that runs, or it cannot be read any more.
         Conflict: the endpoint is paused; or its configuration may not run where it was, or has no room there.
         OverQuota: the tenant may not hold that many GPUs.
+        PolicyRefused: the tenant's policy does not allow it any more.
     """
     endpoint = for_update(endpoint, if_generation)
+    refuse_held(endpoint)
     if endpoint.wanted != Wanted.RUNNING:
         raise Conflict(f"{endpoint.name} is paused; resume it first.")
     current = placement.current_revision(endpoint)
@@ -255,7 +325,14 @@ def endpoint_restore(
             bump(endpoint)
             record(endpoint, "restore", f"Back to revision {number}, which still served.", actor=actor)
             return endpoint
-    _check_restorable(endpoint, earlier, current.replicas if current else earlier.replicas)
+    replicas = current.replicas if current else earlier.replicas
+    market = _check_restorable(endpoint, earlier, replicas)
+    judge(
+        endpoint,
+        running(endpoint, earlier, market, replicas=replicas),
+        before=_running_now(endpoint, current, market),
+        granted=granted,
+    )
     endpoint.restoring = None
     if in_place:
         placement.retire_all(endpoint)
@@ -279,12 +356,29 @@ def endpoint_delete(*, endpoint: Endpoint, actor: str, if_generation: int | None
     if endpoint.wanted != Wanted.DELETED:
         endpoint.wanted = Wanted.DELETED
         placement.retire_all(endpoint)
+        supersede(endpoint, actor=actor)
         bump(endpoint, "wanted")
         record(endpoint, "deletion", "Deletion asked for.", actor=actor)
     return endpoint
 
 
-def _check_restorable(endpoint: Endpoint, earlier: Revision, replicas: int) -> None:
+def refuse_held(endpoint: Endpoint) -> None:
+    """Refuse to change what waits for approval as it is.
+
+    Raises:
+        Conflict: it does.
+    """
+    if is_held(endpoint):
+        raise Conflict(
+            f"{endpoint.name} waits for approval as it was ordered. Change it with its request, or delete it."
+        )
+
+
+def _running_now(endpoint: Endpoint, current: Revision | None, market: Market) -> Figures | None:
+    return running(endpoint, current, market) if current else None
+
+
+def _check_restorable(endpoint: Endpoint, earlier: Revision, replicas: int) -> Market:
     try:
         kept_spec(earlier)
     except SpecUnusable as error:
@@ -306,3 +400,4 @@ def _check_restorable(endpoint: Endpoint, earlier: Revision, replicas: int) -> N
             limit=limit,
             used=market.quota.gpus_used,
         )
+    return market

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import uuid
 
 from django.utils import timezone
 
 from billing.prices import price_book
 from clusters.endpoints.pricing import EndpointBooks, token_prices
 from clusters.endpoints.selectors import CallableAt, endpoint_urls, gateway_list
-from clusters.models import Endpoint, Wanted
+from clusters.models import Endpoint, NamedRoute, Wanted
 from gateway.contract import TokenPrices
 from tenants import scope
 from tenants.models import Tenant
@@ -19,6 +20,7 @@ from tenants.models import Tenant
 class SharedEndpoint:
     """What is told of a shared endpoint: never whose it is, nor where it runs."""
 
+    id: uuid.UUID
     name: str
     model: str
     title: str
@@ -28,6 +30,17 @@ class SharedEndpoint:
     state: str
     prices: TokenPrices | None
     urls: list[CallableAt]
+
+
+def callable_targets(project_id: uuid.UUID) -> dict[uuid.UUID, str]:
+    """Give the names, by id, of what keys of a project of the open tenant may call: its endpoints and named routes,
+    and the endpoints that are published to every tenant."""
+    own = Endpoint.objects.live().exclude(wanted=Wanted.DELETED).filter(project=project_id)
+    found = dict(own.values_list("id", "name"))
+    found |= dict(NamedRoute.objects.filter(project=project_id).values_list("id", "name"))
+    with scope.platform("name the endpoints that are published to every tenant"):
+        shared = Endpoint.objects.live().exclude(wanted=Wanted.DELETED).filter(shared=True)
+        return dict(shared.values_list("id", "name")) | found
 
 
 def shared_endpoints() -> list[SharedEndpoint]:
@@ -51,6 +64,7 @@ def shared_endpoints() -> list[SharedEndpoint]:
         books = EndpointBooks(rows)
         return [
             SharedEndpoint(
+                id=row.id,
                 name=row.name,
                 model=row.model.name,
                 title=row.model.title,

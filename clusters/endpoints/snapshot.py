@@ -32,7 +32,7 @@ from clusters.models import (
 from clusters.planning.residency import residency_allows
 from gateway import contract
 from tenants import scope
-from tenants.models import ApiKey, KeyScope, Project, Tenant
+from tenants.models import Project, Tenant
 
 PROTOCOLS = {
     "triton-python": contract.EngineProtocol.TRITON_GENERATE,
@@ -79,7 +79,6 @@ def build_snapshot(gateway: Gateway) -> contract.Snapshot:
             by_endpoint[replica.endpoint_id].append(replica)
         now = timezone.now()
         active = {"tenant__state": Tenant.State.ACTIVE}
-        keys = ApiKey.objects.usable(now).filter(scope=KeyScope.INFERENCE, **active).order_by("id")
         tenants = list(Tenant.objects.filter(state=Tenant.State.ACTIVE).order_by("id"))
         projects = Project.objects.filter(**active).order_by("id")
         routes = split_routes(NamedRoute.objects.filter(**active).order_by("id"), endpoints)
@@ -90,7 +89,7 @@ def build_snapshot(gateway: Gateway) -> contract.Snapshot:
             gateway=gateway.name,
             region=region.code,
             zones=tuple(sorted(region.zones)),
-            keys=tuple(map(owners.key, keys)),
+            keys=owners.keys(now),
             endpoints=tuple(
                 _endpoint(endpoint, by_endpoint[endpoint.id], books.of(endpoint), region, classes, now)
                 for endpoint in endpoints

@@ -20,11 +20,15 @@ class Known:
 
 #: Reason of the condition Placed of what a budget keeps from running: it waits, or was paused.
 BUDGET_SPENT = "BudgetSpent"
+#: Reason of the condition Placed of what the tenant's own policy keeps from running.
+POLICY_REFUSED = "PolicyRefused"
 _WAITING = {"NoCapacity", BUDGET_SPENT}
 
 UNKNOWN = Known(Condition.Status.UNKNOWN, "NotYet", "")
 
 NEXT_ACTION: dict[str, str] = {
+    EndpointState.WAITING_FOR_APPROVAL: "Somebody has to agree first; its request says who, and until when. Nothing is "
+    "reserved and nothing costs until then.",
     EndpointState.WAITING_FOR_CAPACITY: "Berth takes the first GPUs that fit. You can change the residency or the "
     "class, or ask the operators for capacity.",
     EndpointState.PROVISIONING: "Nothing to do: the engine is being started.",
@@ -65,6 +69,7 @@ def derive(
     engine = conditions.get(kind.ENGINE_READY, UNKNOWN)
     routed = conditions.get(kind.ROUTED, UNKNOWN)
     reachable = conditions.get(kind.REACHABLE, UNKNOWN)
+    approved = conditions.get(kind.APPROVED, UNKNOWN)
 
     if wanted == Wanted.DELETED:
         return EndpointState.DELETING, reachable.message if _is_false(
@@ -73,9 +78,11 @@ def derive(
     if wanted == Wanted.PAUSED:
         if holds:
             return EndpointState.UPDATING, "Its engines are being stopped."
-        if _is_false(placed) and placed.reason == BUDGET_SPENT:
+        if _is_false(placed) and placed.reason in (BUDGET_SPENT, POLICY_REFUSED):
             return EndpointState.PAUSED, placed.message
         return EndpointState.PAUSED, "Paused; it holds no GPUs."
+    if _is_false(approved):
+        return EndpointState.WAITING_FOR_APPROVAL, approved.message
     if _is_false(placed):
         state = EndpointState.WAITING_FOR_CAPACITY if placed.reason in _WAITING else EndpointState.FAILED
         return state, placed.message

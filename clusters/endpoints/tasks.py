@@ -11,6 +11,7 @@ from django.utils import timezone
 from clusters.endpoints import wake
 from clusters.endpoints.advisor.policy import advice_keep
 from clusters.endpoints.advisor.runs import ADVISE, advice_run_execute
+from clusters.endpoints.approvals.sweeping import approvals_sweep
 from clusters.endpoints.attainment import attainment_keep
 from clusters.endpoints.budgets import endpoints_stop_spent
 from clusters.endpoints.gateways import reconcile_gateway
@@ -71,6 +72,13 @@ def stop_spent() -> int:
     """Pause endpoints whose owner's budget is spent and stops them; return how many that were."""
     with claimed("sweep:budgets") as mine:
         return endpoints_stop_spent(now=timezone.now()) if mine else 0
+
+
+@shared_task
+def keep_approvals() -> int:
+    """Let requests expire, remind those who decide, and end exceptions; return how many those were."""
+    with claimed("sweep:approvals") as mine:
+        return approvals_sweep(now=timezone.now()) if mine else 0
 
 
 @shared_task

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from clusters.endpoints.policy.in_force import InForce, refuse_by_policy
 from clusters.endpoints.wake import wake
 from clusters.errors import Impossible
 from clusters.models import Endpoint, Wanted
@@ -62,12 +63,13 @@ def refusals(plan: Plan) -> list[dict]:
     ]
 
 
-def refuse_hopeless(plan: Plan) -> None:
-    """Refuse what waiting for capacity would not help.
+def refuse_hopeless(plan: Plan, policy: InForce | None) -> None:
+    """Refuse what waiting for capacity would not help; ``policy`` is the one that it was planned under.
 
     Raises:
         Impossible: no cluster can ever satisfy it.
         OverQuota: a quota of the tenant does not allow it.
+        PolicyRefused: the tenant's policy does not allow it.
     """
     if plan.status == PlanStatus.IMPOSSIBLE:
         raise Impossible(
@@ -75,3 +77,4 @@ def refuse_hopeless(plan: Plan) -> None:
         )
     if plan.status == PlanStatus.OVER_QUOTA:
         raise OverQuota(plan.message, refusals=refusals(plan))
+    refuse_by_policy(plan, policy, refusals(plan))

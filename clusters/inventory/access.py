@@ -7,13 +7,12 @@ from typing import Final
 
 import msgspec
 from cryptography import x509
-from cryptography.exceptions import InvalidTag
 
 from clusters.kube.credentials import Credentials
 from clusters.kube.renewal import token_life
 from clusters.models import Cluster
 from tenants.errors import Conflict
-from tenants.sealing import seal, unseal
+from tenants.sealing import CannotOpen, SealedField, seal, unseal
 
 #: What of the credentials is secret, or belongs to what is.
 _SEALED: Final = ("token", "client_certificate", "client_key", "server_name")
@@ -34,15 +33,15 @@ def credentials_of(cluster: Cluster) -> Credentials:
 
     Raises:
         Conflict: it has none, or they cannot be opened any more; new ones must be set.
+        KeysAway: they cannot be opened now.
     """
     if not cluster.credentials:
         raise Conflict(f"Cluster {cluster.name} has no credentials; set new ones.")
     try:
-        plain = unseal(bytes(cluster.credentials), bound_to=_field(cluster))
-    except (InvalidTag, KeyError) as error:
+        plain = unseal(cluster.credentials, field=SealedField.of(cluster, "credentials"))
+    except CannotOpen as error:
         raise Conflict(
-            f"The credentials of cluster {cluster.name} cannot be opened: they were changed, or sealed under a "
-            "key that is gone. Set new ones."
+            f"The credentials of cluster {cluster.name} cannot be opened. {error} Set new ones."
         ) from error
     return Credentials(
         server=cluster.server, ca_data=cluster.ca_data, **msgspec.json.decode(plain, type=dict[str, str])
@@ -53,7 +52,7 @@ def seal_credentials(cluster: Cluster, credentials: Credentials) -> None:
     """Put credentials into a cluster's row, which is not saved; whoever holds older ones sees a new version."""
     secret = {name: getattr(credentials, name) for name in _SEALED if getattr(credentials, name)}
     cluster.server, cluster.ca_data = credentials.server, credentials.ca_data
-    cluster.credentials = seal(msgspec.json.encode(secret), bound_to=_field(cluster))
+    cluster.credentials = seal(msgspec.json.encode(secret), field=SealedField.of(cluster, "credentials"))
     cluster.credentials_version += 1
 
 
@@ -64,7 +63,3 @@ def expires_at(credentials: Credentials) -> dt.datetime | None:
         return chain[0].not_valid_after_utc
     life = token_life(credentials.token)
     return life.expires_at if life else None
-
-
-def _field(cluster: Cluster) -> str:
-    return f"clusters_cluster:{cluster.id}:credentials"

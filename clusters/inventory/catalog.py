@@ -16,6 +16,7 @@ from clusters.planning.architecture import Architecture, ArchitectureError
 from clusters.specs import Weights, WeightsKind
 from tenants import scope
 from tenants.errors import Invalid
+from tenants.sealing import SealedField
 from tenants.validation import clean
 
 #: How an engine can be run, preferred first.
@@ -189,7 +190,7 @@ def model_secret_set(*, model: CatalogModel, values: Mapping[str, str]) -> Catal
         Invalid: a name or a value cannot be an environment variable.
     """
     check_secrets(values)
-    model.weights_secret = sealed(values, bound_to=_platform_field(model))
+    model.weights_secret = sealed(values, field=SealedField.of(model, "weights_secret"))
     model.save(update_fields=["weights_secret"])
     return model
 
@@ -209,7 +210,7 @@ def tenant_model_secret_set(*, model: CatalogModel, values: Mapping[str, str]) -
         return None
     if secret is None:
         secret = ModelSecret(tenant_id=scope.current_tenant_id(), model=model)
-    secret.sealed = sealed(values, bound_to=_tenant_field(secret))
+    secret.sealed = sealed(values, field=SealedField.of(secret, "sealed"))
     secret.save()
     return secret
 
@@ -240,24 +241,16 @@ def weights_secrets(model: CatalogModel, tenant_id: uuid.UUID | str) -> dict[str
     They are never mixed: half of one and half of the other would open nothing.
 
     Raises:
-        InvalidTag: a secret was changed in the database, or copied from another row.
-        KeyError: its sealing key is gone.
+        CannotOpen: a secret was changed in the database, or copied from another row, or its key is gone.
+        KeysAway: it cannot be opened now.
     """
     with scope.tenant(tenant_id):
         secret = ModelSecret.objects.filter(model=model).first()
     if secret is not None:
-        return opened(secret.sealed, bound_to=_tenant_field(secret))
+        return opened(secret.sealed, field=SealedField.of(secret, "sealed"))
     if model.weights_secret:
-        return opened(model.weights_secret, bound_to=_platform_field(model))
+        return opened(model.weights_secret, field=SealedField.of(model, "weights_secret"))
     return {}
-
-
-def _platform_field(model: CatalogModel) -> str:
-    return f"clusters_catalogmodel:{model.id}:weights_secret"
-
-
-def _tenant_field(secret: ModelSecret) -> str:
-    return f"clusters_modelsecret:{secret.tenant_id}:{secret.id}:sealed"
 
 
 def _change(row: CatalogModel, wishes: Mapping[str, Any], check: Callable[[Any], None]) -> CatalogModel:

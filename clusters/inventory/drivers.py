@@ -7,7 +7,7 @@ from typing import Final
 
 from django.conf import settings
 
-from clusters.drivers.base import Driver, GiveUp
+from clusters.drivers.base import Driver, GiveUp, TryLater
 from clusters.drivers.kubernetes.access import ClusterAccess
 from clusters.drivers.registry import driver_for
 from clusters.inventory.access import credentials_of
@@ -23,6 +23,7 @@ from clusters.kube.kinds import (
 from clusters.kube.manifests import Autoscaler, ClusterFacts
 from clusters.models import Cluster
 from tenants.errors import Conflict
+from tenants.sealing import KeysAway
 
 #: Kubernetes 1.x from which image volumes are on by default.
 IMAGE_VOLUMES_SINCE: Final = 35
@@ -33,6 +34,7 @@ def driver_of(cluster: Cluster) -> Driver:
 
     Raises:
         GiveUp: this installation has no driver of its kind, or its credentials cannot be opened.
+        TryLater: they cannot be opened now.
     """
     if cluster.driver != Cluster.DriverKind.KUBERNETES:
         return driver_for(cluster.driver, cluster.name, settings.DATA_DIR)
@@ -40,6 +42,8 @@ def driver_of(cluster: Cluster) -> Driver:
         access = access_of(cluster)
     except Conflict as error:
         raise GiveUp(error.message) from error
+    except KeysAway as error:
+        raise TryLater(error.message) from error
     return driver_for(cluster.driver, cluster.name, settings.DATA_DIR, access)
 
 

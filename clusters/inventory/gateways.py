@@ -21,7 +21,7 @@ from clusters.models import Cluster, Gateway, Region
 from clusters.specs import EngineImage
 from tenants.announcements import announce
 from tenants.errors import Conflict, Invalid
-from tenants.sealing import seal, unseal
+from tenants.sealing import SealedField, seal, unseal
 from tenants.validation import clean
 
 log = logging.getLogger(__name__)
@@ -234,9 +234,10 @@ def gateway_token(gateway: Gateway) -> str:
     """Open the sealed token of a gateway that Berth runs.
 
     Raises:
-        InvalidTag: it was sealed for another row, or changed.
+        CannotOpen: it was sealed for another row, or changed, or its key is gone.
+        KeysAway: it cannot be opened now.
     """
-    return unseal(bytes(gateway.token), bound_to=_bound_to(gateway)).decode()
+    return unseal(gateway.token, field=SealedField.of(gateway, "token")).decode()
 
 
 def token_digest(token: str) -> str:
@@ -266,13 +267,9 @@ def _hold(gateway: Gateway) -> Gateway:
 
 
 def _give_token(gateway: Gateway, token: str) -> None:
-    gateway.token = seal(token.encode(), bound_to=_bound_to(gateway))
+    gateway.token = seal(token.encode(), field=SealedField.of(gateway, "token"))
     gateway.token_digest = token_digest(token)
 
 
-def _bound_to(gateway: Gateway) -> str:
-    return f"clusters_gateway:{gateway.id}:token"
-
-
 def _new_token() -> str:
-    return secrets.token_urlsafe(32)
+    return f"berth_gateway_{secrets.token_urlsafe(32)}"

@@ -199,7 +199,7 @@ def cluster_change(*, cluster: Cluster, only_as_seen: bool = False, **settings: 
 def cluster_remove(*, cluster: Cluster) -> None:
     """Take a cluster away, with its credentials.
 
-    Where revisions of the past refer to it, its row stays for them: without credentials and cordoned.
+    Where revisions of the past or operators refer to it, its row stays for them: without credentials and cordoned.
 
     Raises:
         Conflict: an endpoint or a gateway is still there; the message says how many.
@@ -220,7 +220,7 @@ def cluster_remove(*, cluster: Cluster) -> None:
             )
         NodePool.objects.filter(cluster=row).exclude(id__in=_pools_of_the_past(row)).delete()
         supply_close(cluster=row.name, ended_at=timezone.now())
-        if not Revision.objects.filter(cluster=row).exists():
+        if not (Revision.objects.filter(cluster=row).exists() or row.operators.exists()):
             row.delete()
             forget_driver(row.name)
             return

@@ -17,6 +17,7 @@ from clusters.kube.errors import KubeError
 from clusters.kube.renewal import due, renew, token_life
 from clusters.models import Cluster
 from tenants.errors import Conflict
+from tenants.sealing import KeysAway
 
 log = logging.getLogger(__name__)
 
@@ -33,7 +34,7 @@ def credentials_renew_due(*, now: dt.datetime | None = None) -> int:
     for cluster in rows.exclude(credentials=None):
         try:
             renewed += credentials_renew(cluster=cluster, now=now)
-        except (Conflict, KubeError) as error:
+        except (Conflict, KeysAway, KubeError) as error:
             log.warning("the token of cluster %s could not be renewed: %s", cluster.name, error)
     return renewed
 
@@ -45,6 +46,7 @@ def credentials_renew(*, cluster: Cluster, now: dt.datetime | None = None) -> bo
 
     Raises:
         Conflict: the credentials cannot be opened.
+        KeysAway: they cannot be opened now.
         KubeError: the cluster gave no new token, or does not accept it.
     """
     held = credentials_of(cluster)

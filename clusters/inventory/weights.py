@@ -12,7 +12,7 @@ import msgspec
 from clusters.models import CatalogModel, Region
 from clusters.specs import WeightsKind
 from tenants.errors import Invalid
-from tenants.sealing import seal, unseal
+from tenants.sealing import SealedField, seal, unseal
 
 #: What a job can make of a checkpoint before it is served.
 QUANTIZATIONS: Final = ("fp8", "nvfp4", "int4_awq")
@@ -128,19 +128,19 @@ def check_secrets(values: Mapping[str, Any]) -> None:
         raise Invalid(errors[0], errors={"values": errors})
 
 
-def sealed(values: Mapping[str, str], *, bound_to: str) -> bytes | None:
+def sealed(values: Mapping[str, str], *, field: SealedField) -> bytes | None:
     """Seal secrets for one row and field; nothing where there are none."""
-    return seal(msgspec.json.encode(dict(values)), bound_to=bound_to) if values else None
+    return seal(msgspec.json.encode(dict(values)), field=field) if values else None
 
 
-def opened(secret: bytes | memoryview, *, bound_to: str) -> dict[str, str]:
+def opened(secret: bytes | memoryview, *, field: SealedField) -> dict[str, str]:
     """Open what :func:`sealed` gave.
 
     Raises:
-        InvalidTag: it was sealed for another row.
-        KeyError: its sealing key is gone.
+        CannotOpen: it was changed, or sealed for another row, or its key is gone.
+        KeysAway: it cannot be opened now.
     """
-    return msgspec.json.decode(unseal(bytes(secret), bound_to=bound_to), type=dict[str, str])
+    return msgspec.json.decode(unseal(secret, field=field), type=dict[str, str])
 
 
 def _address_fits(kind: WeightsKind, uri: str) -> bool:

@@ -263,6 +263,11 @@ _UNREACHABLE: dict[Fault, tuple[str, str]] = {
         "Check that the port is the API server's HTTPS port, and that it speaks TLS 1.2 or later.",
     ),
     Fault.PROXY: ("The proxy fails", "Check HTTPS_PROXY and NO_PROXY of the machine that Berth runs on."),
+    Fault.ADDRESS: (
+        "Berth does not connect to this address",
+        "Check what the name resolves to where Berth runs; an address of a cluster must lie in "
+        "CLUSTER_ALLOWED_NETWORKS, where that is set.",
+    ),
     Fault.NOT_KUBERNETES: (
         "This is no Kubernetes API",
         "Give the address of the API server itself, as it stands in a kubeconfig.",

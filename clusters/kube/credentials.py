@@ -45,9 +45,11 @@ class Credentials:
             _ = parts.port
         except ValueError as error:
             raise KubeconfigError(f"server: {self.server!r} is no address") from error
+        if any(ord(each) <= 32 or ord(each) > 126 or each == "\\" for each in self.server):
+            raise KubeconfigError("server: write the address in ASCII, without blanks and backslashes")
         if parts.scheme != "https" or not parts.hostname:
             raise KubeconfigError(f"server: {self.server!r} must be an https:// address")
-        if parts.username or parts.query or parts.fragment:
+        if "@" in parts.netloc or parts.query or parts.fragment:
             raise KubeconfigError("server: give the address alone, without user, query or fragment")
         _check_pem(self)
         if any(character.isspace() or not character.isprintable() for character in self.token):

@@ -40,6 +40,7 @@ class Fault(enum.StrEnum):
     TLS_EXPIRED = "tls-expired"
     TLS = "tls"  # anything else of TLS, plain HTTP behind the port among it
     PROXY = "proxy"
+    ADDRESS = "address"  # it is one that Berth does not connect to
     NOT_KUBERNETES = "not-kubernetes"  # something answers, but not in Kubernetes' words
 
 

@@ -19,12 +19,14 @@ import msgspec
 import urllib3
 from urllib3 import exceptions as http_errors
 
+from clusters.kube.connections import JudgedConnectionPool
 from clusters.kube.credentials import Credentials
 from clusters.kube.errors import Fault, KubeError, Unreachable, error_of
+from tenants.outside_rules import Refused
 
 _CONNECTIONS = 16  # kept open per cluster; more are opened when needed and closed after use
 _CHUNK = 64 * 1024
-_BROKEN = (http_errors.HTTPError, ssl.SSLError, OSError)
+_BROKEN = (http_errors.HTTPError, ssl.SSLError, OSError, Refused)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -261,6 +263,7 @@ def _pool(credentials: Credentials) -> urllib3.PoolManager:
     ).pool_manager
     # A context of our own in place of its files: nothing but the given authority is trusted.
     pool.connection_pool_kw.pop("ca_certs", None)
+    pool.pool_classes_by_scheme = {"https": JudgedConnectionPool}
     pool.connection_pool_kw["ssl_context"] = _tls(credentials)
     pool.connection_pool_kw["socket_options"] = _KEEPALIVE
     return pool
@@ -321,6 +324,8 @@ def unreachable(error: BaseException, server: str) -> Unreachable:
     for each in chain:
         if isinstance(each, ssl.SSLCertVerificationError):
             return _certificate(each, server, host)
+        if isinstance(each, Refused):
+            return Unreachable(Fault.ADDRESS, f"{server} is not connected to: {each}")
     if any(isinstance(each, TimeoutError) and "handshake" in str(each) for each in chain):
         return Unreachable(Fault.TIMEOUT, f"{server} takes connections, but begins no TLS session in time.")
     for kinds, fault, message in _WORDS:

@@ -1,4 +1,5 @@
 from clusters.models.advice import AdviceMove, AdvicePolicy, AdviceRun
+from clusters.models.approvals import ApprovalRequest, ApprovalRule, ApprovalSignature, Decides
 from clusters.models.catalog import CatalogModel, ModelSecret
 from clusters.models.clusters import Cluster, GpuType, Node, NodePool, Region
 from clusters.models.conditions import Condition, EndpointEvent
@@ -6,6 +7,8 @@ from clusters.models.endpoints import Endpoint, EndpointState, Wanted
 from clusters.models.engines import ClassTuning, EngineImage
 from clusters.models.gateways import Gateway
 from clusters.models.load import LoadObservation
+from clusters.models.operators import OperatorCluster
+from clusters.models.policies import PolicyException, TenantPolicy
 from clusters.models.replicas import Replica, Reservation
 from clusters.models.revisions import RenderedConfiguration, Revision
 from clusters.models.routes import NamedRoute
@@ -19,11 +22,15 @@ __all__ = [
     "AdviceMove",
     "AdvicePolicy",
     "AdviceRun",
+    "ApprovalRequest",
+    "ApprovalRule",
+    "ApprovalSignature",
     "CapacityWait",
     "CatalogModel",
     "ClassTuning",
     "Cluster",
     "Condition",
+    "Decides",
     "Endpoint",
     "EndpointEvent",
     "EndpointSignal",
@@ -37,6 +44,8 @@ __all__ = [
     "Node",
     "NodePool",
     "OnOverload",
+    "OperatorCluster",
+    "PolicyException",
     "Region",
     "RenderedConfiguration",
     "Replica",
@@ -44,6 +53,7 @@ __all__ = [
     "Revision",
     "Saving",
     "SloClass",
+    "TenantPolicy",
     "Tokenizer",
     "Wanted",
 ]

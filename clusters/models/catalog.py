@@ -8,6 +8,7 @@ from django.db import models
 
 from clusters.models.tokenizers import Tokenizer
 from tenants.models import Identified, TenantOwned
+from tenants.sealing import SealedBinaryField
 
 model_name_rule = RegexValidator(
     r"^[a-z0-9]([a-z0-9._-]{0,78}[a-z0-9])?$",
@@ -71,7 +72,7 @@ class CatalogModel(Identified):
         help_text="Of precisions that are made from the checkpoint: what is known of their answers, and whether "
         "an order must accept it.",
     )  # fmt: skip
-    weights_secret = models.BinaryField(null=True, editable=False)
+    weights_secret = SealedBinaryField(null=True)
     tokenizer = models.ForeignKey(
         Tokenizer, on_delete=models.PROTECT, null=True, blank=True, editable=False, related_name="models"
     )
@@ -87,7 +88,7 @@ class ModelSecret(TenantOwned):
     """A tenant's own credentials for fetching the weights of a model, sealed; they go before the platform's."""
 
     model = models.ForeignKey(CatalogModel, on_delete=models.CASCADE, related_name="secrets")
-    sealed = models.BinaryField(editable=False)
+    sealed = SealedBinaryField()
 
     class Meta(TenantOwned.Meta):
         constraints = [models.UniqueConstraint(fields=["tenant", "model"], name="one_secret_per_model")]

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from django.contrib.postgres.fields import ArrayField
 from django.core.validators import MinValueValidator
 from django.db import models
 
 from tenants.models import Identified
 from tenants.models.tenants import slug_rule
+from tenants.sealing import SealedBinaryField
 
 
 class Region(Identified):
@@ -24,6 +27,16 @@ class Region(Identified):
 
     def __str__(self) -> str:
         return self.code
+
+    @property
+    def attributes(self) -> dict[str, Any]:
+        """What residency and policies ask of a place, to be kept as it is now."""
+        return {
+            "region": self.code,
+            "country": self.country,
+            "zones": sorted(self.zones),
+            "certifications": sorted(self.certifications),
+        }
 
 
 class ClusterQuerySet(models.QuerySet):
@@ -78,7 +91,7 @@ class Cluster(Identified):
 
     server = models.CharField(max_length=300, blank=True)
     ca_data = models.TextField(blank=True, help_text="PEM. Empty: the public authorities.")
-    credentials = models.BinaryField(null=True, editable=False)
+    credentials = SealedBinaryField(null=True)
     credentials_version = models.PositiveIntegerField(default=0)
     credentials_name = models.CharField(max_length=200, blank=True, help_text="Who the cluster says we are.")
     credentials_expire_at = models.DateTimeField(null=True, blank=True)

@@ -19,6 +19,8 @@ class Condition(TenantOwned):
         REACHABLE = "Reachable"
         IN_SYNC = "InSync"
         LOAD_DRIFT = "LoadDrift"
+        APPROVED = "Approved"
+        POLICY = "WithinPolicy"
 
     class Status(models.TextChoices):
         TRUE = "true"

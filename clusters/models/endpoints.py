@@ -33,6 +33,7 @@ class Wanted(models.TextChoices):
 class EndpointState(models.TextChoices):
     """The badge, derived from conditions and wishes; see ``clusters.endpoints.states``."""
 
+    WAITING_FOR_APPROVAL = "waiting-for-approval", "Waiting for approval"
     WAITING_FOR_CAPACITY = "waiting-for-capacity", "Waiting for capacity"
     PROVISIONING = "provisioning", "Provisioning"
     READY = "ready", "Ready"
@@ -123,6 +124,10 @@ class Endpoint(RateLimited, TenantOwned):
         null=True, blank=True, help_text="Number of the revision to run again, once there is room."
     )
 
+    cleared = models.BooleanField(
+        default=False,
+        help_text="The rules of approval were asked about where it is placed first, or after a pause.",
+    )
     wanted = models.CharField(max_length=16, choices=Wanted, default=Wanted.RUNNING)
     generation = models.PositiveIntegerField(default=1)
     observed_generation = models.PositiveIntegerField(default=0)

@@ -8,6 +8,7 @@ from django.db import models
 from clusters.models.clusters import Cluster, Region
 from tenants.models import Identified
 from tenants.models.tenants import slug_rule
+from tenants.sealing import SealedBinaryField
 
 
 class Gateway(Identified):
@@ -38,7 +39,7 @@ class Gateway(Identified):
     )
     replicas = models.PositiveSmallIntegerField(default=2, validators=[MinValueValidator(1)])
     storage_gib = models.PositiveSmallIntegerField(default=10, validators=[MinValueValidator(1)])
-    token = models.BinaryField(null=True, editable=False, help_text="Sealed; only where Berth runs it.")
+    token = SealedBinaryField(null=True, help_text="Sealed; only where Berth runs it.")
     state = models.CharField(max_length=16, choices=State, default=State.ELSEWHERE)
     state_reason = models.CharField(max_length=300, blank=True)
     ready_replicas = models.PositiveSmallIntegerField(default=0)

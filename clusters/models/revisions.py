@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from decimal import Decimal
 
+from django.contrib.postgres.fields import ArrayField
 from django.db import models
 
 from clusters.models.clusters import Cluster, NodePool
@@ -43,6 +44,16 @@ class Revision(TenantOwned):
     restored_from = models.PositiveIntegerField(
         null=True, blank=True, help_text="Number of the revision copied."
     )
+    policy_version = models.PositiveIntegerField(
+        default=0, help_text="Of the tenant's policy under which it was placed. 0: there was none."
+    )
+    policy_exceptions = ArrayField(
+        models.UUIDField(), default=list, blank=True, help_text="Exceptions that held for it then."
+    )
+    place = models.JSONField(
+        null=True, blank=True,
+        help_text="Region, country, zones and certifications of its cluster when it was placed there.",
+    )  # fmt: skip
     applied_at = models.DateTimeField(null=True, blank=True)
     retired_at = models.DateTimeField(null=True, blank=True, help_text="Since when it is no longer wanted.")
     cleaned_at = models.DateTimeField(null=True, blank=True)

@@ -102,6 +102,7 @@ def _choice_faults(
     place = order.residency.partition(":")[2]
     if not model.weights_local and order.residency != "global" and place not in model.weights_zones:
         yield f"the weights come from {model.weights_zones}, the order says {order.residency}"
+    yield from _policy_faults(order, pool, chosen)
     pins = order.pins
     kept = (pins.gpu, pins.cluster, pins.precision, pins.tp, pins.pp)
     taken = (chosen.gpu, chosen.cluster, chosen.precision, chosen.tp, chosen.pp)
@@ -122,6 +123,26 @@ def _choice_faults(
         yield f"{pool.gpu.name} cannot compute in {chosen.precision}"
     yield from _size_faults(order, pool, chosen)
     yield from _room_faults(pools, chosen, quota)
+
+
+def _policy_faults(order: Order, pool: Pool, chosen: Configuration) -> Iterable[str]:
+    policy = order.policy
+    if policy is None:
+        return
+    for name, allowed in (
+        (order.model.name, policy.models),
+        (order.model.licence, policy.licences),
+        (order.slo.name, policy.classes),
+    ):
+        if allowed is not None and name not in allowed:
+            yield f"the owner's policy does not allow {name}"
+    places = {pool.region, *pool.zones}
+    if any(places.isdisjoint(zones) for zones in policy.zones):
+        yield f"the owner's policy does not allow {pool.id}, which is in {sorted(places)}"
+    if not policy.certifications.issubset(pool.certifications):
+        yield f"the owner's policy demands {policy.certifications - pool.certifications} of {pool.id}"
+    if policy.most_per_hour is not None and chosen.price_per_hour > policy.most_per_hour:
+        yield f"{chosen.price_per_hour} per hour is more than the owner's policy allows"
 
 
 def _driver_faults(pool: Pool, chosen: Configuration) -> Iterable[str]:

@@ -25,6 +25,7 @@ class PlanStatus(enum.StrEnum):
     PLACED = "placed"
     NO_CAPACITY = "no_capacity"  # waiting can help: only free GPUs or a reachable cluster are wanting
     OVER_QUOTA = "over_quota"  # a larger quota would help
+    POLICY = "policy"  # the owner's own policy bars it: an exception would help
     IMPOSSIBLE = "impossible"  # no pool can ever satisfy this order as it stands
 
 
@@ -39,6 +40,7 @@ class Reason(enum.StrEnum):
     RUNTIME = "runtime"
     IMAGE = "image"  # the runtime's image is not pinned by digest
     DRIVER = "driver"  # the nodes' NVIDIA driver is older than the runtime's image needs
+    POLICY = "policy"  # the owner's own policy bars it there, or at all
     PRECISION = "precision_unsupported_by_gpu"
     QUALITY = "quality_not_accepted"  # the precision's quality is unknown, or its note was not accepted
     NODE_SIZE = "node_size"  # more GPUs per replica than a node has
@@ -48,6 +50,7 @@ class Reason(enum.StrEnum):
     TTFT = "ttft"
     REPLICAS = "replicas"  # the load needs more than the order's ceiling
     POOL_SIZE = "pool_size"  # not enough even if the whole pool were free
+    SPEND = "policy_spend"  # dearer than the owner's own policy allows
     QUOTA = "quota"
     CLUSTER_STATE = "cluster_state"
     CAPACITY = "capacity"

@@ -249,13 +249,32 @@ class Pins:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class OwnerPolicy:
+    """What an order's owner lets itself use, whatever the order asks for; ``says`` names the policy.
+
+    A place must be in one of ``zones`` (zones or regions) of each set, and hold ``certifications``. None of models,
+    licences and classes is any. ``most_per_hour`` caps the price, for the reason that ``most_says`` gives.
+    """
+
+    says: str
+    zones: tuple[frozenset[str], ...] = ()
+    certifications: frozenset[str] = frozenset()
+    models: frozenset[str] | None = None
+    licences: frozenset[str] | None = None
+    classes: frozenset[str] | None = None
+    most_per_hour: Decimal | None = None
+    most_says: str = ""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Order:
     """Model x SLO class x residency, with the load it is for.
 
     ``residency`` is ``region:R``, ``zone:Z`` or ``global``. ``near`` is a region or zone code that is preferred
     where it does not cost much more. ``context_tokens`` caps a request with its answer, ``output_limit`` the
     answer; None is what the context leaves. ``approved`` are precisions whose quality note was accepted.
-    Replica bounds are None where the planner may choose. ``tuning`` is how the class runs its engines.
+    Replica bounds are None where the planner may choose. ``tuning`` is how the class runs its engines, ``policy``
+    what its owner lets itself use.
 
     Raises:
         ProblemError: the parts contradict each other.
@@ -274,6 +293,7 @@ class Order:
     pins: Pins = Pins()
     approved: frozenset[Precision] = frozenset()
     tuning: Tuning = dataclasses.field(default_factory=Tuning)
+    policy: OwnerPolicy | None = None
 
     def __post_init__(self) -> None:
         model = self.model

@@ -10,7 +10,7 @@ from collections.abc import Collection
 from typing import Final
 
 from clusters.planning.plans import Reason
-from clusters.planning.problem import GpuSpec, Order, Pool, Precision
+from clusters.planning.problem import GpuSpec, Order, OwnerPolicy, Pool, Precision
 from clusters.planning.residency import residency_allows
 from clusters.planning.versions import is_older
 
@@ -64,7 +64,60 @@ def pool_fault(order: Order, pool: Pool) -> tuple[Reason, str] | None:
             f"{model.name} runs on {', '.join(model.runtimes) or 'no runtime'}; cluster {pool.cluster} "
             f"offers {_listed(pool.runtimes)}"
         )
-    return _image_fault(runtime, pool)
+    return _image_fault(runtime, pool) or _owner_fault(order, pool)
+
+
+def _owner_fault(order: Order, pool: Pool) -> tuple[Reason, str] | None:
+    if order.policy is None:
+        return None
+    fault = policy_fault_of_wish(
+        order.policy, model=order.model.name, licence=order.model.licence, slo_class=order.slo.name
+    ) or policy_fault_of_place(
+        order.policy,
+        cluster=pool.cluster,
+        region=pool.region,
+        zones=pool.zones,
+        certifications=pool.certifications,
+    )
+    return (Reason.POLICY, fault) if fault else None
+
+
+def policy_fault_of_wish(policy: OwnerPolicy, *, model: str, licence: str, slo_class: str) -> str:
+    """Say what of a wish its owner's policy does not allow anywhere; empty where it allows all of it."""
+    for kind, name, allowed in (
+        ("the model", model, policy.models),
+        ("the licence", licence, policy.licences),
+        ("the class", slo_class, policy.classes),
+    ):
+        if allowed is not None and name not in allowed:
+            return (
+                f"{policy.says} does not allow {kind} {name}, only {_listed(allowed)}: ask for an exception"
+            )
+    return ""
+
+
+def policy_fault_of_place(
+    policy: OwnerPolicy,
+    *,
+    cluster: str,
+    region: str,
+    zones: Collection[str],
+    certifications: Collection[str],
+) -> str:
+    """Say why a place is not one that an owner's policy allows; empty where it is."""
+    for allowed in policy.zones:
+        if allowed.isdisjoint({region, *zones}):
+            return (
+                f"{policy.says} allows {_listed(allowed)}; cluster {cluster} stands in region {region} "
+                f"(zones: {_listed(zones)}): ask for an exception"
+            )
+    missing = policy.certifications.difference(certifications)
+    if missing:
+        return (
+            f"{policy.says} demands certification {_listed(missing)}, which cluster {cluster} lacks: "
+            "ask for an exception"
+        )
+    return ""
 
 
 def _weights_fault(order: Order) -> tuple[Reason, str] | None:

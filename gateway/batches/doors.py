@@ -10,14 +10,14 @@ from typing import Any, Final, NamedTuple, TypeVar
 import msgspec
 from aiohttp import web
 
-from gateway import errors
+from gateway import errors, keys
 from gateway.batches import orders
 from gateway.batches.crypto import Damaged
 from gateway.batches.files import NotThere
 from gateway.batches.objects import BatchRecord, FileRecord, Party, Purpose
-from gateway.batches.room import READERS, Room
+from gateway.batches.room import ASKED, Room
 from gateway.batches.runner import kept_until
-from gateway.contract import BATCH_CLASS, Key
+from gateway.contract import BATCH_CLASS, Key, Verb
 from gateway.directory import Directory
 from gateway.protocol import read_body
 
@@ -50,13 +50,13 @@ class BatchDoors:
         self._room = room
 
     def doors(
-        self, authenticate: Callable[[web.Request], tuple[Directory, Key]]
+        self, authenticate: Callable[[web.Request, Verb], tuple[Directory, Key]]
     ) -> list[tuple[str, str, Handler]]:
-        """Give method, path and handler of each; ``authenticate`` finds a request's caller."""
+        """Give method, path and handler of each; ``authenticate`` finds a request's caller, who may ask the verb."""
 
-        def door(handle: Callable[[Room, Caller, web.Request, dict[str, str]], Any]) -> Handler:
+        def door(verb: Verb, handle: Callable[[Room, Caller, web.Request, dict[str, str]], Any]) -> Handler:
             async def answer(request: web.Request, headers: dict[str, str]) -> web.StreamResponse:
-                caller = Caller(*authenticate(request))
+                caller = Caller(*authenticate(request, verb))
                 if self._room is None:
                     raise off()
                 try:
@@ -70,15 +70,15 @@ class BatchDoors:
             return answer
 
         return [
-            ("POST", "/v1/files", door(_upload)),
-            ("GET", "/v1/files", door(_list_files)),
-            ("GET", "/v1/files/{id}", door(_show_file)),
-            ("GET", "/v1/files/{id}/content", door(_download)),
-            ("DELETE", "/v1/files/{id}", door(_delete_file)),
-            ("POST", "/v1/batches", door(_create_batch)),
-            ("GET", "/v1/batches", door(_list_batches)),
-            ("GET", "/v1/batches/{id}", door(_show_batch)),
-            ("POST", "/v1/batches/{id}/cancel", door(_cancel_batch)),
+            ("POST", "/v1/files", door(Verb.FILES, _upload)),
+            ("GET", "/v1/files", door(Verb.FILES, _list_files)),
+            ("GET", "/v1/files/{id}", door(Verb.FILES, _show_file)),
+            ("GET", "/v1/files/{id}/content", door(Verb.FILES, _download)),
+            ("DELETE", "/v1/files/{id}", door(Verb.FILES, _delete_file)),
+            ("POST", "/v1/batches", door(Verb.BATCHES, _create_batch)),
+            ("GET", "/v1/batches", door(Verb.BATCHES, _list_batches)),
+            ("GET", "/v1/batches/{id}", door(Verb.BATCHES, _show_batch)),
+            ("POST", "/v1/batches/{id}/cancel", door(Verb.BATCHES, _cancel_batch)),
         ]
 
 
@@ -142,7 +142,8 @@ async def _delete_file(room: Room, caller: Caller, request: web.Request, _: dict
 
 
 async def _create_batch(room: Room, caller: Caller, request: web.Request, _: dict[str, str]) -> web.Response:
-    order = orders.read(await read_body(request, limit_bytes=_BODY_BYTES), endpoints=tuple(READERS))
+    order = orders.read(await read_body(request, limit_bytes=_BODY_BYTES), endpoints=tuple(ASKED))
+    keys.require_verb(caller.key, ASKED[order.endpoint].verb)
     if not caller.directory.has_class(BATCH_CLASS):
         raise errors.ApiError(
             status=501,

@@ -14,16 +14,17 @@ from gateway.batches.files import FileStore
 from gateway.batches.layout import Layout
 from gateway.batches.runner import BatchRunner
 from gateway.batches.uploads import Uploads
-from gateway.batches.workshop import Complete, Reader, Workshop
+from gateway.batches.workshop import Asked, Complete, Workshop
 from gateway.config import FilesConfig
+from gateway.contract import Verb
 from gateway.directory import Directory
 from gateway.metrics import Metrics
 
-#: What the lines of a batch may ask, and how their bodies are read.
-READERS: Final[Mapping[str, Reader]] = {
-    "/v1/chat/completions": requests.read_chat,
-    "/v1/completions": requests.read_completion,
-    "/v1/embeddings": requests.read_embedding,
+#: What the lines of a batch may ask, by path.
+ASKED: Final[Mapping[str, Asked]] = {
+    "/v1/chat/completions": Asked(Verb.CHAT, requests.read_chat),
+    "/v1/completions": Asked(Verb.COMPLETIONS, requests.read_completion),
+    "/v1/embeddings": Asked(Verb.EMBEDDINGS, requests.read_embedding),
 }
 
 
@@ -57,7 +58,7 @@ def make_room(
         batches=batches,
         directory=directory,
         complete=complete,
-        readers=READERS,
+        asked=ASKED,
         metrics=metrics,
         slots=asyncio.Semaphore(config.lines_in_flight),
         heavy=asyncio.Semaphore(1),

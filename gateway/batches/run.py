@@ -129,10 +129,10 @@ class Run:
             raise lines.BadLines(lost)
         assert directory is not None
         key = directory.keys_by_id[self.record.key_id]
-        if model in directory.named_routes(key):
-            return
         try:
-            directory.endpoint(key, model)
+            route = directory.named_routes(key).get(model)
+            target = route.route_id if route else directory.endpoint(key, model).endpoint_id
+            keys.require_target(key, target, model)
         except errors.ApiError as error:
             raise lines.BadLines(
                 LineError(code=error.code or "model_not_found", message=error.message, param="body.model")
@@ -230,7 +230,8 @@ class Run:
                 body = await shop.complete(
                     key=key,
                     content=bytes(task.body),
-                    read=shop.readers[self.record.endpoint],
+                    read=shop.asked[self.record.endpoint].read,
+                    verb=shop.asked[self.record.endpoint].verb,
                     request_id=request_id,
                     slo_class=BATCH_CLASS,
                 )

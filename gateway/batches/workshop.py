@@ -9,19 +9,31 @@ from typing import NamedTuple, Protocol
 
 from gateway.batches.batches import BatchStore
 from gateway.batches.files import FileStore
-from gateway.contract import Key
+from gateway.contract import Key, Verb
 from gateway.directory import Directory
 from gateway.metrics import Metrics
 from gateway.requests import Call
 
-Reader = Callable[[bytes], Call]
+
+class Asked(NamedTuple):
+    """What the lines of a batch ask: what their key must be allowed, and how their bodies are read."""
+
+    verb: Verb
+    read: Callable[[bytes], Call]
 
 
 class Complete(Protocol):
     """Answers one request through all that a client's request passes; see ``Inference.complete``."""
 
     def __call__(
-        self, *, key: Key, content: bytes, read: Reader, request_id: str, slo_class: str
+        self,
+        *,
+        key: Key,
+        content: bytes,
+        read: Callable[[bytes], Call],
+        verb: Verb,
+        request_id: str,
+        slo_class: str,
     ) -> Awaitable[bytes]:
         """Give the answer's body.
 
@@ -41,7 +53,7 @@ class Workshop(NamedTuple):
     batches: BatchStore
     directory: Callable[[], Directory | None]
     complete: Complete
-    readers: Mapping[str, Reader]
+    asked: Mapping[str, Asked]
     metrics: Metrics
     slots: asyncio.Semaphore
     heavy: asyncio.Semaphore

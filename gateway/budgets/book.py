@@ -51,7 +51,7 @@ class LeaseBook:
 
     def keep(self, snapshot: Snapshot) -> None:
         """Take over the budgets of a new snapshot."""
-        names = {(Owner.KEY, key.key_id): key.name for key in snapshot.keys}
+        names = {(Owner.KEY, key_id): key.name for key in snapshot.keys for key_id in key.line}
         names |= {(Owner.PROJECT, project.project_id): project.name for project in snapshot.projects}
         names |= {(Owner.TENANT, tenant.tenant_id): tenant.name for tenant in snapshot.tenants}
         self._by_owner = {}
@@ -88,7 +88,8 @@ class LeaseBook:
         """Give the budgets that requests of ``key`` are paid from: its own, its project's, its tenant's."""
         found = self._of_key.get(key.key_id)
         if found is None:
-            owners = ((Owner.KEY, key.key_id), (Owner.PROJECT, key.project_id), (Owner.TENANT, key.tenant_id))
+            owners = [(Owner.KEY, key_id) for key_id in key.line]
+            owners += [(Owner.PROJECT, key.project_id), (Owner.TENANT, key.tenant_id)]
             found = tuple(purse for owner in owners for purse in self._by_owner.get(owner, ()))
             self._of_key[key.key_id] = found
         return found

@@ -25,7 +25,7 @@ from gateway.contract.budgets import (
     from_units,
     to_units,
 )
-from gateway.contract.owners import Key, Owner, Project, RateLimits, Tenant
+from gateway.contract.owners import Key, Owner, Project, RateLimits, Tenant, Verb
 from gateway.contract.reports import (
     MOST_REPORTED_BYTES,
     MOST_REPORTS,
@@ -140,6 +140,7 @@ __all__ = [
     "UsageBatch",
     "UsageReceipt",
     "UsageSegment",
+    "Verb",
     "Wakes",
     "budget_window",
     "from_units",

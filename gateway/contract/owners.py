@@ -17,6 +17,17 @@ class Owner(enum.StrEnum):
     ENDPOINT = "endpoint"  # rate limits only
 
 
+class Verb(enum.StrEnum):
+    """What a key may ask. A batch wants ``batches`` and what its lines ask."""
+
+    CHAT = "chat"
+    COMPLETIONS = "completions"
+    EMBEDDINGS = "embeddings"
+    MODELS = "models"
+    FILES = "files"
+    BATCHES = "batches"
+
+
 class RateLimits(Message, frozen=True):
     """Requests and tokens (input and output) a minute over all gateways; None: no limit."""
 
@@ -24,12 +35,19 @@ class RateLimits(Message, frozen=True):
     tokens_per_minute: int | None = None
 
 
-class Key(Message, frozen=True):
+class Key(Message, frozen=True, omit_defaults=True):
     """An inference key. ``digest`` is HMAC-SHA256 (hex) of the whole key under pepper ``pepper_id``.
 
     Peppers reach both sides by environment, never by this contract. ``slo_class`` is the class of its requests
     where that is lower than the endpoint's, empty for the endpoint's; ``context_tokens`` caps a request with its
     answer.
+
+    ``networks`` (CIDR) are those it may be used from, ``verbs`` what it may ask (of :class:`Verb`), ``endpoints`` ids
+    of the endpoints and named routes that it may call; empty: no such limit. ``earlier`` are the ids of the keys whose
+    place it took, the first one first: limits, budgets and rules of routes hold for all of them together.
+
+    What a key does not have is left out of the message, so that a gateway of an older version reads keys without such
+    limits, and refuses the whole snapshot, instead of serving too much, once there is one with them.
     """
 
     key_id: str
@@ -42,6 +60,15 @@ class Key(Message, frozen=True):
     rates: RateLimits = RateLimits()
     slo_class: str = ""
     context_tokens: int | None = None
+    networks: tuple[str, ...] = ()
+    verbs: tuple[str, ...] = ()
+    endpoints: tuple[str, ...] = ()
+    earlier: tuple[str, ...] = ()
+
+    @property
+    def line(self) -> tuple[str, ...]:
+        """The key and those whose place it took, the first one first."""
+        return (*self.earlier, self.key_id)
 
 
 class Project(Message, frozen=True):

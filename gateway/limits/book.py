@@ -59,7 +59,7 @@ class LimitBook:
         return found[2]
 
     def _find(self, key: Key, endpoint: Endpoint) -> tuple[Limit, ...]:
-        owners = [(Owner.KEY, key.key_id, key.name, key.rates)]
+        owners = [(Owner.KEY, key.line[0], key.name, key.rates)]
         for owner, owner_id in ((Owner.PROJECT, key.project_id), (Owner.TENANT, key.tenant_id)):
             if (known := self._rates.get((owner, owner_id))) is not None:
                 owners.append((owner, owner_id, *known))

@@ -15,9 +15,17 @@ def measures(route: NamedRoute) -> bool:
 
 
 def match(
-    route: NamedRoute, *, slo_class: str, input_tokens: int, key_id: str, headers: Mapping[str, str]
+    route: NamedRoute,
+    *,
+    slo_class: str,
+    input_tokens: int,
+    key_ids: Sequence[str],
+    headers: Mapping[str, str],
 ) -> RouteRule | None:
-    """Give the first rule that matches, None if none does. ``headers`` are looked up by lower-case name."""
+    """Give the first rule that matches, None if none does.
+
+    ``key_ids`` are of the key and of those whose place it took; ``headers`` are looked up by lower-case name.
+    """
     for rule in route.rules:
         if rule.slo_class and rule.slo_class != slo_class:
             continue
@@ -25,7 +33,7 @@ def match(
             continue
         if rule.max_input_tokens is not None and input_tokens > rule.max_input_tokens:
             continue
-        if rule.key_ids and key_id not in rule.key_ids:
+        if rule.key_ids and not any(key_id in rule.key_ids for key_id in key_ids):
             continue
         if rule.header and headers.get(rule.header) != rule.header_value:
             continue

@@ -6,9 +6,12 @@ from django.contrib.auth.models import AnonymousUser
 from rest_framework.authentication import BaseAuthentication, SessionAuthentication, get_authorization_header
 from rest_framework.exceptions import AuthenticationFailed
 
-from tenants import services
+from tenants import acting
+from tenants.addresses import client_address
 from tenants.api.caller import Caller
 from tenants.errors import BerthError, NotFound
+from tenants.keys import key_authenticate
+from tenants.members import memberships_of
 
 TENANT_HEADER = "Berth-Tenant"
 
@@ -29,15 +32,22 @@ class ManagementKeyAuthentication(BaseAuthentication):
         if words[0].lower() != "bearer" or len(words) != 2:
             raise AuthenticationFailed("Send a management key as: Authorization: Bearer berth_…")
         try:
-            key = services.key_authenticate(words[1])
+            key = key_authenticate(words[1], address=client_address(request))
         except NotFound as error:
             raise AuthenticationFailed(error.message) from error
+        account = key.service_account
+        if account:
+            acting.identify(acting.Actor("service-account", str(account.id), account.name, f"key {key.name}"))
+        else:
+            maker = key.created_by.email if key.created_by else ""
+            acting.identify(acting.Actor("key", str(key.id), key.name, maker))
         caller = Caller(
             tenant_id=key.tenant_id,
-            role=key.role,
+            role=key.acting_role,
             principal=str(key.id),
-            actor=f"key {key.name}",
-            user=key.created_by,
+            actor=f"service account {account.name}" if account else f"key {key.name}",
+            user=None if account else key.created_by,
+            key=key,
         )
         return AnonymousUser(), caller
 
@@ -54,7 +64,7 @@ class PortalSessionAuthentication(SessionAuthentication):
             return None
         user, _ = found
         slug = request.headers.get(TENANT_HEADER, "")
-        memberships = services.memberships_of(user_id=user.id)
+        memberships = memberships_of(user_id=user.id)
         chosen = [each for each in memberships if not slug or each.tenant.slug == slug]
         if len(chosen) != 1:
             raise TenantNotNamed(f"Name one of your tenants by its slug in the header {TENANT_HEADER}.")

@@ -14,6 +14,7 @@ from tenants.api.fields import StrictSerializer
 from tenants.api.filters import PAGING, refuse_unknown_parameters
 from tenants.errors import NotFound
 from tenants.models import Tenant
+from tenants.roles import PlatformAction
 
 
 class BillingAccountSerializer(serializers.ModelSerializer):
@@ -40,6 +41,8 @@ class BillingAccountFilter(django_filters.FilterSet):
 class BillingAccountViewSet(OperatorViewSet):
     """For operators: accounts. A tenant of which there is no row is billed."""
 
+    default_platform_action = PlatformAction.VIEW_MONEY
+    platform_actions = {"park": PlatformAction.MANAGE_MONEY, "unpark": PlatformAction.MANAGE_MONEY}
     model = BillingAccount
     serializer_class = BillingAccountSerializer
     filterset_class = BillingAccountFilter

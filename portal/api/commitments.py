@@ -18,6 +18,7 @@ from tenants.api.filters import PAGING, refuse_unknown_parameters
 from tenants.api.idempotency import idempotent
 from tenants.errors import NotFound
 from tenants.models import Tenant
+from tenants.roles import PlatformAction
 
 
 class AgreedCommitmentSerializer(CommitmentSerializer):
@@ -62,6 +63,8 @@ class CreditBody(StrictSerializer):
 class OfTenantViewSet(OperatorViewSet):
     """Rows of the tenant that the path names by its slug."""
 
+    default_platform_action = PlatformAction.VIEW_MONEY
+    platform_actions = {"create": PlatformAction.MANAGE_MONEY}
     reason = "an operator keeps what is agreed with a tenant through the REST API"
 
     def tenant(self) -> Tenant:
@@ -83,6 +86,7 @@ class OfTenantViewSet(OperatorViewSet):
 class TenantCommitmentViewSet(OfTenantViewSet):
     """For operators: a tenant's commitments."""
 
+    platform_actions = {**OfTenantViewSet.platform_actions, "end": PlatformAction.MANAGE_MONEY}
     model = Commitment
     serializer_class = AgreedCommitmentSerializer
 

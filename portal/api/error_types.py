@@ -44,6 +44,12 @@ ERROR_TYPES: dict[str, ErrorType] = {
         remedy="Ask an owner or admin of the tenant to do it, or to give you another role.",
         of_status=True,
     ),
+    "mfa-required": ErrorType(
+        status=403,
+        title="A second factor is needed",
+        when="You ask as a signed-in person without a second factor, and the platform or a tenant demands one.",
+        remedy="Set up an authenticator app or a passkey under Security. Management keys need none.",
+    ),
     "over-quota": ErrorType(
         status=403,
         title="A quota would be exceeded",
@@ -55,6 +61,12 @@ ERROR_TYPES: dict[str, ErrorType] = {
         title="A budget does not allow this",
         when="What its GPUs would cost until the budget begins anew is more than is left of it, or it stops its owner.",
         remedy="Ask for less, give something back, raise the limit, or wait until resets_at.",
+    ),
+    "policy-refused": ErrorType(
+        status=403,
+        title="The tenant's policy does not allow this",
+        when="A place, certification, model, licence, class or spend is outside the version that policy_version names.",
+        remedy="Ask for what the policy allows, for an exception from it, or an owner or admin to change it.",
     ),
     "not-found": ErrorType(
         status=404,
@@ -90,11 +102,23 @@ ERROR_TYPES: dict[str, ErrorType] = {
         when="Somebody let it be billed again already, or it never was parked.",
         remedy="Nothing is to be done: its statements are closed with all others.",
     ),
+    "approval-needed": ErrorType(
+        status=409,
+        title="This needs approval",
+        when="A rule of the tenant wants somebody's approval, and the change was begun by no person who could ask.",
+        remedy="A member of the tenant makes the change; then the request goes to those who decide.",
+    ),
     "conflict": ErrorType(
         status=409,
         title="The present state does not allow this",
         when="The object is being deleted, the tenant would have no owner, or free GPUs do not suffice.",
         remedy="The detail says which state stands in the way. Read the object again before you retry.",
+    ),
+    "invitation-closed": ErrorType(
+        status=409,
+        title="This invitation is closed",
+        when="It was accepted or revoked, or ran out.",
+        remedy="Invite the person again.",
     ),
     "statement-is-final": ErrorType(
         status=409,
@@ -111,8 +135,15 @@ ERROR_TYPES: dict[str, ErrorType] = {
     "body-too-large": ErrorType(
         status=413,
         title="The body is too large",
-        when="The body has more than 1 MiB.",
+        when="The body has more than 1 MiB; that of a tokenizer more than 32 MiB, that of a gateway more than 16 MiB.",
         remedy="Nothing in this API needs so much; split the request.",
+        of_status=True,
+    ),
+    "uri-too-long": ErrorType(
+        status=414,
+        title="The address is too long",
+        when="Path and query together have more than 8 KiB.",
+        remedy="Send what you filter by in several requests.",
         of_status=True,
     ),
     "unsupported-media-type": ErrorType(
@@ -143,8 +174,15 @@ ERROR_TYPES: dict[str, ErrorType] = {
     "throttled": ErrorType(
         status=429,
         title="Too many requests",
-        when="You asked more often than the platform allows.",
-        remedy="Wait for the seconds in Retry-After.",
+        when="One caller asked more often within a minute than the platform allows.",
+        remedy="Wait for the seconds in Retry-After; the header RateLimit tells what is left.",
+        of_status=True,
+    ),
+    "headers-too-large": ErrorType(
+        status=431,
+        title="The headers are too large",
+        when="The request has more than 100 headers, or more than 32 KiB of them.",
+        remedy="Send fewer cookies and headers; none that Berth reads is long.",
         of_status=True,
     ),
     "internal": ErrorType(
@@ -160,10 +198,22 @@ ERROR_TYPES: dict[str, ErrorType] = {
         when="What you ask for can only be had from the cluster, and it cannot be reached now.",
         remedy="Try again after the seconds in Retry-After. Rows, and endpoints that serve, are not touched.",
     ),
+    "secrets-unavailable": ErrorType(
+        status=503,
+        title="Secrets cannot be sealed or opened now",
+        when="The request needs a secret, and the place where the sealing keys are kept does not answer.",
+        remedy="Try again with the same Idempotency-Key; nothing was changed. Tell the operators when it stays.",
+    ),
     "unavailable": ErrorType(
         status=503,
         title="Usage cannot be taken now",
         when="The database cannot be reached; nothing of the batch was stored.",
         remedy="Send the same batch again: what was stored is never stored twice.",
+    ),
+    "signing-not-set-up": ErrorType(
+        status=503,
+        title="This installation has no key to sign with",
+        when="Evidence is asked for, and nobody has set keys for signing it.",
+        remedy="Ask whoever runs the installation to set BERTH_SIGNING_KEYS.",
     ),
 }

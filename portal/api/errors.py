@@ -8,6 +8,7 @@ from django.core.exceptions import PermissionDenied
 from django.db import IntegrityError
 from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
 from django.views import defaults
+from django.views.decorators.csrf import csrf_exempt
 from rest_framework import exceptions
 from rest_framework.response import Response
 
@@ -70,6 +71,7 @@ def flatten(detail: Any, path: str = "") -> dict[str, list[str]]:
     return {path: [str(text) for text in (detail if isinstance(detail, list) else [detail])]}
 
 
+@csrf_exempt
 def no_such_path(request: HttpRequest, path: str = "") -> JsonResponse:
     """Answer for paths under /api/ that do not exist."""
     return _json(_of_code("not-found", f"There is nothing at {request.path}; see /api/v1/docs."))
@@ -80,6 +82,11 @@ def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
     if request.path.startswith("/api/"):
         return _json(_of_code("malformed", "The request could not be read."))
     return defaults.bad_request(request, exception, template_name="errors/400.html")
+
+
+def refused(request: HttpRequest, detail: str) -> JsonResponse:
+    """Answer what is refused before a view of the API sees it."""
+    return _json(_of_code("forbidden", detail))
 
 
 def server_error(request: HttpRequest) -> HttpResponse:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import copy
 from typing import Any
 
+from django.conf import settings
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from drf_spectacular.extensions import OpenApiAuthenticationExtension
@@ -15,33 +15,6 @@ from rest_framework.renderers import JSONRenderer
 
 from portal.api.authentication import TENANT_HEADER
 from portal.api.error_types import ERROR_TYPES
-from portal.api.errors import MEDIA_TYPE, TYPES
-from tenants.api.idempotency import HEADER as IDEMPOTENCY_KEY
-
-PROBLEM = {
-    "type": "object",
-    "description": "RFC 9457 problem document.",
-    "required": ["type", "title", "status", "code", "detail"],
-    "properties": {
-        "type": {"type": "string", "format": "uri-reference", "example": f"{TYPES}not-found"},
-        "title": {"type": "string"},
-        "status": {"type": "integer"},
-        "code": {"type": "string", "enum": sorted(ERROR_TYPES)},
-        "detail": {"type": "string", "description": "What is wrong here and what to do about it."},
-        "errors": {
-            "type": "object",
-            "description": "Messages by field.",
-            "additionalProperties": {"type": "array", "items": {"type": "string"}},
-        },
-    },
-    "additionalProperties": True,
-}
-IDEMPOTENCY_PARAMETER = {
-    "in": "header",
-    "name": IDEMPOTENCY_KEY,
-    "schema": {"type": "string", "maxLength": 255},
-    "description": "Repeating a request with the same key gives the first answer again, for 48 hours.",
-}
 
 
 class ManagementKeyScheme(OpenApiAuthenticationExtension):
@@ -60,7 +33,7 @@ class PortalSessionScheme(OpenApiAuthenticationExtension):
         return {
             "type": "apiKey",
             "in": "cookie",
-            "name": "sessionid",
+            "name": settings.SESSION_COOKIE_NAME,
             "description": f"A signed-in person; the header {TENANT_HEADER} names the tenant by its slug.",
         }
 
@@ -73,45 +46,9 @@ class OperatorSessionScheme(OpenApiAuthenticationExtension):
         return {
             "type": "apiKey",
             "in": "cookie",
-            "name": "sessionid",
-            "description": "A signed-in operator; writes carry the cookie csrftoken in the header X-CSRFToken.",
+            "name": settings.SESSION_COOKIE_NAME,
+            "description": "A signed-in operator; writes carry the CSRF cookie in the header X-CSRFToken.",
         }
-
-
-def add_problems(
-    result: dict[str, Any], generator: SchemaGenerator, request: Any, public: bool
-) -> dict[str, Any]:
-    """Describe the errors that every operation may answer (a post-processing hook)."""
-    result["components"].setdefault("schemas", {})["Problem"] = copy.deepcopy(PROBLEM)
-    for path, operations in result["paths"].items():
-        for method, operation in operations.items():
-            if operation.get("security"):
-                _describe(path, method, operation)
-    return result
-
-
-def _describe(path: str, method: str, operation: dict[str, Any]) -> None:
-    statuses = {"401", "403"}
-    if "{" in path:
-        statuses.add("404")
-    if "requestBody" in operation:
-        statuses |= {"400", "413", "415", "422"}
-    parameters = {(each["in"], each["name"]) for each in operation.get("parameters", [])}
-    if any(place == "query" for place, _ in parameters):
-        statuses.add("422")
-    if ("header", "If-Match") in parameters:
-        statuses |= {"409", "412"}
-    for status in sorted(statuses):
-        titles = [each.title for each in ERROR_TYPES.values() if str(each.status) == status]
-        operation["responses"].setdefault(
-            status,
-            {
-                "description": " / ".join(titles),
-                "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
-            },
-        )
-    if method == "post" and "201" in operation["responses"]:
-        operation.setdefault("parameters", []).append(dict(IDEMPOTENCY_PARAMETER))
 
 
 class SchemaView(SpectacularAPIView):

@@ -46,8 +46,18 @@ class ByCursor(CursorPagination):
     def _check(self, position: str) -> None:
         if self.ordering[0].lstrip("-") == "id":
             uuid.UUID(position)
+        elif self.ordering[0].lstrip("-") == "number":
+            if not 0 <= int(position) < 2**63:
+                raise ValueError(position)
         elif "\x00" in position:
             raise ValueError(position)
+
+    def get_schema_operation_parameters(self, view) -> list[dict]:
+        parameters = super().get_schema_operation_parameters(view)
+        for each in parameters:
+            if each["name"] == self.page_size_query_param:
+                each["schema"] = {"type": "integer", "minimum": 1, "maximum": self.max_page_size}
+        return parameters
 
     def get_paginated_response_schema(self, schema: dict) -> dict:
         link = {

@@ -22,10 +22,13 @@ from billing.models import Book, Price
 from billing.prices import price_set
 from clusters.api.operators import OperatorViewSet
 from clusters.models import CatalogModel, GpuType, Region, SloClass
+from tenants.api.base import IF_MATCH
 from tenants.api.fields import MomentField, ReferenceField, StrictSerializer
 from tenants.api.filters import PAGING, refuse_unknown_parameters
 from tenants.api.idempotency import idempotent
+from tenants.api.preconditions import content_version, etag, refuse_stale
 from tenants.models import Tenant
+from tenants.roles import PlatformAction
 
 NAMED = {"gpu_type": "name", "region": "code", "model": "name", "slo_class": "name"}
 
@@ -116,6 +119,8 @@ class ListPriceFilter(django_filters.FilterSet):
 class ListPriceViewSet(OperatorViewSet):
     """For operators: all prices on the list, and tenants' own ones."""
 
+    default_platform_action = PlatformAction.VIEW_MONEY
+    platform_actions = {"create": PlatformAction.MANAGE_MONEY}
     model = Price
     serializer_class = ListPriceSerializer
     filterset_class = ListPriceFilter
@@ -148,6 +153,14 @@ class ListPriceViewSet(OperatorViewSet):
 class PriceBookViewSet(OperatorViewSet):
     """For operators: books that are tried before their prices come into force."""
 
+    default_platform_action = PlatformAction.VIEW_MONEY
+    platform_actions = {
+        "create": PlatformAction.MANAGE_MONEY,
+        "destroy": PlatformAction.MANAGE_MONEY,
+        "copy_list": PlatformAction.MANAGE_MONEY,
+        "publish": PlatformAction.MANAGE_MONEY,
+        "price_set": PlatformAction.MANAGE_MONEY,
+    }
     model = Book
     serializer_class = BookSerializer
     page_ordering = "-id"
@@ -166,7 +179,8 @@ class PriceBookViewSet(OperatorViewSet):
     @extend_schema(responses=BookSerializer, operation_id="price_books_retrieve")
     def retrieve(self, request, id) -> Response:
         """One book."""
-        return self.shown(BookSerializer, self.get_object())
+        book = self.get_object()
+        return self.shown(BookSerializer, book, ETag=etag(_version(book)))
 
     @extend_schema(request=BookBody, responses={201: BookSerializer}, operation_id="price_books_create")
     @idempotent
@@ -177,10 +191,12 @@ class PriceBookViewSet(OperatorViewSet):
         self.audit("book.create", book=book.name)
         return self.created(BookSerializer, self.rows().get(id=book.id))
 
-    @extend_schema(responses={204: None}, operation_id="price_books_destroy")
+    @extend_schema(responses={204: None}, parameters=[IF_MATCH], operation_id="price_books_destroy")
     def destroy(self, request, id) -> Response:
         """Remove a book with its prices. What was published of it stays on the list."""
         book = self.get_object()
+        Book.objects.select_for_update().get(id=book.id)
+        refuse_stale(request, _version(book))
         book_delete(book=book)
         self.audit("book.delete", book=book.name)
         return Response(status=204)
@@ -223,6 +239,7 @@ class PriceBookViewSet(OperatorViewSet):
 class BookPriceViewSet(OperatorViewSet):
     """For operators: one price of a book that is tried."""
 
+    default_platform_action = PlatformAction.MANAGE_MONEY
     model = Price
     serializer_class = ListPriceSerializer
     reason = "an operator tries price books through the REST API"
@@ -235,3 +252,7 @@ class BookPriceViewSet(OperatorViewSet):
         """Take a price out of its book."""
         book_price_remove(price=self.get_object())
         return Response(status=204)
+
+
+def _version(book: Book) -> str:
+    return content_version(BookSerializer(book).data)

@@ -11,9 +11,10 @@ from billing.api.queries import MonthQuery
 from billing.models import Book
 from billing.what_if import month_rerated, skus_rerated
 from clusters.api.operators import OperatorScoped
-from tenants.api.fields import ReferenceField
+from tenants.api.fields import MonthField, ReferenceField
 from tenants.errors import NotFound
 from tenants.models import Tenant
+from tenants.roles import PlatformAction
 
 
 class RerateQuery(MonthQuery):
@@ -61,7 +62,7 @@ class CurrencyRerateSerializer(DifferenceSerializer):
 class RerateSerializer(serializers.Serializer):
     """The largest difference comes first. skus is empty unless a tenant was asked for."""
 
-    month = serializers.DateField(format="%Y-%m")
+    month = MonthField()
     book = serializers.UUIDField()
     totals = CurrencyRerateSerializer(many=True)
     tenants = TenantRerateSerializer(many=True)
@@ -72,6 +73,7 @@ class RerateSerializer(serializers.Serializer):
 class PriceBookRerateView(OperatorScoped):
     """For operators: a month of all tenants, past or running, rated anew by a book. Nothing is changed."""
 
+    default_platform_action = PlatformAction.VIEW_MONEY
     reason = "an operator rates a month by a price book through the REST API"
 
     @extend_schema(parameters=[RerateQuery], responses=RerateSerializer, operation_id="price_books_rerate")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from django.urls import include, path, re_path
 
+from portal.api.audit import PlatformAuditViewSet
 from portal.api.billing_accounts import BillingAccountViewSet
 from portal.api.commitments import TenantCommitmentViewSet, TenantCreditViewSet
 from portal.api.errors import no_such_path
@@ -23,6 +24,9 @@ LIST_CREATE = {"get": "list", "post": "create"}
 urlpatterns = [
     path("tenant", TenantView.as_view()),
     path("quotas", QuotaView.as_view()),
+    path("platform/audit-entries", PlatformAuditViewSet.as_view({"get": "list"})),
+    path("platform/audit-entries/<uuid:id>", PlatformAuditViewSet.as_view({"get": "retrieve"})),
+    path("platform/audit-entries:export", PlatformAuditViewSet.as_view({"get": "export"})),
     path("tenants/<slug:slug>", TenantLimitsView.as_view()),
     path("billing-accounts", BillingAccountViewSet.as_view({"get": "list"})),
     path("tenants/<slug:slug>/billing-account:park", BillingAccountViewSet.as_view({"post": "park"})),
@@ -47,6 +51,9 @@ urlpatterns = [
         LimitedKeyViewSet.as_view({"get": "retrieve", "patch": "partial_update", "delete": "destroy"}),
     ),
     path("keys/<uuid:id>:revoke", LimitedKeyViewSet.as_view({"post": "revoke"})),
+    path("keys/<uuid:id>:rotate", LimitedKeyViewSet.as_view({"post": "rotate"})),
+    path("keys:revoke-many", LimitedKeyViewSet.as_view({"post": "revoke_many"})),
+    path("keys:leaked", LimitedKeyViewSet.as_view({"post": "leaked"})),
     path("", include("tenants.api.urls")),
     path("", include("billing.api.urls")),
     path("", include("clusters.api.urls")),

@@ -19,7 +19,7 @@ from tenants.errors import NotFound
 from tenants.limits import tenant_choices_set, tenant_limits_set
 from tenants.models import Tenant
 from tenants.models.tenants import MOST_FILES_DAYS
-from tenants.roles import Action
+from tenants.roles import Action, PlatformAction
 
 
 class QuotaSerializer(serializers.Serializer):
@@ -63,6 +63,7 @@ class TenantChange(StrictSerializer):
 class TenantLimits(RatesBody):
     """What operators set of a tenant; only what is sent is changed."""
 
+    action = PlatformAction.MANAGE_TENANTS
     share = serializers.FloatField(
         min_value=0.01, max_value=100, required=False,
         help_text="Its weight beside other tenants on shared endpoints.",
@@ -107,6 +108,8 @@ class TenantView(TenantScoped):
 class TenantLimitsView(OperatorScoped):
     """For operators: what a tenant may use of gateways."""
 
+    default_platform_action = PlatformAction.VIEW_TENANTS
+    platform_actions = {"patch": PlatformAction.MANAGE_TENANTS}
     reason = "an operator limits a tenant through the REST API"
 
     @extend_schema(responses=LimitedTenantSerializer, operation_id="tenants_retrieve")

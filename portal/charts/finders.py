@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,13 +13,24 @@ from django.contrib.staticfiles.finders import BaseFinder
 from django.core.files.storage import FileSystemStorage
 
 SCRIPT = "plotly/plotly.min.js"
+_PLACE = Path(plotly.__file__).parent / "package_data" / os.path.basename(SCRIPT)
+
+
+@functools.cache
+def style_ids() -> tuple[str, ...]:
+    """Give the ids of style elements that the script makes as soon as it is read, unless they are there.
+
+    They are for maps, which Berth does not draw.
+    """
+    text = _PLACE.read_text()
+    return tuple(re.findall(r'getElementById\("([0-9a-f]{64})"\)', text))
 
 
 class PlotlyFinder(BaseFinder):
     """Finds ``plotly/plotly.min.js`` and nothing else."""
 
     def __init__(self, *args, **kwargs) -> None:
-        self.storage = FileSystemStorage(location=Path(plotly.__file__).parent / "package_data")
+        self.storage = FileSystemStorage(location=_PLACE.parent)
         # collectstatic puts files under the storage's prefix.
         self.storage.prefix = os.path.dirname(SCRIPT)
 

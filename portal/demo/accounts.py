@@ -6,6 +6,8 @@ import dataclasses
 
 PASSWORD = "berth-demo-only"  # noqa: S105
 OPERATOR = "operator@berth.example"
+FINANCE = "finance@berth.example"
+AUDITOR = "auditor@berth.example"
 GATEWAY = "gw-frankfurt-1"
 GATEWAY_REGION = "eu-de-1"
 

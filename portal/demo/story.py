@@ -80,6 +80,8 @@ def tell(environment: Mapping[str, str], *, say: Callable[[str], None]) -> Told:
             "developer": tenant.developer,
             "second tenant": accounts.TENANTS[1].owner,
             "operator": accounts.OPERATOR,
+            "finance": accounts.FINANCE,
+            "auditor": accounts.AUDITOR,
         },
     )
     with httpx.Client(base_url=portal, timeout=30, follow_redirects=True) as client:

@@ -16,8 +16,6 @@ from collections.abc import Iterator
 from typing import Any, ClassVar
 from urllib.parse import urlencode
 
-from csp.constants import SELF, UNSAFE_INLINE
-from csp.decorators import csp_update
 from django import forms
 from django.contrib import messages
 from django.contrib.auth.views import redirect_to_login
@@ -28,16 +26,19 @@ from django.shortcuts import render
 from django.template.loader import render_to_string
 from django.urls import reverse
 from django.utils import timezone
-from django.utils.decorators import method_decorator
 from django.utils.safestring import SafeString
 from django.views import View
 from django_htmx.http import HttpResponseClientRedirect
 
+from clusters.inventory import remit
 from portal.api.errors import MEDIA_TYPE, problem
-from tenants import roles, scope, services
+from tenants import roles, scope
+from tenants.across import across_tenants
+from tenants.api.caller import Operator
 from tenants.errors import BerthError, Conflict, Forbidden, NotFound
+from tenants.members import membership_of
 from tenants.models import Membership, Tenant
-from tenants.roles import Action
+from tenants.roles import Action, PlatformAction
 
 
 @dataclasses.dataclass(frozen=True)
@@ -167,7 +168,7 @@ class TenantPage(Page):
 
     @contextlib.contextmanager
     def entered(self) -> Iterator[None]:
-        membership = services.membership_of(user=self.request.user, slug=self.kwargs["slug"])
+        membership = membership_of(user=self.request.user, slug=self.kwargs["slug"])
         self.membership, self.tenant = membership, membership.tenant
         self.request.membership = membership  # read by the shell
         with (
@@ -211,29 +212,42 @@ class TenantPage(Page):
 
 
 class ConsolePage(Page):
-    """A screen of the operator console, across tenants. To everybody else it does not exist.
+    """A screen of the operator console, across tenants. To those who are not of the platform it does not exist.
 
-    ``reason`` says why rows of all tenants are needed and is logged.
+    ``reason`` says why rows of all tenants are needed and is logged. ``action`` is what the person's role must allow to
+    look, ``write_action`` what it must allow to POST (default: the same). Inside, ``self.operator`` is set, and
+    :mod:`clusters.inventory.remit` gives what of the estate they reach. Templates get ``operator`` and ``may``
+    (``may.manage_estate``, ... see :class:`PlatformAction`).
     """
 
     reason: ClassVar[str] = "show the operator console"
+    action: ClassVar[PlatformAction]
+    write_action: ClassVar[PlatformAction | None] = None
+
+    operator: Operator
 
     @contextlib.contextmanager
     def entered(self) -> Iterator[None]:
-        if not self.request.user.is_operator:
+        operator = remit.operator_of(self.request.user)
+        if operator is None:
             raise NotFound("There is no such page.")
-        self.request.in_console = True  # read by the shell
-        with scope.platform(self.reason):
+        self.operator = self.request.operator = operator  # read by the shell
+        look = across_tenants(self.request.user, what=self.request.path, reason=self.reason)
+        with look, remit.within(operator):
             yield
+
+    def admit(self) -> None:
+        writes = self.request.method == "POST"
+        self.operator.demand((self.write_action or self.action) if writes else self.action)
+
+    def extra_context(self) -> dict[str, Any]:
+        may = {action.name.lower(): self.operator.may(action) for action in PlatformAction}
+        return {"operator": self.operator, "may": may}
 
     @property
     def actor(self) -> str:
         """Give how the history names whoever acts here."""
-        return f"operator {self.request.user.email}"
-
-
-#: For pages with charts: Plotly writes style rules of its own, so inline style is allowed on them alone.
-charts_allowed = method_decorator(csp_update({"style-src": [SELF, UNSAFE_INLINE]}), name="dispatch")
+        return self.operator.actor
 
 
 def put_on_form(form: forms.Form, error: BerthError) -> None:

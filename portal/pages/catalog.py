@@ -15,6 +15,9 @@ from portal.pages.order_form import smallest_terms
 from portal.pages.quotes import class_targets, token_prices
 from portal.templatetags.berth import count, sentence, short
 
+#: Plans that no waiting brings about.
+_NEVER = (PlanStatus.IMPOSSIBLE, PlanStatus.POLICY)
+
 
 class Catalog(TenantPage):
     """All models as cards, those that can run here first."""
@@ -32,14 +35,14 @@ class Catalog(TenantPage):
         tried: list[Plan] = []
         for plan in plans:
             tried.append(plan)
-            if plan.status != PlanStatus.IMPOSSIBLE:
+            if plan.status not in _NEVER:
                 break
         plan = tried[-1] if tried else None
         return {
             "model": model,
             "url": self.url("model", model.name),
             "order_url": self.url("order", model=model.name),
-            "possible": plan is not None and plan.status != PlanStatus.IMPOSSIBLE,
+            "possible": plan is not None and plan.status not in _NEVER,
             "price": plan.configuration.price_per_hour if plan and plan.configuration else None,
             "reason": _reason(plan),
             "size": _size(model),
@@ -61,7 +64,7 @@ class Model(TenantPage):
                 "slo_class": slo_class,
                 "targets": class_targets(slo_class),
                 "plan": plan,
-                "possible": plan.status != PlanStatus.IMPOSSIBLE,
+                "possible": plan.status not in _NEVER,
                 "price": plan.configuration.price_per_hour if plan.configuration else None,
                 "reason": _reason(plan),
                 "tokens": token_prices(book, model=model.name, slo_class=slo_class.name, currency=currency),

@@ -10,6 +10,7 @@ from django.http import Http404, HttpRequest, HttpResponse
 from clusters.endpoints.selectors import endpoint_detail, endpoint_history, endpoint_urls
 from clusters.endpoints.states import NEXT_ACTION
 from clusters.models import Condition, Endpoint, Wanted
+from portal.pages.approvals_shown import endpoint_waits
 from portal.pages.base import Live, TenantPage
 from portal.pages.capacity import endpoint_capacity
 from portal.pages.endpoints import every_s, revision_price
@@ -26,6 +27,7 @@ EVENTS_SHOWN: Final = 30
 _TONES: Final = {
     "ready": "ok", "placed": "info", "ordered": "info", "resumed": "info", "scaled": "info",
     "failed": "danger", "degraded": "warn", "unreachable": "warn", "waiting-for-capacity": "warn",
+    "waiting-for-approval": "warn",
 }  # fmt: skip
 
 CURL = """\
@@ -90,6 +92,7 @@ class EndpointPage(TenantPage):
             ("endpoint-load", "Load", True),
             ("endpoint-what-if", "What if", True),
             ("endpoint-revisions", "Revisions", True),
+            ("endpoint-evidence", "Evidence", self.may(Action.VIEW_AUDIT)),
         ]
         return context | {
             "endpoint": self.endpoint,
@@ -118,6 +121,7 @@ class OverviewPage(EndpointPage):
             {
                 "next_action": NEXT_ACTION.get(endpoint.state, ""),
                 "capacity": endpoint_capacity(endpoint),
+                "approval": endpoint_waits(endpoint, self.url),
                 "now": now_shown(endpoint),
                 "conditions": [
                     {"condition": each, "tone": _condition_tone(each)} for each in endpoint.conditions.all()

@@ -10,6 +10,7 @@ from django.shortcuts import redirect
 
 from clusters.endpoints import services
 from clusters.models import Endpoint, Wanted
+from portal.pages.approvals_shown import told_of
 from portal.pages.base import put_on_form
 from portal.pages.endpoint import EndpointPage
 from portal.pages.endpoints import revision_price
@@ -35,13 +36,14 @@ class Scale(EndpointPage):
         if form.is_valid():
             wanted = form.cleaned_data["replicas"]
             try:
-                services.endpoint_scale(endpoint=self.endpoint, replicas=wanted, actor=self.actor)
+                done = services.endpoint_scale(
+                    endpoint=self.endpoint, replicas=wanted, actor=self.actor, asked_by=request.user
+                )
             except BerthError as error:
                 put_on_form(form, error)
             else:
-                self.say(
-                    f"{self.endpoint.name} is being brought to {wanted} replica{'' if wanted == 1 else 's'}."
-                )
+                doing = f"is being brought to {wanted} replica{'' if wanted == 1 else 's'}."
+                self.say(f"{self.endpoint.name} {told_of(done, doing)}")
                 return redirect(self.link("endpoint"))
         return self._show(form, status=422)
 
@@ -78,8 +80,8 @@ class Resume(EndpointPage):
     action = Action.ORDER
 
     def post(self, request: HttpRequest, slug: str, id: str) -> HttpResponse:
-        services.endpoint_resume(endpoint=self.endpoint, actor=self.actor)
-        self.say(f"{self.endpoint.name} is being resumed.")
+        done = services.endpoint_resume(endpoint=self.endpoint, actor=self.actor, asked_by=request.user)
+        self.say(f"{self.endpoint.name} {told_of(done, 'is being resumed.')}")
         return redirect(self.link("endpoint"))
 
 

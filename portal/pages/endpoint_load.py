@@ -14,6 +14,7 @@ from clusters.endpoints.load.observing import replan_document
 from clusters.endpoints.load.replanning import endpoint_replan, order_changes, replan_find
 from clusters.endpoints.planning import Market, OrderTerms
 from clusters.models import LoadObservation, Wanted
+from portal.pages.approvals_shown import told_of
 from portal.pages.endpoint import EndpointPage
 from portal.pages.load_shown import load_alert, load_rows, replan_text, side_words
 from portal.templatetags.berth import money, ms
@@ -54,14 +55,15 @@ class Replan(EndpointPage):
     def post(self, request: HttpRequest, slug: str, id: str) -> HttpResponse:
         generation = request.POST.get("generation", "")
         try:
-            endpoint_replan(
+            done = endpoint_replan(
                 endpoint=self.endpoint,
                 actor=self.actor,
+                asked_by=request.user,
                 if_generation=int(generation) if generation.isdecimal() else None,
             )
         except BerthError as error:
             return self._ask(error=error)
-        self.say(f"{self.endpoint.name} is being brought to its measured load.")
+        self.say(f"{self.endpoint.name} {told_of(done, 'is being brought to its measured load.')}")
         return redirect(self.link("endpoint"))
 
     def _ask(self, *, error: BerthError | None = None) -> HttpResponse:

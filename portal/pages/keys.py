@@ -1,107 +1,70 @@
-"""API keys: the list, making one (its text is shown once), changing and revoking one."""
+"""API keys: the list, making one (its text is shown once), changing, replacing and revoking one."""
 
 from __future__ import annotations
 
 import datetime as dt
-import uuid
-from collections.abc import Iterable
 from typing import Any, Final
 
-from django import forms
 from django.core.paginator import Paginator
-from django.db.models import Max
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.utils import timezone
 
-from billing.models import UsageDay
+from portal.api.keys import check_key_endpoints
 from portal.pages.base import TenantPage, put_on_form
-from portal.pages.limits_form import KeyLimitsForm, key_limits_told
-from tenants import roles
-from tenants.errors import BerthError
+from portal.pages.key_forms import KeyChangeForm, KeyForm, KeyReachForm, RotationForm, reach_told
+from portal.pages.limits_form import key_limits_told
+from tenants.errors import BerthError, Invalid
+from tenants.key_sweeps import listed
+from tenants.keys import key_mint, key_revoke, key_rotate, may_end
 from tenants.limits import KEY_LIMITS, key_change
-from tenants.models import ApiKey, KeyScope, Project, Role
+from tenants.models import ApiKey, KeyScope, Project, ServiceAccount
 from tenants.roles import Action
-from tenants.services import key_mint, key_revoke
 
 PER_PAGE: Final = 50
-LOOK_BACK: Final = dt.timedelta(days=90)
-LIVES: Final = {"7": "A week", "30": "30 days", "90": "90 days", "365": "A year"}
 _PURPOSES: Final = {
     KeyScope.INFERENCE: ("Inference", "Calls models at the gateway; a project pays."),
     KeyScope.MANAGEMENT: ("Management", "Calls Berth's API with a role of this tenant."),
 }
 
 
-class KeyForm(KeyLimitsForm):
-    """A key to be made."""
-
-    name = forms.CharField(max_length=80, help_text="What will use it, for instance chat-backend.")
-    scope = forms.ChoiceField(choices=KeyScope, label="Purpose")
-    project = forms.ChoiceField(required=False, help_text="For inference: the cost centre that pays.")
-    role = forms.ChoiceField(required=False, help_text="For management: what the key may do.")
-    life = forms.ChoiceField(choices=list(LIVES.items()), label="Expires after")
-
-    def __init__(self, *args: Any, projects: list[Project], granter_role: str, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.fields["project"].choices = [(project.slug, project.name) for project in projects]
-        self.fields["role"].choices = [
-            (role.value, role.label) for role in Role if roles.may_grant(granter_role, role)
-        ][::-1]
-
-    @property
-    def is_limited(self) -> bool:
-        """Whether a limit was typed or is wrong."""
-        return any(self[name].value() or name in self.errors for name in KEY_LIMITS)
-
-
-class KeyChangeForm(KeyLimitsForm):
-    """What may be changed of a key."""
-
-    name = forms.CharField(max_length=80)
-
-    field_order = ("name", *KEY_LIMITS)
-
-    def __init__(self, *args: Any, inference: bool, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        if not inference:
-            for name in KEY_LIMITS:
-                del self.fields[name]
-
-
 class Keys(TenantPage):
     """All keys but those of playgrounds, newest first."""
 
     def get(self, request: HttpRequest, slug: str) -> HttpResponse:
-        rows = ApiKey.objects.filter(ephemeral=False).select_related("project", "created_by")
+        rows = listed()
+        if account := request.GET.get("service_account", ""):
+            rows = rows.filter(service_account__name=account)
         page = Paginator(rows, PER_PAGE).get_page(request.GET.get("page"))
         now = timezone.now()
-        used = _used_on(page, since=now - LOOK_BACK)
+        names = dict(Project.objects.values_list("id", "name"))
         context = {
+            "account": account,
             "keys": [
                 {
                     "key": key,
                     "state": key.state(now),
                     "changeable": self._may_change(key),
-                    "limits": key_limits_told(key),
-                    "used_on": key.last_used_at.date() if key.last_used_at else used.get(key.id),
+                    "rotatable": self._may_change(key)
+                    and key.replaced_by_id is None
+                    and key.state(now) == "active",
+                    "limits": [*reach_told(key, names), *key_limits_told(key)],
                 }
                 for key in page
             ],
-            "newer_url": self.url("keys", page=page.previous_page_number()) if page.has_previous() else "",
-            "older_url": self.url("keys", page=page.next_page_number()) if page.has_next() else "",
+            "newer_url": self._page_url(page.previous_page_number()) if page.has_previous() else "",
+            "older_url": self._page_url(page.next_page_number()) if page.has_next() else "",
         }
         return self.render("tenant/keys/list.html", context)
 
+    def _page_url(self, number: int) -> str:
+        asked = (
+            {"service_account": account} if (account := self.request.GET.get("service_account", "")) else {}
+        )
+        return self.url("keys", **asked, page=number)
+
     def _may_change(self, key: ApiKey) -> bool:
-        allowed = not key.role or roles.may_grant(self.membership.role, key.role)
-        return key.revoked_at is None and self.may(Action.MINT_KEYS) and allowed
-
-
-def _used_on(keys: Iterable[ApiKey], *, since: dt.datetime) -> dict[uuid.UUID, dt.date]:
-    """Give the last UTC day on which each inference key was used: gateways tell it by their usage alone."""
-    rows = UsageDay.objects.filter(key_id__in=[key.id for key in keys], bucket__gte=since)
-    return {key_id: last.date() for key_id, last in rows.values_list("key_id").annotate(last=Max("bucket"))}
+        return key.revoked_at is None and self.may(Action.MINT_KEYS) and may_end(key, self.membership.role)
 
 
 class NewKey(TenantPage):
@@ -113,6 +76,7 @@ class NewKey(TenantPage):
         initial = {
             "scope": request.GET.get("scope", KeyScope.INFERENCE),
             "project": request.GET.get("project", ""),
+            "service_account": request.GET.get("service_account", ""),
             "life": "90",
         }
         return self._show(self._form(initial=initial))
@@ -121,31 +85,44 @@ class NewKey(TenantPage):
         form = self._form(request.POST)
         if form.is_valid():
             try:
-                key, text = self._mint(form.cleaned_data)
+                key, text = self._mint(form)
             except BerthError as error:
-                put_on_form(form, error)
+                put_key_error(form, error, form.cleaned_data["scope"])
             else:
-                answer = self.render("tenant/keys/made.html", {"key": key, "text": text})
-                answer["Cache-Control"] = "no-store"
-                return answer
+                return show_text(self, key, text)
         return self._show(form, status=422)
 
-    def _mint(self, chosen: dict[str, Any]) -> tuple[ApiKey, str]:
+    def _mint(self, form: KeyForm) -> tuple[ApiKey, str]:
+        chosen = form.cleaned_data
         inference = chosen["scope"] == KeyScope.INFERENCE
+        project = Project.objects.filter(slug=chosen["project"]).first() if inference else None
+        account = ServiceAccount.objects.filter(
+            name=chosen.get("service_account") or None, removed_at=None
+        ).first()
+        narrowed = form.narrowed(chosen["scope"])
+        if project is not None:
+            check_key_endpoints(project, narrowed["endpoints"])
         return key_mint(
             name=chosen["name"],
             key_scope=chosen["scope"],
-            project=Project.objects.filter(slug=chosen["project"]).first() if inference else None,
-            role="" if inference else chosen["role"],
+            project=project,
+            role="" if inference or account else chosen["role"],
+            service_account=account,
             created_by=self.request.user,
             granter_role=self.membership.role,
             expires_at=timezone.now() + dt.timedelta(days=int(chosen["life"])),
             limits={name: chosen[name] for name in KEY_LIMITS} if inference else None,
+            narrowed=narrowed,
         )
 
     def _form(self, *args: Any, **kwargs: Any) -> KeyForm:
-        projects = list(Project.objects.order_by("created_at"))
-        return KeyForm(*args, projects=projects, granter_role=self.membership.role, **kwargs)
+        return KeyForm(
+            *args,
+            projects=list(Project.objects.order_by("created_at")),
+            accounts=list(ServiceAccount.objects.filter(active=True)),
+            granter_role=self.membership.role,
+            **kwargs,
+        )
 
     def _show(self, form: KeyForm, *, status: int = 200) -> HttpResponse:
         tiles = [
@@ -162,41 +139,65 @@ class KeyPage(TenantPage):
 
     def key(self) -> ApiKey:
         """Give the key that the address names."""
-        found = ApiKey.objects.filter(id=self.kwargs["id"], ephemeral=False).select_related("project").first()
+        found = listed().filter(id=self.kwargs["id"]).first()
         if found is None:
             raise Http404
         return found
 
 
 class EditKey(KeyPage):
-    """Change a key's name and limits; its text, purpose and expiry stay."""
+    """Change a key's name, limits and reach; its text, purpose and expiry stay."""
 
     def get(self, request: HttpRequest, slug: str, id: str) -> HttpResponse:
         key = self.key()
-        initial = {name: getattr(key, name) for name in ("name", *KEY_LIMITS)}
-        return self._show(key, self._form(key, initial=initial))
+        return self._show(key, self._form(key, initial=KeyChangeForm.begins_with(key)))
 
     def post(self, request: HttpRequest, slug: str, id: str) -> HttpResponse:
         key = self.key()
         form = self._form(key, request.POST)
         if form.is_valid():
             limits = {name: form.cleaned_data[name] for name in KEY_LIMITS if name in form.fields}
+            narrowed = form.narrowed(key.scope)
             try:
+                if key.project is not None:
+                    new = [each for each in narrowed["endpoints"] if each not in key.endpoints]
+                    check_key_endpoints(key.project, new)
                 key_change(
-                    key=key, name=form.cleaned_data["name"], limits=limits, granter_role=self.membership.role
-                )
+                    key=key, name=form.cleaned_data["name"], limits=limits, narrowed=narrowed,
+                    granter_role=self.membership.role,
+                )  # fmt: skip
             except BerthError as error:
-                put_on_form(form, error)
+                put_key_error(form, error, key.scope)
             else:
                 self.say(f"The key {key.name} is changed; gateways follow within a second.")
                 return redirect(self.url("keys"))
         return self._show(key, form, status=422)
 
     def _form(self, key: ApiKey, *args: Any, **kwargs: Any) -> KeyChangeForm:
-        return KeyChangeForm(*args, inference=key.scope == KeyScope.INFERENCE, **kwargs)
+        return KeyChangeForm(*args, key=key, projects=Project.objects.order_by("created_at"), **kwargs)
 
     def _show(self, key: ApiKey, form: KeyChangeForm, *, status: int = 200) -> HttpResponse:
         return self.render("tenant/keys/edit.html", {"key": key, "form": form}, status=status)
+
+
+class RotateKey(KeyPage):
+    """Put another key in a key's place. The answer to the POST itself shows the new one's text."""
+
+    def get(self, request: HttpRequest, slug: str, id: str) -> HttpResponse:
+        return self._show(self.key(), RotationForm(initial={"overlap": "86400"}))
+
+    def post(self, request: HttpRequest, slug: str, id: str) -> HttpResponse:
+        key, form = self.key(), RotationForm(request.POST)
+        if form.is_valid():
+            overlap = dt.timedelta(seconds=int(form.cleaned_data["overlap"]))
+            new, text = key_rotate(
+                key=key, overlap=overlap, created_by=request.user, granter_role=self.membership.role
+            )
+            return show_text(self, new, text, replaces=key)
+        return self._show(key, form, status=422)
+
+    def _show(self, key: ApiKey, form: RotationForm, *, status: int = 200) -> HttpResponse:
+        return self.render("tenant/keys/rotate.html", {"key": key, "form": form}, status=status)
 
 
 class RevokeKey(KeyPage):
@@ -219,3 +220,17 @@ class RevokeKey(KeyPage):
         key_revoke(key=key, granter_role=self.membership.role)
         self.say(f"The key {key.name} is revoked.")
         return redirect(self.url("keys"))
+
+
+def show_text(page: TenantPage, key: ApiKey, text: str, *, replaces: ApiKey | None = None) -> HttpResponse:
+    """Answer a POST with a key's text, which no redirect could carry."""
+    answer = page.render("tenant/keys/made.html", {"key": key, "text": text, "replaces": replaces})
+    answer["Cache-Control"] = "no-store"
+    return answer
+
+
+def put_key_error(form: KeyReachForm, error: BerthError, key_scope: str) -> None:
+    """Show an error of a key's service beside the fields of a form on keys."""
+    if isinstance(error, Invalid):
+        error = Invalid(error.message, errors=form.adopt(error.errors, key_scope))
+    put_on_form(form, error)

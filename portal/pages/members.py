@@ -1,19 +1,21 @@
-"""People of the tenant: who they are, adding one, changing a role, removing one."""
+"""People of the tenant: who they are, inviting one, changing a role, removing one."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from django import forms
+from django.conf import settings
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect
 
 from portal.pages.base import TenantPage, put_on_form
 from tenants import roles
 from tenants.errors import BerthError
-from tenants.models import Membership, Role
+from tenants.identity.invitations import invitation_create, invitation_resend, invitation_revoke
+from tenants.members import member_change_role, member_remove
+from tenants.models import Invitation, Membership, Role
 from tenants.roles import Action
-from tenants.services import member_add, member_change_role, member_remove
 
 DUTIES = {
     Role.OWNER: "everything, and makes owners",
@@ -34,9 +36,9 @@ def grantable(granter_role: str) -> list[tuple[str, str]]:
 
 
 class MemberForm(forms.Form):
-    """A person to be added."""
+    """A person to be invited."""
 
-    email = forms.EmailField(label="E-mail address", help_text="The one they sign in with.")
+    email = forms.EmailField(label="E-mail address", help_text="The link to join is sent there.")
     role = forms.ChoiceField(initial=Role.DEVELOPER)
 
     def __init__(self, *args: Any, granter_role: str, **kwargs: Any) -> None:
@@ -52,17 +54,31 @@ class Members(TenantPage):
         rows = [
             {
                 "member": member,
-                "changeable": self.may(Action.MANAGE_MEMBERS) and roles.may_grant(mine, member.role),
+                "changeable": self.may(Action.MANAGE_MEMBERS)
+                and roles.may_grant(mine, member.role)
+                and member.managed_by_id is None,
                 "me": member.user_id == request.user.id,
             }
             for member in Membership.objects.select_related("user").order_by("user__name", "user__email")
         ]
         choices = [(role.value, role.label) for role in Role if roles.may_grant(mine, role)]
-        return self.render("tenant/members/list.html", {"rows": rows, "roles": choices})
+        invitations = Invitation.objects.none()
+        if self.may(Action.MANAGE_MEMBERS):
+            invitations = Invitation.objects.filter(accepted_at=None, revoked_at=None).select_related(
+                "invited_by"
+            )
+        context = {
+            "rows": rows,
+            "roles": choices,
+            "invitations": [
+                {"invitation": each, "grantable": roles.may_grant(mine, each.role)} for each in invitations
+            ],
+        }
+        return self.render("tenant/members/list.html", context)
 
 
 class NewMember(TenantPage):
-    """Add a person by e-mail address."""
+    """Invite a person by e-mail address."""
 
     action = Action.MANAGE_MEMBERS
 
@@ -73,19 +89,49 @@ class NewMember(TenantPage):
         form = MemberForm(request.POST, granter_role=self.membership.role)
         if form.is_valid():
             try:
-                member = member_add(**form.cleaned_data, granter_role=self.membership.role)
+                invitation = invitation_create(
+                    **form.cleaned_data,
+                    granter_role=self.membership.role,
+                    invited_by=request.user,
+                    portal_url=portal_url(request),
+                )
             except BerthError as error:
                 put_on_form(form, error)
             else:
-                said = f"{member.user.email} is now {member.get_role_display().lower()}."
-                if not member.user.has_usable_password():
-                    said += " They choose a password by resetting it at sign-in."
-                self.say(said)
+                self.say(f"An invitation is on its way to {invitation.email}.")
                 return redirect(self.url("members"))
         return self._show(form, status=422)
 
     def _show(self, form: MemberForm, *, status: int = 200) -> HttpResponse:
         return self.render("tenant/members/new.html", {"form": form}, status=status)
+
+
+class ResendInvitation(TenantPage):
+    """Send a new link; the old one stops working."""
+
+    http_method_names = ["post"]
+    action = Action.MANAGE_MEMBERS
+
+    def post(self, request: HttpRequest, slug: str, id: str) -> HttpResponse:
+        invitation = invitation_resend(
+            invitation=find_invitation(id),
+            granter_role=self.membership.role,
+            portal_url=portal_url(request),
+        )
+        self.say(f"A new link is on its way to {invitation.email}; the old one no longer works.")
+        return redirect(self.url("members"))
+
+
+class RevokeInvitation(TenantPage):
+    """Take an invitation back."""
+
+    http_method_names = ["post"]
+    action = Action.MANAGE_MEMBERS
+
+    def post(self, request: HttpRequest, slug: str, id: str) -> HttpResponse:
+        invitation = invitation_revoke(invitation=find_invitation(id))
+        self.say(f"The invitation of {invitation.email} is taken back.")
+        return redirect(self.url("members"))
 
 
 class MemberRole(TenantPage):
@@ -134,3 +180,16 @@ def find(id: str) -> Membership:
     if member is None:
         raise Http404
     return member
+
+
+def find_invitation(id: str) -> Invitation:
+    """Give an invitation of the open tenant, or 404."""
+    invitation = Invitation.objects.filter(id=id).first()
+    if invitation is None:
+        raise Http404
+    return invitation
+
+
+def portal_url(request: HttpRequest) -> str:
+    """Give the address of this portal for links in mails."""
+    return settings.PORTAL_PUBLIC_URL or request.build_absolute_uri("/")

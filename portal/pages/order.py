@@ -11,10 +11,13 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 
 from billing.prices import price_book
+from clusters.endpoints.approvals.selectors import order_trips
 from clusters.endpoints.budgets import budget_effect
 from clusters.endpoints.planning import Market, OrderTerms
 from clusters.endpoints.selectors import quota_use
 from clusters.endpoints.services import endpoint_order
+from clusters.models import EndpointState
+from portal.pages.approvals_shown import trips_problem
 from portal.pages.base import TenantPage, put_on_form
 from portal.pages.order_form import Offered, OrderForm
 from portal.pages.order_profile import follow_profile, profile_tiles, starting_values
@@ -36,7 +39,8 @@ class OrderPage(TenantPage):
     def parts(self, form: OrderForm) -> dict[str, Any]:
         """Give what the form is drawn from: quote, tiles, the suggested name."""
         terms = form.terms()
-        market = Market.read(tenant=self.tenant)
+        project = form.offered.projects.get(form.data.get("project", ""))
+        market = Market.read(tenant=self.tenant, project=project)
         quote = self._quote(form, terms, market)
         # A quote that could not be made may have put its complaint on the form.
         residency = form.data.get("residency", "")
@@ -78,7 +82,8 @@ class OrderPage(TenantPage):
             ),
             link=lambda changes: self._link(form, changes),
         )
-        return shown | {"compact": True}  # the button to order stays in sight below it
+        approval = trips_problem(order_trips(tenant=self.tenant, terms=terms, plan=plan, market=market))
+        return shown | {"compact": True, "approval": approval}  # the button to order stays in sight below it
 
     def _link(self, form: OrderForm, changes: Mapping[str, Sequence[str]]) -> str:
         """Give the path of the form with everything as it is but what ``changes`` names."""
@@ -121,7 +126,8 @@ class Order(OrderPage):
             )
         except BerthError as error:
             return self._show(form, error=error, status=422)
-        self.say(f"{endpoint.name} is ordered.")
+        waits = endpoint.state == EndpointState.WAITING_FOR_APPROVAL
+        self.say(f"{endpoint.name} {'is asked for: it waits for approval.' if waits else 'is ordered.'}")
         return redirect(self.url("endpoint", endpoint.id))
 
     def _show(self, form: OrderForm, *, error: BerthError | None = None, status: int = 200) -> HttpResponse:
@@ -155,7 +161,7 @@ class Quote(OrderPage):
         }
         parts["places_changed"] = parts["places_seen"] != seen["places_seen"]
         parts["filled"] = filled
-        parts["profile_left"] = form.data["profile"] != seen["profile"]
+        parts["profile_left"] = form.data.get("profile", "") != seen["profile"]
         parts["model_changed"] = form.data["model_seen"] != seen["model_seen"]
         parts["caps_changed"] = form.caps_seen != seen["caps_seen"]
         parts["outside"] = any(

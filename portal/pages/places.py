@@ -15,8 +15,8 @@ from portal.templatetags.berth import sentence
 #: Reasons that no waiting and no larger quota takes away.
 _LASTING: Final = frozenset(
     {
-        Reason.MODEL_ZONE, Reason.PINNED, Reason.RUNTIME, Reason.PRECISION, Reason.QUALITY, Reason.NODE_SIZE,
-        Reason.DOMINATED, Reason.MEMORY, Reason.ITL, Reason.TTFT, Reason.REPLICAS, Reason.POOL_SIZE,
+        Reason.MODEL_ZONE, Reason.PINNED, Reason.RUNTIME, Reason.POLICY, Reason.PRECISION, Reason.QUALITY,
+        Reason.NODE_SIZE, Reason.DOMINATED, Reason.MEMORY, Reason.ITL, Reason.TTFT, Reason.REPLICAS, Reason.POOL_SIZE,
     }
 )  # fmt: skip
 

@@ -8,9 +8,9 @@ from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.utils import timezone
 
 from portal.pages.endpoint import EndpointPage
+from tenants.keys import PLAYGROUND_KEY_LIFE, key_mint
 from tenants.models import KeyScope
 from tenants.roles import Action
-from tenants.services import PLAYGROUND_KEY_LIFE, key_mint
 
 USUAL_ANSWER = 256
 

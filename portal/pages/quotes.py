@@ -34,6 +34,11 @@ _PROBLEMS: Final = {
         "Over your quota",
         "Pause or shrink another endpoint, or ask the operators for a larger quota.",
     ),
+    PlanStatus.POLICY: (
+        "danger",
+        "Your policy does not allow this",
+        "Change what stands in the way, or ask for an exception from the policy.",
+    ),
     PlanStatus.IMPOSSIBLE: ("danger", "No cluster can run this", "Change what stands in the way."),
 }
 

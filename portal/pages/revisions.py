@@ -10,6 +10,7 @@ from django.shortcuts import redirect
 from clusters.endpoints import services
 from clusters.endpoints.planning import OrderTerms
 from clusters.endpoints.selectors import endpoint_revisions
+from portal.pages.approvals_shown import told_of
 from portal.pages.endpoint import EndpointPage
 from portal.pages.quotes import kept_plan, show_kept
 from portal.pages.refusals import refusal_rows
@@ -76,15 +77,17 @@ class Restore(RevisionConfiguration):
     def post(self, request: HttpRequest, slug: str, id: str, number: int) -> HttpResponse:
         find_revision(self.endpoint, number)
         try:
-            services.endpoint_restore(
+            done = services.endpoint_restore(
                 endpoint=self.endpoint,
                 number=number,
                 actor=self.actor,
+                asked_by=request.user,
                 in_place="in_place" in request.POST,
             )
         except BerthError as error:
             return self._ask(number, error=error)
-        self.say(f"{self.endpoint.name} is being brought back to the configuration of revision {number}.")
+        doing = f"is being brought back to the configuration of revision {number}."
+        self.say(f"{self.endpoint.name} {told_of(done, doing)}")
         return redirect(self.link("endpoint"))
 
     def _ask(self, number: int, *, error: BerthError | None = None) -> HttpResponse:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from django.db.models import QuerySet
+
 from clusters.endpoints import selectors
 from clusters.models import Endpoint, Revision, Wanted
 from portal.pages.endpoints import revision_price
@@ -25,27 +27,31 @@ def may_be_restored(endpoint: Endpoint, revision: Revision) -> bool:
     return endpoint.wanted == Wanted.RUNNING and revision.retired_at is not None and bool(revision.spec)
 
 
-def find_revision(endpoint: Endpoint, number: int) -> Revision:
-    """Find a revision of an endpoint by its number.
+def find_revision(endpoint: Endpoint, number: int, *, among: QuerySet[Revision] | None = None) -> Revision:
+    """Find a revision of an endpoint by its number, ``among`` those that may be shown (default: all).
 
     Raises:
         NotFound: there is none.
     """
     rows = selectors.endpoint_revisions(endpoint)
+    if among is not None:
+        rows = rows.filter(id__in=among.values("id"))
     revision = rows.filter(number=number).first()
     if revision is None:
         raise NotFound("There is no such revision.")
     return revision
 
 
-def configuration_context(endpoint: Endpoint, revision: Revision, against: str) -> dict[str, Any]:
+def configuration_context(
+    endpoint: Endpoint, revision: Revision, against: str, *, among: QuerySet[Revision] | None = None
+) -> dict[str, Any]:
     """Give what a revision's page shows: facts, documents, and what changed against another revision.
 
-    ``against`` is the number asked for; otherwise the revision before is taken.
+    ``against`` is the number asked for; otherwise the revision before is taken. ``among`` are those that may be shown
+    (default: all).
     """
-    others = list(
-        Revision.objects.filter(endpoint=endpoint).exclude(id=revision.id).values_list("number", flat=True)
-    )
+    rows = Revision.objects.all() if among is None else among
+    others = list(rows.filter(endpoint=endpoint).exclude(id=revision.id).values_list("number", flat=True))
     earlier = max((number for number in others if number < revision.number), default=None)
     chosen = int(against) if against.isdecimal() and len(against) < 9 and int(against) in others else earlier
     documents = selectors.revision_configuration(revision)

@@ -17,7 +17,7 @@ from billing.models import Budget
 from clusters.models import SloClass
 from portal.charts import Card
 from portal.pages.attainment_shown import attainment_csv, attainment_rows, days_of
-from portal.pages.base import TenantPage, charts_allowed
+from portal.pages.base import TenantPage
 from portal.pages.budgets import forecast_shown, shown
 from portal.pages.csv_files import csv_download, csv_text
 from portal.pages.endpoint import EndpointPage
@@ -134,7 +134,6 @@ class UsageView(TenantPage):
         return cards[chart]["csv"]
 
 
-@charts_allowed
 class Usage(UsageView):
     """The tenant's dashboard."""
 
@@ -188,7 +187,6 @@ class EndpointUsage(UsageView, EndpointPage):
         return {Dimension.ENDPOINT: str(self.endpoint.id)}
 
 
-@charts_allowed
 class EndpointCost(EndpointUsage):
     """What one endpoint used and cost, and how it kept its targets."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tomllib
 from pathlib import Path
 
 from csp.constants import NONE, SELF
@@ -11,6 +12,8 @@ from portal.settings import env
 BASE_DIR = Path(__file__).resolve().parent.parent.parent
 
 DEBUG = False
+PRODUCTION = False
+TLS_ENDS_BEFORE = False
 SECRET_KEY = env.text("DJANGO_SECRET_KEY", "")
 ALLOWED_HOSTS = env.words("ALLOWED_HOSTS")
 CSRF_TRUSTED_ORIGINS = env.words("CSRF_TRUSTED_ORIGINS")
@@ -31,6 +34,10 @@ INSTALLED_APPS = [
     "django.contrib.staticfiles",
     "allauth",
     "allauth.account",
+    "allauth.mfa",
+    "allauth.socialaccount",
+    "allauth.socialaccount.providers.openid_connect",
+    "allauth.usersessions",
     "csp",
     "django_filters",
     "django_htmx",
@@ -39,6 +46,7 @@ INSTALLED_APPS = [
 ]
 
 MIDDLEWARE = [
+    "tenants.requests.request_context",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "csp.middleware.CSPMiddleware",
@@ -50,6 +58,7 @@ MIDDLEWARE = [
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "django_htmx.middleware.HtmxMiddleware",
+    "portal.sessions.SessionMiddleware",
 ]
 
 ROOT_URLCONF = "portal.urls"
@@ -75,19 +84,26 @@ TEMPLATES = [
 
 # The application role: neither owner nor superuser, so that row-level security binds it.
 DATABASES = {"default": env.database("DATABASE_URL", "postgresql://berth_app@127.0.0.1:5432/berth")}
+# A statement of a web process that takes longer is cancelled: whoever asked has left, and others wait. 0: none is.
+DATABASE_STATEMENT_SECONDS = env.number("DATABASE_STATEMENT_SECONDS", 60)
 # The owner of the tables, for migrations only (see tenants/management/commands/migrate.py).
 DATABASE_OWNER = env.database("DATABASE_OWNER_URL", "") if env.text("DATABASE_OWNER_URL", "") else None
 
 AUTH_USER_MODEL = "tenants.User"
 AUTHENTICATION_BACKENDS = ["allauth.account.auth_backends.AuthenticationBackend"]
 AUTH_PASSWORD_VALIDATORS = [
-    {"NAME": f"django.contrib.auth.password_validation.{name}"}
-    for name in (
-        "UserAttributeSimilarityValidator",
-        "MinimumLengthValidator",
-        "CommonPasswordValidator",
-        "NumericPasswordValidator",
-    )
+    {"NAME": "django.contrib.auth.password_validation.UserAttributeSimilarityValidator"},
+    {
+        "NAME": "django.contrib.auth.password_validation.MinimumLengthValidator",
+        "OPTIONS": {"min_length": env.number("PASSWORD_LENGTH", 12)},
+    },
+    {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
+    {"NAME": "django.contrib.auth.password_validation.NumericPasswordValidator"},
+    {
+        "NAME": "tenants.passwords.ContextWordsValidator",
+        # Such as the organisation's name; Berth's own are known.
+        "OPTIONS": {"words": env.words("PASSWORD_CONTEXT_WORDS")},
+    },
 ]
 LOGIN_URL = "account_login"
 LOGIN_REDIRECT_URL = "home"
@@ -100,7 +116,37 @@ ACCOUNT_USER_DISPLAY = "tenants.accounts.display_name"
 ACCOUNT_EMAIL_VERIFICATION = "none"
 ACCOUNT_LOGOUT_ON_GET = False
 ACCOUNT_MAX_EMAIL_ADDRESSES = 1
-ACCOUNT_RATE_LIMITS = {"login_failed": "10/m/ip,5/5m/key"}
+ACCOUNT_EMAIL_NOTIFICATIONS = True  # of a changed password, of factors added and taken away
+ACCOUNT_EMAIL_SUBJECT_PREFIX = ""
+ACCOUNT_SESSION_REMEMBER = False  # a session ends with the browser, or with the times below
+# Attempts are counted in the database, for all processes together. "key" is the account that is tried.
+ACCOUNT_RATE_LIMITS = {
+    "login": "30/m/ip",
+    "login_failed": "10/m/ip,5/5m/key",
+    "reset_password": "20/m/ip,5/m/key",
+    "reset_password_from_key": "20/m/ip",
+    "reauthenticate": "10/m/user",
+    "change_password": "5/m/user",
+    "find_provider": "20/m/ip",
+}
+MFA_ADAPTER = "tenants.identity.second_factor.SecondFactorAdapter"
+MFA_SUPPORTED_TYPES = ["totp", "webauthn", "recovery_codes"]
+MFA_PASSKEY_LOGIN_ENABLED = True
+MFA_TOTP_ISSUER = "Berth"
+# People are invited to their address; it needs no second proof.
+MFA_ALLOW_UNVERIFIED_EMAIL = True
+# Who needs a second factor whatever tenants choose: platform (everybody with a platform role), owners, all.
+MFA_REQUIRED_FOR = env.words("MFA_REQUIRED_FOR")
+
+SOCIALACCOUNT_ADAPTER = "tenants.identity.adapter.ProviderAdapter"
+SOCIALACCOUNT_STORE_TOKENS = False  # they rest sealed in rows of our own
+SOCIALACCOUNT_EMAIL_VERIFICATION = "none"
+# So long after a provider vouched for a person it is asked again, with their groups.
+SSO_RECHECK_MINUTES = env.number("SSO_RECHECK_MINUTES", 15)
+# A session ends after so long without use, and after so long in any case.
+SESSION_IDLE_MINUTES = env.number("SESSION_IDLE_MINUTES", 480)
+SESSION_MOST_HOURS = env.number("SESSION_MOST_HOURS", 72)
+SESSION_COOKIE_AGE = SESSION_IDLE_MINUTES * 60
 
 DEFAULT_FROM_EMAIL = env.text("DEFAULT_FROM_EMAIL", "berth@localhost")
 EMAIL_HOST = env.text("EMAIL_HOST", "localhost")
@@ -137,6 +183,8 @@ GATEWAY_FILES_CLAIM = env.text("GATEWAY_FILES_CLAIM", "")
 GATEWAY_FILES_SECRET = env.text("GATEWAY_FILES_SECRET", "")
 #: Where the gateways that Berth deploys share their rate limits: a name that each cluster resolves to its own Redis.
 GATEWAY_REDIS_URL = env.text("GATEWAY_REDIS_URL", "")
+# Proxies in front of the gateways that Berth deploys whose X-Forwarded-For is believed, as CIDRs.
+GATEWAY_TRUSTED_PROXIES = env.networks("GATEWAY_TRUSTED_PROXIES")
 
 CONTENT_SECURITY_POLICY = {
     "DIRECTIVES": {
@@ -155,6 +203,7 @@ X_FRAME_OPTIONS = "DENY"
 SESSION_COOKIE_HTTPONLY = True
 SESSION_COOKIE_SAMESITE = "Lax"
 CSRF_COOKIE_SAMESITE = "Lax"
+CSRF_COOKIE_HTTPONLY = True  # forms and scripts find the token in the page
 CSRF_FAILURE_VIEW = "portal.pages.failures.csrf_failure"
 DATA_UPLOAD_MAX_MEMORY_SIZE = 16 * 1024 * 1024  # a batch of 1,000 usage segments is about 1 MB
 
@@ -179,13 +228,16 @@ SPECTACULAR_SETTINGS = {
     "VERSION": "v1",
     "SCHEMA_PATH_PREFIX": "/api/v1",
     "SERVE_INCLUDE_SCHEMA": False,
+    # A change says itself which of its fields may be left out.
+    "COMPONENT_SPLIT_PATCH": False,
     "SERVE_PERMISSIONS": ["rest_framework.permissions.AllowAny"],
     "POSTPROCESSING_HOOKS": [
         "drf_spectacular.hooks.postprocess_schema_enums",
-        "portal.api.openapi.add_problems",
+        "portal.api.description.add_problems",
     ],
     "ENUM_NAME_OVERRIDES": {
         "Role": "tenants.models.people.Role",
+        "GrantedRole": "clusters.inventory.people.ROLES",
         "TenantState": "tenants.models.tenants.Tenant.State",
         "PriceKind": "billing.models.prices.Price.Kind",
         "StatementState": "billing.models.statements.Statement.State",
@@ -193,12 +245,35 @@ SPECTACULAR_SETTINGS = {
         "BudgetBasis": "billing.models.budgets.Budget.Basis",
         "AdviceRunState": "clusters.models.advice.AdviceRun.State",
         "AdviceMoveState": "clusters.models.advice.AdviceMove.State",
-        "KeyState": ["active", "expired", "revoked"],
+        "ApprovalState": "clusters.models.approvals.ApprovalRequest.State",
+        "ApprovalRuleKind": "clusters.models.approvals.ApprovalRule.Kind",
+        "Decides": "clusters.models.approvals.Decides",
+        "KeyState": ["active", "expired", "revoked", "disabled"],
         "Precision": ["bf16", "fp8", "int4", "nvfp4"],
     },
 }
 
 CELERY_BROKER_URL = env.text("CELERY_BROKER_URL", "redis://127.0.0.1:6379/0")
+# Where processes share counts of requests; empty: each counts alone.
+CACHE_REDIS_URL = env.text(
+    "CACHE_REDIS_URL",
+    CELERY_BROKER_URL if CELERY_BROKER_URL.startswith(("redis:", "rediss:", "unix:")) else "",
+)
+CACHES = {
+    # Of sign-in: limits that fail shut, in PostgreSQL, without which nobody signs in anyway.
+    "default": {"BACKEND": "tenants.identity.cache.TableCache"},
+    # Of requests: limits that fail open.
+    "counts": {
+        "BACKEND": "portal.cache.ForgivingRedisCache",
+        "LOCATION": CACHE_REDIS_URL,
+        "KEY_PREFIX": "berth",
+        "OPTIONS": {"socket_connect_timeout": 0.5, "socket_timeout": 0.5},
+    }
+    if CACHE_REDIS_URL
+    else {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"},
+}
+# What one key or person may ask of the REST API a minute; 0: as often as it likes.
+API_REQUESTS_PER_MINUTE = env.number("API_REQUESTS_PER_MINUTE", 1200)
 CELERY_TASK_IGNORE_RESULT = True
 CELERY_TASK_ACKS_LATE = True
 CELERY_TASK_REJECT_ON_WORKER_LOST = True
@@ -306,26 +381,62 @@ CELERY_BEAT_SCHEDULE = {
         "schedule": 15.0,
         "options": {"expires": 15},
     },
+    "approvals-keep": {
+        "task": "clusters.endpoints.tasks.keep_approvals",
+        "schedule": 60.0,
+        "options": {"expires": 60},
+    },
     "outbox-sweep": {
         "task": "tenants.webhooks.tasks.sweep",
         "schedule": 5.0,
         "options": {"expires": 5},
     },
     "outbox-expiry": {"task": "tenants.webhooks.tasks.forget_sent", "schedule": 3600.0},
+    "sign-in-expiry": {"task": "tenants.identity.tasks.forget_expired", "schedule": 3600.0},
     "idempotency-expiry": {"task": "tenants.tasks.forget_idempotency_records", "schedule": 3600.0},
 }
 
 # Inference and management keys are stored as HMAC-SHA256 under a numbered pepper; gateways have the peppers, too.
 KEY_PEPPERS = env.numbered_keys("BERTH_KEY_PEPPERS") if env.text("BERTH_KEY_PEPPERS", "") else {}
 # Under these secrets rest in the database. The control plane alone has them.
+SEALING_PROVIDER = env.text("BERTH_SEALING_PROVIDER", "environment")
 SEALING_KEYS = env.numbered_keys("BERTH_SEALING_KEYS") if env.text("BERTH_SEALING_KEYS", "") else {}
+SEALING_FILE = env.text("BERTH_SEALING_FILE", "")
+# The numbered key that seals; 0: the highest.
+SEALING_KEY_NUMBER = env.number("BERTH_SEALING_KEY", 0)
+SEALING_VAULT = {
+    "address": env.text("BERTH_VAULT_ADDR", ""),
+    "namespace": env.text("BERTH_VAULT_NAMESPACE", ""),
+    "ca_file": env.text("BERTH_VAULT_CA_FILE", ""),
+    "mount": env.text("BERTH_VAULT_MOUNT", "transit"),
+    "key": env.text("BERTH_VAULT_KEY", "berth"),
+    "auth": env.text("BERTH_VAULT_AUTH", "token"),
+    "auth_mount": env.text("BERTH_VAULT_AUTH_MOUNT", ""),
+    "token": env.text("BERTH_VAULT_TOKEN", ""),
+    "token_file": env.text("BERTH_VAULT_TOKEN_FILE", ""),
+    "role": env.text("BERTH_VAULT_ROLE", ""),
+    "secret_id_file": env.text("BERTH_VAULT_SECRET_ID_FILE", ""),
+    "jwt_file": env.text(
+        "BERTH_VAULT_JWT_FILE",
+        "/var/run/secrets/kubernetes.io/serviceaccount/token",
+    ),
+    "timeout_s": env.number("BERTH_VAULT_TIMEOUT_S", 5),
+}
+
+# With these evidence is signed (Ed25519 seeds); anyone may have the public halves.
+SIGNING_KEYS = env.signing_keys("BERTH_SIGNING_KEYS")
 
 # Private networks that tenants' webhooks may lead to, as CIDRs. Loopback is for development and tests.
 OUTSIDE_ALLOWED_NETWORKS = env.networks("OUTSIDE_ALLOWED_NETWORKS")
 OUTSIDE_ALLOW_LOOPBACK = env.flag("OUTSIDE_ALLOW_LOOPBACK")
+# The networks that clusters may stand in, as CIDRs. Empty: public and private ones.
+CLUSTER_ALLOWED_NETWORKS = env.networks("CLUSTER_ALLOWED_NETWORKS")
+# Proxies in front of the portal whose X-Forwarded-For is believed, as CIDRs.
+TRUSTED_PROXIES = env.networks("TRUSTED_PROXIES")
 # A webhook that took nothing for so long is disabled.
 WEBHOOK_DISABLE_AFTER_DAYS = env.number("WEBHOOK_DISABLE_AFTER_DAYS", 5)
 
+SOFTWARE_VERSION = tomllib.loads((BASE_DIR / "pyproject.toml").read_text())["project"]["version"]
 DATA_DIR = Path(env.text("BERTH_DATA_DIR", str(BASE_DIR / ".berth")))
 CURRENCY = env.text("BERTH_CURRENCY", "EUR")
 USAGE_RETENTION_DAYS = env.number("USAGE_RETENTION_DAYS", 400)
@@ -342,11 +453,34 @@ FOCUS_INVOICE_ISSUER_NAME = env.text("FOCUS_INVOICE_ISSUER_NAME", FOCUS_PROVIDER
 DOCUMENT_FONT = env.text("DOCUMENT_FONT", "Vera.ttf")
 DOCUMENT_FONT_BOLD = env.text("DOCUMENT_FONT_BOLD", "VeraBd.ttf")
 
+# An approval covers what costs so many percent more than its quote; what is dearer is asked for again.
+APPROVAL_PRICE_TOLERANCE_PERCENT = env.number("APPROVAL_PRICE_TOLERANCE_PERCENT", 10)
+# A link in a mail decides for so long at most, however long its request waits.
+APPROVAL_LINK_DAYS = env.number("APPROVAL_LINK_DAYS", 30)
+
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
-    "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(name)s %(message)s"}},
-    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "filters": {"request_id": {"()": "tenants.requests.RequestId"}},
+    "formatters": {
+        "line": {
+            "()": "gateway.redaction.RedactingFormatter",
+            "format": "%(asctime)s %(levelname)s %(request_id)s %(name)s %(message)s",
+        }
+    },
+    "handlers": {
+        "stderr": {"class": "logging.StreamHandler", "formatter": "line", "filters": ["request_id"]}
+    },
     "root": {"handlers": ["stderr"], "level": env.text("LOG_LEVEL", "INFO")},
-    "loggers": {"django.request": {"level": "ERROR"}, "httpx": {"level": "WARNING"}},
+    # All lines go through the root's handler, which masks secrets: no mail of an exception, no handlers of a server's.
+    "loggers": {
+        "django": {"handlers": [], "propagate": True},
+        "django.request": {"level": "ERROR"},
+        "django.server": {"handlers": [], "propagate": True},
+        "httpx": {"level": "WARNING"},
+        "uvicorn": {"handlers": [], "propagate": True},
+        "uvicorn.access": {"handlers": [], "propagate": True},
+        "uvicorn.error": {"handlers": [], "propagate": True},
+    },
 }
+DEFAULT_EXCEPTION_REPORTER_FILTER = "portal.exception_reports.NothingShown"

@@ -79,6 +79,15 @@ def database(name: str, default: str | None = None, **options: Any) -> dict[str,
     }
 
 
+def signing_keys(name: str) -> dict[int, bytes]:
+    """Read numbered seeds of Ed25519 keys, of 32 bytes each; none where the variable is empty."""
+    found = numbered_keys(name) if text(name, "") else {}
+    for number, seed in found.items():
+        if len(seed) != 32:
+            raise ImproperlyConfigured(f"Key {number} in {name} must have exactly 32 bytes (64 hex digits).")
+    return found
+
+
 def numbered_keys(name: str, default: str | None = None) -> dict[int, bytes]:
     """Read numbered keys, ``1:<hex>,2:<hex>``; the highest number is for what is new."""
     found: dict[int, bytes] = {}

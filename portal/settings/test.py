@@ -7,6 +7,7 @@ os.environ.setdefault("BERTH_DATA_DIR", str(Path(__file__).resolve().parent.pare
 os.environ.setdefault("DJANGO_SECRET_KEY", "only-for-tests-" + "x" * 40)
 os.environ.setdefault("BERTH_KEY_PEPPERS", "1:" + "ab" * 32)
 os.environ.setdefault("BERTH_SEALING_KEYS", "1:" + "5e" * 32)
+os.environ.setdefault("BERTH_SIGNING_KEYS", "1:" + "51" * 32 + ",2:" + "52" * 32)
 
 from embedded import datadir, services
 
@@ -28,3 +29,5 @@ PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 OUTSIDE_ALLOW_LOOPBACK = True
 GATEWAY_PUBLIC_URL = "http://127.0.0.1:8100"
 CELERY_BROKER_TRANSPORT_OPTIONS = {"visibility_timeout": 600, "global_keyprefix": "test:"}
+# What one test counts is not the next one's.
+CACHES = CACHES | {"counts": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}  # noqa: F405

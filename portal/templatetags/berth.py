@@ -1,18 +1,39 @@
-"""Filters of the pages, built in to every template: money, counts, sizes and times in people's words."""
+"""Filters and tags of the pages, built in to every template: money, counts, sizes and times in people's words."""
 
 from __future__ import annotations
 
 import datetime as dt
+import json
 from collections.abc import Iterable
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
 from django import template
+from django.core.serializers.json import DjangoJSONEncoder
+from django.urls import reverse
 from django.utils import timezone
+from django.utils.html import format_html
 
+from portal.charts.finders import style_ids
 from portal.pages.troubles import TROUBLES
 
 register = template.Library()
+
+
+@register.simple_block_tag
+def leads(content: str, allowed: Any, page: str, *args: Any) -> str:
+    """Make what stands within a link to ``page`` for those who may look there; for others it stays text.
+
+    ``{% leads may.view_tenants 'console:tenant' slug %}Acme{% endleads %}``
+    """
+    return format_html('<a href="{}">{}</a>', reverse(page, args=args), content) if allowed else content
+
+
+@register.inclusion_tag("components/charts_head.html")
+def charts_head() -> dict[str, Any]:
+    """Load what draws charts, so that nothing of it needs an exception from the pages' policy."""
+    return {"style_ids": style_ids()}
+
 
 DASH = "–"
 MISSING = "not available"
@@ -170,6 +191,12 @@ def words(code: str) -> str:
         return ""
     text = " ".join(_ACRONYMS.get(part.lower(), part) for part in parts)
     return text[0].upper() + text[1:]
+
+
+@register.filter
+def as_json(value: Any) -> str:
+    """Write a value as JSON, for a data attribute that a script reads."""
+    return json.dumps(value, cls=DjangoJSONEncoder)
 
 
 def _bytes(size: int | None) -> str:

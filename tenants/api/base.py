@@ -14,13 +14,16 @@ from typing import Any, ClassVar
 from django.db import models, transaction
 from drf_spectacular.utils import OpenApiParameter
 from rest_framework import mixins, status, viewsets
+from rest_framework.exceptions import APIException
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from tenants import roles, scope
-from tenants.api.caller import Caller
+from tenants import narrowing, roles, scope
+from tenants.addresses import client_address
+from tenants.api.caller import Caller, Operator
 from tenants.api.preconditions import asks_for_version, content_version, etag, refuse_stale
+from tenants.api.rates import Rate, count_request, refuse_too_many
 from tenants.models import Tenant
 
 IF_MATCH = OpenApiParameter(
@@ -33,15 +36,20 @@ class TenantScoped(APIView):
 
     ``role_actions`` maps a view's action (or lower-case method) to what the caller's role must allow;
     ``default_role_action`` is for the others.
+
+    ``project_field`` is where keys limited to projects find the project of what a view shows; "" where nothing that it
+    shows is a tenant's. Without one such keys are refused.
     """
 
     role_actions: ClassVar[Mapping[str, roles.Action]] = {}
     default_role_action: ClassVar[roles.Action] = roles.Action.VIEW
+    project_field: ClassVar[str | None] = None
     http_method_names: ClassVar[list[str]] = ["get", "post", "put", "patch", "delete", "head"]
 
     def dispatch(self, request, *args, **kwargs):
         with contextlib.ExitStack() as self._scopes:
             self._in_scope = False
+            self._rate: Rate | None = None
             return super().dispatch(request, *args, **kwargs)
 
     def initialize_request(self, request, *args, **kwargs) -> Request:
@@ -51,10 +59,22 @@ class TenantScoped(APIView):
         return super().initialize_request(request, *args, **kwargs)
 
     def perform_authentication(self, request: Request) -> None:
-        super().perform_authentication(request)
+        try:
+            super().perform_authentication(request)
+        except APIException:
+            self._count(request, None)
+            raise
+        self._count(request, request.auth)
         if isinstance(request.auth, Caller):
             self._scopes.enter_context(scope.tenant(request.auth.tenant_id))
+            self._scopes.enter_context(narrowing.to(request.auth.projects))
             self._in_scope = True
+
+    def _count(self, request: Request, caller: Caller | Operator | None) -> None:
+        who = f"principal:{caller.principal}" if caller else f"address:{client_address(request)}"
+        self._rate = count_request(who)
+        if self._rate is not None:
+            refuse_too_many(self._rate)
 
     def handle_exception(self, exc: Exception) -> Response:
         response = super().handle_exception(exc)
@@ -64,6 +84,9 @@ class TenantScoped(APIView):
 
     def finalize_response(self, request, response, *args, **kwargs):
         response = super().finalize_response(request, response, *args, **kwargs)
+        if self._rate is not None:
+            for name, text in self._rate.headers().items():
+                response[name] = text
         # Rendered inside the scope: a serializer may still read related rows.
         if hasattr(response, "render") and not response.is_rendered:
             response.render()
@@ -99,7 +122,7 @@ class TenantViewSet(TenantScoped, viewsets.GenericViewSet):
         # The schema is made outside any tenant's scope, from the fields alone.
         if getattr(self, "swagger_fake_view", False):
             return models.QuerySet(self.model).none()
-        return self.rows()
+        return narrowing.within(self.rows(), self.project_field) if self.project_field else self.rows()
 
     def filter_queryset(self, queryset: models.QuerySet) -> models.QuerySet:
         """Filter lists; a single object is found by its id alone."""

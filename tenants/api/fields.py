@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 from typing import Final
 
+from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 #: Moments and days that people mean lie within. Beyond, a step in a calendar or to another zone may not exist.
@@ -54,6 +55,14 @@ class DayField(serializers.DateField):
         if not EARLIEST.date() <= day < LATEST.date():
             self.fail("far")
         return day
+
+
+@extend_schema_field({"type": "string", "pattern": "^[0-9]{4}-[0-9]{2}$", "example": "2026-05"})
+class MonthField(serializers.DateField):
+    """A calendar month, shown as YYYY-MM of its first day."""
+
+    def __init__(self, **options) -> None:
+        super().__init__(format="%Y-%m", **options)
 
 
 class ReferenceField(serializers.CharField):

@@ -7,9 +7,9 @@ import hashlib
 import json
 from collections.abc import Callable
 
-from cryptography.exceptions import InvalidTag
 from django.db import IntegrityError, transaction
 from django.http import HttpResponse
+from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework.renderers import JSONRenderer
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -17,12 +17,18 @@ from rest_framework.response import Response
 from tenants.api.caller import Operator
 from tenants.errors import BerthError, Invalid
 from tenants.models import IdempotencyRecord, OperatorIdempotencyRecord
-from tenants.sealing import seal, unseal
+from tenants.sealing import CannotOpen, SealedField, seal, unseal
 
 HEADER = "Idempotency-Key"
 REPLAYED = "Idempotent-Replayed"
 LONGEST_KEY = 255
 _KEPT_HEADERS = ("Location", "ETag")
+_PARAMETER = OpenApiParameter(
+    HEADER,
+    {"type": "string", "minLength": 1, "maxLength": LONGEST_KEY, "pattern": "^[ -~]+$"},
+    OpenApiParameter.HEADER,
+    description="Repeating a request with the same key gives the first answer again, for 48 hours.",
+)
 
 
 class KeyReused(BerthError):
@@ -63,12 +69,12 @@ def idempotent(handler: Callable[..., Response]) -> Callable[..., Response | Htt
             return _replay(records.get(**identity), fingerprint)
         response = handler(view, request, *args, **kwargs)
         record.status = response.status_code
-        record.body = seal(JSONRenderer().render(response.data), bound_to=_bound_to(record))
+        record.body = seal(JSONRenderer().render(response.data), field=SealedField.of(record, "body"))
         record.headers = {name: response[name] for name in _KEPT_HEADERS if response.has_header(name)}
         record.save(update_fields=["status", "body", "headers"])
         return response
 
-    return answer
+    return extend_schema(parameters=[_PARAMETER])(answer)
 
 
 def _fingerprint(data: object) -> str:
@@ -76,18 +82,12 @@ def _fingerprint(data: object) -> str:
     return hashlib.sha256(canonical.encode()).hexdigest()
 
 
-def _bound_to(record: IdempotencyRecord | OperatorIdempotencyRecord) -> str:
-    if isinstance(record, OperatorIdempotencyRecord):
-        return f"tenants_operatoridempotencyrecord/{record.id}/body"
-    return f"{record.tenant_id}/tenants_idempotencyrecord/{record.id}/body"
-
-
 def _replay(record: IdempotencyRecord | OperatorIdempotencyRecord, fingerprint: str) -> HttpResponse:
     if record.fingerprint != fingerprint:
         raise KeyReused(f"This {HEADER} came with another body before; use a new one for a new request.")
     try:
-        body = unseal(bytes(record.body), bound_to=_bound_to(record))
-    except (InvalidTag, KeyError) as error:
+        body = unseal(record.body, field=SealedField.of(record, "body"))
+    except CannotOpen as error:
         raise KeyReused(
             f"The answer kept for this {HEADER} cannot be opened any more; look whether it was done, and use a new one."
         ) from error

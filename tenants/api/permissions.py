@@ -1,9 +1,10 @@
-"""The one permission class: does the caller's role allow what the view needs."""
+"""The one permission class: do the caller's role and key allow what the view needs."""
 
 from __future__ import annotations
 
 from rest_framework.permissions import BasePermission
 
+from tenants import roles
 from tenants.api.caller import Caller
 from tenants.errors import Forbidden
 
@@ -16,8 +17,15 @@ class RolePermission(BasePermission):
         if not isinstance(caller, Caller):
             return False
         action = view.needed_role_action()
+        wish = action.replace("-", " ")
+        if not roles.allows(caller.role, action):
+            raise Forbidden(f"The role {caller.role} may not {wish}; ask an owner or admin.")
         if not caller.may(action):
+            assert caller.key is not None
             raise Forbidden(
-                f"The role {caller.role} may not {action.replace('-', ' ')}; ask an owner or admin."
+                f"This key may not {wish}: it is limited to {', '.join(caller.key.verbs)}. Use another one, or have"
+                " an owner or admin change its verbs."
             )
+        if view.project_field is None:
+            caller.require_whole_tenant()
         return True

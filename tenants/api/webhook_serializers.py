@@ -16,7 +16,8 @@ class WebhookSerializer(serializers.ModelSerializer):
 
     event_types = serializers.ListField(child=serializers.ChoiceField(choices=_EVENTS))
     previous_until = serializers.DateTimeField(
-        help_text="Until then the secret before the last rotation signs, too; null: there is none."
+        allow_null=True,
+        help_text="Until then the secret before the last rotation signs, too; null: there is none.",
     )
 
     class Meta:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from django.db import models
 
 from tenants.models.base import Identified, TenantOwned
+from tenants.sealing import SealedBinaryField
 
 
 class KeptAnswer(models.Model):
@@ -16,7 +17,7 @@ class KeptAnswer(models.Model):
     key = models.CharField(max_length=255)
     fingerprint = models.CharField(max_length=64, help_text="SHA-256 of the canonical JSON body.")
     status = models.PositiveSmallIntegerField(null=True)
-    body = models.BinaryField(null=True)
+    body = SealedBinaryField(null=True)
     headers = models.JSONField(default=dict)
 
     class Meta:

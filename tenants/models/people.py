@@ -29,6 +29,10 @@ class PlatformRole(models.TextChoices):
     AUDITOR = "auditor"
 
 
+#: How the doors of the platform name whoever may do everything.
+SUPERUSER = "superuser"
+
+
 class UserManager(BaseUserManager):
     """Makes people by e-mail address."""
 
@@ -50,6 +54,10 @@ class User(Identified, AbstractBaseUser, PermissionsMixin):
     platform_role = models.CharField(
         max_length=16, choices=PlatformRole, blank=True, default=PlatformRole.NONE
     )
+    platform_role_by = models.ForeignKey(
+        "tenants.IdentityProvider", on_delete=models.PROTECT, null=True, related_name="+", editable=False,
+        help_text="The provider whose groups give the platform role; none: it was given by hand.",
+    )  # fmt: skip
     is_active = models.BooleanField(default=True)
     is_staff = models.BooleanField(default=False, help_text="May use the Django admin.")
 
@@ -66,9 +74,16 @@ class User(Identified, AbstractBaseUser, PermissionsMixin):
         return self.name or self.email
 
     @property
-    def is_operator(self) -> bool:
-        """Whether the console is open to this person."""
-        return self.is_active and (self.platform_role == PlatformRole.OPERATOR or self.is_superuser)
+    def acts_as(self) -> str:
+        """The role in which the console is open to this person; empty where it is not."""
+        if not self.is_active:
+            return ""
+        return SUPERUSER if self.is_superuser else self.platform_role
+
+    @property
+    def acts_for_platform(self) -> bool:
+        """Whether this person has rights across tenants, whichever."""
+        return self.is_superuser or self.is_staff or bool(self.platform_role)
 
 
 class Membership(TenantOwned):
@@ -76,6 +91,10 @@ class Membership(TenantOwned):
 
     user = models.ForeignKey(User, on_delete=models.CASCADE, related_name="memberships")
     role = models.CharField(max_length=16, choices=Role)
+    managed_by = models.ForeignKey(
+        "tenants.IdentityProvider", on_delete=models.PROTECT, null=True, related_name="+", editable=False,
+        help_text="The provider whose groups decide the role; none: people do.",
+    )  # fmt: skip
 
     class Meta(TenantOwned.Meta):
         ordering = ["created_at"]

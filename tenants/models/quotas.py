@@ -8,7 +8,7 @@ from tenants.models.base import TenantOwned
 
 
 class Quota(TenantOwned):
-    """An upper limit. ``resource`` is ``gpus``, ``gpus:<GPU type>`` or ``endpoints``."""
+    """An upper limit. ``resource`` is ``gpus``, ``gpus:<GPU type>``, ``endpoints`` or ``service-accounts``."""
 
     resource = models.CharField(max_length=64)
     limit = models.PositiveIntegerField()

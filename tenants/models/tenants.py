@@ -28,6 +28,14 @@ def known_zone(name: str) -> None:
         raise ValidationError(f"{name!r} is not a time zone; use a name such as Europe/Berlin or UTC.")
 
 
+class SecondFactorOf(models.TextChoices):
+    """Which members a tenant demands a second factor of."""
+
+    NOBODY = "", "Nobody"
+    OWNERS = "owners"
+    ALL = "all", "All members"
+
+
 class Tenant(RateLimited, Identified):
     """An organisation.
 
@@ -55,6 +63,14 @@ class Tenant(RateLimited, Identified):
         default=1, validators=[MinValueValidator(0.01), MaxValueValidator(100.0)],
         help_text="Its weight beside other tenants on shared endpoints.",
     )  # fmt: skip
+
+    second_factor_of = models.CharField(
+        max_length=8, choices=SecondFactorOf, blank=True, default=SecondFactorOf.NOBODY,
+        help_text="Who needs a second factor to sign in.",
+    )  # fmt: skip
+    provider_only = models.BooleanField(
+        default=False, help_text="Members but owners sign in by a provider, not by a password of Berth's."
+    )
 
     class Meta:
         ordering = ["name"]

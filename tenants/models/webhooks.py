@@ -14,6 +14,7 @@ from django.db.models import Q
 
 from tenants.managers import TenantManager, TenantQuerySet
 from tenants.models.base import TenantOwned
+from tenants.sealing import SealedBinaryField
 
 
 class WebhookEndpoint(TenantOwned):
@@ -27,8 +28,8 @@ class WebhookEndpoint(TenantOwned):
     url = models.CharField(max_length=500)
     event_types = ArrayField(models.CharField(max_length=60), help_text="What it is told of.")
     active = models.BooleanField(default=True, help_text="Inactive: nothing is sent there.")
-    secret = models.BinaryField(editable=False)
-    previous_secret = models.BinaryField(null=True, editable=False)
+    secret = SealedBinaryField()
+    previous_secret = SealedBinaryField(null=True)
     previous_until = models.DateTimeField(null=True, editable=False)
     failing_since = models.DateTimeField(null=True, editable=False)
     disabled_at = models.DateTimeField(null=True, editable=False)
@@ -116,7 +117,10 @@ class Mail(Outgoing):
 
     recipient = models.EmailField()
     subject = models.CharField(max_length=200)
-    text = models.TextField()
+    text = models.TextField(blank=True)
+    sealed = SealedBinaryField(
+        null=True, editable=False, help_text="The text, where it holds a secret; forgotten once it is sent."
+    )
     note = models.CharField(max_length=300, blank=True, help_text="Why the last attempt failed.")
 
     class Meta(Outgoing.Meta):

@@ -8,13 +8,13 @@ import time
 import uuid
 from typing import Any, Final
 
-from cryptography.exceptions import InvalidTag
 from django.conf import settings
 from django.utils import timezone
 
 from tenants import outside, scope
 from tenants.locks import claimed
 from tenants.models import OutboxState, Tenant, WebhookDelivery, WebhookEndpoint
+from tenants.sealing import CannotOpen, KeysAway
 from tenants.webhooks.attempts import LEASE, next_attempt
 from tenants.webhooks.mailing import mail
 from tenants.webhooks.signing import signed_headers
@@ -61,9 +61,9 @@ def _attempt(delivery: WebhookDelivery, now: dt.datetime) -> dict[str, Any]:
         headers = signed_headers(delivery.endpoint, delivery, now=now)
         target = outside.resolve(delivery.endpoint.url)
         answer = outside.post(target, delivery.body.encode(), headers)
-    except (outside.Refused, outside.NoAnswer) as error:
+    except (outside.Refused, outside.NoAnswer, KeysAway) as error:
         return entry | {"note": str(error)}
-    except (InvalidTag, KeyError):
+    except CannotOpen:
         return entry | {"note": "The secret cannot be opened any more; rotate it."}
     note = answer.text
     if 300 <= answer.status < 400:

@@ -10,6 +10,8 @@ EVENT_TYPES: Final = {
     "budget.spent": "A budget is spent: what its policy says holds from now on.",
     "budget.forecast_exceeded": "A budget is expected to pass its limit before its window ends.",
     "statement.finalized": "A statement is final and has its number.",
+    "approval.requested": "Somebody has to agree to a wish: an order, a change, an exception.",
+    "approval.decided": "A wish that somebody had to agree to was approved, refused, or ended otherwise.",
     "account.parked": "Statements stopped because the books of the tenant disagree; operators look into it.",
 }
 

@@ -19,7 +19,7 @@ from tenants.outside import Refused, resolve
 from tenants.validation import clean
 from tenants.webhooks.events import EVENT_TYPES, TEST
 from tenants.webhooks.publishing import write
-from tenants.webhooks.signing import seal_secret
+from tenants.webhooks.signing import secret_set, secret_supersede
 from tenants.webhooks.wake import wake
 
 MOST_WEBHOOKS: Final = 20
@@ -45,7 +45,7 @@ def webhook_create(
         tenant=tenant, name=name, url=url, event_types=_known(event_types), active=active
     )
     secret = _new_secret()
-    endpoint.secret = seal_secret(endpoint, secret)
+    secret_set(endpoint, secret)
     _check_url(url)
     clean(endpoint)
     endpoint.save()
@@ -96,9 +96,7 @@ def webhook_rotate(*, endpoint: WebhookEndpoint, now: dt.datetime | None = None)
     """Give a webhook another secret, which is shown once. The old one signs beside it for a day."""
     endpoint = WebhookEndpoint.objects.select_for_update().get(id=endpoint.id)
     secret = _new_secret()
-    endpoint.previous_secret = endpoint.secret
-    endpoint.previous_until = (now or timezone.now()) + BOTH_SIGN
-    endpoint.secret = seal_secret(endpoint, secret)
+    secret_supersede(endpoint, secret, until=(now or timezone.now()) + BOTH_SIGN)
     endpoint.save(update_fields=["secret", "previous_secret", "previous_until"])
     return secret
 

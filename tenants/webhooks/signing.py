@@ -8,12 +8,30 @@ import uuid
 from standardwebhooks.webhooks import Webhook
 
 from tenants.models import WebhookDelivery, WebhookEndpoint
-from tenants.sealing import seal, unseal
+from tenants.sealing import CannotOpen, SealedField, seal, unseal
 
 
-def seal_secret(endpoint: WebhookEndpoint, secret: str) -> bytes:
-    """Seal a secret for its endpoint's row."""
-    return seal(secret.encode(), bound_to=_field(endpoint))
+def secret_set(endpoint: WebhookEndpoint, secret: str) -> None:
+    """Seal a secret into its endpoint's row, which is not saved."""
+    endpoint.secret = seal(secret.encode(), field=SealedField.of(endpoint, "secret"))
+
+
+def secret_supersede(endpoint: WebhookEndpoint, secret: str, *, until: dt.datetime) -> None:
+    """Put another secret into the row, which is not saved; the one before signs beside it until ``until``.
+
+    One that cannot be opened any more is not kept.
+
+    Raises:
+        KeysAway: the sealing keys cannot be had now.
+    """
+    try:
+        before = unseal(endpoint.secret, field=SealedField.of(endpoint, "secret"))
+    except CannotOpen:
+        endpoint.previous_secret, endpoint.previous_until = None, None
+    else:
+        endpoint.previous_secret = seal(before, field=SealedField.of(endpoint, "previous_secret"))
+        endpoint.previous_until = until
+    secret_set(endpoint, secret)
 
 
 def message_id(event_id: uuid.UUID) -> str:
@@ -27,15 +45,18 @@ def signed_headers(
     """Give the headers of one attempt; for a day after a rotation both secrets sign.
 
     Raises:
-        InvalidTag, KeyError: the secret cannot be opened any more.
+        CannotOpen: the secret cannot be opened any more.
+        KeysAway: it cannot be opened now.
     """
-    sealed = [endpoint.secret]
+    fields = ["secret"]
     if endpoint.previous_secret and endpoint.previous_until and now < endpoint.previous_until:
-        sealed.append(endpoint.previous_secret)
+        fields.append("previous_secret")
     name, at = message_id(delivery.event_id), now.astimezone(dt.UTC)
     signatures = [
-        Webhook(unseal(bytes(each), bound_to=_field(endpoint)).decode()).sign(name, at, delivery.body)
-        for each in sealed
+        Webhook(unseal(getattr(endpoint, field), field=SealedField.of(endpoint, field)).decode()).sign(
+            name, at, delivery.body
+        )
+        for field in fields
     ]
     return {
         "webhook-id": name,
@@ -44,7 +65,3 @@ def signed_headers(
         "content-type": "application/json",
         "user-agent": "Berth-Webhooks/1",
     }
-
-
-def _field(endpoint: WebhookEndpoint) -> str:
-    return f"{endpoint.tenant_id}:tenants_webhookendpoint:{endpoint.id}:secret"

@@ -60,6 +60,22 @@ def operator(db) -> APIClient:
 
 
 @pytest.fixture
+def finance(db) -> APIClient:
+    """Somebody signed in who keeps the platform's books."""
+    client = APIClient()
+    client.force_login(make_user("fay@example.org", platform_role=PlatformRole.FINANCE))
+    return client
+
+
+@pytest.fixture
+def superuser(db) -> APIClient:
+    """Somebody signed in who may do everything on the platform."""
+    client = APIClient()
+    client.force_login(make_user("root@example.org", is_superuser=True))
+    return client
+
+
+@pytest.fixture
 def anonymous() -> APIClient:
     return APIClient()
 

@@ -17,9 +17,9 @@ MISSING = "01890000-0000-7000-8000-000000000000"
 
 
 @pytest.fixture
-def operator(db) -> APIClient:
+def finance(db) -> APIClient:
     client = APIClient()
-    client.force_login(make_user("olga@example.org", platform_role=PlatformRole.OPERATOR))
+    client.force_login(make_user("fay@example.org", platform_role=PlatformRole.FINANCE))
     return client
 
 
@@ -36,24 +36,24 @@ def test_only_operators_find_them(owner, anonymous, method, path):
     assert_problem(getattr(anonymous, method)(f"{API}/{path}", {}), 401, "not-authenticated")
 
 
-def test_a_rate_is_added_read_and_listed(operator):
+def test_a_rate_is_added_read_and_listed(finance):
     body = {
         "amount": "1.25",
         "gpu_type": "h100_sxm",
         "cluster": "de-a",
         "effective_from": "2026-01-01T00:00:00Z",
     }
-    made = operator.post(f"{API}/asset-rates", body, format="json")
+    made = finance.post(f"{API}/asset-rates", body, format="json")
     assert made.status_code == 201, made.content
     assert made.json() | body == made.json() | {"amount": "1.25"}
     assert made.json()["currency"] == "EUR"
-    assert operator.get(made["Location"]).json() == made.json()
-    assert operator.get(f"{API}/asset-rates").json()["results"] == [made.json()]
+    assert finance.get(made["Location"]).json() == made.json()
+    assert finance.get(f"{API}/asset-rates").json()["results"] == [made.json()]
 
 
-def test_a_repeat_with_the_same_key_adds_one(operator):
+def test_a_repeat_with_the_same_key_adds_one(finance):
     for _ in range(2):
-        made = operator.post(f"{API}/asset-rates", {"amount": "1"}, format="json", HTTP_IDEMPOTENCY_KEY="k")
+        made = finance.post(f"{API}/asset-rates", {"amount": "1"}, format="json", HTTP_IDEMPOTENCY_KEY="k")
         assert made.status_code == 201
     assert len(rates()) == 1
 
@@ -72,19 +72,19 @@ def test_a_repeat_with_the_same_key_adds_one(operator):
         ({"amount": "1", "colour": "red"}, "colour"),
     ],
 )
-def test_what_is_malformed_is_refused_by_field(operator, body, field):
-    problem = assert_problem(operator.post(f"{API}/asset-rates", body, format="json"), 422, "invalid")
+def test_what_is_malformed_is_refused_by_field(finance, body, field):
+    problem = assert_problem(finance.post(f"{API}/asset-rates", body, format="json"), 422, "invalid")
     assert field in problem["errors"]
     assert rates() == []
 
 
-def test_two_for_the_same_at_the_same_moment_are_refused(operator):
+def test_two_for_the_same_at_the_same_moment_are_refused(finance):
     body = {"amount": "1", "effective_from": "2026-01-01T00:00:00Z"}
-    assert operator.post(f"{API}/asset-rates", body, format="json").status_code == 201
-    assert_problem(operator.post(f"{API}/asset-rates", body | {"amount": "2"}, format="json"), 422, "invalid")
+    assert finance.post(f"{API}/asset-rates", body, format="json").status_code == 201
+    assert_problem(finance.post(f"{API}/asset-rates", body | {"amount": "2"}, format="json"), 422, "invalid")
 
 
-def test_there_is_no_way_to_change_or_remove_one(operator):
-    made = operator.post(f"{API}/asset-rates", {"amount": "1"}, format="json")
+def test_there_is_no_way_to_change_or_remove_one(finance):
+    made = finance.post(f"{API}/asset-rates", {"amount": "1"}, format="json")
     for method in ("put", "patch", "delete"):
-        assert getattr(operator, method)(made["Location"], {}, format="json").status_code == 405
+        assert getattr(finance, method)(made["Location"], {}, format="json").status_code == 405

@@ -8,7 +8,9 @@ import pytest
 from django.utils import timezone
 from rest_framework.test import APIClient
 
-from tenants import scope, secret_keys, services
+from tenants import scope, secret_keys
+from tenants.keys import key_mint
+from tenants.members import member_add, member_remove
 from tenants.models import ApiKey, KeyScope, Role, Tenant
 from tests.api.contract import API, assert_problem
 from tests.factories import default_project, make_tenant, make_user, management_key
@@ -46,9 +48,7 @@ def test_each_wrong_key_is_told_what_is_wrong(tenant):
     assert "cut off" in refusal(f"Bearer {text[:-1]}")
     assert "not known" in refusal(f"Bearer {secret_keys.generate()}")
     with scope.tenant(tenant.id):
-        _, inference = services.key_mint(
-            name="chat", key_scope=KeyScope.INFERENCE, project=default_project(tenant)
-        )
+        _, inference = key_mint(name="chat", key_scope=KeyScope.INFERENCE, project=default_project(tenant))
         assert "inference key" in refusal(f"Bearer {inference}")
         ApiKey.objects.update(expires_at=timezone.now() - dt.timedelta(seconds=1))
     assert "expired" in refusal(f"Bearer {text}")
@@ -106,7 +106,7 @@ def test_a_person_without_tenant_sees_nothing(browser):
 def test_a_person_acts_with_the_role_held_in_that_tenant(person, browser):
     tenant = make_tenant("acme")
     with scope.tenant(tenant.id):
-        services.member_add(email=person.email, role=Role.BILLING, granter_role=Role.OWNER)
+        member_add(email=person.email, role=Role.BILLING, granter_role=Role.OWNER)
     client = APIClient()
     client.force_login(person)
     assert "billing" in assert_problem(client.post(f"{API}/projects", {}), 403, "forbidden")["detail"]
@@ -127,8 +127,8 @@ def test_a_key_goes_before_a_session(person, browser):
 def test_a_person_who_left_is_out_at_once(person, browser):
     tenant = make_tenant("acme")
     with scope.tenant(tenant.id):
-        member = services.member_add(email=person.email, role=Role.VIEWER, granter_role=Role.OWNER)
+        member = member_add(email=person.email, role=Role.VIEWER, granter_role=Role.OWNER)
     assert browser.get(f"{API}/tenant").status_code == 200
     with scope.tenant(tenant.id):
-        services.member_remove(membership=member, granter_role=Role.OWNER)
+        member_remove(membership=member, granter_role=Role.OWNER)
     assert_problem(browser.get(f"{API}/tenant"), 400, "tenant-not-named")

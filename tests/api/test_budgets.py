@@ -13,7 +13,8 @@ from rest_framework.test import APIClient
 from billing.budgets import ledger
 from billing.models import Budget, BudgetWindow
 from gateway import contract
-from tenants import scope, services
+from tenants import scope
+from tenants.keys import key_mint
 from tenants.models import KeyScope, Role, Tenant
 from tenants.models.people import PlatformRole
 from tests.api.conftest import client_of
@@ -56,7 +57,7 @@ def spend(budget: dict, settled: str, *, held: str = "0", now: dt.datetime | Non
 
 def test_a_budget_belongs_to_the_tenant_a_project_or_a_key(owner, tenant):
     with scope.tenant(tenant.id):
-        key, _ = services.key_mint(name="app", key_scope=KeyScope.INFERENCE, project=default_project(tenant))
+        key, _ = key_mint(name="app", key_scope=KeyScope.INFERENCE, project=default_project(tenant))
     whole = create(owner)
     project = create(owner, name="Project", project="default")
     narrow = create(owner, name="Key", key=str(key.id))
@@ -244,7 +245,7 @@ def test_what_contradicts_itself_is_named(owner, change, field):
 
 def test_a_key_has_neither_gpus_nor_endpoints(owner, tenant):
     with scope.tenant(tenant.id):
-        key, _ = services.key_mint(name="k", key_scope=KeyScope.INFERENCE, project=default_project(tenant))
+        key, _ = key_mint(name="k", key_scope=KeyScope.INFERENCE, project=default_project(tenant))
     body = {"name": "X", "limit": "1", "period": "day", "key": str(key.id)}
     for more, field in (
         ({"unit": "gpu_hours"}, "unit"),

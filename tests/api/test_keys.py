@@ -8,7 +8,8 @@ import pytest
 from django.db import connection
 from django.utils import timezone
 
-from tenants import scope, services
+from tenants import scope
+from tenants.keys import key_mint
 from tenants.models import ApiKey, IdempotencyRecord, KeyScope, Role
 from tests.api.conftest import client_of
 from tests.api.contract import API, EditContract, assert_problem
@@ -145,7 +146,7 @@ def test_the_list_filters(owner):
 
 def test_playground_keys_are_not_listed(owner, tenant):
     with scope.tenant(tenant.id):
-        key, _ = services.key_mint(
+        key, _ = key_mint(
             name="playground", key_scope=KeyScope.INFERENCE, project=default_project(tenant), ephemeral=True
         )
         assert ApiKey.objects.filter(id=key.id).exists()

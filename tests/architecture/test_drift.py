@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import subprocess
 import sys
 from pathlib import Path
@@ -23,9 +24,10 @@ def test_production_settings_pass_the_deployment_checks():
         "DJANGO_SETTINGS_MODULE": "portal.settings.production",
         "DJANGO_SECRET_KEY": "k" * 30 + "0123456789abcdefghijklmnopqrstuvwxyz",
         "DATABASE_URL": "postgresql://berth_app:x@127.0.0.1:5432/berth",
-        "BERTH_KEY_PEPPERS": "1:" + "ab" * 32,
-        "BERTH_SEALING_KEYS": "1:" + "cd" * 32,
+        "BERTH_KEY_PEPPERS": f"1:{secrets.token_hex(32)}",
+        "BERTH_SEALING_KEYS": f"1:{secrets.token_hex(32)}",
         "ALLOWED_HOSTS": "berth.example",
+        "PORTAL_PUBLIC_URL": "https://berth.example",
     }
     checked = subprocess.run(
         [sys.executable, "manage.py", "check", "--deploy", "--fail-level", "WARNING"],

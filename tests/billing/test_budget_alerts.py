@@ -17,8 +17,8 @@ from billing.costs import cost_summary
 from billing.models import Budget, BudgetAlert, BudgetLease, BudgetWindow
 from gateway import contract
 from tenants import scope
+from tenants.keys import key_mint, key_rotate
 from tenants.models import KeyScope, Mail, WebhookDelivery
-from tenants.services import key_mint
 from tenants.webhooks.events import EVENT_TYPES
 from tenants.webhooks.services import webhook_create
 from tests.billing.prices import hold, list_prices, utc
@@ -165,6 +165,21 @@ def test_requests_of_a_budget_that_warns_are_counted_from_rollups(tenant, projec
         charged = cost_summary(start=found.start, end=NOW, now=NOW).total.usage
     assert abs(found.settled - charged) < Decimal("0.000001")
     assert told(tenant)[0].count("budget.spent") == 1
+
+
+def test_a_budget_of_a_key_goes_on_with_the_key_that_takes_its_place(tenant, project):
+    with scope.tenant(tenant.id):
+        key, _ = key_mint(name="app", key_scope=KeyScope.INFERENCE, project=project)
+        other, _ = key_mint(name="other", key_scope=KeyScope.INFERENCE, project=project)
+    budget = make(tenant, policy="warn", owner_kind="key", owner_id=key.id)
+    with scope.tenant(tenant.id):
+        second, _ = key_rotate(key=key)
+        third, _ = key_rotate(key=second)
+    for each, tokens in ((key, 1), (second, 20), (third, 300), (other, 4000)):
+        at = utc("2026-05-20 11:00")
+        add_usage(project, at=at, endpoint_id=uuid.uuid4(), key_id=each.id, input_tokens=tokens)
+    budgets_settle_all(now=NOW)
+    assert window(budget).settled == 321
 
 
 def test_what_gateways_settled_before_a_budget_only_warned_is_not_counted_twice(tenant, project):

@@ -21,8 +21,10 @@ from billing.metering.tasks import roll_up as roll_up_task
 from billing.models import GatewayDay, RollupMark, UsageDay, UsageHour, UsageMinute, UsageMinutes
 from gateway.contract import ITL_BOUNDS_MS, LATENCY_BOUNDS_MS
 from tenants import locks, scope
+from tenants.keys import key_mint
+from tenants.models import ApiKey, KeyScope
 from tests.billing.usage import GATEWAY, NOW, NUMBERS, batch, requests_counted, roll_up_until, segment
-from tests.factories import make_tenant
+from tests.factories import default_project, make_tenant
 
 HOUR = dt.timedelta(hours=1)
 
@@ -76,6 +78,31 @@ def test_squares_beyond_what_a_row_holds_do_not_stop_the_rollups(tenant):
         (row,) = rows(tenant, model)
         assert (row.requests, row.input_tokens) == (4, 12_000_000_000)
         assert row.input_tokens_squared == 2**63 - 1
+
+
+def test_keys_are_told_the_minute_in_which_they_were_used_last(tenant):
+    other = make_tenant()
+    with scope.tenant(tenant.id):
+        keys = [
+            key_mint(name=name, key_scope=KeyScope.INFERENCE, project=default_project(tenant))[0]
+            for name in "abc"
+        ]
+    used, refused, never = keys
+    ingest(
+        batch=batch(
+            segment(tenant, 1, key_id=str(used.id), at=NOW + dt.timedelta(minutes=5, seconds=17)),
+            segment(tenant, 2, key_id=str(used.id), at=NOW),
+            segment(tenant, 3, key_id=str(refused.id), outcome="refused"),
+            segment(other, 4, key_id=str(never.id)),
+        ),
+        now=NOW,
+    )
+    roll_up_until(tenant, 9)
+    ingest(batch=batch(segment(tenant, 5, key_id=str(used.id), at=NOW - HOUR)), now=NOW)
+    roll_up_until(tenant, 12)
+    with scope.tenant(tenant.id):
+        told = dict(ApiKey.objects.values_list("id", "last_used_at"))
+    assert told == {used.id: NOW + dt.timedelta(minutes=5), refused.id: NOW, never.id: None}
 
 
 def test_later_segments_are_added_to_the_same_rows(tenant):

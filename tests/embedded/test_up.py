@@ -216,8 +216,9 @@ def test_the_keys_that_seal_secrets_stay_with_the_control_plane(name: str) -> No
     command, _, _ = line.partition(" python ")
     shown = subprocess.run(
         [*("sh", "-c", f"{command.removeprefix(name + ': ')} env")],
-        env=os.environ | {"BERTH_SEALING_KEYS": "1:aa", "BERTH_KEY_PEPPERS": "1:bb"},
+        env=os.environ | {"BERTH_SEALING_KEYS": "1:aa", "BERTH_VAULT_TOKEN": "t", "BERTH_KEY_PEPPERS": "1:bb"},
         capture_output=True, text=True, check=True,
     ).stdout  # fmt: skip
     assert "BERTH_KEY_PEPPERS=1:bb" in shown
     assert "BERTH_SEALING_KEYS" not in shown
+    assert "BERTH_VAULT_TOKEN" not in shown

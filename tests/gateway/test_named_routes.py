@@ -33,7 +33,7 @@ def named_route(*rules: RouteRule, **changes: Any) -> NamedRoute:
 
 
 def matched(rule: RouteRule, **request: Any) -> bool:
-    asked = {"slo_class": "interactive", "input_tokens": 50, "key_id": "k1", "headers": {}, **request}
+    asked = {"slo_class": "interactive", "input_tokens": 50, "key_ids": ("k1",), "headers": {}, **request}
     return match(named_route(rule), **asked) is rule
 
 
@@ -71,7 +71,9 @@ def test_the_first_rule_that_matches_wins(lengths: list[tuple[int, int]], tokens
         RouteRule(targets=(LARGE,), min_input_tokens=low, max_input_tokens=high) for low, high in lengths
     ]
 
-    found = match(named_route(*rules), slo_class="interactive", input_tokens=tokens, key_id="k1", headers={})
+    found = match(
+        named_route(*rules), slo_class="interactive", input_tokens=tokens, key_ids=["k1"], headers={}
+    )
 
     fitting = [i for i, (low, high) in enumerate(lengths) if low <= tokens <= high]
     assert found is (rules[fitting[0]] if fitting else None)

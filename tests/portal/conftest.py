@@ -10,8 +10,8 @@ from django.test import Client
 from clusters.endpoints.services import endpoint_order
 from clusters.models import Endpoint
 from tenants import scope
+from tenants.members import member_add
 from tenants.models import Project, Role, Tenant, User
-from tenants.services import member_add
 from tests.estate import Estate, make_estate
 from tests.factories import make_tenant, make_user
 

@@ -11,8 +11,8 @@ from django.urls import reverse
 from billing.budgets.services import budget_change, budget_create
 from billing.models import Budget
 from tenants import scope
+from tenants.keys import key_mint
 from tenants.models import KeyScope, PlatformRole, Project
-from tenants.services import key_mint
 from tests.api.test_budgets import spend
 from tests.factories import make_user
 

@@ -2,61 +2,114 @@
 
 from __future__ import annotations
 
+import psycopg
 import pytest
-from django.apps import apps
+from django.core.management import call_command
 from django.db import ProgrammingError, connection, transaction
 
 from tenants import scope
-from tenants.isolation import EXEMPT
+from tenants.isolation_checks import faults
 from tenants.models import Project
+from tests import databases
 from tests.factories import make_tenant
 
 pytestmark = pytest.mark.django_db
 
-OURS = ("tenants", "billing", "clusters")
+
+@pytest.fixture
+def owner(django_db_setup):
+    """A cursor of the tables' owner, whose changes are taken back."""
+    with psycopg.connect(databases.owner_url(django_db_setup)) as connected:
+        yield connected.cursor()
+        connected.rollback()
 
 
-def own_models():
-    return [model for model in apps.get_models() if model._meta.app_label in OURS]
+def found(cursor) -> list[str]:
+    return faults(cursor, role=connection.settings_dict["USER"])
 
 
-def test_every_model_has_a_tenant_column_and_forced_policy_or_a_reason():
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "SELECT c.relname FROM pg_class c JOIN pg_policy p ON p.polrelid = c.oid "
-            "WHERE c.relrowsecurity AND c.relforcerowsecurity"
-        )
-        forced = {name for (name,) in cursor.fetchall()}
-    wrong = []
-    for model in own_models():
-        label = model._meta.label
-        columns = {field.column for field in model._meta.local_fields}
-        isolated = "tenant_id" in columns and model._meta.db_table in forced
-        if label in EXEMPT:
-            optional = "tenant_id" in columns and model._meta.get_field("tenant").null
-            assert "tenant_id" not in columns or (optional and model._meta.db_table in forced), (
-                f"{label} has a tenant and must not be exempt"
-            )
-            assert EXEMPT[label], f"{label} is exempt without a reason"
-        elif not isolated:
-            wrong.append(label)
-    assert wrong == []
+def test_every_table_view_index_function_and_role_is_as_it_must_be(owner):
+    assert found(owner) == []
 
 
-def test_exemptions_name_models_that_exist():
-    assert set(EXEMPT) <= {model._meta.label for model in own_models()}
+def test_the_check_can_be_run_by_hand(capsys):
+    call_command("isolation_check")
+    assert "isolated or exempt" in capsys.readouterr().out
 
 
-def test_the_application_role_is_neither_superuser_nor_owner():
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "SELECT rolsuper, rolbypassrls, rolcreaterole FROM pg_roles WHERE rolname = current_user"
-        )
-        assert cursor.fetchone() == (False, False, False)
-        cursor.execute(
-            "SELECT count(*) FROM pg_tables WHERE schemaname = 'public' AND tableowner = current_user"
-        )
-        assert cursor.fetchone() == (0,)
+OWNED = "id uuid PRIMARY KEY, tenant_id uuid NOT NULL"
+SECURED = "ALTER TABLE bad ENABLE ROW LEVEL SECURITY; ALTER TABLE bad FORCE ROW LEVEL SECURITY;"
+MINE = "(tenant_id = nullif(current_setting('berth.tenant', true), '')::uuid)"
+POLICY = f"CREATE POLICY mine ON bad USING {MINE} WITH CHECK {MINE};"
+SOUND = f"CREATE TABLE bad ({OWNED}); {SECURED} {POLICY}"
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ("CREATE TABLE bad (id uuid)", "bad is no model's table"),
+        (f"CREATE TABLE bad ({OWNED})", "bad has a tenant and no forced"),
+        (f"CREATE TABLE bad ({OWNED}); ALTER TABLE bad ENABLE ROW LEVEL SECURITY; {POLICY}", "no forced"),
+        (f"CREATE TABLE bad ({OWNED}); {SECURED}", "no policy"),
+        (f"CREATE TABLE bad (id uuid PRIMARY KEY, tenant_id uuid); {SECURED} {POLICY}", "may be of no tenant"),
+        (f"CREATE TABLE bad ({OWNED}); {SECURED} CREATE POLICY all_of_it ON bad USING (true)", "USING true"),
+        (f"CREATE TABLE bad ({OWNED}); {SECURED} CREATE POLICY mine ON bad USING {MINE}", "WITH CHECK None"),
+        (f"{SOUND} CREATE POLICY more ON bad FOR INSERT WITH CHECK (true)", "WITH CHECK true"),
+        (f"{SOUND} CREATE POLICY more ON bad FOR SELECT USING (tenant_id IS NOT NULL)", "whatever the scope"),
+        (f"{SOUND} ALTER TABLE bad ADD name text UNIQUE", "unique index bad_name_key of bad leaves the tenant out"),
+        (f"{SOUND} CREATE UNIQUE INDEX told ON bad (lower(id::text))", "unique index told"),
+        (f"{SOUND} ALTER TABLE bad ADD at timestamptz; CREATE INDEX slow ON bad (at, tenant_id)", "index slow of bad"),
+        (f"{SOUND} ALTER TABLE bad ADD number bigserial", "bad.number counts over all tenants"),
+        (f"{SOUND} ALTER TABLE bad ADD number int GENERATED ALWAYS AS IDENTITY", "bad.number counts"),
+        (f"{SOUND} GRANT TRUNCATE ON bad TO berth_app", "may truncate"),
+        ("CREATE VIEW bad AS SELECT * FROM tenants_project", "view bad reads with its owner's rights"),
+        ("CREATE MATERIALIZED VIEW bad AS SELECT 1 AS one", "materialised view"),
+        (
+            "CREATE FUNCTION bad() RETURNS int LANGUAGE sql SECURITY DEFINER AS 'SELECT 1'",
+            "function bad runs with its owner's rights and has no reason",
+        ),
+        ("ALTER FUNCTION berth_usage_drop RESET search_path", "the caller's search_path"),
+        ("ALTER TABLE tenants_project NO FORCE ROW LEVEL SECURITY", "tenants_project has a tenant and no forced"),
+        ("DROP POLICY tenant_isolation ON clusters_endpoint", "clusters_endpoint has row-level security and no policy"),
+        (
+            "CREATE TABLE bad PARTITION OF billing_usagesegment FOR VALUES FROM ('2001-01-01') TO ('2001-01-02')",
+            "partition bad has no forced",
+        ),
+        ("CREATE TABLE tenants_project_friends (id uuid)", "tenants_project_friends is no model's table"),
+        ("DROP TABLE tenants_user_groups, tenants_user_user_permissions", "OTHER_TABLES names tenants_user_*"),
+        ("DROP INDEX mail_due", "NOT_BY_TENANT names mail_due, which does not exist"),
+        ("GRANT CREATE ON SCHEMA public TO berth_app", "may make tables"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_is_named(owner, change, told):
+    owner.execute(change)
+    assert [each for each in found(owner) if told in each]
+
+
+def test_what_is_sound_is_not_named(owner):
+    owner.execute(SOUND)
+    assert [each for each in found(owner) if "no model's table" not in each] == []
+
+
+def test_a_view_with_its_readers_rights_is_sound(owner):
+    owner.execute("CREATE VIEW good WITH (security_invoker = true) AS SELECT * FROM tenants_project")
+    assert found(owner) == []
+
+
+@pytest.mark.parametrize(
+    ("rights", "told"),
+    [("BYPASSRLS", "free of row-level security"), ("SUPERUSER", "a superuser"), ("CREATEROLE", "make roles")],
+)
+def test_a_role_of_too_many_rights_is_named(django_db_setup, rights, told):
+    with psycopg.connect(databases.superuser_url(django_db_setup)) as connected:
+        cursor = connected.cursor()
+        cursor.execute(f"CREATE ROLE isolation_too_much {rights} IN ROLE berth_owner")
+        cursor.execute("CREATE TABLE bad (id uuid); ALTER TABLE bad OWNER TO isolation_too_much")
+        named = faults(cursor, role="isolation_too_much")
+        connected.rollback()
+    assert [each for each in named if told in each]
+    assert "role isolation_too_much is a member of berth_owner and has its rights" in named
+    assert "role isolation_too_much owns bad, so that it may switch its policies off" in named
 
 
 def test_reading_without_a_scope_raises():

@@ -7,8 +7,8 @@ from django.db import IntegrityError, transaction
 
 from tenants import limits, scope
 from tenants.errors import Forbidden, Invalid
+from tenants.keys import key_mint
 from tenants.models import ApiKey, KeyScope, Role, Tenant
-from tenants.services import key_mint
 from tests.factories import default_project, make_tenant
 
 pytestmark = pytest.mark.django_db

@@ -88,6 +88,23 @@ def test_a_url_that_hides_something_is_refused(settings, url, told):
     assert (told if told != "OWN" else "127.0.0.1") in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    "host",
+    [
+        "127.1", "017700000001", "0x7f000001", "0177.0.0.1", "127.0.1", "0", "[::1]", "[::ffff:7f00:1]",
+        "[::127.0.0.1]", "[64:ff9b::127.0.0.1]", "[2002:7f00:1::]", "localhost", "localhost.", "LOCALHOST",
+        "2852039166", "0xa9fea9fe",
+        "0xa9.0xfe.0xa9.0xfe", "0251.0376.0251.0376", "169.254.43518", "[::ffff:a9fe:a9fe]", "[fe80::1%25lo]",
+        "%31%32%37.0.0.1", "127.0.0.1%00.example.org", "good.example\\@127.0.0.1", "@127.0.0.1", "me@127.0.0.1",
+        "１２７.0.0.1", "ⓛocalhost", "127.0.0.1\\.good.example", "127。0。0。1", "user:pass@[::1]",
+    ],
+)  # fmt: skip
+def test_however_an_address_is_written_it_is_not_sent_to(settings, host):
+    settings.OUTSIDE_ALLOW_LOOPBACK = False
+    with pytest.raises(Refused):
+        resolve(f"https://{host}:8443/hook")
+
+
 def test_one_bad_address_among_good_ones_is_enough(monkeypatch):
     found = [(2, 1, 6, "", (address, 443)) for address in ("8.8.8.8", "169.254.169.254")]
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)
@@ -112,10 +129,12 @@ def test_the_connection_goes_to_the_address_that_was_judged(monkeypatch):
     assert receiver.requests[0][0]["host"] == f"rebinds.example:{port}"
 
 
-def test_a_redirect_is_an_answer_and_is_not_followed():
+@pytest.mark.parametrize("to", ["here", "http://169.254.169.254/latest/meta-data/"])
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+def test_a_redirect_is_an_answer_and_is_not_followed(status, to):
     with receiving() as receiver:
-        receiver.answers = [(307, {"Location": receiver.url})]
-        assert post(resolve(receiver.url), b"{}", {}).status == 307
+        receiver.answers = [(status, {"Location": receiver.url if to == "here" else to})]
+        assert post(resolve(receiver.url), b"{}", {}).status == status
     assert len(receiver.requests) == 1
 
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import pytest
 from django.test import Client
 
-from tenants import scope, services
+from tenants import scope
 from tenants.errors import NotFound
+from tenants.keys import key_authenticate, key_mint
+from tenants.members import member_add, member_change_role, member_remove
 from tenants.models import KeyScope, Role
 from tests.factories import default_project, make_tenant, make_user
 
@@ -22,15 +24,15 @@ def tenant():
 def admin(tenant):
     """An admin with a management key and an inference key of theirs."""
     with scope.tenant(tenant.id):
-        return services.member_add(email="ada@acme.example", role=Role.ADMIN, granter_role=Role.OWNER)
+        return member_add(email="ada@acme.example", role=Role.ADMIN, granter_role=Role.OWNER)
 
 
 def keys_of(tenant, membership):
     with scope.tenant(tenant.id):
-        management, text = services.key_mint(
+        management, text = key_mint(
             name="ci", key_scope=KeyScope.MANAGEMENT, role=Role.ADMIN, created_by=membership.user
         )
-        inference, _ = services.key_mint(
+        inference, _ = key_mint(
             name="app",
             key_scope=KeyScope.INFERENCE,
             project=default_project(tenant),
@@ -42,19 +44,19 @@ def keys_of(tenant, membership):
 def test_removing_a_member_revokes_the_management_keys_they_made(tenant, admin):
     _, text, inference = keys_of(tenant, admin)
     with scope.tenant(tenant.id):
-        services.member_remove(membership=admin, granter_role=Role.OWNER)
+        member_remove(membership=admin, granter_role=Role.OWNER)
         inference.refresh_from_db()
     with pytest.raises(NotFound, match="revoked"):
-        services.key_authenticate(text)
+        key_authenticate(text)
     assert inference.revoked_at is None
 
 
 def test_a_lower_role_revokes_the_keys_above_it(tenant, admin):
     _, text, _ = keys_of(tenant, admin)
     with scope.tenant(tenant.id):
-        services.member_change_role(membership=admin, role=Role.DEVELOPER, granter_role=Role.OWNER)
+        member_change_role(membership=admin, role=Role.DEVELOPER, granter_role=Role.OWNER)
     with pytest.raises(NotFound, match="revoked"):
-        services.key_authenticate(text)
+        key_authenticate(text)
 
 
 def test_a_key_of_somebody_inactive_is_refused(tenant, admin):
@@ -62,7 +64,7 @@ def test_a_key_of_somebody_inactive_is_refused(tenant, admin):
     admin.user.is_active = False
     admin.user.save()
     with pytest.raises(NotFound, match="no longer active"):
-        services.key_authenticate(text)
+        key_authenticate(text)
 
 
 def test_nobody_changes_their_own_address(client: Client):

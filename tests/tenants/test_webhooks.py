@@ -25,8 +25,8 @@ from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 
 from tenants import scope, webhooks
 from tenants.errors import Conflict, Invalid
+from tenants.members import member_add
 from tenants.models import Mail, OutboxState, Role, WebhookDelivery, WebhookEndpoint
-from tenants.services import member_add
 from tenants.webhooks import delivery as delivering
 from tenants.webhooks import services, tasks
 from tenants.webhooks.attempts import KEEP_TRYING, LEASE, next_attempt
@@ -436,3 +436,23 @@ def test_a_sender_killed_over_its_work_leaves_it_to_the_next_under_the_same_id(c
     assert len(receiver.requests) == 2
     assert len({headers["webhook-id"] for headers, _ in receiver.requests}) == 1
     Webhook(secret).verify(receiver.requests[0][1], receiver.requests[0][0])
+
+
+def test_a_text_that_does_not_open_keeps_mail_from_nobody_and_waits_for_its_key(tenant, settings):
+    with scope.tenant(tenant.id):
+        for recipient in ("first@acme.example", "second@acme.example"):
+            webhooks.mail(
+                tenant_id=tenant.id, event_type=SPENT, subject="S", text="the link", now=NOW,
+                recipients=[recipient], secret=True,
+            )  # fmt: skip
+            settings.SEALING_KEYS = {**settings.SEALING_KEYS, 2: b"2" * 32}
+    first_key = settings.SEALING_KEYS[1]
+    settings.SEALING_KEYS = {2: b"2" * 32}
+    assert mail_send_due(now=NOW) == 1
+    assert [each.to for each in outbox.outbox] == [["second@acme.example"]]
+    with scope.tenant(tenant.id):
+        waiting = Mail.objects.get(recipient="first@acme.example")
+    assert "environment:1" in waiting.note
+    settings.SEALING_KEYS = {1: first_key, **settings.SEALING_KEYS}
+    assert mail_send_due(now=waiting.due_at) == 1
+    assert outbox.outbox[-1].body == "the link"

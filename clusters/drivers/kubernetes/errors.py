@@ -17,7 +17,7 @@ SLOWEST_S = 60.0
 # No request comes through as long as these last; others befall one request, for instance by a webhook that hangs.
 _FOR_ALL = frozenset(
     (
-        *(Fault.REFUSED, Fault.DNS, Fault.TIMEOUT, Fault.NO_ROUTE, Fault.PROXY),
+        *(Fault.REFUSED, Fault.DNS, Fault.TIMEOUT, Fault.NO_ROUTE, Fault.PROXY, Fault.ADDRESS),
         *(Fault.TLS, Fault.TLS_UNKNOWN_CA, Fault.TLS_HOST_NAME, Fault.TLS_EXPIRED),
     )
 )

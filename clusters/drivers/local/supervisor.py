@@ -23,6 +23,7 @@ from clusters.drivers.local.folder import ClusterFolder, Heartbeat
 from clusters.triton.errors import EngineNotInstalled
 from clusters.triton.server import Installation
 from embedded.datadir import DataDir, open_data_dir
+from gateway.redaction import log_to_stderr
 
 logger = logging.getLogger(__name__)
 
@@ -196,7 +197,7 @@ def sole_supervisor(data_dir: DataDir) -> Iterator[bool]:
 
 def main() -> int:
     """Supervise the data folder that BERTH_DATA_DIR names until SIGTERM or SIGINT."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    log_to_stderr(logging.INFO, "%(asctime)s %(levelname)s %(message)s")
     data_dir = open_data_dir()
     with sole_supervisor(data_dir) as alone:
         if not alone:

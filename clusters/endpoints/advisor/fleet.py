@@ -13,6 +13,7 @@ from django.db.models import Prefetch
 
 from clusters.endpoints.load.correction import corrected_by
 from clusters.endpoints.planning import LOCAL_WEIGHTS, OrderTerms, order_of, pools_of
+from clusters.endpoints.policy.in_force import InForce, policy_in_force
 from clusters.inventory.capacity import PoolCapacity, capacities
 from clusters.inventory.tuning import tuning_of
 from clusters.models import (
@@ -25,6 +26,7 @@ from clusters.models import (
     Reservation,
     Revision,
     SloClass,
+    TenantPolicy,
     Wanted,
 )
 from clusters.planning.performance.model import PerformanceModel
@@ -212,6 +214,7 @@ class _Reader:
             row.endpoint_id: corrected_by(row)
             for row in LoadObservation.objects.exclude(correction={}).only("endpoint_id", "correction")
         }
+        self._restricted = set(TenantPolicy.objects.order_by().values_list("tenant_id", flat=True).distinct())
         self._cached: dict[tuple[Any, str], set[str]] = defaultdict(set)
         applied = Revision.objects.filter(applied_at__isnull=False, cleaned_at=None)
         for tenant_id, model, cluster in applied.values_list(
@@ -226,7 +229,7 @@ class _Reader:
             self.kept[reason] += 1
             return
         try:
-            order = order_of(OrderTerms.of(endpoint))
+            order = order_of(OrderTerms.of(endpoint), self._policy_of(endpoint))
         except ProblemError:
             self.kept["its order contradicts the catalog by now"] += 1
             return
@@ -242,6 +245,11 @@ class _Reader:
                 cached=frozenset(self._cached[endpoint.tenant_id, endpoint.model.name]),
             )
         )
+
+    def _policy_of(self, endpoint: Endpoint) -> InForce | None:
+        if endpoint.tenant_id not in self._restricted:
+            return None
+        return policy_in_force(tenant=endpoint.tenant, endpoint=endpoint)
 
     def _reason_to_keep(self, endpoint: Endpoint) -> str:
         revisions = endpoint.present_revisions

@@ -206,7 +206,13 @@ def _replan(move: AdviceMove, policy: AdvicePolicy) -> None:
     prices = {pool.id: pool.price_per_gpu_hour for pool in market.pools}
     held = prices.get(str(current.pool), Decimal(0)) * current.replicas * current.gpus_per_replica
     _refuse_dear(move, policy, held - chosen.cost_per_hour)
-    endpoint_replan(endpoint=endpoint, actor=move.decided_by, terms=terms, if_generation=endpoint.generation)
+    endpoint_replan(
+        endpoint=endpoint,
+        actor=move.decided_by,
+        terms=terms,
+        if_generation=endpoint.generation,
+        may_ask=False,
+    )
     now_wanted = placement.current_revision(endpoint)
     move.revision = now_wanted.number if now_wanted else None
 
@@ -225,6 +231,8 @@ def _placed(plan: Plan) -> Any:
         raise _NoRoomYet(plan.message)
     if plan.status == PlanStatus.OVER_QUOTA:
         raise Conflict(f"The tenant's quota does not allow it: {plan.message}")
+    if plan.status == PlanStatus.POLICY:
+        raise Conflict(f"The tenant's policy does not allow it: {plan.message}")
     raise _Outdated(f"It may not run there any more: {plan.message}")
 
 

@@ -9,9 +9,12 @@ from typing import Any
 from django.db import transaction
 
 from clusters.endpoints import placement
+from clusters.endpoints.approvals.figures import planned, running
+from clusters.endpoints.approvals.judging import tripped
 from clusters.endpoints.history import record
 from clusters.endpoints.planning import Market, OrderTerms
 from clusters.endpoints.wishes import bump, for_update
+from clusters.errors import ApprovalNeeded
 from clusters.models import Endpoint, Revision
 from clusters.planning.plans import Plan
 
@@ -44,8 +47,21 @@ def endpoint_relocate(
     Raises:
         Stale: it was changed meanwhile.
         Conflict: it is being deleted.
+        ApprovalNeeded: a rule of the tenant wants somebody's approval.
     """
     endpoint = for_update(endpoint, if_generation)
+    current = placement.current_revision(endpoint)
+    if plan.configuration is not None:
+        trips = tripped(
+            endpoint,
+            planned(endpoint, plan.configuration, market),
+            before=running(endpoint, current, market) if current else None,
+        )
+        if trips:
+            raise ApprovalNeeded(
+                f"It needs approval: {' '.join(trip.reason for trip in trips)}",
+                rules=[trip.to_document() for trip in trips],
+            )
     bump(endpoint)
     record(endpoint, "move", why, actor=actor)
     revision = placement.settle(endpoint, plan, market.capacities)

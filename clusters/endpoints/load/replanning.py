@@ -8,16 +8,18 @@ from collections.abc import Sequence
 from decimal import Decimal
 from typing import Any
 
-from django.db import transaction
-
 from clusters.endpoints import placement
+from clusters.endpoints.approvals.asking import approvable, is_held
+from clusters.endpoints.approvals.figures import planned, running
+from clusters.endpoints.approvals.judging import judge
 from clusters.endpoints.blueprint import SpecUnusable, kept_spec
 from clusters.endpoints.history import record
 from clusters.endpoints.load.measured import as_ordered, figure, measured_terms
 from clusters.endpoints.planning import Market, OrderTerms
+from clusters.endpoints.policy.in_force import refuse_by_policy
 from clusters.endpoints.pricing import held_price
 from clusters.endpoints.wishes import bump, for_update, refusals
-from clusters.models import Endpoint, Reservation, Revision, Wanted
+from clusters.models import ApprovalRequest, Endpoint, Reservation, Revision, Wanted
 from clusters.planning import problem
 from clusters.planning.plans import Configuration, Plan, PlanStatus
 from tenants.errors import Conflict, Invalid
@@ -77,9 +79,23 @@ def replan_find(*, endpoint: Endpoint, terms: OrderTerms, market: Market) -> Rep
     return Replan(terms=terms, plan=market.plan(terms), market=market, current=current, in_place=False)
 
 
-@transaction.atomic
+def _replan_wish(*, endpoint: Endpoint, terms: OrderTerms | None = None, **_: Any) -> dict[str, Any]:
+    terms = terms or measured_terms(endpoint)
+    return {"terms": {name: value for name, value in terms.to_fields().items() if name not in FIXED}}
+
+
+@approvable(
+    ApprovalRequest.What.REPLAN,
+    wish=_replan_wish,
+    title=lambda *, endpoint, **_: f"Plan {endpoint.name} anew",
+)
 def endpoint_replan(
-    *, endpoint: Endpoint, actor: str, terms: OrderTerms | None = None, if_generation: int | None = None
+    *,
+    endpoint: Endpoint,
+    actor: str,
+    terms: OrderTerms | None = None,
+    if_generation: int | None = None,
+    granted: ApprovalRequest | None = None,
 ) -> Endpoint:
     """Take ``terms`` over into the order, by default the load that was measured, and run what they need.
 
@@ -91,8 +107,11 @@ def endpoint_replan(
         Invalid: the terms contradict each other, or change what is ordered anew.
         Conflict: nothing would change; nothing was measured; there is no room; ``extra`` holds the refusals.
         OverQuota: the tenant may not hold that many GPUs.
+        PolicyRefused: the tenant's policy does not allow it.
     """
     endpoint = for_update(endpoint, if_generation)
+    if is_held(endpoint):
+        raise Conflict(f"{endpoint.name} waits for approval as it was ordered; change it with its request.")
     before = OrderTerms.of(endpoint)
     if terms is None:
         terms = measured_terms(endpoint)
@@ -104,9 +123,10 @@ def endpoint_replan(
     if not serving and terms == before:
         raise Conflict(f"Nothing would change: {endpoint.name} is ordered so.")
     if serving:
-        _carry_out(endpoint, before, terms)
+        _carry_out(endpoint, before, terms, granted)
     endpoint.restoring = None
-    bump(endpoint, "restoring", *terms.to_fields())
+    endpoint.cleared = endpoint.cleared and serving
+    bump(endpoint, "restoring", "cleared", *terms.to_fields())
     record(endpoint, "replanned", f"Planned anew. {order_changes(before, terms)}", actor=actor)
     as_ordered(endpoint)
     return endpoint
@@ -122,7 +142,9 @@ def order_changes(before: OrderTerms, after: OrderTerms) -> str:
     return f"Changed: {', '.join(changes)}." if changes else "The order stays as it was."
 
 
-def _carry_out(endpoint: Endpoint, before: OrderTerms, terms: OrderTerms) -> None:
+def _carry_out(
+    endpoint: Endpoint, before: OrderTerms, terms: OrderTerms, granted: ApprovalRequest | None
+) -> None:
     market = Market.read(tenant=endpoint.tenant, besides=endpoint, lock=True)
     found = replan_find(endpoint=endpoint, terms=terms, market=market)
     if not found.deploys and terms == before and found.plan.status == PlanStatus.PLACED:
@@ -131,10 +153,17 @@ def _carry_out(endpoint: Endpoint, before: OrderTerms, terms: OrderTerms) -> Non
         # One change at a time: what was on its way is given up for this.
         found = replan_find(endpoint=endpoint, terms=terms, market=market)
     chosen = found.plan.configuration
+    refuse_by_policy(found.plan, market.policy, refusals(found.plan))
     if chosen is None or found.current is None:
         raise Conflict(
             f"{endpoint.name} cannot be run so now: {found.plan.message}", refusals=refusals(found.plan)
         )
+    judge(
+        endpoint,
+        planned(endpoint, chosen, market),
+        before=running(endpoint, found.current, market),
+        granted=granted,
+    )
     if not found.in_place:
         placement.settle(endpoint, found.plan, found.market.capacities)
         placement.begin_change(endpoint)

@@ -5,17 +5,22 @@ from __future__ import annotations
 from django.db import transaction
 
 from billing.errors import OverBudget
-from clusters.endpoints import placement, waiting
+from clusters.endpoints import placement
+from clusters.endpoints.approvals.asking import hold, is_held
+from clusters.endpoints.approvals.judging import NeedsApproval
+from clusters.endpoints.approvals.placing import granted_for, place_first
 from clusters.endpoints.conditions import set_condition
 from clusters.endpoints.planning import Market, OrderTerms
 from clusters.endpoints.reconcile.work import Work
-from clusters.endpoints.states import BUDGET_SPENT
+from clusters.endpoints.states import BUDGET_SPENT, POLICY_REFUSED
+from clusters.errors import PolicyRefused
 from clusters.models import Cluster, Condition, Endpoint, Revision, Wanted
 from tenants import scope
 from tenants.models import Tenant
 
 TRY_AGAIN_S = 3.0
 BUDGET_AGAIN_S = 60.0  # until a budget begins anew, or has room again
+REFUSED_AGAIN_S = 60.0  # until the policy allows it; who changes that wakes it
 
 
 def place(work: Work) -> None:
@@ -32,6 +37,8 @@ def place(work: Work) -> None:
             .get(id=work.endpoint.id)
         )
         changed = endpoint.generation != work.endpoint.generation or endpoint.wanted != Wanted.RUNNING
+        if not changed and is_held(endpoint):
+            return  # whoever decides wakes it
         if changed or placement.current_revision(endpoint) is not None:
             work.soon(0)  # somebody changed it meanwhile: begin again
             return
@@ -44,8 +51,15 @@ def place(work: Work) -> None:
             )
             work.soon(BUDGET_AGAIN_S)
             return
+        except PolicyRefused as error:
+            set_condition(
+                endpoint, Condition.Type.PLACED, Condition.Status.FALSE, POLICY_REFUSED, error.message
+            )
+            work.soon(REFUSED_AGAIN_S)
+            return
         if revision is None:
-            work.soon(TRY_AGAIN_S)
+            if not is_held(endpoint):
+                work.soon(TRY_AGAIN_S)
             return
         work.current = Revision.objects.select_related("cluster__region", "pool").get(id=revision.id)
 
@@ -53,9 +67,16 @@ def place(work: Work) -> None:
 def _anew(endpoint: Endpoint, tenant: Tenant) -> Revision | None:
     market = Market.read(tenant=tenant, besides=endpoint, lock=True)
     plan = market.plan(OrderTerms.of(endpoint))
-    if waiting.gives_way(endpoint, plan):
+    try:
+        return place_first(endpoint, plan, market, granted=granted_for(endpoint))
+    except NeedsApproval as need:
+        resumed = Revision.objects.filter(endpoint=endpoint).exists()
+        hold(endpoint, need, asked_by=endpoint.created_by, asked_as=_asker(endpoint), resumed=resumed)
         return None
-    return placement.settle(endpoint, plan, market.capacities)
+
+
+def _asker(endpoint: Endpoint) -> str:
+    return endpoint.created_by.email if endpoint.created_by else "Berth"
 
 
 def _again(endpoint: Endpoint) -> Revision | None:

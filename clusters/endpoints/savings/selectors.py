@@ -9,6 +9,8 @@ from collections import defaultdict
 from collections.abc import Iterable
 from decimal import Decimal
 
+from django.db.models import QuerySet
+
 from clusters.models import Saving
 
 
@@ -42,10 +44,19 @@ class SavingRow:
 
 
 def savings_list(
-    *, now: dt.datetime, kind: str = "", tenant: str = "", dismissed: bool = False, most: int | None = None
+    *,
+    now: dt.datetime,
+    kind: str = "",
+    tenant: str = "",
+    dismissed: bool = False,
+    most: int | None = None,
+    among: QuerySet[Saving] | None = None,
 ) -> list[SavingRow]:
-    """Give the open scope's findings, those that save most first; ``dismissed``: those that were put off instead."""
-    rows = Saving.objects.select_related("endpoint__project", "tenant")
+    """Give the open scope's findings, or those ``among`` some, those that save most first.
+
+    ``dismissed``: those that were put off instead.
+    """
+    rows = (Saving.objects.all() if among is None else among).select_related("endpoint__project", "tenant")
     rows = rows.filter(dismissed_until__gt=now, endpoint__deleted_at=None) if dismissed else rows.open(now)
     if kind:
         rows = rows.filter(kind=kind)

@@ -11,6 +11,7 @@ from typing import Final
 from clusters.endpoints.load.correction import performance_of
 from clusters.endpoints.load.measured import load_of, measured_load, with_load
 from clusters.endpoints.planning import Market, OrderTerms, pools_of, quota_of, slo_targets
+from clusters.endpoints.policy.in_force import policy_in_force
 from clusters.endpoints.pricing import held_price
 from clusters.endpoints.what_if.one import Changes, changed_pools
 from clusters.inventory.capacity import PoolCapacity, capacities
@@ -190,6 +191,7 @@ class _Planner:
                 quota=self._quota(endpoint),
                 classes=self._classes,
                 performance=performance_of(endpoint),
+                policy=policy_in_force(tenant=endpoint.tenant, endpoint=endpoint),
             )
             try:
                 return market.plan(terms).configuration

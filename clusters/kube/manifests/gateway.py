@@ -136,6 +136,7 @@ def _keeps_files(spec: GatewaySpec) -> bool:
 
 def _environment(spec: GatewaySpec) -> dict[str, str]:
     files = {"BERTH_GATEWAY_FILES_DIR": f"{FILES_AT}/{object_name(spec)}"} if _keeps_files(spec) else {}
+    proxies = ",".join(spec.trusted_proxies)
     return {
         "BERTH_GATEWAY_NAME": spec.name,
         "BERTH_GATEWAY_REGION": spec.region,
@@ -146,6 +147,7 @@ def _environment(spec: GatewaySpec) -> dict[str, str]:
         "BERTH_GATEWAY_DRAIN_S": str(spec.drain_s),
         "BERTH_DATA_DIR": DATA_AT,
         **files,
+        **({"BERTH_GATEWAY_TRUSTED_PROXIES": proxies} if proxies else {}),
         "HOME": "/tmp",  # noqa: S108 - the container's own
         "PYTHONDONTWRITEBYTECODE": "1",
         "PYTHONUNBUFFERED": "1",

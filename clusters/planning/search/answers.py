@@ -50,6 +50,8 @@ def status_without_choice(refusals: Sequence[Refusal]) -> PlanStatus:
         return PlanStatus.NO_CAPACITY
     if Reason.QUOTA in reasons:
         return PlanStatus.OVER_QUOTA
+    if reasons & {Reason.POLICY, Reason.SPEND}:
+        return PlanStatus.POLICY
     return PlanStatus.IMPOSSIBLE
 
 
@@ -60,11 +62,16 @@ def unplaced_message(status: PlanStatus, order: Order, refusals: Sequence[Refusa
     if status is PlanStatus.OVER_QUOTA:
         quota = next(refusal for refusal in refusals if refusal.reason is Reason.QUOTA)
         return f"over quota: {quota.message}"
+    if status is PlanStatus.POLICY:
+        barring = {Reason.POLICY, Reason.SPEND}
+        refusals = [refusal for refusal in refusals if refusal.reason in barring]
     stages = list(Reason)
     furthest = max((refusal.reason for refusal in refusals), key=stages.index)
     causes = dict.fromkeys(refusal.message for refusal in refusals if refusal.reason is furthest)
     told = "; ".join(list(causes)[:CAUSES_TOLD])
     more = f"; and {len(causes) - CAUSES_TOLD} more" if len(causes) > CAUSES_TOLD else ""
+    if status is PlanStatus.POLICY:
+        return f"not allowed: {told}{more}"
     if status is PlanStatus.NO_CAPACITY:
         return f"no capacity now: {told}{more}"
     return f"no cluster can serve {order.model.name} as {order.slo.name}: {told}{more}"

@@ -19,6 +19,7 @@ from clusters.planning.plans import (
     Reason,
     Refusal,
     Relaxation,
+    price_text,
 )
 from clusters.planning.problem import (
     Order,
@@ -147,7 +148,7 @@ class Search:
             if best is not None and cost > best.worth(order):
                 break
             sizing = self.sizing(order, shape)
-            if isinstance(sizing, Unfit) or self._room_fault(pool, shape, sizing) is not None:
+            if isinstance(sizing, Unfit) or self._room_fault(order, pool, shape, sizing) is not None:
                 continue
             fit = Fit(pool=pool, runtime=kind.runtime, shape=shape, sizing=sizing)
             if best is None or fit.rank(order) < best.rank(order):
@@ -189,7 +190,7 @@ class Search:
             yield _refusal(pools, reason, shape=shape, memory=sizing.memory)
             return
         for pool in pools:
-            room = self._room_fault(pool, shape, sizing)
+            room = self._room_fault(order, pool, shape, sizing)
             if room is None:
                 yield Fit(pool=pool, runtime=kind.runtime, shape=shape, sizing=sizing)
             else:
@@ -206,8 +207,10 @@ class Search:
             self._sizings[key] = size(order, shape, self.performance, self._known)
         return self._sizings[key]
 
-    def _room_fault(self, pool: Pool, shape: Shape, sizing: Sizing) -> tuple[Reason, str] | None:
-        """Judge what depends on the moment: the pool's size and state, the tenant's quota, the free GPUs."""
+    def _room_fault(
+        self, order: Order, pool: Pool, shape: Shape, sizing: Sizing
+    ) -> tuple[Reason, str] | None:
+        """Judge what depends on the moment: the pool's size and state, the owner's spend and quota, the free GPUs."""
         each, replicas = shape.gpus, max(1, sizing.replicas)
         where = f"{pool.gpu.name} in {pool.region} ({pool.cluster})"
         needs = f"needs {replicas * each}" + (f" as {replicas} x {each}" if replicas > 1 and each > 1 else "")
@@ -215,6 +218,13 @@ class Search:
         if replicas_that_fit(whole, each, gpus_per_node=pool.gpus_per_node) < replicas:
             return Reason.POOL_SIZE, (
                 f"{where}: {needs}, the pool has {pool.total_gpus} in nodes of {pool.gpus_per_node}"
+            )
+        policy = order.policy
+        price = pool.price_per_gpu_hour * sizing.replicas * each * order.slo.price_factor
+        if policy is not None and policy.most_per_hour is not None and price > policy.most_per_hour:
+            return Reason.SPEND, (
+                f"{where}: at {price_text(price)} per hour it is dearer than {policy.says} allows: "
+                f"{policy.most_says}"
             )
         quota_fault = self._quota_fault(pool, sizing.replicas * each)
         if quota_fault is not None:

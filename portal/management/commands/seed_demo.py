@@ -13,8 +13,9 @@ from billing.gpu_time.rates import asset_rate_set
 from clusters.inventory import services as inventory
 from clusters.inventory.gateways import gateway_register
 from clusters.models import Cluster, GpuType, Region
-from portal.demo.accounts import GATEWAY, OPERATOR, PASSWORD, TENANTS
+from portal.demo.accounts import AUDITOR, FINANCE, GATEWAY, OPERATOR, PASSWORD, TENANTS
 from tenants import scope, services
+from tenants.members import member_add
 from tenants.models import PlatformRole, Role, Tenant, User
 
 REGIONS = [
@@ -51,6 +52,12 @@ class Command(BaseCommand):
                 OPERATOR, PASSWORD, name="Olga Operator", platform_role=PlatformRole.OPERATOR, is_staff=True,
                 is_superuser=True,
             )  # fmt: skip
+        for email, name, role in (
+            (FINANCE, "Fay Finance", PlatformRole.FINANCE),
+            (AUDITOR, "Aude Auditor", PlatformRole.AUDITOR),
+        ):
+            if not User.objects.filter(email=email).exists():
+                User.objects.create_user(email, PASSWORD, name=name, platform_role=role)
         for demo in TENANTS:
             with scope.platform("seed the demo"):
                 exists = Tenant.objects.filter(slug=demo.slug).exists()
@@ -98,7 +105,7 @@ def _make_tenant(demo) -> None:
     )  # fmt: skip
     with scope.tenant(tenant.id):
         services.project_create(name="Customer assistant", slug="assistant", cost_centre="CC-4200")
-        services.member_add(
+        member_add(
             email=demo.developer,
             role=Role.DEVELOPER,
             granter_role=Role.OWNER,

@@ -20,6 +20,7 @@ from portal.pages.base import ConsolePage
 from portal.templatetags.berth import duration, money
 from tenants.audit import audit
 from tenants.errors import Invalid, NotFound
+from tenants.roles import PlatformAction
 
 PAGE_SIZE: Final = 100
 RUNS_SHOWN: Final = 15
@@ -51,6 +52,7 @@ _RANK: Final = {
 class Advisor(ConsolePage):
     """The newest run, or an earlier one, with its moves and what became of them."""
 
+    action = PlatformAction.VIEW_FLEET
     reason = "show what the advisor proposes for endpoints of all tenants"
 
     def get(self, request: HttpRequest, id: Any = None) -> HttpResponse:
@@ -84,6 +86,7 @@ class Advisor(ConsolePage):
 class AdvisorState(ConsolePage):
     """Tells a page that looks whether anything changed since it was shown."""
 
+    action = PlatformAction.VIEW_FLEET
     reason = "see whether the advisor's moves go on"
 
     def get(self, request: HttpRequest) -> HttpResponse:
@@ -98,6 +101,7 @@ class AdvisorState(ConsolePage):
 class AdvisorRun(ConsolePage):
     """Starts a run."""
 
+    action = PlatformAction.MANAGE_FLEET
     reason = "have the fleet of all tenants planned anew"
     http_method_names = ["post"]
 
@@ -110,6 +114,7 @@ class AdvisorRun(ConsolePage):
 class AdvisorDecide(ConsolePage):
     """Applies or dismisses moves of a run: those that were chosen, or all that are proposed."""
 
+    action = PlatformAction.MANAGE_FLEET
     reason = "decide on moves of endpoints of all tenants"
     http_method_names = ["post"]
 

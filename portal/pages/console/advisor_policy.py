@@ -13,6 +13,7 @@ from clusters.models import AdvicePolicy
 from portal.pages.console.advisor import advisor_crumb
 from portal.pages.console.forms import ConsoleForm, FormPage
 from tenants.audit import audit
+from tenants.roles import PlatformAction
 
 DAYS = ((0, "Monday"), (1, "Tuesday"), (2, "Wednesday"), (3, "Thursday"), (4, "Friday"), (5, "Saturday"),
         (6, "Sunday"))  # fmt: skip
@@ -79,6 +80,7 @@ class PolicyForm(ConsoleForm):
 
 
 class AdvisorPolicy(FormPage):
+    action = PlatformAction.MANAGE_FLEET
     reason = "change the advisor's policy"
     form_class = PolicyForm
     title = "Policy of the advisor"

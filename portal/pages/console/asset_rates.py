@@ -22,6 +22,7 @@ from clusters.models import Cluster, GpuType
 from portal.pages.base import ConsolePage
 from portal.pages.console.forms import ConsoleForm, FormPage, MomentInput
 from tenants.audit import audit
+from tenants.roles import PlatformAction
 
 SHOWN = dt.timedelta(days=30)
 MOST_TOLD = 5
@@ -74,6 +75,7 @@ class Line:
 
 
 class AssetRates(ConsolePage):
+    action = PlatformAction.VIEW_MONEY
     reason = "show what GPUs cost"
 
     def get(self, request: HttpRequest) -> HttpResponse:
@@ -91,6 +93,7 @@ class AssetRates(ConsolePage):
 
 
 class AssetRateAdd(FormPage):
+    action = PlatformAction.MANAGE_MONEY
     reason = "add an asset rate"
     form_class = AssetRateForm
     title = "Add an asset rate"

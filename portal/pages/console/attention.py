@@ -12,11 +12,14 @@ from billing.metering.reconciliation import bad_days
 from billing.metering.sequences import settled_gaps
 from billing.metering.tasks import LOOKED_BACK_DAYS
 from billing.models import UsageRefusal
+from clusters.inventory import remit
 from clusters.inventory.images import unpinned
 from clusters.inventory.selectors import is_silent, unpriced_pools
-from clusters.models import AdviceRun, Cluster, Endpoint, EndpointState, Gateway, Node
+from clusters.models import AdviceRun, Cluster, EndpointState, Gateway
 from portal.pages.console.reconciliation import gap_words
 from portal.templatetags.berth import money
+from tenants.api.caller import Operator
+from tenants.roles import PlatformAction
 
 #: So many endpoints of one state are named; the others are counted.
 MOST_NAMED = 5
@@ -30,6 +33,7 @@ _ENDPOINTS = (
     (EndpointState.UNREACHABLE, "danger"),
     (EndpointState.DEGRADED, "warn"),
     (EndpointState.WAITING_FOR_CAPACITY, "warn"),
+    (EndpointState.WAITING_FOR_APPROVAL, "warn"),
 )
 
 
@@ -44,22 +48,22 @@ class Matter:
     since: dt.datetime | None = None
 
 
-def matters(now: dt.datetime, *, currency: str) -> list[Matter]:
+def matters(now: dt.datetime, operator: Operator, *, currency: str) -> list[Matter]:
     """Find what needs attention: clusters away, silent gateways, endpoints in trouble, moves worth deciding on.
 
-    To be called in the platform's scope.
+    Only what ``operator`` may look at. To be called in the platform's scope and within their reach.
     """
-    return [
-        *_clusters(),
-        *_credentials(now),
-        *_nodes(),
-        *_gateways(now),
-        *_metering(now),
-        *_endpoints(),
-        *_images(),
-        *_prices(now, currency),
-        *_advice(),
-    ]
+    found = [*_clusters(), *_credentials(now, operator), *_nodes(), *_gateways(now)]
+    if operator.may(PlatformAction.VIEW_USAGE_CHECKS):
+        found += _metering(now)
+    found += _endpoints()
+    if operator.may(PlatformAction.MANAGE_OFFER):
+        found += _images()
+    if operator.may(PlatformAction.VIEW_MONEY):
+        found += _prices(now, currency, to_add=operator.may(PlatformAction.MANAGE_MONEY))
+    if operator.may(PlatformAction.VIEW_FLEET):
+        found += _advice()
+    return found
 
 
 def _clusters() -> list[Matter]:
@@ -75,7 +79,7 @@ def _clusters() -> list[Matter]:
             url=reverse("console:cluster", args=[cluster.name]),
             since=cluster.last_seen_at if cluster.state == Cluster.State.UNREACHABLE else None,
         )
-        for cluster in Cluster.objects.present().filter(state__in=words).order_by("-state", "name")
+        for cluster in remit.clusters().filter(state__in=words).order_by("-state", "name")
     ]
 
 
@@ -97,22 +101,23 @@ def credentials_end(cluster: Cluster, now: dt.datetime) -> str:
     return "soon" if ends - now < (RENEWAL_LATE if renewed else EXPIRES_SOON) else ""
 
 
-def _credentials(now: dt.datetime) -> list[Matter]:
+def _credentials(now: dt.datetime, operator: Operator) -> list[Matter]:
     words = {"past": ("danger", "have expired"), "soon": ("warn", "expire soon")}
+    page = "cluster-rotate" if operator.may(PlatformAction.MANAGE_ESTATE) else "cluster"
     return [
         Matter(
             tone=words[end][0],
             title=f"Credentials for cluster {cluster.name} {words[end][1]}",
             text="Give new ones; nothing that runs is interrupted.",
-            url=reverse("console:cluster-rotate", args=[cluster.name]),
+            url=reverse(f"console:{page}", args=[cluster.name]),
         )
-        for cluster in Cluster.objects.exclude(credentials=None).order_by("name")
+        for cluster in remit.clusters().exclude(credentials=None).order_by("name")
         if (end := credentials_end(cluster, now))
     ]
 
 
 def _nodes() -> list[Matter]:
-    faulty = Node.objects.filter(gone_at=None).exclude(fault="").select_related("pool__cluster")
+    faulty = remit.nodes().filter(gone_at=None).exclude(fault="").select_related("pool__cluster")
     rows = list(faulty.order_by("-fault_since")[: MOST_NAMED + 1])
     found = [
         Matter(
@@ -152,7 +157,7 @@ def _images() -> list[Matter]:
 
 
 def _gateways(now: dt.datetime) -> list[Matter]:
-    gateways = Gateway.objects.select_related("region").order_by("name")
+    gateways = remit.gateways().select_related("region").order_by("name")
     return [
         Matter(
             tone="danger" if gateway.last_seen_at else "warn",
@@ -217,7 +222,7 @@ def _metering(now: dt.datetime) -> list[Matter]:
 def _endpoints() -> list[Matter]:
     found: list[Matter] = []
     for state, tone in _ENDPOINTS:
-        rows = Endpoint.objects.live().filter(state=state).select_related("tenant").order_by("state_since")
+        rows = remit.endpoints().live().filter(state=state).select_related("tenant").order_by("state_since")
         found += [
             Matter(
                 tone=tone,
@@ -241,13 +246,15 @@ def _endpoints() -> list[Matter]:
     return found
 
 
-def _prices(now: dt.datetime, currency: str) -> list[Matter]:
+def _prices(now: dt.datetime, currency: str, *, to_add: bool) -> list[Matter]:
     return [
         Matter(
             tone="warn",
             title=f"Pool {pool} is not for sale",
             text=f"There is no price for {pool.gpu_type.title} in {pool.cluster.region.code}.",
-            url=f"{reverse('console:price-add')}?kind=gpu_hour&gpu_type={pool.gpu_type.name}",
+            url=f"{reverse('console:price-add')}?kind=gpu_hour&gpu_type={pool.gpu_type.name}"
+            if to_add
+            else reverse("console:prices"),
         )
         for pool in unpriced_pools(currency=currency, now=now)
     ]

@@ -15,7 +15,7 @@ from django.utils import timezone
 from billing.models import Price
 from billing.prices import price_book
 from billing.rating.prices import MissingPrice, Subject
-from clusters.inventory import catalog
+from clusters.inventory import catalog, remit
 from clusters.inventory.weights import without_note
 from clusters.models import CatalogModel, SloClass
 from clusters.planning.problem import Precision
@@ -23,6 +23,7 @@ from portal.pages.base import ConsolePage
 from portal.pages.console.forms import ConsoleForm, FormPage, WordsField
 from tenants.audit import audit
 from tenants.errors import NotFound
+from tenants.roles import PlatformAction
 
 TOKEN_KINDS = (Price.Kind.INPUT_TOKENS, Price.Kind.OUTPUT_TOKENS, Price.Kind.CACHED_TOKENS)
 
@@ -141,15 +142,17 @@ class NewModelForm(ModelForm):
 
 
 class Catalog(ConsolePage):
+    action = PlatformAction.VIEW_OFFER
     reason = "list the catalog with how many endpoints run each model"
 
     def get(self, request: HttpRequest) -> HttpResponse:
-        used = Count("endpoints", filter=Q(endpoints__deleted_at=None))
-        models = CatalogModel.objects.annotate(in_use=used)
+        seen = Q(endpoints__in=remit.endpoints().live().values("id"))
+        models = CatalogModel.objects.annotate(in_use=Count("endpoints", filter=seen))
         return self.render("console/catalog.html", {"models": models})
 
 
 class ModelDetail(ConsolePage):
+    action = PlatformAction.VIEW_OFFER
     reason = "show a model with the endpoints that run it"
 
     def get(self, request: HttpRequest, name: str) -> HttpResponse:
@@ -183,12 +186,13 @@ class ModelDetail(ConsolePage):
             "needs_secret": model.weights_kind != CatalogModel.WeightsKind.BUILT_IN,
             "prices": _prices(model),
             "currency": settings.CURRENCY,
-            "in_use": model.endpoints.filter(deleted_at=None).count(),
+            "in_use": remit.endpoints().live().filter(model=model).count(),
         }
         return self.render("console/model.html", context)
 
 
 class ModelAdd(FormPage):
+    action = PlatformAction.MANAGE_OFFER
     reason = "add a model to the catalog"
     form_class = NewModelForm
     title = "Add a model"
@@ -207,6 +211,7 @@ class ModelAdd(FormPage):
 
 
 class ModelEdit(FormPage):
+    action = PlatformAction.MANAGE_OFFER
     reason = "change how a model is offered"
     form_class = ModelForm
     title = "Edit model"

@@ -15,6 +15,7 @@ from portal.pages.console.attention import credentials_end
 from portal.pages.console.clusters import clusters_crumb, find_cluster, find_endpoints_on
 from portal.pages.console.dashboard import capacity_rows
 from portal.templatetags.berth import since
+from tenants.roles import PlatformAction
 
 #: So many nodes of a pool are shown, those in trouble and the fullest first; of those that nobody uses, so many.
 MOST_NODES: Final = 24
@@ -22,6 +23,7 @@ MOST_IDLE_NODES: Final = 4
 
 
 class ClusterDetail(ConsolePage):
+    action = PlatformAction.VIEW_ESTATE
     reason = "show a cluster with who holds its GPUs"
 
     def get(self, request: HttpRequest, name: str) -> HttpResponse:

@@ -18,6 +18,7 @@ from portal.pages.console.credentials_form import CREDENTIAL_GROUPS, Credentials
 from portal.pages.console.forms import ConsoleForm, FormPage, WordsField
 from tenants.audit import audit
 from tenants.errors import BerthError, NotFound
+from tenants.roles import PlatformAction
 
 CLUSTER_WIDE, NAMESPACES = "cluster-wide", "namespaces"
 _NOT_FOR_A_CHECK = ("name", "region", "runtimes")
@@ -170,6 +171,7 @@ class _Checks(FormPage):
 
 
 class ClusterRegister(_Checks):
+    action = PlatformAction.MANAGE_FLEET
     reason = "register a Kubernetes cluster"
     form_class = KubernetesForm
     title = "Register a Kubernetes cluster"
@@ -213,6 +215,8 @@ class ClusterRegister(_Checks):
 class OfKubernetes(FormPage):
     """A form about the Kubernetes cluster that the path names."""
 
+    action = PlatformAction.MANAGE_ESTATE
+
     @property
     def cluster(self) -> Cluster:
         cluster = find_cluster(self.kwargs["name"])
@@ -226,6 +230,7 @@ class OfKubernetes(FormPage):
 
 
 class ClusterRotate(_Checks, OfKubernetes):
+    action = PlatformAction.MANAGE_ESTATE
     reason = "give a cluster new credentials"
     form_class = RotateForm
     title = "New credentials"
@@ -249,6 +254,7 @@ class ClusterRotate(_Checks, OfKubernetes):
 
 
 class ClusterSettings(OfKubernetes):
+    action = PlatformAction.MANAGE_ESTATE
     reason = "change how Berth works on a cluster"
     form_class = SettingsForm
     title = "Settings"
@@ -275,6 +281,7 @@ class ClusterSettings(OfKubernetes):
 class ClusterCheck(ConsolePage):
     """Tries the credentials that are kept, and shows what was found."""
 
+    action = PlatformAction.MANAGE_ESTATE
     reason = "check the connection to a cluster"
     http_method_names = ["post"]
 
@@ -300,6 +307,7 @@ class ClusterCheck(ConsolePage):
 class ClusterRemove(ConsolePage):
     """Asks for the name, then forgets the cluster."""
 
+    action = PlatformAction.MANAGE_ESTATE
     reason = "deregister a cluster"
 
     def get(self, request: HttpRequest, name: str) -> HttpResponse:

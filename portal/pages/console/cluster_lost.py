@@ -12,11 +12,13 @@ from clusters.models import Cluster
 from portal.pages.base import ConsolePage
 from portal.pages.console.clusters import clusters_crumb, find_cluster
 from tenants.audit import audit
+from tenants.roles import PlatformAction
 
 
 class ClusterLost(ConsolePage):
     """Says what is given up, asks for the name, then gives it up."""
 
+    action = PlatformAction.MANAGE_ESTATE
     reason = "declare a cluster lost"
 
     def get(self, request: HttpRequest, name: str) -> HttpResponse:

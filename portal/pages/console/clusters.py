@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.db.models import QuerySet
+from django.db.models import Prefetch, QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
 
 from clusters.endpoints.selectors import endpoint_list
-from clusters.inventory.capacity import capacities
-from clusters.models import Cluster, Endpoint, Region
+from clusters.inventory import remit
+from clusters.models import Cluster, Endpoint
 from portal.pages.base import ConsolePage
 from portal.pages.console.dashboard import capacity_rows
 from tenants.errors import NotFound
+from tenants.roles import PlatformAction
 
 
 def find_cluster(name: str) -> Cluster:
@@ -22,7 +23,7 @@ def find_cluster(name: str) -> Cluster:
     Raises:
         NotFound: there is none.
     """
-    cluster = Cluster.objects.present().select_related("region").filter(name=name).first()
+    cluster = remit.clusters().select_related("region").filter(name=name).first()
     if cluster is None:
         raise NotFound("There is no such cluster.")
     return cluster
@@ -40,11 +41,12 @@ def clusters_crumb() -> dict[str, str]:
 
 
 class Clusters(ConsolePage):
+    action = PlatformAction.VIEW_ESTATE
     reason = "list clusters with their GPUs in use"
 
     def get(self, request: HttpRequest) -> HttpResponse:
         by_cluster: dict[str, list[dict[str, Any]]] = {}
-        for row in capacity_rows(capacities()):
+        for row in capacity_rows(remit.pool_capacities()):
             by_cluster.setdefault(row["cluster"].name, []).append(row)
         clusters = [
             {
@@ -54,11 +56,14 @@ class Clusters(ConsolePage):
                 "held": sum(row["held"] for row in pools),
                 "reserve": sum(row["reserve"] for row in pools),
             }
-            for cluster in Cluster.objects.present().select_related("region")
+            for cluster in remit.clusters().select_related("region")
         ]
         context = {
             "clusters": clusters,
-            "regions": Region.objects.prefetch_related("clusters", "gateways"),
+            "regions": remit.regions().prefetch_related(
+                Prefetch("clusters", queryset=remit.clusters()),
+                Prefetch("gateways", queryset=remit.gateways()),
+            ),
             "any_declared": any(row["cluster"].declared for row in clusters),
         }
         return self.render("console/clusters.html", context)

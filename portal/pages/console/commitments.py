@@ -23,6 +23,7 @@ from tenants import scope
 from tenants.audit import audit
 from tenants.errors import NotFound
 from tenants.models import Tenant
+from tenants.roles import PlatformAction
 
 
 class CommitmentForm(ConsoleForm):
@@ -72,6 +73,7 @@ class CreditForm(ConsoleForm):
 
 
 class TenantCommitments(ConsolePage):
+    action = PlatformAction.VIEW_MONEY
     reason = "show what is agreed with a tenant"
 
     def get(self, request: HttpRequest, slug: str) -> HttpResponse:
@@ -88,6 +90,8 @@ class TenantCommitments(ConsolePage):
 
 class OfTenant(FormPage):
     """A form about the tenant in the path."""
+
+    action = PlatformAction.MANAGE_MONEY
 
     @property
     def tenant(self) -> Tenant:

@@ -16,36 +16,38 @@ from billing.buckets import Width
 from billing.reports.asking import ask
 from billing.reports.utilization import UtilizationReport, utilization_report
 from clusters.endpoints.savings.selectors import savings_list, totals
-from clusters.endpoints.selectors import endpoint_list
-from clusters.inventory.capacity import PoolCapacity, capacities
-from clusters.models import Cluster, Endpoint, EndpointState
-from portal.pages.base import ConsolePage, charts_allowed
+from clusters.inventory import remit
+from clusters.inventory.capacity import PoolCapacity
+from clusters.models import EndpointState
+from portal.pages.base import ConsolePage
 from portal.pages.console.attention import matters
 from portal.pages.console.reports.utilization import over_time_card
 from portal.templatetags.berth import percent
 from tenants.models import Tenant
+from tenants.roles import PlatformAction
 
 #: How far back the figures of the front page look; the reports look further.
 LOOK_BACK = dt.timedelta(hours=24)
 
 
-@charts_allowed
 class Dashboard(ConsolePage):
+    action = PlatformAction.VIEW_ESTATE
     reason = "show the operators' dashboard"
 
     def get(self, request: HttpRequest) -> HttpResponse:
         now = timezone.now()
-        capacity = capacities()
-        day = utilization_report(ask(start=now - LOOK_BACK, end=now, width=Width.HOUR))
+        capacity = remit.pool_capacities()
+        asked = ask(start=now - LOOK_BACK, end=now, width=Width.HOUR, within=remit.names())
+        day = utilization_report(asked)
         context = {
-            "matters": matters(now, currency=settings.CURRENCY),
+            "matters": matters(now, self.operator, currency=settings.CURRENCY),
             "stats": _stats(capacity, day),
-            "savings": totals(savings_list(now=now)),
+            "savings": totals(savings_list(now=now, among=remit.savings())),
             "pools": capacity_rows(capacity),
             "types": capacity_by_type(capacity),
             "states": _states(),
             "charts": [card for card in [over_time_card(day)] if card],
-            "has_estate": Cluster.objects.present().exists(),
+            "has_estate": remit.clusters().exists(),
         }
         return self.render("console/dashboard.html", context)
 
@@ -87,7 +89,7 @@ def _stats(capacity: Sequence[PoolCapacity], day: UtilizationReport) -> list[dic
     total, held, reserve, free = (
         sum(row[name] for row in rows) for name in ("total", "held", "reserve", "free")
     )
-    live = Endpoint.objects.live()
+    live = remit.endpoints().live()
     ready = live.filter(state=EndpointState.READY).count()
     seen, share, serving = day.total.seen, day.total.held_share, day.total.serving_share
     return [
@@ -112,14 +114,14 @@ def _stats(capacity: Sequence[PoolCapacity], day: UtilizationReport) -> list[dic
         {"label": "Endpoints", "value": live.count(), "note": f"{ready} ready"},
         {
             "label": "Tenants",
-            "value": Tenant.objects.filter(state=Tenant.State.ACTIVE).count(),
+            "value": remit.tenants().filter(state=Tenant.State.ACTIVE).count(),
             "note": "active",
         },
     ]
 
 
 def _states() -> list[dict[str, Any]]:
-    counts = Counter(endpoint_list().live().values_list("state", flat=True))
+    counts = Counter(remit.endpoints().live().values_list("state", flat=True))
     return [
         {
             "state": state.value,

@@ -11,7 +11,9 @@ from django.urls import reverse
 
 from clusters.endpoints import services
 from clusters.endpoints.limits import endpoint_share
+from clusters.inventory import remit
 from clusters.models import Cluster, Endpoint
+from portal.pages.approvals_shown import told_of
 from portal.pages.base import ConsolePage
 from portal.pages.console.endpoints import endpoints_crumb, find_endpoint
 from portal.pages.console.forms import ConsoleForm, FormPage
@@ -19,19 +21,27 @@ from portal.pages.revisions_shown import configuration_context, find_revision, r
 from tenants import scope
 from tenants.audit import audit
 from tenants.errors import BerthError, Conflict, Invalid
+from tenants.roles import PlatformAction
 
 
 class MoveForm(ConsoleForm):
     cluster = forms.ModelChoiceField(
-        Cluster.objects.present(),
+        Cluster.objects.none(),
         required=False,
         to_field_name="name",
         empty_label="Let Berth choose, and leave it where it is",
         help_text="Residency, certifications and memory are checked as for an order.",
     )
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.fields["cluster"].queryset = remit.clusters()
+        if remit.is_narrowed():
+            self.fields["cluster"].required, self.fields["cluster"].empty_label = True, "Choose a cluster"
+
 
 class EndpointMove(FormPage):
+    action = PlatformAction.MANAGE_ENDPOINTS
     reason = "move an endpoint to another cluster"
     form_class = MoveForm
     title = "Move"
@@ -61,9 +71,12 @@ class EndpointMove(FormPage):
 
     def save(self, form: MoveForm) -> HttpResponse:
         endpoint, cluster = find_endpoint(self.kwargs["id"]), form.cleaned_data["cluster"]
+        remit.check_target(cluster)
         try:
             with scope.tenant(endpoint.tenant_id):
-                services.endpoint_move(endpoint=endpoint, cluster=cluster, actor=self.actor)
+                done = services.endpoint_move(
+                    endpoint=endpoint, cluster=cluster, actor=self.actor, asked_by=self.request.user
+                )
         except Conflict as error:
             refused = [
                 f"{', '.join(each['pools'])}: {each['message']}" for each in error.extra.get("refusals", [])
@@ -71,13 +84,15 @@ class EndpointMove(FormPage):
             raise Invalid(error.message, errors={"cluster": [error.message, *refused]}) from error
         where = cluster.name if cluster else "wherever Berth chooses"
         audit(self.request.user, "endpoint.move", endpoint=str(endpoint.id), cluster=cluster and cluster.name)
-        self.say(f"{endpoint.name} runs on {where} as soon as its engines are ready there.")
+        doing = f"runs on {where} as soon as its engines are ready there."
+        self.say(f"{endpoint.name} {told_of(done, doing)}")
         return redirect("console:endpoint", endpoint.id)
 
 
 class EndpointShare(ConsolePage):
     """Publishes an endpoint to every tenant, or takes it back, once confirmed."""
 
+    action = PlatformAction.MANAGE_OFFER
     reason = "publish an endpoint to every tenant, or take it back"
 
     def get(self, request: HttpRequest, id: Any) -> HttpResponse:
@@ -109,12 +124,16 @@ class EndpointShare(ConsolePage):
 class EndpointRevision(ConsolePage):
     """What the cluster was told for a revision, and what that changed."""
 
+    action = PlatformAction.VIEW_ENDPOINTS
     reason = "show the configuration of a revision"
 
     def get(self, request: HttpRequest, id: Any, number: int) -> HttpResponse:
         endpoint = find_endpoint(id)
         context = configuration_context(
-            endpoint, find_revision(endpoint, number), request.GET.get("against", "")
+            endpoint,
+            find_revision(endpoint, number, among=remit.revisions()),
+            request.GET.get("against", ""),
+            among=remit.revisions(),
         )
         context |= {
             "endpoint": endpoint,
@@ -126,6 +145,7 @@ class EndpointRevision(ConsolePage):
 class EndpointRestore(ConsolePage):
     """Runs an earlier revision's configuration again, once confirmed."""
 
+    action = PlatformAction.MANAGE_ENDPOINTS
     reason = "restore a revision of an endpoint"
 
     def get(self, request: HttpRequest, id: Any, number: int) -> HttpResponse:
@@ -133,20 +153,25 @@ class EndpointRestore(ConsolePage):
 
     def post(self, request: HttpRequest, id: Any, number: int) -> HttpResponse:
         endpoint = find_endpoint(id)
-        find_revision(endpoint, number)
+        find_revision(endpoint, number, among=remit.revisions())
         try:
             with scope.tenant(endpoint.tenant_id):
-                services.endpoint_restore(
-                    endpoint=endpoint, number=number, actor=self.actor, in_place="in_place" in request.POST
+                done = services.endpoint_restore(
+                    endpoint=endpoint,
+                    number=number,
+                    actor=self.actor,
+                    asked_by=request.user,
+                    in_place="in_place" in request.POST,
                 )
         except BerthError as error:
             return self._ask(endpoint, number, error=error)
         audit(request.user, "endpoint.restore", endpoint=str(endpoint.id), revision=number)
-        self.say(f"{endpoint.name} is being brought back to the configuration of revision {number}.")
+        doing = f"is being brought back to the configuration of revision {number}."
+        self.say(f"{endpoint.name} {told_of(done, doing)}")
         return redirect("console:endpoint", endpoint.id)
 
     def _ask(self, endpoint: Endpoint, number: int, *, error: BerthError | None = None) -> HttpResponse:
-        revision = find_revision(endpoint, number)
+        revision = find_revision(endpoint, number, among=remit.revisions())
         context = {
             "endpoint": endpoint,
             "revision": revision,

@@ -13,14 +13,17 @@ from django.urls import reverse
 
 from clusters.endpoints import selectors
 from clusters.endpoints.states import NEXT_ACTION
+from clusters.inventory import remit
 from clusters.models import Cluster, Endpoint, EndpointState, Revision, SloClass, Wanted
 from portal.pages.base import ConsolePage
 from portal.pages.capacity import endpoint_capacity
 from portal.pages.orders_shown import limit_facts, load_facts, overload_facts
 from portal.pages.quotes import running_plan
 from portal.pages.revisions_shown import may_be_restored, revision_state
+from tenants.api.caller import Operator
 from tenants.errors import BerthError, NotFound
 from tenants.models import Tenant
+from tenants.roles import PlatformAction
 
 PAGE_SIZE = 50
 MOST_EVENTS = 50
@@ -30,6 +33,7 @@ TONES = {
     EndpointState.FAILED: "danger",
     EndpointState.UNREACHABLE: "danger",
     EndpointState.DEGRADED: "warn",
+    EndpointState.WAITING_FOR_APPROVAL: "warn",
     EndpointState.WAITING_FOR_CAPACITY: "warn",
     EndpointState.READY: "ok",
 }
@@ -37,11 +41,11 @@ TONES = {
 
 class EndpointFilters(forms.Form):
     tenant = forms.ModelChoiceField(
-        Tenant.objects.all(), to_field_name="slug", required=False, empty_label="All tenants"
+        Tenant.objects.none(), to_field_name="slug", required=False, empty_label="All tenants"
     )
     state = forms.ChoiceField(choices=[("", "All but deleted"), *EndpointState.choices], required=False)
     cluster = forms.ModelChoiceField(
-        Cluster.objects.present(), to_field_name="name", required=False, empty_label="All clusters"
+        Cluster.objects.none(), to_field_name="name", required=False, empty_label="All clusters"
     )
     slo_class = forms.ModelChoiceField(
         SloClass.objects.all(),
@@ -51,14 +55,20 @@ class EndpointFilters(forms.Form):
         label="SLO class",
     )
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.fields["tenant"].queryset = remit.tenants()
+        self.fields["cluster"].queryset = remit.clusters()
+
 
 class Endpoints(ConsolePage):
+    action = PlatformAction.VIEW_ENDPOINTS
     reason = "list endpoints of all tenants"
 
     def get(self, request: HttpRequest) -> HttpResponse:
         filters = EndpointFilters(request.GET)
         wanted = filters.cleaned_data if filters.is_valid() else {}
-        rows = selectors.endpoint_list().order_by("-id")
+        rows = remit.endpoints(selectors.endpoint_list()).order_by("-id")
         rows = rows.filter(state=wanted["state"]) if wanted.get("state") else rows.live()
         if tenant := wanted.get("tenant"):
             rows = rows.filter(tenant=tenant)
@@ -80,6 +90,7 @@ class Endpoints(ConsolePage):
 
 
 class EndpointDetail(ConsolePage):
+    action = PlatformAction.VIEW_ENDPOINTS
     reason = "show an endpoint to an operator"
 
     def get(self, request: HttpRequest, id: Any) -> HttpResponse:
@@ -90,7 +101,7 @@ class EndpointDetail(ConsolePage):
             "endpoint": endpoint,
             "next_action": NEXT_ACTION.get(endpoint.state, ""),
             "tone": TONES.get(EndpointState(endpoint.state), "info"),
-            "facts": _facts(endpoint),
+            "facts": _facts(endpoint, self.operator),
             **overload_facts(endpoint),
             "capacity": endpoint_capacity(endpoint),
             "revision": revision,
@@ -103,6 +114,7 @@ class EndpointDetail(ConsolePage):
                     "restorable": may_be_restored(endpoint, each),
                 }
                 for each in selectors.endpoint_revisions(endpoint)
+                if remit.holds(each.cluster_id)
             ],
             "movable": endpoint.wanted != Wanted.DELETED,
             "events": [
@@ -119,10 +131,13 @@ class EndpointDetail(ConsolePage):
 
 
 class EndpointLog(ConsolePage):
+    action = PlatformAction.VIEW_ENDPOINTS
     reason = "show an engine's log to an operator"
 
     def get(self, request: HttpRequest, id: Any, replica: str) -> HttpResponse:
         endpoint = find_endpoint(id)
+        if not remit.revisions().filter(endpoint=endpoint, observed__replica_id=replica).exists():
+            raise NotFound(f"There is no replica {replica}.")
         url = reverse("console:endpoint", args=[endpoint.id])
         context: dict[str, Any] = {
             "breadcrumbs": [
@@ -150,7 +165,7 @@ def find_endpoint(id: Any) -> Endpoint:
     Raises:
         NotFound: there is none.
     """
-    endpoint = selectors.endpoint_detail().filter(id=id).first()
+    endpoint = remit.endpoints(selectors.endpoint_detail()).filter(id=id).first()
     if endpoint is None:
         raise NotFound("There is no such endpoint.")
     return endpoint
@@ -161,13 +176,15 @@ def endpoints_crumb() -> dict[str, str]:
     return {"label": "Endpoints", "url": reverse("console:endpoints")}
 
 
-def _facts(endpoint: Endpoint) -> list[dict[str, Any]]:
+def _facts(endpoint: Endpoint, operator: Operator) -> list[dict[str, Any]]:
     replicas = endpoint.replicas or "as the load needs"
     return [
         {
             "label": "Tenant",
             "value": endpoint.tenant.name,
-            "url": reverse("console:tenant", args=[endpoint.tenant.slug]),
+            "url": reverse("console:tenant", args=[endpoint.tenant.slug])
+            if operator.may(PlatformAction.VIEW_TENANTS)
+            else "",
         },
         {"label": "Project", "value": endpoint.project.name},
         {
@@ -192,7 +209,9 @@ def _deployment(revision: Revision) -> list[dict[str, Any]]:
         {
             "label": "Cluster",
             "value": f"{revision.pool} ({revision.cluster.region.code})",
-            "url": reverse("console:cluster", args=[revision.cluster.name]),
+            "url": reverse("console:cluster", args=[revision.cluster.name])
+            if remit.holds(revision.cluster_id)
+            else "",
         },
         {
             "label": "GPUs",

@@ -15,6 +15,7 @@ from portal.pages.base import ConsolePage
 from portal.pages.console.forms import ConsoleForm, FormPage
 from tenants.audit import audit
 from tenants.errors import NotFound
+from tenants.roles import PlatformAction
 
 #: What a use is, and what cannot be done while its image has no digest.
 USES: Final = {
@@ -48,6 +49,7 @@ class ImageForm(ConsoleForm):
 
 
 class EngineImages(ConsolePage):
+    action = PlatformAction.VIEW_OFFER
     reason = "list the images that engines run from"
 
     def get(self, request: HttpRequest) -> HttpResponse:
@@ -61,6 +63,7 @@ class EngineImages(ConsolePage):
 
 
 class EngineImageEdit(FormPage):
+    action = PlatformAction.MANAGE_OFFER
     reason = "pin an image"
     form_class = ImageForm
     template = "console/engine_image.html"

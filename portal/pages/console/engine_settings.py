@@ -16,6 +16,7 @@ from portal.pages.base import ConsolePage
 from portal.pages.console.forms import ConsoleForm, FormPage
 from tenants.audit import audit
 from tenants.errors import NotFound
+from tenants.roles import PlatformAction
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,6 +90,7 @@ class TuningForm(ConsoleForm):
 
 
 class EngineSettings(ConsolePage):
+    action = PlatformAction.VIEW_OFFER
     reason = "show the engine settings of the SLO classes"
 
     def get(self, request: HttpRequest) -> HttpResponse:
@@ -102,6 +104,7 @@ class EngineSettings(ConsolePage):
 
 
 class EngineSettingsEdit(FormPage):
+    action = PlatformAction.MANAGE_OFFER
     reason = "change the engine settings of an SLO class"
     form_class = TuningForm
     title = "Engine settings"

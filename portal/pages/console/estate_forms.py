@@ -17,6 +17,7 @@ from portal.pages.console.clusters import clusters_crumb, find_cluster
 from portal.pages.console.forms import ConsoleForm, FormPage, WordsField
 from tenants.audit import audit
 from tenants.errors import NotFound
+from tenants.roles import PlatformAction
 
 
 class RegionForm(ConsoleForm):
@@ -101,6 +102,7 @@ class CordonForm(ConsoleForm):
 
 
 class RegionRegister(FormPage):
+    action = PlatformAction.MANAGE_FLEET
     reason = "register a region"
     form_class = RegionForm
     title = "Register a region"
@@ -118,6 +120,7 @@ class RegionRegister(FormPage):
 
 
 class LocalClusterRegister(FormPage):
+    action = PlatformAction.MANAGE_FLEET
     reason = "register a cluster of processes on this machine"
     form_class = LocalClusterForm
     title = "Register this machine"
@@ -152,6 +155,8 @@ class LocalClusterRegister(FormPage):
 
 class _OfCluster(FormPage):
     """A form about the cluster that the path names."""
+
+    action = PlatformAction.MANAGE_ESTATE
 
     @property
     def cluster(self) -> Cluster:
@@ -239,6 +244,7 @@ class ClusterCordon(_OfCluster):
 
 
 class ClusterUncordon(ConsolePage):
+    action = PlatformAction.MANAGE_ESTATE
     reason = "take a cluster back into use"
     http_method_names = ["post"]
 

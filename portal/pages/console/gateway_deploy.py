@@ -5,18 +5,20 @@ from __future__ import annotations
 from typing import Any
 
 from django import forms
+from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.urls import reverse
 from django.utils import timezone
 
-from clusters.inventory import gateways, images
+from clusters.inventory import gateways, images, remit
 from clusters.models import Cluster, Gateway
 from portal.pages.base import ConsolePage
 from portal.pages.console.forms import ConsoleForm, FormPage
 from portal.pages.console.gateways import find_gateway, gateway_state, gateways_crumb
 from portal.pages.console.reconciliation import gateway_usage
 from tenants.audit import audit
+from tenants.roles import PlatformAction
 
 MOST_REPLICAS = 64
 
@@ -24,7 +26,7 @@ MOST_REPLICAS = 64
 class DeployForm(ConsoleForm):
     name = forms.CharField(max_length=40, help_text="Lower-case letters, digits and hyphens.")
     cluster = forms.ModelChoiceField(
-        Cluster.objects.filter(driver=Cluster.DriverKind.KUBERNETES, credentials__isnull=False),
+        Cluster.objects.none(),
         empty_label="Choose a cluster",
         help_text="It serves the cluster's region: residency counts.",
     )
@@ -42,6 +44,10 @@ class DeployForm(ConsoleForm):
         "Without one, tenants are not shown this gateway.",
     )  # fmt: skip
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.fields["cluster"].queryset = _hosts()
+
 
 class ChangeForm(ConsoleForm):
     replicas = forms.IntegerField(min_value=1, max_value=MOST_REPLICAS)
@@ -49,6 +55,7 @@ class ChangeForm(ConsoleForm):
 
 
 class GatewayDeploy(FormPage):
+    action = PlatformAction.MANAGE_ESTATE
     reason = "deploy a gateway in a cluster"
     form_class = DeployForm
     title = "Deploy a gateway"
@@ -59,19 +66,22 @@ class GatewayDeploy(FormPage):
         return [gateways_crumb()]
 
     def more_context(self) -> dict[str, Any]:
-        if not DeployForm.base_fields["cluster"].queryset.all().exists():
+        if not _hosts().exists():
             return _alert(
                 "There is no Kubernetes cluster yet",
                 "A gateway that somebody else runs needs none: register it instead.",
-                reverse("console:cluster-register"), "Register a cluster",
+                self._way("cluster-register", PlatformAction.MANAGE_FLEET), "Register a cluster",
             )  # fmt: skip
         if gateways.IMAGE_USE in images.unpinned():
             return _alert(
                 "The gateway's image is not pinned",
                 "Build it from deploy/gateway, push it to a registry that the cluster reaches, and enter its digest.",
-                reverse("console:engine-image", args=[gateways.IMAGE_USE]), "Pin the image",
+                self._way("engine-image", PlatformAction.MANAGE_OFFER, gateways.IMAGE_USE), "Pin the image",
             )  # fmt: skip
         return {}
+
+    def _way(self, page: str, action: PlatformAction, *args: str) -> str:
+        return reverse(f"console:{page}", args=args) if self.operator.may(action) else ""
 
     def save(self, form: DeployForm) -> HttpResponse:
         values = form.cleaned_data
@@ -85,6 +95,7 @@ class GatewayDeploy(FormPage):
 
 
 class GatewayDetail(ConsolePage):
+    action = PlatformAction.VIEW_ESTATE
     reason = "show a gateway"
 
     def get(self, request: HttpRequest, name: str) -> HttpResponse:
@@ -95,12 +106,13 @@ class GatewayDetail(ConsolePage):
             "state": gateway_state(gateway),
             "facts": _facts(gateway),
             "removing": gateway.state == Gateway.State.REMOVING,
-            **gateway_usage(gateway),
+            **gateway_usage(gateway, checked=self.operator.may(PlatformAction.VIEW_USAGE_CHECKS)),
         }
         return self.render("console/gateway.html", context)
 
 
 class GatewayChange(FormPage):
+    action = PlatformAction.MANAGE_ESTATE
     reason = "change a gateway"
     form_class = ChangeForm
     title = "Change gateway"
@@ -132,6 +144,7 @@ class GatewayChange(FormPage):
 class GatewayRemove(ConsolePage):
     """Asks for the name, then takes the gateway away."""
 
+    action = PlatformAction.MANAGE_ESTATE
     reason = "remove a gateway"
 
     def get(self, request: HttpRequest, name: str) -> HttpResponse:
@@ -189,6 +202,10 @@ class GatewayRemove(ConsolePage):
             "cancel_url": url,
         }
         return self.render("console/gateway_remove.html", context, status=status)
+
+
+def _hosts() -> QuerySet[Cluster]:
+    return remit.clusters().filter(driver=Cluster.DriverKind.KUBERNETES, credentials__isnull=False)
 
 
 def _alert(title: str, text: str, url: str, label: str) -> dict[str, Any]:

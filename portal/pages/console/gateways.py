@@ -10,13 +10,14 @@ from django.shortcuts import redirect
 from django.urls import reverse
 from django.utils import timezone
 
-from clusters.inventory import gateways
+from clusters.inventory import gateways, remit
 from clusters.inventory.selectors import is_silent
 from clusters.models import Gateway, Region
 from portal.pages.base import ConsolePage
 from portal.pages.console.forms import ConsoleForm, FormPage
 from tenants.audit import audit
 from tenants.errors import NotFound
+from tenants.roles import PlatformAction
 
 
 class GatewayForm(ConsoleForm):
@@ -36,19 +37,21 @@ class GatewayForm(ConsoleForm):
 
 
 class Gateways(ConsolePage):
+    action = PlatformAction.VIEW_ESTATE
     reason = "list gateways"
 
     def get(self, request: HttpRequest) -> HttpResponse:
         context = {
             "gateways": [
                 {"gateway": gateway, "state": gateway_state(gateway)}
-                for gateway in Gateway.objects.select_related("region", "cluster")
+                for gateway in remit.gateways().select_related("region", "cluster")
             ]
         }
         return self.render("console/gateways.html", context)
 
 
 class GatewayRegister(FormPage):
+    action = PlatformAction.MANAGE_FLEET
     reason = "register a gateway"
     form_class = GatewayForm
     title = "Register a gateway"
@@ -67,6 +70,7 @@ class GatewayRegister(FormPage):
 class GatewayToken(ConsolePage):
     """Asks before the old token stops working, then shows the new one once."""
 
+    action = PlatformAction.MANAGE_ESTATE
     reason = "renew a gateway's token"
 
     def get(self, request: HttpRequest, name: str) -> HttpResponse:
@@ -121,7 +125,7 @@ def find_gateway(name: str) -> Gateway:
     Raises:
         NotFound: there is none.
     """
-    gateway = Gateway.objects.select_related("region", "cluster").filter(name=name).first()
+    gateway = remit.gateways().select_related("region", "cluster").filter(name=name).first()
     if gateway is None:
         raise NotFound("There is no such gateway.")
     return gateway

@@ -17,6 +17,7 @@ from portal.pages.console.catalog import catalog_crumb, find_model
 from portal.pages.console.forms import ConsoleForm, FormPage, WordsField
 from portal.pages.secrets import VariablesForm
 from tenants.audit import audit
+from tenants.roles import PlatformAction
 
 
 class WeightsForm(ConsoleForm):
@@ -100,6 +101,7 @@ class WeightsForm(ConsoleForm):
 
 
 class ModelWeights(FormPage):
+    action = PlatformAction.MANAGE_OFFER
     reason = "say where a model's weights come from"
     form_class = WeightsForm
     title = "Weights"
@@ -161,6 +163,7 @@ class PlatformSecretForm(VariablesForm, ConsoleForm):
 
 
 class ModelSecretSet(FormPage):
+    action = PlatformAction.MANAGE_OFFER
     reason = "keep credentials for a model's weights"
     form_class = PlatformSecretForm
     title = "Credentials for the weights"
@@ -184,6 +187,7 @@ class ModelSecretSet(FormPage):
 class ModelSecretRemove(ConsolePage):
     """Asks, then removes the platform's credentials."""
 
+    action = PlatformAction.MANAGE_OFFER
     reason = "remove credentials for a model's weights"
 
     def get(self, request: HttpRequest, name: str) -> HttpResponse:

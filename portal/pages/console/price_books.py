@@ -30,6 +30,7 @@ from portal.pages.console.forms import ConsoleForm, FormPage, MomentInput
 from portal.pages.console.prices import TOKEN_UNIT, UNITS, PriceForm, subject_words
 from tenants.audit import audit
 from tenants.errors import NotFound
+from tenants.roles import PlatformAction
 
 
 class BookForm(ConsoleForm):
@@ -56,6 +57,7 @@ class PublishForm(ConsoleForm):
 
 
 class PriceBooks(ConsolePage):
+    action = PlatformAction.VIEW_MONEY
     reason = "list price books that are tried"
 
     def get(self, request: HttpRequest) -> HttpResponse:
@@ -66,6 +68,7 @@ class PriceBooks(ConsolePage):
 
 
 class PriceBookDetail(ConsolePage):
+    action = PlatformAction.VIEW_MONEY
     reason = "show a price book that is tried"
 
     def get(self, request: HttpRequest, id: UUID) -> HttpResponse:
@@ -101,6 +104,7 @@ class PriceBookDetail(ConsolePage):
 
 
 class PriceBookNew(FormPage):
+    action = PlatformAction.MANAGE_MONEY
     reason = "make a price book to try"
     form_class = BookForm
     title = "New book"
@@ -119,6 +123,8 @@ class PriceBookNew(FormPage):
 
 class OfBook(FormPage):
     """A form about the book in the path."""
+
+    action = PlatformAction.MANAGE_MONEY
 
     @property
     def book(self) -> Book:
@@ -172,6 +178,7 @@ class PriceBookPublish(OfBook):
 
 
 class PriceBookCopy(ConsolePage):
+    action = PlatformAction.MANAGE_MONEY
     reason = "copy the price list into a book that is tried"
 
     def post(self, request: HttpRequest, id: UUID) -> HttpResponse:
@@ -186,6 +193,7 @@ class PriceBookCopy(ConsolePage):
 class PriceBookRemove(ConsolePage):
     """Takes one price out of its book."""
 
+    action = PlatformAction.MANAGE_MONEY
     reason = "take a price out of a book that is tried"
 
     def post(self, request: HttpRequest, id: UUID, price_id: UUID) -> HttpResponse:
@@ -199,6 +207,7 @@ class PriceBookRemove(ConsolePage):
 
 
 class PriceBookDelete(ConsolePage):
+    action = PlatformAction.MANAGE_MONEY
     reason = "remove a price book that was tried"
 
     def get(self, request: HttpRequest, id: UUID) -> HttpResponse:

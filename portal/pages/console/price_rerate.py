@@ -16,6 +16,7 @@ from billing.what_if import Rerated, month_rerated, skus_rerated
 from portal.pages.base import ConsolePage
 from portal.pages.console.tenants import find_tenant
 from portal.pages.csv_files import csv_download, csv_text
+from tenants.roles import PlatformAction
 
 MOST_MONTHS: Final = 36
 #: Tenants that the page shows; the CSV has all.
@@ -48,6 +49,7 @@ class RerateForm(forms.Form):
 class PriceRerate(ConsolePage):
     """Choose a month and a book; the answer is in the same page, its address holds the choice."""
 
+    action = PlatformAction.VIEW_MONEY
     reason = "rate a month by a price book that is tried"
 
     def get(self, request: HttpRequest) -> HttpResponse:

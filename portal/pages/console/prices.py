@@ -27,6 +27,7 @@ from portal.pages.console.tenants import find_tenant
 from tenants.audit import audit
 from tenants.errors import Invalid
 from tenants.models import Tenant
+from tenants.roles import PlatformAction
 
 UNITS = {
     Price.Kind.GPU_HOUR: "per GPU-hour",
@@ -143,6 +144,7 @@ class Line:
 class Prices(ConsolePage):
     """The list, or one tenant's own prices beside it."""
 
+    action = PlatformAction.VIEW_MONEY
     reason = "show the price list"
 
     def get(self, request: HttpRequest) -> HttpResponse:
@@ -165,6 +167,7 @@ class Prices(ConsolePage):
 
 
 class PriceAdd(FormPage):
+    action = PlatformAction.MANAGE_MONEY
     reason = "add a price"
     form_class = PriceForm
     title = "Add a price"

@@ -26,6 +26,7 @@ from portal.pages.base import ConsolePage
 from portal.pages.console.gateways import find_gateway
 from tenants.audit import audit
 from tenants.errors import NotFound
+from tenants.roles import PlatformAction
 
 #: So many refusals and endpoints are shown; the others are counted.
 MOST_SHOWN = 50
@@ -58,6 +59,7 @@ class DayForm(forms.Form):
 
 
 class ReconciliationPage(ConsolePage):
+    action = PlatformAction.VIEW_USAGE_CHECKS
     reason = "reconcile usage"
 
     def get(self, request: HttpRequest) -> HttpResponse:
@@ -76,8 +78,10 @@ class ReconciliationPage(ConsolePage):
             "verdict": _DIFFERS if found.is_bad else badge(found.verdict),
             "chain": badge(found.verdict),
             "trouble": found.is_bad,
-            "gateways": _rows(found),
-            "engines": _engines(found.engines[:MOST_SHOWN]),
+            "gateways": _rows(found, linked=self.operator.may(PlatformAction.VIEW_ESTATE)),
+            "engines": _engines(
+                found.engines[:MOST_SHOWN], linked=self.operator.may(PlatformAction.VIEW_ENDPOINTS)
+            ),
             "more_engines": max(0, len(found.engines) - MOST_SHOWN),
             "refusals": refusals[:MOST_SHOWN],
             "more_refusals": max(0, refusals.count() - MOST_SHOWN),
@@ -88,6 +92,7 @@ class ReconciliationPage(ConsolePage):
 class GapAccept(ConsolePage):
     """Notes that missing sequences will not come any more."""
 
+    action = PlatformAction.MANAGE_ESTATE
     reason = "accept a gap in a gateway's usage"
     http_method_names = ["post"]
 
@@ -107,14 +112,14 @@ def badge(verdict: Verdict) -> dict[str, str]:
     return {"tone": _TONES[verdict], "label": _WORDS[verdict]}
 
 
-def gateway_usage(gateway: Gateway) -> dict[str, Any]:
-    """Give what a gateway's page shows of how its usage arrived."""
+def gateway_usage(gateway: Gateway, *, checked: bool) -> dict[str, Any]:
+    """Give what a gateway's page shows of how its usage arrived; ``checked``: with the way to the reconciliation."""
     ours = UsageRefusal.objects.filter(gateway__startswith=f"{gateway.name}/")
     return {
         "gaps": [{"gap": gap, "size": gap.last - gap.first + 1} for gap in gaps_of(gateway.name)],
         "refusals": ours[:MOST_SHOWN],
         "more_refusals": max(0, ours.count() - MOST_SHOWN),
-        "reconciliation_url": reverse("console:reconciliation"),
+        "reconciliation_url": reverse("console:reconciliation") if checked else "",
     }
 
 
@@ -143,8 +148,8 @@ def _steps(found: Reconciliation) -> list[dict[str, Any]]:
     return [{"name": name, "sums": sums} for name, sums in parts]
 
 
-def _rows(found: Reconciliation) -> list[dict[str, Any]]:
-    there = set(Gateway.objects.values_list("name", flat=True))
+def _rows(found: Reconciliation, *, linked: bool) -> list[dict[str, Any]]:
+    there = set(Gateway.objects.values_list("name", flat=True)) if linked else set()
     events = UsageSegment.objects.filter(day=found.day).exclude(event="")
     sources = dict(events.values_list("gateway", "source").distinct())
     rows = []
@@ -162,9 +167,9 @@ def _rows(found: Reconciliation) -> list[dict[str, Any]]:
     return rows
 
 
-def _engines(checks: Sequence[EngineCheck]) -> list[dict[str, Any]]:
+def _engines(checks: Sequence[EngineCheck], *, linked: bool) -> list[dict[str, Any]]:
     ids = [check.endpoint_id for check in checks]
-    there = set(Endpoint.objects.filter(id__in=ids).values_list("id", flat=True))
+    there = set(Endpoint.objects.filter(id__in=ids).values_list("id", flat=True)) if linked else set()
     return [
         {
             "check": check,

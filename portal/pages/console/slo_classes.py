@@ -17,6 +17,7 @@ from portal.pages.console.forms import ConsoleForm, FormPage
 from tenants.api.serializers import MOST_A_MINUTE
 from tenants.audit import audit
 from tenants.errors import Invalid, NotFound
+from tenants.roles import PlatformAction
 
 TARGETS = ("ttft_p95_ms", "itl_p95_ms", "availability", "credit_percent")
 POLICIES = ("priority", "price_factor", "spare_replicas", "cost_target")
@@ -126,6 +127,7 @@ class NewSloClassForm(SloClassForm):
 
 
 class SloClasses(ConsolePage):
+    action = PlatformAction.VIEW_OFFER
     reason = "list SLO classes with how many endpoints use them"
 
     def get(self, request: HttpRequest) -> HttpResponse:
@@ -137,6 +139,7 @@ class SloClasses(ConsolePage):
 
 
 class SloClassAdd(FormPage):
+    action = PlatformAction.MANAGE_OFFER
     reason = "add an SLO class"
     form_class = NewSloClassForm
     title = "Add an SLO class"
@@ -157,6 +160,7 @@ class SloClassAdd(FormPage):
 
 
 class SloClassEdit(FormPage):
+    action = PlatformAction.MANAGE_OFFER
     reason = "change an SLO class"
     form_class = SloClassForm
     title = "SLO class"

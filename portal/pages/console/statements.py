@@ -20,6 +20,7 @@ from portal.pages.base import ConsolePage
 from portal.pages.console.tenants import find_tenant
 from tenants.audit import audit
 from tenants.models import Tenant
+from tenants.roles import PlatformAction
 
 MOST_MONTHS: Final = 24
 PER_PAGE: Final = 100
@@ -30,6 +31,7 @@ MOST_PARKED: Final = 50
 class Statements(ConsolePage):
     """A month's statements as they were last computed, by tenant."""
 
+    action = PlatformAction.VIEW_MONEY
     reason = "show the statements of all tenants"
 
     def get(self, request: HttpRequest) -> HttpResponse:
@@ -70,6 +72,7 @@ class Statements(ConsolePage):
 class StatementFile(ConsolePage):
     """One tenant's statement as a file."""
 
+    action = PlatformAction.VIEW_MONEY
     reason = "give an operator a tenant's statement"
 
     def get(self, request: HttpRequest, id: str, kind: str) -> FileResponse:
@@ -82,6 +85,7 @@ class StatementFile(ConsolePage):
 class Unpark(ConsolePage):
     """Let a parked account be billed again, once an operator has read why it was parked."""
 
+    action = PlatformAction.MANAGE_MONEY
     reason = "let a tenant be billed again"
 
     def get(self, request: HttpRequest, slug: str) -> HttpResponse:

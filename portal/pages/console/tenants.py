@@ -30,6 +30,7 @@ from tenants.audit import audit
 from tenants.errors import NotFound
 from tenants.limits import RATES, tenant_limits_set
 from tenants.models import Membership, Quota, Tenant
+from tenants.roles import PlatformAction
 
 MOST_GPUS = 1_000_000
 
@@ -82,6 +83,7 @@ class TenantLimitsForm(RatesForm, ConsoleForm):
 
 
 class Tenants(ConsolePage):
+    action = PlatformAction.VIEW_TENANTS
     reason = "list tenants with what they hold and cost"
 
     def get(self, request: HttpRequest) -> HttpResponse:
@@ -104,6 +106,7 @@ class Tenants(ConsolePage):
 
 
 class TenantDetail(ConsolePage):
+    action = PlatformAction.VIEW_TENANTS
     reason = "show a tenant to an operator"
 
     def get(self, request: HttpRequest, slug: str) -> HttpResponse:
@@ -141,6 +144,7 @@ class TenantDetail(ConsolePage):
 
 
 class TenantOpen(FormPage):
+    action = PlatformAction.MANAGE_TENANTS
     reason = "open a tenant"
     form_class = TenantForm
     title = "Open a tenant"
@@ -160,6 +164,7 @@ class TenantOpen(FormPage):
 
 
 class TenantQuota(FormPage):
+    action = PlatformAction.MANAGE_TENANTS
     reason = "set a tenant's GPU quota"
     form_class = QuotaForm
     title = "GPU quota"
@@ -192,6 +197,7 @@ class TenantQuota(FormPage):
 
 
 class TenantLimits(FormPage):
+    action = PlatformAction.MANAGE_TENANTS
     reason = "limit a tenant at gateways"
     form_class = TenantLimitsForm
     title = "Limits"

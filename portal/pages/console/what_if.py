@@ -14,6 +14,7 @@ from portal.pages.what_if_form import WhatIfForm
 from portal.pages.what_if_shown import difference_words
 from portal.templatetags.berth import money
 from tenants.errors import BerthError
+from tenants.roles import PlatformAction
 
 
 class FleetWhatIfForm(WhatIfForm):
@@ -32,6 +33,7 @@ class FleetWhatIfForm(WhatIfForm):
 class WhatIf(ConsolePage):
     """Asks and answers; nothing is changed."""
 
+    action = PlatformAction.VIEW_FLEET
     reason = "compare all endpoints with what they would be"
 
     def get(self, request: HttpRequest) -> HttpResponse:

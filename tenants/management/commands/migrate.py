@@ -2,8 +2,10 @@
 
 from django.conf import settings
 from django.core.management.commands.migrate import Command as MigrateCommand
-from django.db import connections
+from django.db import connections, transaction
 from psycopg import sql
+
+from tenants.audit import triggers
 
 GRANTS = """
 GRANT USAGE ON SCHEMA public TO {app};
@@ -26,6 +28,8 @@ class Command(MigrateCommand):
             owner = {name: settings.DATABASE_OWNER[name] for name in ("USER", "PASSWORD", "HOST", "PORT")}
             connection.settings_dict = {**connection.settings_dict, **owner, "OPTIONS": {}}
         super().handle(*args, **options)
-        if settings.DATABASE_OWNER:
-            with connection.cursor() as cursor:
-                cursor.execute(sql.SQL(GRANTS).format(app=sql.Identifier(application)))
+        with transaction.atomic(using=options["database"]):
+            if settings.DATABASE_OWNER:
+                with connection.cursor() as cursor:
+                    cursor.execute(sql.SQL(GRANTS).format(app=sql.Identifier(application)))
+            triggers.align(connection, application)

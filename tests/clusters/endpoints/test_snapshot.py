@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from decimal import Decimal
 
 import msgspec
@@ -22,9 +23,17 @@ from gateway import contract
 from gateway.contract import RouteRule, RouteTarget
 from gateway.directory import read_snapshot
 from tenants import scope
+from tenants.key_sweeps import key_leaked, keys_revoke
+from tenants.keys import key_mint, key_revoke, key_rotate
 from tenants.limits import key_change, project_limits_set, tenant_choices_set, tenant_limits_set
 from tenants.models import KeyScope
-from tenants.services import key_mint, key_revoke, project_change, project_create
+from tenants.reach import InferenceVerb
+from tenants.service_accounts import (
+    service_account_change,
+    service_account_create,
+    service_account_remove,
+)
+from tenants.services import project_change, project_create
 from tests.clusters.endpoints.conftest import fresh
 from tests.factories import default_project, make_tenant
 
@@ -91,6 +100,50 @@ def test_owners_come_with_their_limits_and_choices(snapshot, tenant):
     (told,) = found.tenants
     assert (told.refuse_after_s, told.files_days, told.share) == (3600, 3, 2)
     assert told.rates == contract.RateLimits(requests_per_minute=7)
+
+
+def test_keys_come_with_what_they_reach_and_whose_place_they_took(snapshot, tenant):
+    project = default_project(tenant)
+    with scope.tenant(tenant.id):
+        wanted = {"networks": ["10.0.0.0/8"], "verbs": ["chat"], "endpoints": [uuid.UUID(int=5)]}
+        old, _ = key_mint(name="app", key_scope=KeyScope.INFERENCE, project=project, narrowed=wanted)
+        key_rotate(key=old)
+    first, second = snapshot().keys
+    for found in (first, second):
+        assert (found.networks, found.verbs) == (("10.0.0.0/8",), ("chat",))
+        assert found.endpoints == (str(uuid.UUID(int=5)),)
+    assert (first.earlier, second.earlier) == ((), (str(old.id),))
+    assert second.line == (str(old.id), second.key_id)
+
+
+def test_the_verbs_of_keys_are_those_of_gateways():
+    assert list(InferenceVerb.values) == list(contract.Verb)
+
+
+def test_keys_of_a_disabled_service_account_are_left_out_at_once(snapshot, announced, tenant):
+    with scope.tenant(tenant.id):
+        account = service_account_create(name="ci", role="viewer")
+        key, _ = key_mint(
+            name="app", key_scope=KeyScope.INFERENCE, project=default_project(tenant), service_account=account
+        )
+        assert [each.key_id for each in snapshot().keys] == [str(key.id)]
+        assert announced(lambda: service_account_change(account=account, active=False)) == 1
+        assert snapshot().keys == ()
+        service_account_change(account=account, active=True)
+        assert len(snapshot().keys) == 1
+        assert announced(lambda: service_account_remove(account=account)) == 1
+        assert snapshot().keys == ()
+
+
+def test_what_becomes_of_keys_is_announced(announced, tenant):
+    with scope.tenant(tenant.id):
+        keys = [
+            key_mint(name=name, key_scope=KeyScope.INFERENCE, project=default_project(tenant))
+            for name in "abc"
+        ]
+        assert announced(lambda: key_rotate(key=keys[0][0])) >= 1
+        assert announced(lambda: keys_revoke(ids=[key.id for key, _ in keys[:2]])) >= 1
+        assert announced(lambda: key_leaked(text=keys[2][1])) >= 1
 
 
 def test_a_draining_replica_stays_and_says_so(snapshot, order, settle, tenant):

@@ -13,7 +13,14 @@ from billing.gpu_time.hours import hours_compute
 from billing.gpu_time.rates import asset_rate_set
 from billing.models import AssetRate, GpuSupply
 from tenants import scope
+from tenants.models import PlatformRole
 from tests.factories import make_user
+
+
+@pytest.fixture
+def operator(db):
+    """Prices and books are finance's."""
+    return make_user("fay@example.org", platform_role=PlatformRole.FINANCE)
 
 
 @pytest.fixture

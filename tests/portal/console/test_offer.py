@@ -14,6 +14,14 @@ from clusters.endpoints.services import endpoint_quote
 from clusters.inventory.services import pool_add
 from clusters.models import CatalogModel, GpuType, SloClass
 from tenants import scope
+from tests.factories import make_user
+
+
+@pytest.fixture
+def operator(db):
+    """The offer is operators', its prices are finance's: here somebody may do both."""
+    return make_user("olga@example.org", is_superuser=True)
+
 
 MODEL = {
     "name": "qwen2.5-7b-instruct", "title": "Qwen2.5 7B", "description": "Small and quick.", "licence": "Apache-2.0",

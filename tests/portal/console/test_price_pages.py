@@ -16,10 +16,17 @@ from billing.commitments import commitment_create
 from billing.models import Book, Commitment, Credit, Price
 from billing.prices import price_set
 from tenants import scope
-from tenants.models import Role
-from tenants.services import member_add
+from tenants.members import member_add
+from tenants.models import PlatformRole, Role
 from tests.billing.prices import hold, label
 from tests.factories import default_project, make_tenant, make_user
+
+
+@pytest.fixture
+def operator(db):
+    """Prices and books are finance's."""
+    return make_user("fay@example.org", platform_role=PlatformRole.FINANCE)
+
 
 pytestmark = pytest.mark.django_db
 PRICE = {"kind": "gpu_hour", "amount": "0.70", "gpu_type": "l4"}

@@ -68,7 +68,11 @@ def answer(connection: socket.socket, host: str, leaders: set[str], ended: threa
 def run(connection: socket.socket, command: str) -> None:
     """Run a command line, its output to the asker and its exit status last, after a zero byte."""
     child = subprocess.Popen(  # noqa: S602 - what mpirun writes is meant for a remote shell
-        command, shell=True, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        command,
+        shell=True,  # nosec B602
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
     )
     assert child.stdout is not None
     try:

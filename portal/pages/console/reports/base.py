@@ -13,14 +13,15 @@ from billing.buckets import Width
 from billing.models import EndpointLabel
 from billing.reports.asking import Asked, Dimension, ask, narrowed_by
 from billing.reports.documents import table
-from clusters.models import CatalogModel, Cluster, GpuType, NodePool, SloClass
+from clusters.inventory import remit
+from clusters.models import CatalogModel, GpuType, SloClass
 from portal.charts import TimeAxis, axis_of
 from portal.pages.base import ConsolePage
 from portal.pages.csv_files import csv_download, csv_text
 from portal.pages.filters import Address, Filter, filter_bar
 from portal.pages.ranges import Span, range_control, span_of
 from tenants.errors import Invalid
-from tenants.models import Project, Tenant
+from tenants.models import Project
 
 #: What a page may be narrowed by, with what the select says while it narrows nothing.
 FILTERS: Mapping[str, tuple[str, str]] = {
@@ -114,7 +115,7 @@ class ReportPage(ConsolePage):
     def _given(self) -> dict[str, str]:
         given = {name: self.request.GET.get(name, "").strip() for name in self.filters}
         try:
-            narrowed_by(given)
+            narrowed_by(given, tenants=remit.tenants())
         except Invalid as error:
             self._complaints.append(error.message)
             for name in error.errors:
@@ -126,7 +127,8 @@ class ReportPage(ConsolePage):
             "start": self.span.start,
             "end": self.span.end,
             "group_by": self.groups.get(self.group, ()),
-            "narrowed": narrowed_by(self.given),
+            "narrowed": narrowed_by(self.given, tenants=remit.tenants()),
+            "within": remit.names(),
         }
         chosen = self.request.GET.get("bucket", "") in list(Width)
         try:
@@ -156,12 +158,12 @@ class ReportPage(ConsolePage):
 
     def _choices(self, name: str) -> Iterable[tuple[str, str]]:
         if name == "tenant":
-            return Tenant.objects.order_by("name").values_list("slug", "name")
+            return remit.tenants().order_by("name").values_list("slug", "name")
         if name in ("project", "endpoint"):
             return self._of_tenant(name)
         rows = {
-            "cluster": Cluster.objects.order_by("name").values_list("name", "name"),
-            "pool": NodePool.objects.order_by("name").values_list("name", "name").distinct(),
+            "cluster": remit.clusters(ever=True).order_by("name").values_list("name", "name"),
+            "pool": remit.pools().order_by("name").values_list("name", "name").distinct(),
             "gpu_type": GpuType.objects.filter(pools__isnull=False)
             .order_by("title")
             .values_list("name", "title"),
@@ -175,14 +177,14 @@ class ReportPage(ConsolePage):
         slug = self.given.get("tenant")
         if not slug:
             return []
+        projects, endpoints = Project.objects.all(), EndpointLabel.objects.all()
+        if remit.is_narrowed():
+            projects = projects.filter(endpoints__revisions__in=remit.revisions()).distinct()
+            endpoints = endpoints.filter(endpoint_id__in=remit.revisions().values("endpoint"))
         if name == "project":
-            found = Project.objects.filter(tenant__slug=slug).order_by("name").values_list("id", "name")
+            found = projects.filter(tenant__slug=slug).order_by("name").values_list("id", "name")
         else:
-            found = (
-                EndpointLabel.objects.filter(tenant__slug=slug)
-                .order_by("name")
-                .values_list("endpoint_id", "name")
-            )
+            found = endpoints.filter(tenant__slug=slug).order_by("name").values_list("endpoint_id", "name")
         return [(str(each), label) for each, label in found]
 
 

@@ -14,14 +14,14 @@ from billing.reports.utilization import utilization_report
 from clusters.endpoints.reporting import cost_targets
 from portal.charts import Card, lines_card, ranked_card
 from portal.charts.estate import months_card
-from portal.pages.base import charts_allowed
 from portal.pages.console.reports.base import ReportPage
+from tenants.roles import PlatformAction
 
 MOST_TENANTS = 12
 
 
-@charts_allowed
 class CostsPage(ReportPage):
+    action = PlatformAction.VIEW_MONEY
     reason = "show operators what tokens cost and what of it was billed"
     template = "console/reports/costs.html"
     name = "costs"

@@ -7,23 +7,24 @@ from typing import Any
 from django.http import HttpRequest, HttpResponse
 
 from billing.reports.documents import table
-from clusters.inventory.capacity import capacities
+from clusters.inventory import remit
 from clusters.inventory.fragmentation import fragmentation
 from portal.charts.estate import parts_card
-from portal.pages.base import ConsolePage, charts_allowed
+from portal.pages.base import ConsolePage
 from portal.pages.csv_files import csv_download, csv_text
 from portal.pages.filters import Address, Filter, filter_bar, picked
+from tenants.roles import PlatformAction
 
 #: Pools that are drawn, those with the most stranded GPUs first; the table has them all.
 MOST_POOLS = 12
 
 
-@charts_allowed
 class FragmentationPage(ConsolePage):
+    action = PlatformAction.VIEW_ESTATE
     reason = "show operators how free GPUs lie"
 
     def get(self, request: HttpRequest) -> HttpResponse:
-        every = fragmentation(capacities())
+        every = fragmentation(remit.pool_capacities())
         choices = {
             "cluster": sorted({(row.cluster, row.cluster) for row in every}),
             "gpu_type": sorted({(row.gpu_type, row.gpu_type) for row in every}),

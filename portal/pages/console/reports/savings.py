@@ -14,6 +14,7 @@ from django.utils import timezone
 from billing.reports.documents import table
 from clusters.endpoints.savings.keeping import saving_dismiss
 from clusters.endpoints.savings.selectors import SavingRow, savings_list, totals
+from clusters.inventory import remit
 from clusters.models import Saving
 from portal.pages.base import ConsolePage
 from portal.pages.console.forms import ConsoleForm, FormPage
@@ -23,12 +24,14 @@ from portal.pages.savings_shown import savings_shown
 from tenants.audit import audit
 from tenants.errors import NotFound
 from tenants.models import Tenant
+from tenants.roles import PlatformAction
 
 MOST = 100
 USUAL_REST = dt.timedelta(days=30)
 
 
 class SavingsPage(ConsolePage):
+    action = PlatformAction.VIEW_ENDPOINTS
     reason = "show operators what endpoints could save"
 
     def get(self, request: HttpRequest) -> HttpResponse:
@@ -36,7 +39,7 @@ class SavingsPage(ConsolePage):
         choices: dict[str, list[tuple[str, str]]] = {
             "kind": list(Saving.Kind.choices),
             "tenant": list(
-                Tenant.objects.filter(id__in=Saving.objects.values("tenant_id"))
+                Tenant.objects.filter(id__in=remit.savings().values("tenant_id"))
                 .order_by("name")
                 .values_list("slug", "name")
             ),
@@ -51,7 +54,11 @@ class SavingsPage(ConsolePage):
             given[name], problem = picked(request.GET.get(name, ""), choices[name], what)
             problems.append(problem)
         rows = savings_list(
-            now=now, kind=given["kind"], tenant=given["tenant"], dismissed=bool(given["put_off"])
+            now=now,
+            kind=given["kind"],
+            tenant=given["tenant"],
+            dismissed=bool(given["put_off"]),
+            among=remit.savings(),
         )
         if request.GET.get("csv"):
             return csv_download("savings.csv", csv_text(*table(rows)))
@@ -77,7 +84,7 @@ class SavingsPage(ConsolePage):
         ]
         context = {
             "bar": bar,
-            "savings": savings_shown(rows[:MOST], _links),
+            "savings": savings_shown(rows[:MOST], self._links),
             "count": len(rows),
             "left_out": max(0, len(rows) - MOST),
             "totals": totals(rows),
@@ -88,16 +95,13 @@ class SavingsPage(ConsolePage):
         }
         return self.render("console/reports/savings.html", context)
 
-
-def _links(row: SavingRow) -> list[tuple[str, str]]:
-    endpoint = reverse("console:endpoint", args=[row.endpoint_id])
-    act = (
-        ("Open the endpoint", endpoint)
-        if row.kind == Saving.Kind.IDLE
-        else ("Ask the advisor", reverse("console:advisor"))
-    )
-    links = [act] if act[1] == endpoint else [act, ("Open the endpoint", endpoint)]
-    return [*links, ("Put off", reverse("console:saving-dismiss", args=[row.id]))]
+    def _links(self, row: SavingRow) -> list[tuple[str, str]]:
+        links = [("Open the endpoint", reverse("console:endpoint", args=[row.endpoint_id]))]
+        if row.kind != Saving.Kind.IDLE and self.operator.may(PlatformAction.VIEW_FLEET):
+            links.insert(0, ("Ask the advisor", reverse("console:advisor")))
+        if self.operator.may(PlatformAction.MANAGE_ENDPOINTS):
+            links.append(("Put off", reverse("console:saving-dismiss", args=[row.id])))
+        return links
 
 
 class DismissForm(ConsoleForm):
@@ -113,6 +117,7 @@ class DismissForm(ConsoleForm):
 class SavingDismiss(FormPage):
     """Puts a finding off."""
 
+    action = PlatformAction.MANAGE_ENDPOINTS
     reason = "put a finding off"
     form_class: ClassVar[type[ConsoleForm]] = DismissForm
     title = "Put a saving off"
@@ -120,7 +125,7 @@ class SavingDismiss(FormPage):
 
     @property
     def saving(self) -> Saving:
-        found = Saving.objects.select_related("endpoint", "tenant").filter(id=self.kwargs["id"]).first()
+        found = remit.savings().select_related("endpoint", "tenant").filter(id=self.kwargs["id"]).first()
         if found is None:
             raise NotFound("There is no such saving any more.")
         return found

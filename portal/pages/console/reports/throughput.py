@@ -10,15 +10,15 @@ from django.utils.functional import cached_property
 from billing.reports.asking import Dimension
 from billing.reports.throughput import ThroughputReport, throughput_report
 from portal.charts import Card, lines_card, ranked_card
-from portal.pages.base import charts_allowed
 from portal.pages.console.reports.base import ReportPage
+from tenants.roles import PlatformAction
 
 UNIT = "tokens/s"
 MOST_LINES = 6
 
 
-@charts_allowed
 class ThroughputPage(ReportPage):
+    action = PlatformAction.VIEW_ESTATE
     reason = "show operators what GPUs give"
     template = "console/reports/throughput.html"
     name = "throughput"

@@ -12,9 +12,9 @@ from billing.reports.asking import OF_POOLS, Dimension
 from billing.reports.utilization import Utilization, UtilizationReport, utilization_report
 from portal.charts import Card, Point, axis_of, series_card
 from portal.charts.estate import heat_card, parts_card
-from portal.pages.base import charts_allowed
 from portal.pages.console.reports.base import ReportPage
 from portal.templatetags.berth import percent
+from tenants.roles import PlatformAction
 
 #: What is shown of GPU time, in the order it is stacked.
 PARTS = (
@@ -24,8 +24,8 @@ PARTS = (
 SPANS = {Width.HOUR: "hours of UTC", Width.DAY: "days of UTC", Width.MONTH: "whole months of UTC"}
 
 
-@charts_allowed
 class UtilizationPage(ReportPage):
+    action = PlatformAction.VIEW_ESTATE
     reason = "show operators how GPUs are used"
     template = "console/reports/utilization.html"
     name = "utilization"

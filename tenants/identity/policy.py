@@ -1,0 +1,54 @@
+"""Who signs in where: providers by domain, and tenants that take no passwords."""
+
+from __future__ import annotations
+
+from django.db.models import Q
+
+from tenants import scope
+from tenants.models import EmailDomain, IdentityProvider, Membership, Role, SecondFactorOf, Tenant, User
+
+
+def platform_providers() -> list[IdentityProvider]:
+    """List the providers that everybody is offered at sign-in."""
+    with scope.platform("offer the platform's providers at sign-in"):
+        return list(IdentityProvider.objects.filter(active=True, tenant=None))
+
+
+def provider_of_address(email: str) -> IdentityProvider | None:
+    """Find the provider that speaks for an e-mail address. It says nothing of whether there is an account."""
+    with scope.platform("find the provider of an e-mail address at sign-in"):
+        found = (
+            EmailDomain.objects.select_related("provider")
+            .filter(domain=domain_of(email), confirmed_at__isnull=False, provider__active=True)
+            .first()
+        )
+        return found.provider if found else None
+
+
+def domain_of(email: str) -> str:
+    """Give the domain of an address, in lower case."""
+    return email.strip().rpartition("@")[2].lower()
+
+
+def must_use_provider(user: User) -> str:
+    """Name the tenant that does not take a member's password, or "" where it is taken.
+
+    Owners are let in by password, too, so that a provider that fails locks nobody out for good; so are people of
+    the platform, who are not the tenant's.
+    """
+    if user.acts_for_platform:
+        return ""
+    with scope.platform("see whether a tenant of a person who signs in takes passwords"):
+        memberships = Membership.objects.select_related("tenant").filter(
+            user=user, tenant__state=Tenant.State.ACTIVE
+        )
+        found = memberships.filter(Q(tenant__provider_only=True) & ~Q(role=Role.OWNER)).first()
+    return found.tenant.name if found else ""
+
+
+def tenant_policy_set(*, tenant: Tenant, second_factor_of: str, provider_only: bool) -> Tenant:
+    """Say who of a tenant needs a second factor, and whether its members' passwords are taken."""
+    tenant.second_factor_of = SecondFactorOf(second_factor_of)
+    tenant.provider_only = provider_only
+    tenant.save(update_fields=["second_factor_of", "provider_only"])
+    return tenant
