@@ -213,7 +213,18 @@ class Workloads(Scheduler):
             self.cluster.unblock(PATHS[kind], obj)
 
     def _make(self, owner: Object, name: str, template: Object, marks: dict[str, str]) -> str:
-        """Create a pod; give why it was refused, or nothing."""
+        """Create a pod; give why it was refused, or nothing.
+
+        The owner is asked for anew, as Kubernetes' own controllers do: that its pods end may be seen before
+        that it ends itself, and what ends is given no new ones.
+        """
+        kind = owner.get("kind") or _kind(owner)
+        path = next(path for path in PATHS.values() if path.endswith(f"/{kind.lower()}s"))
+        standing = self.cluster.read(path, meta(owner)["namespace"], meta(owner)["name"])
+        if not standing or meta(standing)["uid"] != meta(owner)["uid"]:
+            return ""
+        if meta(standing).get("deletionTimestamp"):
+            return ""
         labels = {**((template.get("metadata") or {}).get("labels") or {}), **marks}
         pod = {
             "apiVersion": "v1",
@@ -226,7 +237,7 @@ class Workloads(Scheduler):
                 "ownerReferences": [
                     {
                         "apiVersion": owner.get("apiVersion") or _api(owner),
-                        "kind": owner.get("kind") or _kind(owner),
+                        "kind": kind,
                         "name": meta(owner)["name"],
                         "uid": meta(owner)["uid"],
                         "controller": True,
