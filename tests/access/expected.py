@@ -156,7 +156,6 @@ OPERATIONS: Final[dict[str, str]] = {
         PATCH tenant
         POST projects
         PATCH projects/{id}
-        POST members
         PATCH members/{id}
         DELETE members/{id}
         PUT models/{name}/secret
