@@ -7,7 +7,7 @@ import uuid
 from django.db import transaction
 from django.utils import timezone
 
-from tenants import roles, scope
+from tenants import reach, roles, scope
 from tenants.errors import Conflict, Forbidden, Invalid, NotFound
 from tenants.models import ApiKey, KeyScope, Membership, Role, Tenant, User
 from tenants.validation import clean
@@ -18,6 +18,8 @@ def member_add(
     *, email: str, role: str, granter_role: str, name: str = "", password: str | None = None
 ) -> Membership:
     """Add a person to the open tenant, making their account when there is none.
+
+    They are not asked: this is for whoever sets an installation up. All others invite.
 
     Raises:
         Forbidden: the role is above the granter's own.
@@ -43,11 +45,13 @@ def member_add(
 
 
 @transaction.atomic
-def member_change_role(*, membership: Membership, role: str, granter_role: str) -> Membership:
+def member_change_role(
+    *, membership: Membership, role: str, granter_role: str, granted_by: ApiKey | None = None
+) -> Membership:
     """Give a member another role; management keys they made with a higher one are revoked.
 
     Raises:
-        Forbidden: either role is above the granter's own.
+        Forbidden: either role is above the granter's own, or the new one may do what the key that asks may not.
         Conflict: the tenant would be left without an owner, or a provider's groups decide.
     """
     if role not in Role.values:
@@ -56,6 +60,7 @@ def member_change_role(*, membership: Membership, role: str, granter_role: str) 
         )
     if not (roles.may_grant(granter_role, role) and roles.may_grant(granter_role, membership.role)):
         raise Forbidden(f"A member with role {granter_role} cannot change {membership.role} to {role}.")
+    reach.refuse_wider_role(role, granted_by)
     _refuse_managed(membership)
     if role != Role.OWNER:
         _keep_an_owner(membership)

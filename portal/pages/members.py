@@ -116,6 +116,7 @@ class ResendInvitation(TenantPage):
         invitation = invitation_resend(
             invitation=find_invitation(id),
             granter_role=self.membership.role,
+            invited_by=request.user,
             portal_url=portal_url(request),
         )
         self.say(f"A new link is on its way to {invitation.email}; the old one no longer works.")
