@@ -59,6 +59,7 @@ MIDDLEWARE = [
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "django_htmx.middleware.HtmxMiddleware",
     "portal.sessions.SessionMiddleware",
+    "portal.middleware.untold.UntoldErrorsMiddleware",
 ]
 
 ROOT_URLCONF = "portal.urls"
@@ -464,7 +465,7 @@ LOGGING = {
     "filters": {"request_id": {"()": "tenants.requests.RequestId"}},
     "formatters": {
         "line": {
-            "()": "gateway.redaction.RedactingFormatter",
+            "()": "gateway.contract.redaction.RedactingFormatter",
             "format": "%(asctime)s %(levelname)s %(request_id)s %(name)s %(message)s",
         }
     },
