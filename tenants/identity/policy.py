@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from django.db.models import Q
+from django.http import HttpRequest
 
 from tenants import scope
+from tenants.errors import BerthError
+from tenants.identity.sign_in import by_provider
 from tenants.models import EmailDomain, IdentityProvider, Membership, Role, SecondFactorOf, Tenant, User
 
 
@@ -25,9 +28,43 @@ def provider_of_address(email: str) -> IdentityProvider | None:
         return found.provider if found else None
 
 
+def speaks_for(row: IdentityProvider, email: str) -> bool:
+    """Say whether the domain of an address was confirmed to be a provider's."""
+    with scope.platform("see whether a domain is a provider's"):
+        return EmailDomain.objects.filter(
+            provider=row, domain=domain_of(email), confirmed_at__isnull=False
+        ).exists()
+
+
 def domain_of(email: str) -> str:
     """Give the domain of an address, in lower case."""
     return email.strip().rpartition("@")[2].lower()
+
+
+class ProviderDemanded(BerthError):
+    """Somebody who signed in by a password or a passkey asks, and their tenant takes providers only."""
+
+    code = "provider-required"
+    status = 403
+    title = "Sign in by your organisation"
+
+
+def refuse_other_sign_in(request: HttpRequest, membership: Membership) -> None:
+    """Check that a member is signed in as their tenant wants it.
+
+    Raises:
+        ProviderDemanded: they are not.
+    """
+    if takes_providers_only(membership) and not by_provider(request):
+        raise ProviderDemanded(
+            f"{membership.tenant} lets members in by a sign-in provider only. Sign out, then sign in by your"
+            " organisation."
+        )
+
+
+def takes_providers_only(membership: Membership) -> bool:
+    """Say whether a member's password is not taken. Owners' is, for a provider may fail."""
+    return membership.tenant.provider_only and membership.role != Role.OWNER
 
 
 def must_use_provider(user: User) -> str:

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
-import datetime as dt
-
 import pytest
 from django.test import Client
-from django.utils import timezone
 
 from tenants import scope
 from tenants.errors import Conflict, NotFound
 from tenants.identity import providers
 from tenants.keys import key_authenticate, key_mint
-from tenants.members import member_change_role, member_remove
-from tenants.models import KeyScope, Membership, PlatformRole, ProviderIdentity, Role, User
+from tenants.members import member_add, member_change_role, member_remove
+from tenants.models import (
+    KeyScope,
+    Membership,
+    PlatformRole,
+    ProviderIdentity,
+    Role,
+    SecondFactorOf,
+    Tenant,
+    User,
+)
 from tests.factories import make_tenant, make_user
-from tests.identity.conftest import make_provider, map_group, sign_in, signed_in
+from tests.identity.conftest import enter, long_ago, make_provider, map_group, sign_in, signed_in
 
 pytestmark = pytest.mark.django_db
 
@@ -25,14 +31,6 @@ ADA = "ada@acme.example"
 @pytest.fixture
 def provider(acme, oidc):
     return make_provider(oidc, acme.tenant)
-
-
-def enter(oidc, provider, subject: str = "ada", **claims) -> Client:
-    oidc.person(subject, **claims)
-    browser = Client()
-    oidc.sign_in(browser, provider, subject)
-    assert signed_in(browser)
-    return browser
 
 
 def test_a_mapping_takes_effect_at_the_next_request(acme, oidc, provider):
@@ -223,6 +221,34 @@ def test_an_operator_confirms_the_domain_of_a_tenant(acme, oidc):
     assert oidc.sign_in(Client(), provider, "ada").status_code == 302
 
 
+def test_a_tenants_provider_answers_for_second_factors_in_its_tenant_alone(acme, oidc, settings):
+    provider = make_provider(oidc, acme.tenant, second_factor=True)
+    map_group(provider, "*", acme.tenant, role="viewer")
+    with scope.platform("a test"):
+        Tenant.objects.update(second_factor_of=SecondFactorOf.ALL)
+    browser = enter(oidc, provider)
+    assert browser.get("/t/acme/").status_code == 200
+    other = make_tenant("other")
+    with scope.tenant(other.id):
+        Tenant.objects.filter(id=other.id).update(second_factor_of=SecondFactorOf.ALL)
+        member_add(email=ADA, role=Role.VIEWER, granter_role=Role.OWNER)
+    assert browser.get("/t/other/").url == "/account/security"
+    with scope.tenant(other.id):
+        member_remove(membership=Membership.objects.get(user__email=ADA), granter_role=Role.OWNER)
+    assert browser.get("/t/acme/").status_code == 200
+    settings.MFA_REQUIRED_FOR = ["all"]
+    assert browser.get("/t/acme/").url == "/account/security"
+
+
+def test_a_domain_taken_away_ends_the_sessions_of_its_people(acme, oidc, provider):
+    map_group(provider, "*", acme.tenant, role="viewer")
+    browser = enter(oidc, provider)
+    assert browser.get("/t/acme/").status_code == 200
+    with scope.tenant(acme.tenant.id):
+        providers.domains_set(provider=provider, domains=[])
+    assert not signed_in(browser)
+
+
 def test_a_provider_says_that_somebody_signed_out(acme, oidc, provider):
     browser = enter(oidc, provider)
     by_password = Client()
@@ -245,11 +271,3 @@ def test_a_provider_says_that_somebody_signed_out(acme, oidc, provider):
     assert answer.status_code == 200
     assert not signed_in(browser)
     assert signed_in(by_password)
-
-
-def long_ago(settings, *, times: int = 1) -> None:
-    """Let the time pass after which a provider is asked again."""
-    with scope.platform("a test"):
-        ProviderIdentity.objects.update(
-            checked_at=timezone.now() - dt.timedelta(minutes=settings.SSO_RECHECK_MINUTES * times, seconds=1)
-        )
