@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from django.test import Client
 
+from clusters.inventory.people import person_remove
 from tenants import scope
 from tenants.errors import Conflict, NotFound
 from tenants.identity import providers
@@ -165,6 +166,9 @@ def test_the_platforms_groups_open_and_shut_the_console(acme, oidc):
     assert browser.get("/console/").status_code == 200
     assert acme.role_of(ADA) == "viewer"
     assert b"Acme ID" in Client().get("/accounts/login/").content  # offered to everybody
+    ada = User.objects.get(email=ADA)
+    with scope.platform("a test"), pytest.raises(Conflict, match="The groups of Acme ID give"):
+        person_remove(person=ada, by=None)  # it would be back at the next sign-in
     with scope.platform("a test"):
         providers.mapping_remove(mapping=mapping)
     assert browser.get("/console/").status_code == 404
