@@ -79,16 +79,12 @@ def person_change(
 def person_remove(*, person: User, by: User | None) -> None:
     """Take the role from somebody. They keep their account and their memberships of tenants.
 
+    A role that the groups of a provider give is back when it says so anew; another one, given by hand, stays.
+
     Raises:
-        Conflict: it is ``by``'s own role, the groups of a provider give it, or the platform would be left without a
-            superuser.
+        Conflict: it is ``by``'s own role, or the platform would be left without a superuser.
     """
     person = _locked(person, by, keeps=False)
-    if person.platform_role_by_id is not None:
-        raise Conflict(
-            f"The groups of {person.platform_role_by} give {person.email} this role, and would give it again. Change"
-            " the groups there or their mapping here; or give another role, which stays whatever the groups are."
-        )
     _set(person, PlatformRole.NONE, None)
 
 

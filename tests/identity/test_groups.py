@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 from django.test import Client
 
-from clusters.inventory.people import person_remove
 from tenants import scope
 from tenants.errors import Conflict, NotFound
 from tenants.identity import providers
@@ -145,10 +144,23 @@ def test_what_groups_decide_nobody_changes_by_hand(acme, oidc, provider):
         membership = Membership.objects.get(user__email=ADA)
         with pytest.raises(Conflict, match="groups of a sign-in provider"):
             member_change_role(membership=membership, role=Role.ADMIN, granter_role=Role.OWNER)
-        with pytest.raises(Conflict, match="groups of a sign-in provider"):
-            member_remove(membership=membership, granter_role=Role.OWNER)
     page = acme.browser("owner").get("/t/acme/members").content.decode()
     assert "by groups of a sign-in provider" in page
+
+
+def test_who_left_is_taken_out_and_is_back_only_by_signing_in(acme, oidc, provider):
+    map_group(provider, "engineers", acme.tenant, role="developer")
+    browser = enter(oidc, provider, groups=["engineers"])
+    with scope.tenant(acme.tenant.id):
+        id = Membership.objects.get(user__email=ADA).id
+    owner = acme.browser("owner")
+    assert "they are back once they sign in" in owner.get(f"/t/acme/members/{id}/remove").content.decode()
+    owner.post(f"/t/acme/members/{id}/remove")
+    map_group(provider, "*", acme.tenant, role="viewer")  # what the provider told before is forgotten
+    assert acme.role_of(ADA) == ""
+    assert not signed_in(browser)
+    enter(oidc, provider, groups=["engineers"])
+    assert acme.role_of(ADA) == "developer"
 
 
 def test_a_tenants_provider_gives_nothing_outside_it(acme, oidc, provider):
@@ -166,9 +178,10 @@ def test_the_platforms_groups_open_and_shut_the_console(acme, oidc):
     assert browser.get("/console/").status_code == 200
     assert acme.role_of(ADA) == "viewer"
     assert b"Acme ID" in Client().get("/accounts/login/").content  # offered to everybody
+    root = Client()
+    root.force_login(make_user("root@platform.example", is_superuser=True))
     ada = User.objects.get(email=ADA)
-    with scope.platform("a test"), pytest.raises(Conflict, match="The groups of Acme ID give"):
-        person_remove(person=ada, by=None)  # it would be back at the next sign-in
+    assert "it is back at the next" in root.get(f"/console/people/{ada.id}/remove").content.decode()
     with scope.platform("a test"):
         providers.mapping_remove(mapping=mapping)
     assert browser.get("/console/").status_code == 404
