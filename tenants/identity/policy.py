@@ -6,7 +6,7 @@ from django.db.models import Q
 from django.http import HttpRequest
 
 from tenants import scope
-from tenants.errors import BerthError
+from tenants.errors import BerthError, Invalid
 from tenants.identity.sign_in import by_provider
 from tenants.models import EmailDomain, IdentityProvider, Membership, Role, SecondFactorOf, Tenant, User
 
@@ -84,8 +84,19 @@ def must_use_provider(user: User) -> str:
 
 
 def tenant_policy_set(*, tenant: Tenant, second_factor_of: str, provider_only: bool) -> Tenant:
-    """Say who of a tenant needs a second factor, and whether its members' passwords are taken."""
+    """Say who of a tenant needs a second factor, and whether its members' passwords are taken.
+
+    Raises:
+        Invalid: passwords would not be taken, and no provider is there that signs members in.
+    """
+    if provider_only and not (_signs_members_in() or platform_providers()):
+        told = "Set up a sign-in provider first and have one of its domains confirmed: nobody else could sign in."
+        raise Invalid(told, errors={"provider_only": [told]})
     tenant.second_factor_of = SecondFactorOf(second_factor_of)
     tenant.provider_only = provider_only
     tenant.save(update_fields=["second_factor_of", "provider_only"])
     return tenant
+
+
+def _signs_members_in() -> bool:
+    return EmailDomain.objects.filter(provider__active=True, confirmed_at__isnull=False).exists()

@@ -295,6 +295,18 @@ def test_where_passwords_are_not_taken(acme, oidc, provider):
     assert browser.get("/api/v1/endpoints").status_code == 200
 
 
+def test_passwords_are_taken_until_a_provider_can_sign_people_in(acme, oidc):
+    make_provider(oidc, acme.tenant, confirmed=False)
+    browser, wish = acme.browser("owner"), {"second_factor_of": "", "provider_only": "on"}
+    refused = browser.post("/t/acme/settings/sign-in", wish)
+    assert refused.status_code == 422
+    assert "have one of its domains confirmed" in refused.content.decode()
+    assert acme.browser("developer").get("/t/acme/").status_code == 200
+    with scope.platform("a test"):
+        providers.domain_confirm(domain=EmailDomain.objects.get(), by=None)
+    assert browser.post("/t/acme/settings/sign-in", wish).status_code == 302
+
+
 @pytest.mark.parametrize("kind", ["client_secret", "access_token"])
 def test_a_secret_that_opens_no_more_is_told(acme, oidc, provider, settings, kind):
     browser = enter(oidc, provider)
