@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from django.db.models import Q
 from django.http import HttpRequest
 
 from tenants import scope
@@ -68,10 +67,10 @@ def takes_providers_only(membership: Membership) -> bool:
 
 
 def must_use_provider(user: User) -> str:
-    """Name the tenant that does not take a member's password, or "" where it is taken.
+    """Name a tenant that does not take a member's password, or "" where it opens any door.
 
-    Owners are let in by password, too, so that a provider that fails locks nobody out for good; so are people of
-    the platform, who are not the tenant's.
+    It does for owners, so that a provider that fails locks nobody out for good, for members of another tenant that
+    takes it, which they then reach alone (:func:`refuse_other_sign_in`), and for people of the platform.
     """
     if user.acts_for_platform:
         return ""
@@ -79,8 +78,9 @@ def must_use_provider(user: User) -> str:
         memberships = Membership.objects.select_related("tenant").filter(
             user=user, tenant__state=Tenant.State.ACTIVE
         )
-        found = memberships.filter(Q(tenant__provider_only=True) & ~Q(role=Role.OWNER)).first()
-    return found.tenant.name if found else ""
+        found = list(memberships)
+    closed = bool(found) and all(map(takes_providers_only, found))
+    return found[0].tenant.name if closed else ""
 
 
 def tenant_policy_set(*, tenant: Tenant, second_factor_of: str, provider_only: bool) -> Tenant:

@@ -293,6 +293,9 @@ def test_where_passwords_are_not_taken(acme, oidc, provider):
     assert signed_in(browser)
     assert browser.get("/t/acme/").status_code == 200
     assert browser.get("/api/v1/endpoints").status_code == 200
+    make_tenant("other", owner=acme.people["developer"])
+    both = acme.browser("developer")  # by password, which is the other tenant's to take
+    assert [both.get(f"/t/{slug}/").status_code for slug in ("other", "acme")] == [200, 403]
 
 
 def test_passwords_are_taken_until_a_provider_can_sign_people_in(acme, oidc):
