@@ -1,38 +1,31 @@
 """Files and other streams under ASGI: read piece by piece in a thread.
 
-Django reads a stream that is not asynchronous as a whole before its first byte leaves, and warns of it.
+Django reads a stream that is not asynchronous as a whole before its first byte leaves, and warns of it. No middleware
+can help: outside of one that is synchronous, as WhiteNoise is, all are.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Iterable
 from typing import Final
 
-from asgiref.sync import iscoroutinefunction, sync_to_async
-from django.http import HttpRequest, HttpResponseBase
-from django.utils.decorators import sync_and_async_middleware
+from asgiref.sync import sync_to_async
+from django.core.handlers.asgi import ASGIHandler, ASGIRequest
+from django.http import HttpResponseBase
 
 #: So many pieces, of 4 KiB where they are a file's, are read at once: a change of threads for each would take longer.
 AT_ONCE: Final = 64
 
-_Answer = Callable[[HttpRequest], HttpResponseBase]
-_LaterAnswer = Callable[[HttpRequest], Awaitable[HttpResponseBase]]
 
+class StreamingHandler(ASGIHandler):
+    """Lets streams leave as they are read."""
 
-@sync_and_async_middleware
-def streams_in_pieces(get_response: _Answer | _LaterAnswer) -> _Answer | _LaterAnswer:
-    """Let streams leave as they are read."""
-    if not iscoroutinefunction(get_response):
-        return get_response
-
-    async def later(request: HttpRequest) -> HttpResponseBase:
-        answer = await get_response(request)
+    async def get_response_async(self, request: ASGIRequest) -> HttpResponseBase:
+        answer = await super().get_response_async(request)
         if answer.streaming and not answer.is_async:
             answer.streaming_content = _read_later(answer.streaming_content)
         return answer
-
-    return later
 
 
 async def _read_later(pieces: Iterable[bytes]) -> AsyncIterator[bytes]:
