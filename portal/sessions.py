@@ -23,7 +23,7 @@ from tenants.identity.second_factor import (
 )
 from tenants.identity.sign_in import (
     IDENTITY,
-    provider_asks_second_factor,
+    provider_asking_second_factor,
     session_is_over,
     session_seen,
 )
@@ -55,9 +55,9 @@ class SessionMiddleware(MiddlewareMixin):
 
 
 def _demanded(request: HttpRequest) -> HttpResponse | None:
-    if has_second_factor(request.user) or provider_asks_second_factor(request):
+    if has_second_factor(request.user):
         return None
-    why = second_factor_demanded(request.user)
+    why = second_factor_demanded(request.user, asked_by=provider_asking_second_factor(request))
     if not why:
         return None
     if request.path.startswith("/api/"):

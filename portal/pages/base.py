@@ -36,6 +36,7 @@ from tenants import roles, scope
 from tenants.across import across_tenants
 from tenants.api.caller import Operator
 from tenants.errors import BerthError, Conflict, Forbidden, NotFound
+from tenants.identity.policy import refuse_other_sign_in
 from tenants.members import membership_of
 from tenants.models import Membership, Tenant
 from tenants.roles import Action, PlatformAction
@@ -178,6 +179,7 @@ class TenantPage(Page):
             yield
 
     def admit(self) -> None:
+        refuse_other_sign_in(self.request, self.membership)
         self.demand((self.write_action or self.action) if self.request.method == "POST" else self.action)
 
     def demand(self, action: Action) -> None:

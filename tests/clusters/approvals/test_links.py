@@ -16,7 +16,7 @@ from clusters.endpoints.approvals.links import Link, link_token, link_url
 from clusters.models import ApprovalRequest, ApprovalSignature, Reservation
 from tenants import scope
 from tenants.members import member_change_role, member_remove
-from tenants.models import Mail, Membership
+from tenants.models import Mail, Membership, SecondFactorOf, Tenant
 from tenants.webhooks.links import NO_LINK
 from tenants.webhooks.mailing import mail_send_due
 
@@ -95,6 +95,18 @@ def test_a_link_for_somebody_who_may_not_decide_does_nothing(office, asked):
             Link(tenant_id=office.tenant.id, request_id=asked.id, round=1, user_id=office.people[who].id)
         )
         assert decide(f"/decide/{token}").status_code == 410
+    assert office.request().state == "pending"
+
+
+@pytest.mark.parametrize("demand", [{"provider_only": True}, {"second_factor_of": SecondFactorOf.ALL}])
+def test_who_has_to_sign_in_with_more_than_a_password_decides_by_no_link_alone(office, asked, demand):
+    path = path_for(office, "admin")
+    with scope.tenant(office.tenant.id):
+        Tenant.objects.update(**demand)
+    assert decide(path).url.startswith("/accounts/login/")
+    browser = Client()
+    browser.force_login(office.people["admin"])  # by a password, that is
+    assert browser.post(path, {"approve": "1", "round": 1, "comment": ""}).status_code in (302, 403)
     assert office.request().state == "pending"
 
 
