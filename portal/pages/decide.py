@@ -6,10 +6,8 @@ still decide and its round is the one that the mail showed. A person who signs i
 
 from __future__ import annotations
 
-import contextlib
 from typing import Any
 
-from django.apps import apps
 from django.contrib.auth.views import redirect_to_login
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
@@ -23,8 +21,10 @@ from clusters.endpoints.approvals.links import Link, link_people, link_read, lin
 from clusters.models import ApprovalRequest, TenantPolicy
 from portal.pages.approvals import DecisionForm, told
 from portal.pages.approvals_shown import request_shown
-from tenants import scope
+from tenants import acting, scope
 from tenants.errors import BerthError
+from tenants.identity.policy import must_use_provider
+from tenants.identity.second_factor import has_second_factor, second_factor_demanded
 from tenants.models import Membership, User
 
 #: Why a link does nothing, whichever of these it is: who holds one that leaked learns nothing by trying.
@@ -53,8 +53,8 @@ class DecideByLink(View):
             return self._gone(request)
         if not request.user.is_authenticated and _signs_in_with_more(user):
             return redirect_to_login(request.get_full_path())
-        with contextlib.ExitStack() as scopes:
-            scopes.enter_context(scope.tenant(link.tenant_id))
+        acting.identify(acting.Actor("mail-link", str(user.id), user.email))
+        with scope.tenant(link.tenant_id):
             return self._decide(request, link, user, membership)
 
     def _decide(self, request: HttpRequest, link: Link, user: User, membership: Membership) -> HttpResponse:
@@ -104,6 +104,4 @@ class DecideByLink(View):
 
 
 def _signs_in_with_more(user: User) -> bool:
-    if not apps.is_installed("allauth.mfa"):
-        return False
-    return apps.get_model("mfa", "Authenticator").objects.filter(user=user).exists()
+    return bool(has_second_factor(user) or second_factor_demanded(user) or must_use_provider(user))
