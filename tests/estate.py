@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 
+from django.conf import settings
 from django.core.management import call_command
 from django.utils import timezone
 
+from billing.models import Price
 from clusters.endpoints.planning import OrderTerms
 from clusters.inventory import services
 from clusters.inventory.gateways import gateway_register
 from clusters.models import CatalogModel, Cluster, Gateway, GpuType, Region, SloClass
+from tenants import scope
 
 MODEL = "berth-docs-ngram"
+
+_opening_prices: dict[str, list[Price]] = {}
 
 
 @dataclasses.dataclass
@@ -40,9 +45,24 @@ class Estate:
         Gateway.objects.filter(id=self.gateway.id).update(confirmed_at=now, last_seen_at=now)
 
 
+def bootstrap() -> None:
+    """Fill the database as every installation is.
+
+    Checking the opening prices one by one takes most of that, and is done once a run: later ones are copies.
+    """
+    known = _opening_prices.get(settings.CURRENCY)
+    with scope.platform("copy the opening prices"):
+        if known and not Price.objects.exists():
+            Price.objects.bulk_create(known)
+    call_command("bootstrap", verbosity=0)
+    if not known:
+        with scope.platform("keep the opening prices"):
+            _opening_prices[settings.CURRENCY] = list(Price.objects.all())
+
+
 def make_estate() -> Estate:
     """Make ``de-a`` (8 H100, 4 L4) and ``fi-a`` (4 L4) in the EU and ``us-a`` (8 L4) in the US."""
-    call_command("bootstrap", verbosity=0)
+    bootstrap()
     regions = {
         code: services.region_register(
             code=code, name=code, country=country, zones=zones, certifications=held

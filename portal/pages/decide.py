@@ -7,7 +7,6 @@ is asked to.
 
 from __future__ import annotations
 
-import contextlib
 from typing import Any
 
 from django.contrib.auth.views import redirect_to_login
@@ -23,7 +22,7 @@ from clusters.endpoints.approvals.links import Link, link_people, link_read, lin
 from clusters.models import ApprovalRequest, TenantPolicy
 from portal.pages.approvals import DecisionForm, told
 from portal.pages.approvals_shown import request_shown
-from tenants import scope
+from tenants import acting, scope
 from tenants.errors import BerthError
 from tenants.identity.policy import refuse_other_sign_in, takes_providers_only
 from tenants.identity.second_factor import has_second_factor, second_factor_demanded
@@ -57,8 +56,8 @@ class DecideByLink(View):
             refuse_other_sign_in(request, membership)
         elif _signs_in_with_more(user, membership):
             return redirect_to_login(request.get_full_path())
-        with contextlib.ExitStack() as scopes:
-            scopes.enter_context(scope.tenant(link.tenant_id))
+        acting.identify(acting.Actor("mail-link", str(user.id), user.email))
+        with scope.tenant(link.tenant_id):
             return self._decide(request, link, user, membership)
 
     def _decide(self, request: HttpRequest, link: Link, user: User, membership: Membership) -> HttpResponse:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import functools
 import re
+from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -29,7 +30,9 @@ POLICY = {
 }
 #: Screens of their own that no shared base guards.
 OWN_RULES = {
-    "portal/pages/invitations.py Join": "for whoever has opened the link of an invitation, kept in the session"
+    "portal/pages/invitations.py Join": "for whoever has opened the link of an invitation, kept in the session",
+    "portal/pages/decide.py DecideByLink": "for whom the signed link in a mail was made, while their role decides upon "
+    "its request; with a second factor where one has it or must",
 }
 #: Command lines that a shell reads.
 SHELLS = {
@@ -50,17 +53,24 @@ def trees() -> tuple[tuple[str, ast.Module], ...]:
     return tuple((str(path.relative_to(ROOT)), ast.parse(path.read_text())) for path in paths)
 
 
-def nodes(*kinds: type[ast.AST]) -> Iterator[tuple[str, ast.AST]]:
+@functools.cache
+def by_kind() -> dict[type[ast.AST], list[tuple[str, ast.AST]]]:
+    found: dict[type[ast.AST], list[tuple[str, ast.AST]]] = defaultdict(list)
     for path, tree in trees():
         for node in ast.walk(tree):
-            if isinstance(node, kinds):
-                yield path, node
+            found[type(node)].append((path, node))
+    return found
 
 
-def calls() -> Iterator[tuple[str, ast.Call, str]]:
+def nodes(*kinds: type[ast.AST]) -> Iterator[tuple[str, ast.AST]]:
+    for kind in kinds:
+        yield from by_kind()[kind]
+
+
+@functools.cache
+def calls() -> list[tuple[str, ast.Call, str]]:
     """Give every call with the dotted name of what is called."""
-    for path, node in nodes(ast.Call):
-        yield path, node, ast.unparse(node.func)
+    return [(path, node, ast.unparse(node.func)) for path, node in nodes(ast.Call)]
 
 
 def imports() -> Iterator[tuple[str, int, str]]:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 from decimal import Decimal
+from urllib.parse import quote
 
 import pytest
+from allauth.mfa.models import Authenticator
 from django.core import mail as outbox
 from django.core import signing
 from django.db import connection
@@ -15,10 +17,12 @@ from django.utils import timezone
 from clusters.endpoints.approvals.links import Link, link_token, link_url
 from clusters.models import ApprovalRequest, ApprovalSignature, Reservation
 from tenants import scope
+from tenants.identity.policy import tenant_policy_set
 from tenants.members import member_change_role, member_remove
 from tenants.models import Mail, Membership, SecondFactorOf, Tenant
 from tenants.webhooks.links import NO_LINK
 from tenants.webhooks.mailing import mail_send_due
+from tests.factories import audit_entries
 
 pytestmark = pytest.mark.django_db
 
@@ -65,6 +69,37 @@ def test_one_decides_by_the_link_without_signing_in(office, asked):
     assert (done.state, done.decided_as, done.decided_via) == ("approved", "admin@acme.example", "link")
     assert done.comment == "by mail"
     assert held(office) == 1
+
+
+def test_the_audit_tells_who_decided_by_link_from_where(office, asked):
+    Client(headers={"user-agent": "Mailer/1"}).post(
+        path_for(office, "admin"), {"approve": "1", "round": 1}, headers={"x-request-id": "from-a-mail-1"}
+    )
+    told = audit_entries(office.tenant, request_id="from-a-mail-1")
+    assert {"approval-signature.create", "approval-request.approve"} <= {entry.action for entry in told}
+    who = {(each.actor_kind, each.actor_id, each.actor_name, each.address, each.user_agent) for each in told}
+    admin = office.people["admin"]
+    assert who == {("mail-link", str(admin.id), admin.email, "127.0.0.1", "Mailer/1")}
+
+
+@pytest.mark.parametrize("by", ["factor", "tenant", "platform", "provider"])
+def test_whom_no_password_alone_lets_in_signs_in_first(office, asked, settings, by):
+    path, admin = path_for(office, "admin"), office.people["admin"]
+    if by == "factor":
+        Authenticator.objects.create(user=admin, type=Authenticator.Type.TOTP, data={"secret": "sealed"})
+    elif by == "platform":
+        settings.MFA_REQUIRED_FOR = ["all"]
+    else:
+        second = SecondFactorOf.ALL if by == "tenant" else SecondFactorOf.NOBODY
+        with scope.tenant(office.tenant.id):
+            tenant_policy_set(tenant=office.tenant, second_factor_of=second, provider_only=by == "provider")
+    for answer in (Client().get(path), decide(path)):
+        assert (answer.status_code, answer["Location"]) == (302, f"/accounts/login/?next={quote(path)}")
+    assert office.request().state == "pending"
+    client = Client()
+    client.force_login(admin)
+    reached = {"factor": 200, "provider": 200, "tenant": 302, "platform": 302}[by]
+    assert client.get(path).status_code == reached, "without one that is demanded, it is set up first"
 
 
 def test_one_refuses_by_the_link(office, asked):
@@ -205,7 +240,8 @@ def test_two_parts_may_sign_by_link_each(office, settings):
         if each.to == ["admin@acme.example"]:
             second = re.search(r"(/decide/\S+)", each.body)[1]
     assert b"Others have to, too" in decide(first).content
-    assert decide(first).status_code == 409
+    assert [decide(first, how).status_code for how in ("approve", "refuse")] == [410, 410], "used"
+    assert office.request().state == "pending"
     assert decide(second).status_code == 200
     with scope.tenant(office.tenant.id):
         assert set(ApprovalSignature.objects.values_list("via", flat=True)) == {"link"}
