@@ -44,6 +44,12 @@ ERROR_TYPES: dict[str, ErrorType] = {
         remedy="Ask an owner or admin of the tenant to do it, or to give you another role.",
         of_status=True,
     ),
+    "https-required": ErrorType(
+        status=403,
+        title="Ask over https",
+        when="The request came over plain http. It is not led to https: what it carried went in the open already.",
+        remedy="Ask at the same address over https. Revoke the key that was sent, for others may have read it.",
+    ),
     "mfa-required": ErrorType(
         status=403,
         title="A second factor is needed",

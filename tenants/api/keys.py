@@ -108,7 +108,12 @@ class KeyViewSet(EditableTenantViewSet):
             keys = key_sweeps.keys_revoke(ids=ids, granter_role=role)
         return self._swept(keys, dry_run=wishes["dry_run"])
 
-    @extend_schema(request=KeyLeaked, responses=KeySerializer, operation_id="keys_leaked", filters=False)
+    @extend_schema(
+        request=KeyLeaked,
+        responses={200: KeySerializer, 404: None},
+        operation_id="keys_leaked",
+        filters=False,
+    )
     def leaked(self, request) -> Response:
         """Revoke the key with this text at once, whatever its role. The text is kept nowhere."""
         return self.shown(KeySerializer, key_sweeps.key_leaked(text=self.validated(KeyLeaked)["key"]))

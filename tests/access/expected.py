@@ -570,6 +570,9 @@ PAGES: Final[dict[str, str]] = {
         console:person-add
         console:person
         console:person-remove
+        console:person-sessions
+        console:person-session-end
+        console:person-sessions-end
         console:sign-in-provider-add
         console:sign-in-provider-edit
         console:sign-in-provider-remove

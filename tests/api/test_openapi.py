@@ -60,6 +60,17 @@ def test_every_operation_describes_its_refusals(described):
             assert operation.get("description"), (method, path)
 
 
+def test_what_an_operation_refuses_besides_is_a_problem_document_too(described):
+    for path, method, status in (
+        ("keys:leaked", "post", "404"),
+        ("endpoints/{id}/logs", "get", "503"),
+        ("endpoints/{id}/evidence", "get", "503"),
+    ):
+        answer = described["paths"][f"{API}/{path}"][method]["responses"][status]
+        schema = answer["content"]["application/problem+json"]["schema"]
+        assert schema == {"$ref": "#/components/schemas/Problem"}
+
+
 def test_the_page_lists_every_operation_without_scripts_of_others(client, described):
     page = client.get(f"{API}/docs").content.decode()
     for path, operations in described["paths"].items():
