@@ -82,7 +82,7 @@ def test_the_audit_tells_who_decided_by_link_from_where(office, asked):
     assert who == {("mail-link", str(admin.id), admin.email, "127.0.0.1", "Mailer/1")}
 
 
-@pytest.mark.parametrize("by", ["factor", "tenant", "platform", "provider"])
+@pytest.mark.parametrize("by", ["factor", "tenant", "platform"])
 def test_whom_no_password_alone_lets_in_signs_in_first(office, asked, settings, by):
     path, admin = path_for(office, "admin"), office.people["admin"]
     if by == "factor":
@@ -90,15 +90,14 @@ def test_whom_no_password_alone_lets_in_signs_in_first(office, asked, settings, 
     elif by == "platform":
         settings.MFA_REQUIRED_FOR = ["all"]
     else:
-        second = SecondFactorOf.ALL if by == "tenant" else SecondFactorOf.NOBODY
         with scope.tenant(office.tenant.id):
-            tenant_policy_set(tenant=office.tenant, second_factor_of=second, provider_only=by == "provider")
+            tenant_policy_set(tenant=office.tenant, second_factor_of=SecondFactorOf.ALL, provider_only=False)
     for answer in (Client().get(path), decide(path)):
         assert (answer.status_code, answer["Location"]) == (302, f"/accounts/login/?next={quote(path)}")
     assert office.request().state == "pending"
     client = Client()
     client.force_login(admin)
-    reached = {"factor": 200, "provider": 200, "tenant": 302, "platform": 302}[by]
+    reached = {"factor": 200, "tenant": 302, "platform": 302}[by]
     assert client.get(path).status_code == reached, "without one that is demanded, it is set up first"
 
 
