@@ -8,7 +8,7 @@ from django.db import transaction
 from django.utils import timezone
 
 from tenants import reach, roles, scope
-from tenants.errors import Conflict, Forbidden, Invalid, NotFound
+from tenants.errors import Conflict, Forbidden, Invalid
 from tenants.models import ApiKey, KeyScope, Membership, ProviderIdentity, Role, Tenant, User
 from tenants.validation import clean
 
@@ -117,23 +117,6 @@ def _keep_an_owner(membership: Membership) -> None:
     owners = list(Membership.objects.select_for_update().filter(role=Role.OWNER).values_list("id", flat=True))
     if owners == [membership.id]:
         raise Conflict("A tenant needs an owner; make another member owner first.")
-
-
-def membership_of(*, user: User, slug: str) -> Membership:
-    """Find a person's membership in the tenant with this slug.
-
-    Raises:
-        NotFound: there is no such tenant, or the person is not a member: both read the same.
-    """
-    with scope.platform("find the tenant that a signed-in person asks for"):
-        membership = (
-            Membership.objects.select_related("tenant")
-            .filter(user=user, tenant__slug=slug, tenant__state=Tenant.State.ACTIVE)
-            .first()
-        )
-    if membership is None:
-        raise NotFound("There is no such page.")
-    return membership
 
 
 def memberships_of(*, user_id: uuid.UUID) -> list[Membership]:
