@@ -12,8 +12,9 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 from portal.api.error_types import ERROR_TYPES
-from portal.api.errors import MEDIA_TYPE, problem
+from portal.api.errors import MEDIA_TYPE
 from portal.middleware.headers import completed
+from tenants.errors import problem
 
 MIB: Final = 1024 * 1024
 LARGEST_BODY: Final = MIB
