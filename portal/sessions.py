@@ -13,8 +13,9 @@ from django.urls import reverse
 from django.utils.deprecation import MiddlewareMixin
 from django_htmx.http import HttpResponseClientRedirect
 
-from portal.api.errors import MEDIA_TYPE, problem
+from portal.api.errors import MEDIA_TYPE
 from tenants.addresses import client_address
+from tenants.errors import problem
 from tenants.identity.recheck import identity_holds
 from tenants.identity.second_factor import (
     SecondFactorDemanded,
