@@ -7,6 +7,7 @@ from typing import Any
 from allauth.mfa.models import Authenticator
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect
+from django.urls import reverse
 
 from portal.pages.base import Page
 from portal.pages.devices import device
@@ -28,6 +29,7 @@ class Security(Page):
         codes = next(iter(of_type[Authenticator.Type.RECOVERY_CODES]), None)
         has_factor = bool(of_type[Authenticator.Type.TOTP] or of_type[Authenticator.Type.WEBAUTHN])
         context: dict[str, Any] = {
+            "breadcrumbs": [{"label": "Home", "url": reverse("home")}, {"label": "Security"}],
             "app": next(iter(of_type[Authenticator.Type.TOTP]), None),
             "passkeys": of_type[Authenticator.Type.WEBAUTHN],
             "codes_left": _codes_left(codes) if codes else None,

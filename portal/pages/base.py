@@ -18,7 +18,6 @@ from urllib.parse import urlencode
 
 from django import forms
 from django.contrib import messages
-from django.contrib.auth.views import redirect_to_login
 from django.core.exceptions import BadRequest
 from django.db import IntegrityError
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase, JsonResponse
@@ -32,6 +31,7 @@ from django_htmx.http import HttpResponseClientRedirect
 
 from clusters.inventory import remit
 from portal.api.errors import MEDIA_TYPE, problem
+from portal.sessions import to_sign_in
 from tenants import roles, scope
 from tenants.across import across_tenants
 from tenants.api.caller import Operator
@@ -51,6 +51,14 @@ class Live:
 
     def __str__(self) -> str:
         return self.html
+
+
+class OnlyByForm(BerthError):
+    """Somebody would look at what only takes a form."""
+
+    code = "method-not-allowed"
+    status = 405
+    title = "There is nothing to look at here"
 
 
 class Page(View):
@@ -94,6 +102,14 @@ class Page(View):
         Raises:
             Forbidden: they may not.
         """
+
+    def http_method_not_allowed(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        """Say so in words: a browser shows an answer without any as a fault of the site."""
+        answer = self.problem(
+            OnlyByForm("This address takes what a form sends. Go to the page with the form.")
+        )
+        answer["Allow"] = ", ".join(self._allowed_methods())
+        return answer
 
     def render(
         self, template: str, context: dict[str, Any] | None = None, *, status: int = 200
@@ -275,6 +291,6 @@ def _has_nul(request: HttpRequest) -> bool:
 
 
 def _sign_in(request: HttpRequest) -> HttpResponse:
-    answer = redirect_to_login(request.get_full_path())
+    answer = to_sign_in(request)
     # A fragment cannot take a redirect: htmx would put the sign-in form into the middle of the page.
     return HttpResponseClientRedirect(reverse("account_login")) if request.htmx else answer

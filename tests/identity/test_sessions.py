@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from urllib.parse import urlencode
 
 import pytest
 from allauth.usersessions.models import UserSession
@@ -84,6 +85,24 @@ def test_a_session_is_ended_under_its_own_person_alone(acme, root):
     path = f"/console/people/{acme.people['developer'].id}/sessions/{theirs.pk}/end"
     assert root.post(path).status_code == 404
     assert signed_in(owner)
+
+
+def test_whoever_posted_without_a_session_comes_back_to_the_page_of_the_form(acme):
+    post = Client().post
+    form = "/t/acme/members?page=2"
+    for came_from, back in (
+        (f"http://testserver{form}", form),
+        ("https://elsewhere.example/t/acme/members", "/"),
+        ("", "/"),
+    ):
+        answer = post("/account/sessions/end-others", HTTP_REFERER=came_from)
+        assert answer.url == f"/accounts/login/?{urlencode({'next': back}, safe='/')}"
+
+
+def test_what_only_takes_a_form_says_so_in_words(acme):
+    answer = acme.browser("owner").get("/account/sessions/end-others")
+    assert (answer.status_code, answer["Allow"]) == (405, "POST")
+    assert "There is nothing to look at here" in answer.text
 
 
 def test_a_changed_password_ends_the_other_sessions(acme, mailoutbox):
