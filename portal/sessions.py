@@ -15,8 +15,9 @@ from django.utils.deprecation import MiddlewareMixin
 from django.utils.http import url_has_allowed_host_and_scheme
 from django_htmx.http import HttpResponseClientRedirect
 
-from portal.api.errors import MEDIA_TYPE, problem
+from portal.api.errors import MEDIA_TYPE
 from tenants.addresses import client_address
+from tenants.errors import problem
 from tenants.identity.recheck import identity_holds
 from tenants.identity.second_factor import (
     SecondFactorDemanded,
@@ -25,7 +26,7 @@ from tenants.identity.second_factor import (
 )
 from tenants.identity.sign_in import (
     IDENTITY,
-    provider_asks_second_factor,
+    provider_asking_second_factor,
     session_is_over,
     session_seen,
 )
@@ -57,9 +58,9 @@ class SessionMiddleware(MiddlewareMixin):
 
 
 def _demanded(request: HttpRequest) -> HttpResponse | None:
-    if has_second_factor(request.user) or provider_asks_second_factor(request):
+    if has_second_factor(request.user):
         return None
-    why = second_factor_demanded(request.user)
+    why = second_factor_demanded(request.user, asked_by=provider_asking_second_factor(request))
     if not why:
         return None
     if request.path.startswith("/api/"):

@@ -10,7 +10,8 @@ from drf_spectacular.generators import SchemaGenerator
 from rest_framework import serializers
 
 from portal.api.error_types import ERROR_TYPES
-from portal.api.errors import MEDIA_TYPE, TYPES
+from portal.api.errors import MEDIA_TYPE
+from tenants.errors import TYPES
 
 PROBLEM: Final = {
     "type": "object",

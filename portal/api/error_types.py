@@ -56,6 +56,12 @@ ERROR_TYPES: dict[str, ErrorType] = {
         when="You ask as a signed-in person without a second factor, and the platform or a tenant demands one.",
         remedy="Set up an authenticator app or a passkey under Security. Management keys need none.",
     ),
+    "provider-required": ErrorType(
+        status=403,
+        title="Sign in by your organisation",
+        when="You signed in by a password or a passkey, and your tenant lets members in by a sign-in provider only.",
+        remedy="Sign out, then sign in through your organisation. Management keys need no provider.",
+    ),
     "over-quota": ErrorType(
         status=403,
         title="A quota would be exceeded",

@@ -17,8 +17,9 @@ from typing import Any, Final
 from django.conf import settings
 
 from portal.api.error_types import ERROR_TYPES
-from portal.api.errors import MEDIA_TYPE, problem
+from portal.api.errors import MEDIA_TYPE
 from portal.middleware.headers import completed
+from tenants.errors import problem
 
 MIB: Final = 1024 * 1024
 LARGEST_BODY: Final = MIB

@@ -12,6 +12,7 @@ from django.urls import reverse
 from portal.pages.base import Page
 from portal.pages.devices import device
 from tenants.addresses import client_address
+from tenants.identity.sealed import SecretLost
 from tenants.identity.second_factor import second_factor_demanded
 from tenants.identity.sign_in import sessions_end, sessions_of
 from tenants.identity.trail import tell
@@ -31,7 +32,7 @@ class Security(Page):
             "breadcrumbs": [{"label": "Home", "url": reverse("home")}, {"label": "Security"}],
             "app": next(iter(of_type[Authenticator.Type.TOTP]), None),
             "passkeys": of_type[Authenticator.Type.WEBAUTHN],
-            "codes_left": len(codes.wrap().get_unused_codes()) if codes else None,
+            "codes_left": _codes_left(codes) if codes else None,
             "has_factor": has_factor,
             "demanded": "" if has_factor else second_factor_demanded(request.user),
             "has_password": request.user.has_usable_password(),
@@ -77,3 +78,10 @@ class EndOtherSessions(Page):
         tell(request.user, "session.revoked", others=ended, address=client_address(request))
         self.say("You are signed out everywhere else.")
         return redirect("security")
+
+
+def _codes_left(codes: Authenticator) -> int:
+    try:
+        return len(codes.wrap().get_unused_codes())
+    except SecretLost:
+        return 0  # none that can be checked: new ones are made beside it

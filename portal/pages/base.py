@@ -36,7 +36,8 @@ from tenants import roles, scope
 from tenants.across import across_tenants
 from tenants.api.caller import Operator
 from tenants.errors import BerthError, Conflict, Forbidden, NotFound
-from tenants.members import membership_of
+from tenants.identity.policy import refuse_other_sign_in
+from tenants.members import memberships_of
 from tenants.models import Membership, Tenant
 from tenants.roles import Action, PlatformAction
 
@@ -184,9 +185,12 @@ class TenantPage(Page):
 
     @contextlib.contextmanager
     def entered(self) -> Iterator[None]:
-        membership = membership_of(user=self.request.user, slug=self.kwargs["slug"])
+        memberships = memberships_of(user_id=self.request.user.id)
+        membership = next((each for each in memberships if each.tenant.slug == self.kwargs["slug"]), None)
+        if membership is None:
+            raise NotFound("There is no such page.")
         self.membership, self.tenant = membership, membership.tenant
-        self.request.membership = membership  # read by the shell
+        self.request.membership, self.request.memberships = membership, memberships  # read by the shell
         with (
             scope.tenant(membership.tenant_id),
             timezone.override(zoneinfo.ZoneInfo(membership.tenant.time_zone)),
@@ -194,6 +198,7 @@ class TenantPage(Page):
             yield
 
     def admit(self) -> None:
+        refuse_other_sign_in(self.request, self.membership)
         self.demand((self.write_action or self.action) if self.request.method == "POST" else self.action)
 
     def demand(self, action: Action) -> None:

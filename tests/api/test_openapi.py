@@ -11,7 +11,8 @@ from django.urls import URLPattern, URLResolver, get_resolver
 
 from clusters.models import Replica, Revision
 from tenants import scope
-from tenants.models import Membership
+from tenants.members import member_add
+from tenants.models import Membership, Role
 from tests.api.contract import API, assert_problem
 from tests.estate import MODEL
 
@@ -83,7 +84,9 @@ def test_the_page_lists_every_operation_without_scripts_of_others(client, descri
 def everything(owner, tenant, estate) -> set[str]:
     """One row of every kind in the owner's tenant; gives all of their ids."""
     project = owner.post(f"{API}/projects", {"slug": "secret-project", "name": "Secret"}).json()
-    member = owner.post(f"{API}/members", {"email": "hidden@example.org", "role": "viewer"}).json()
+    with scope.tenant(tenant.id):
+        hidden = member_add(email="hidden@example.org", role=Role.VIEWER, granter_role=Role.OWNER)
+    member = owner.get(f"{API}/members/{hidden.id}").json()
     key = owner.post(
         f"{API}/keys", {"name": "hush", "scope": "inference", "project": "secret-project"}
     ).json()

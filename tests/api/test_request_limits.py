@@ -14,7 +14,11 @@ from django.urls import reverse
 
 from portal.api.error_types import ERROR_TYPES
 from portal.middleware.guard import LARGEST_BODY, MIB, guarded, largest_body
+from tenants import scope
+from tenants.keys import key_mint
+from tenants.models import KeyScope, Role
 from tests.api.contract import API, assert_problem
+from tests.api.test_authentication import with_header
 
 PROJECTS = f"{API}/projects"
 
@@ -186,6 +190,17 @@ def test_a_caller_that_asks_too_often_is_told_when_to_come_back(owner, stranger,
     assert stranger.get(PROJECTS).status_code == 200
     monkeypatch.setattr("tenants.api.rates.time.time", lambda: 1_800_000_070.0)
     assert owner.get(PROJECTS).status_code == 200
+
+
+@pytest.mark.django_db
+def test_a_key_from_elsewhere_is_counted_by_address(tenant, few):
+    with scope.tenant(tenant.id):
+        narrowed = {"networks": ["10.1.0.0/16"]}
+        _, text = key_mint(name="ci", key_scope=KeyScope.MANAGEMENT, role=Role.OWNER, narrowed=narrowed)
+    client = with_header(f"Bearer {text}")
+    for _ in range(few):
+        assert_problem(client.get(PROJECTS), 403, "forbidden")
+    assert_problem(client.get(PROJECTS), 429, "throttled")
 
 
 @pytest.mark.django_db

@@ -30,6 +30,10 @@ DUTIES = {
     SUPERUSER: "everything, and hands out these roles",
 }
 
+BACK_BY_GROUPS = (
+    "The groups of {provider} give this role: it is back at the next sign-in, unless the groups or their mapping"
+    " change. Another role, given by hand, stays."
+)
 
 ALL, SOME = "all", "some"
 
@@ -167,6 +171,11 @@ class PersonRemove(ConsolePage):
             "consequences": [
                 "From the next request on the console and the platform's part of the API do not exist for them.",
                 "Their account and their memberships of tenants stay.",
+                *(
+                    [BACK_BY_GROUPS.format(provider=person.platform_role_by)]
+                    if person.platform_role_by_id
+                    else []
+                ),
             ],
             "cancel_url": reverse("console:people"),
             "breadcrumbs": [_crumb(), {"label": f"Take the role of {person} away"}],

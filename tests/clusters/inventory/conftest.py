@@ -1,16 +1,16 @@
 from __future__ import annotations
 
 import pytest
-from django.core.management import call_command
 
 from clusters.inventory import services
 from clusters.models import Cluster
+from tests.estate import bootstrap
 from tests.factories import make_tenant
 
 
 @pytest.fixture
 def region(db):
-    call_command("bootstrap", verbosity=0)
+    bootstrap()
     return services.region_register(
         code="eu-de-1", name="Frankfurt", country="DE", zones=["EU", "EEA"], certifications=["ISO27001"]
     )

@@ -14,7 +14,6 @@ import uuid
 
 import pytest
 from celery.exceptions import OperationalError
-from django.core.management import call_command
 from django.db import connection
 from django.utils import timezone
 
@@ -41,6 +40,7 @@ from tests.clusters.inventory.holding import hold
 from tests.clusters.inventory.shapes import node, pod
 from tests.clusters.inventory.there import admitted, put, take
 from tests.databases import ROOT
+from tests.estate import bootstrap
 from tests.factories import make_tenant
 from tests.fakes.kube_api import FakeKube
 
@@ -67,7 +67,7 @@ def kube():
 
 @pytest.fixture
 def region(committed_db):
-    call_command("bootstrap", verbosity=0)
+    bootstrap()
     return services.region_register(code="eu-de-1", name="F", country="DE", zones=["EU"], certifications=[])
 
 
