@@ -124,10 +124,10 @@ def test_every_page_is_sound_in_a_browser(portal):
             visitor.open(path)
             visitor.look(name)
         visitor.open(pages["policy-rule"])
-        for kind, shown in (("price-above", "Amount"), ("quota-above", "GPUs"), ("new-model-licence", "")):
+        for kind, shown in (("price-above", "amount"), ("quota-above", "gpus"), ("new-model-licence", "")):
             visitor.page.get_by_label("Ask when").select_option(kind)
-            for label in ("Amount", "GPUs"):
-                expect(visitor.page.get_by_label(label, exact=True)).to_be_visible(visible=label == shown)
+            for name in ("amount", "gpus"):
+                expect(visitor.page.locator(f"[name={name}]")).to_be_visible(visible=name == shown)
         assert visitor.complaints == []
 
 
