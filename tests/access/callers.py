@@ -7,9 +7,13 @@ import datetime as dt
 import enum
 from collections.abc import Callable
 from http.cookies import SimpleCookie
-from typing import Final
+from typing import Any, Final
 
-from django.test import Client
+from django.conf import settings
+from django.contrib.auth.models import AnonymousUser
+from django.contrib.sessions.backends.db import SessionStore
+from django.http import HttpRequest, HttpResponse
+from django.test import Client, override_settings
 from django.utils import timezone
 from rest_framework.test import APIClient
 
@@ -109,12 +113,62 @@ PAGES: Final[dict[str, Side]] = {
 }
 
 
+#: The middleware that finds out who is signed in, in this order; :func:`known` stands in for all three.
+_FINDS_OUT: Final = (
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "portal.sessions.SessionMiddleware",
+)
+_CALLER: Final = "berth.caller"
+_signed_in: dict[str, tuple[User, str, dict[str, Any]]] = {}
+
+
+def quick_middleware() -> list[str]:
+    """Give the middleware with what is the same at every request of a caller done once."""
+    first, *others = _FINDS_OUT
+    assert set(_FINDS_OUT) <= set(settings.MIDDLEWARE)
+    return [
+        f"{__name__}.known" if each == first else each for each in settings.MIDDLEWARE if each not in others
+    ]
+
+
+def known(get_response: Callable[[HttpRequest], HttpResponse]) -> Callable[[HttpRequest], HttpResponse]:
+    """Take the caller's session and person, as they were found once, for those of the request."""
+
+    def answer(request: HttpRequest) -> HttpResponse:
+        request.user, request.session = AnonymousUser(), SessionStore()
+        if name := request.META.get(_CALLER):
+            user, key, kept = _signed_in[name]
+            request.user, request.session = copy.copy(user), SessionStore(key)
+            request.session._session_cache = copy.deepcopy(kept)
+        return get_response(request)
+
+    return answer
+
+
+def once(authenticate: Callable[..., ApiKey]) -> Callable[..., ApiKey]:
+    """Let a key be looked up once; one that is refused is refused anew each time."""
+    found: dict[str, ApiKey] = {}
+
+    def key(text: str, *, address: str = "") -> ApiKey:
+        if text not in found:
+            found[text] = authenticate(text, address=address)
+        return copy.deepcopy(found[text])
+
+    return key
+
+
 class Callers:
-    """Clients of every caller, made when they are first asked for."""
+    """Clients of every caller.
+
+    :meth:`browser` goes all the way that a request goes. The others are for what is asked thousands of times: whose
+    session or key it is, is found out once. A test has both answered alike.
+    """
 
     def __init__(self, world: World) -> None:
         self._tokens: dict[str, str] = {}
         self._clients: dict[str, APIClient] = {}
+        self._quick: dict[str, Client] = {"anonymous": Client()}
         self._browsers: dict[str, tuple[Client, SimpleCookie]] = {}
         for name, (_, token) in BY_TOKEN.items():
             self._tokens[name] = token(world)
@@ -125,17 +179,33 @@ class Callers:
             browser = Client()
             if name != "anonymous":
                 browser.force_login(people[name])
+                _signed_in[name] = people[name], browser.session.session_key, dict(browser.session.items())
+                self._quick[name] = Client(**{_CALLER: name})
             self._browsers[name] = browser, copy.deepcopy(browser.cookies)
             if name in OF_THE_PLATFORM:
-                client = self._clients[name] = APIClient()
-                client.force_login(people[name])
+                self._clients[name] = APIClient(**{_CALLER: name})
         self._clients["anonymous"] = APIClient()
+        with override_settings(MIDDLEWARE=quick_middleware()):
+            for client in (*self._quick.values(), *(self._clients[name] for name in OF_THE_PLATFORM)):
+                client.handler.load_middleware()
 
     def api(self, name: str) -> APIClient:
         return self._clients[name]
 
+    def session_api(self, name: str) -> APIClient:
+        """Give a client of the API for a person's browser."""
+        client = APIClient()
+        client.cookies = self.browser(name).cookies
+        return client
+
     def token(self, name: str) -> str:
         return self._tokens[name]
+
+    def quick(self, name: str) -> Client:
+        """Give a browser that needs no cookies to be known by."""
+        client = self._quick[name]
+        client.cookies.clear()
+        return client
 
     def browser(self, name: str) -> Client:
         """Give a browser in which they are signed in, whatever was done with it before."""

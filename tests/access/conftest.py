@@ -8,7 +8,8 @@ from collections.abc import Iterator
 import pytest
 from django.db import connection, transaction
 
-from tests.access.callers import Callers
+from tenants.keys import key_authenticate
+from tests.access.callers import Callers, once
 from tests.access.world import World, make_world
 
 
@@ -26,8 +27,10 @@ def world(django_db_setup, django_db_blocker) -> Iterator[World]:
 
 
 @pytest.fixture(scope="package")
-def callers(world) -> Callers:
-    return Callers(world)
+def callers(world) -> Iterator[Callers]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("portal.api.authentication.key_authenticate", once(key_authenticate))
+        yield Callers(world)
 
 
 @contextlib.contextmanager

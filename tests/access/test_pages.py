@@ -82,6 +82,10 @@ def unrendered():
             "portal.pages.base.render", lambda *args, status=200, **values: HttpResponse(status=status)
         )
         patch.setattr("portal.pages.base.render_to_string", lambda *args, **values: SafeString(""))
+        patch.setattr(
+            "portal.pages.failures.defaults.page_not_found",
+            lambda *args, **values: HttpResponse(status=404),
+        )
         yield
 
 
@@ -100,13 +104,13 @@ def test_everybody_is_answered_as_the_table_says(world, callers, before, page, m
     answered = {}
     with taken_back(), unrendered():
         for caller in refused:
-            answered[caller] = told(callers.browser(caller).generic(method, url))
+            answered[caller] = told(callers.quick(caller).generic(method, url))
         if method == "POST" and refused:
             assert world.changed_since(before) == [], "who was refused changed something"
     shown = False
     for caller in wanted.keys() - refused:
         with taken_back(), unrendered() if shown else contextlib.nullcontext():
-            answer = callers.browser(caller).generic(method, url)
+            answer = callers.quick(caller).generic(method, url)
             if answer.streaming:
                 b"".join(answer)
             if method == "GET" and not shown and page.name not in expected.WRITES_WHEN_SHOWN:
@@ -139,7 +143,7 @@ def test_an_object_of_another_tenant_is_a_page_that_does_not_exist(world, caller
     """Nord's objects under Other's address: for Other's owner as if there were none, byte for byte but for the id."""
     ids = world.ids | {"t": world.others["t"]}
     mine = next(name for name, kind in page.parameters.items() if kind not in {"t", "endpoints/revisions"})
-    browser = callers.browser("stranger")
+    browser = callers.quick("stranger")
     theirs, none = page.url(ids), page.url(ids, mine)
     found = set()
     for method in ("GET", "POST"):
@@ -169,7 +173,7 @@ def test_pages_of_signing_in_show_nobody_anything_of_tenants(world, callers, pat
 def test_the_django_admin_is_there_for_staff_only(world, callers, path):
     for caller in PAGES:
         if caller != "superuser":
-            answer = ask(callers.browser(caller), "GET", path)
+            answer = ask(callers.quick(caller), "GET", path)
             assert told(answer) == expected.SIGN_IN or answer.status_code in (301, 404), (caller, answer)
 
 
@@ -180,7 +184,7 @@ def test_gateways_are_known_by_their_token_alone(world, callers, page):
     tokens = ["", *(f"Bearer {token}" for token in ("nonsense", callers.token("owner")))]
     for method in ("GET", "POST"):
         for caller in PAGES:
-            assert ask(callers.browser(caller), method, url).status_code in (401, 405), (caller, method)
+            assert ask(callers.quick(caller), method, url).status_code in (401, 405), (caller, method)
         for token in tokens:
             with taken_back():
                 answer = Client().generic(method, url, headers={"Authorization": token})

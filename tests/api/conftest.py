@@ -2,29 +2,12 @@
 
 from __future__ import annotations
 
-import copy
-
 import pytest
 from rest_framework.test import APIClient
 
-from billing.models import Price
-from clusters.models import (
-    CatalogModel,
-    Cluster,
-    EngineImage,
-    Gateway,
-    GpuType,
-    NodePool,
-    Region,
-    SloClass,
-    Tokenizer,
-)
-from tenants import scope
 from tenants.models import PlatformRole, Role, Tenant
 from tests.estate import Estate, make_estate
 from tests.factories import make_tenant, make_user, management_key
-
-ESTATE = (GpuType, SloClass, Tokenizer, CatalogModel, Price, Region, Cluster, NodePool, Gateway, EngineImage)
 
 
 def client_of(tenant: Tenant, role: str = Role.OWNER) -> APIClient:
@@ -82,16 +65,4 @@ def anonymous() -> APIClient:
 
 @pytest.fixture
 def estate(db) -> Estate:
-    """The estate of ``tests.estate``, made by its services once and copied row by row from then on."""
-    if not _kept:
-        made = make_estate()
-        _kept.append(copy.deepcopy((made, [list(model.objects.all()) for model in ESTATE])))
-        return made
-    estate, tables = copy.deepcopy(_kept[0])
-    with scope.platform("copy the estate"):
-        for model, rows in zip(ESTATE, tables, strict=True):
-            model.objects.bulk_create(rows)
-    return estate
-
-
-_kept: list = []
+    return make_estate()

@@ -95,8 +95,8 @@ def test_a_key_is_bound_to_caller_and_path(owner, tenant):
     assert owner.post(f"{API}/projects", body, headers=headers).status_code == 201
     admin = client_of(tenant, Role.ADMIN)
     assert_problem(admin.post(f"{API}/projects", body, headers=headers), 422, "invalid")
-    member = {"email": "ada@example.org", "role": "viewer"}
-    assert owner.post(f"{API}/members", member, headers=headers).status_code == 201
+    invited = {"email": "ada@example.org", "role": "viewer"}
+    assert owner.post(f"{API}/invitations", invited, headers=headers).status_code == 201
 
 
 @pytest.mark.django_db

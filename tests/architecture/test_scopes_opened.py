@@ -3,30 +3,17 @@
 from __future__ import annotations
 
 import ast
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
-ROOMS = ("tenants", "billing", "clusters", "portal")
+from tests.architecture.sources import nodes
+
+ROOMS = ("tenants/", "billing/", "clusters/", "portal/")
 
 #: Modules at a door of people or of their programs that open the platform's scope directly, each with the reason.
 AT_A_DOOR: dict[str, str] = {}
 
 _CONTEXT_MANAGERS = {"contextmanager", "asynccontextmanager"}
-
-
-def modules():
-    for room in ROOMS:
-        for path in sorted((ROOT / room).rglob("*.py")):
-            yield path.relative_to(ROOT).as_posix(), ast.parse(path.read_text())
-
-
-def opened(tree: ast.AST, *names: str):
-    """Give the calls of ``scope.<name>(...)`` and, where imported by itself, ``<name>(...)``."""
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Call) and (_last(node.func) in names) and _is_scope(node.func):
-            yield node
 
 
 def _is_scope(function: ast.expr) -> bool:
@@ -49,11 +36,16 @@ def says_why(reason: ast.expr) -> bool:
     )
 
 
+def within(*kinds: type[ast.AST]):
+    """Give the nodes of these kinds in the rooms that know scopes."""
+    return ((name, node) for name, node in nodes(*kinds) if name.startswith(ROOMS))
+
+
 def platform_calls():
-    for name, tree in modules():
-        for call in opened(tree, "platform"):
-            if isinstance(call.func, ast.Attribute):
-                yield name, call
+    """Give the calls of ``scope.platform(...)``."""
+    for name, call in within(ast.Call):
+        if isinstance(call.func, ast.Attribute) and call.func.attr == "platform" and _is_scope(call.func):
+            yield name, call
 
 
 def test_every_platform_scope_says_why_where_it_is_opened():
@@ -73,8 +65,7 @@ def test_scopes_are_opened_under_their_own_names_only():
     """``from tenants.scope import platform`` would hide a call from these tests."""
     hidden = [
         f"{name}:{node.lineno}"
-        for name, tree in modules()
-        for node in ast.walk(tree)
+        for name, node in within(ast.ImportFrom, ast.alias)
         if (isinstance(node, ast.ImportFrom) and node.module == "tenants.scope")
         or (isinstance(node, ast.alias) and node.name in {"scope", "tenants.scope"} and node.asname)
     ]
@@ -95,36 +86,28 @@ def test_where_people_come_in_the_scope_is_opened_by_the_audited_door():
 
 
 def test_the_audited_door_is_what_people_of_the_platform_come_through():
-    using = {
-        name
-        for name, tree in modules()
-        for node in ast.walk(tree)
-        if isinstance(node, ast.Call) and _last(node.func) == "across_tenants"
-    }
+    using = {name for name, node in within(ast.Call) if _last(node.func) == "across_tenants"}
     assert using == {"clusters/api/operators.py", "portal/administration.py", "portal/pages/base.py"}
 
 
 def test_no_generator_holds_a_scope_while_it_is_read():
     """Whoever reads from it, a stream for one, would stand in that scope between two rows."""
     held = []
-    for name, tree in modules():
-        for function in ast.walk(tree):
-            if not isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef):
-                continue
-            if {_last(getattr(each, "func", each)) for each in function.decorator_list} & _CONTEXT_MANAGERS:
-                continue
-            for block in _own(function):
-                if (
-                    isinstance(block, ast.With)
-                    and any(
-                        isinstance(each.context_expr, ast.Call)
-                        and _is_scope(each.context_expr.func)
-                        and _last(each.context_expr.func) in {"tenant", "platform", "across_tenants"}
-                        for each in block.items
-                    )
-                    and any(isinstance(inner, ast.Yield | ast.YieldFrom) for inner in _own(block))
-                ):
-                    held.append(f"{name}:{block.lineno}")
+    for name, function in within(ast.FunctionDef, ast.AsyncFunctionDef):
+        if {_last(getattr(each, "func", each)) for each in function.decorator_list} & _CONTEXT_MANAGERS:
+            continue
+        for block in _own(function):
+            if (
+                isinstance(block, ast.With)
+                and any(
+                    isinstance(each.context_expr, ast.Call)
+                    and _is_scope(each.context_expr.func)
+                    and _last(each.context_expr.func) in {"tenant", "platform", "across_tenants"}
+                    for each in block.items
+                )
+                and any(isinstance(inner, ast.Yield | ast.YieldFrom) for inner in _own(block))
+            ):
+                held.append(f"{name}:{block.lineno}")
     assert held == []
 
 

@@ -19,7 +19,7 @@ from clusters.models import ApprovalRequest, ApprovalSignature, Reservation
 from tenants import scope
 from tenants.identity.policy import tenant_policy_set
 from tenants.members import member_change_role, member_remove
-from tenants.models import Mail, Membership, SecondFactorOf
+from tenants.models import Mail, Membership, SecondFactorOf, Tenant
 from tenants.webhooks.links import NO_LINK
 from tenants.webhooks.mailing import mail_send_due
 from tests.factories import audit_entries
@@ -82,7 +82,7 @@ def test_the_audit_tells_who_decided_by_link_from_where(office, asked):
     assert who == {("mail-link", str(admin.id), admin.email, "127.0.0.1", "Mailer/1")}
 
 
-@pytest.mark.parametrize("by", ["factor", "tenant", "platform", "provider"])
+@pytest.mark.parametrize("by", ["factor", "tenant", "platform"])
 def test_whom_no_password_alone_lets_in_signs_in_first(office, asked, settings, by):
     path, admin = path_for(office, "admin"), office.people["admin"]
     if by == "factor":
@@ -90,15 +90,14 @@ def test_whom_no_password_alone_lets_in_signs_in_first(office, asked, settings, 
     elif by == "platform":
         settings.MFA_REQUIRED_FOR = ["all"]
     else:
-        second = SecondFactorOf.ALL if by == "tenant" else SecondFactorOf.NOBODY
         with scope.tenant(office.tenant.id):
-            tenant_policy_set(tenant=office.tenant, second_factor_of=second, provider_only=by == "provider")
+            tenant_policy_set(tenant=office.tenant, second_factor_of=SecondFactorOf.ALL, provider_only=False)
     for answer in (Client().get(path), decide(path)):
         assert (answer.status_code, answer["Location"]) == (302, f"/accounts/login/?next={quote(path)}")
     assert office.request().state == "pending"
     client = Client()
     client.force_login(admin)
-    reached = {"factor": 200, "provider": 200, "tenant": 302, "platform": 302}[by]
+    reached = {"factor": 200, "tenant": 302, "platform": 302}[by]
     assert client.get(path).status_code == reached, "without one that is demanded, it is set up first"
 
 
@@ -130,6 +129,18 @@ def test_a_link_for_somebody_who_may_not_decide_does_nothing(office, asked):
             Link(tenant_id=office.tenant.id, request_id=asked.id, round=1, user_id=office.people[who].id)
         )
         assert decide(f"/decide/{token}").status_code == 410
+    assert office.request().state == "pending"
+
+
+@pytest.mark.parametrize("demand", [{"provider_only": True}, {"second_factor_of": SecondFactorOf.ALL}])
+def test_who_has_to_sign_in_with_more_than_a_password_decides_by_no_link_alone(office, asked, demand):
+    path = path_for(office, "admin")
+    with scope.tenant(office.tenant.id):
+        Tenant.objects.update(**demand)
+    assert decide(path).url.startswith("/accounts/login/")
+    browser = Client()
+    browser.force_login(office.people["admin"])  # by a password, that is
+    assert browser.post(path, {"approve": "1", "round": 1, "comment": ""}).status_code in (302, 403)
     assert office.request().state == "pending"
 
 
