@@ -33,7 +33,7 @@ demo: $(STAMP) ## Start Berth on this machine and carry out the main job (ARGS="
 	@$(BIN)/python -m portal.demo $(ARGS)
 
 test: lint $(FOCUS_STAMP) ## Lint, types, import rules, then every test
-	$(BIN)/python -m pytest -q -n 2 --dist loadgroup $(ARGS)
+	$(BIN)/python -m pytest -q -n 2 --dist loadgroup --reruns 1 --rerun-show-tracebacks $(ARGS)
 
 lint: $(STAMP) ## Style, types, import rules, known weaknesses
 	$(BIN)/ruff check .

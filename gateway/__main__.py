@@ -12,8 +12,8 @@ import sys
 import uvloop
 
 from gateway.config import Config, ConfigurationError, read_config
+from gateway.contract.redaction import log_to_stderr
 from gateway.files import FolderInUse
-from gateway.redaction import log_to_stderr
 from gateway.server import GatewayServer
 
 

@@ -12,6 +12,7 @@ from allauth.usersessions.admin import UserSession
 from django import forms
 from django.contrib import admin
 from django.contrib.auth.admin import Group
+from django.db.models import QuerySet
 from django.http import HttpRequest
 
 from billing import models as billing
@@ -19,6 +20,7 @@ from clusters import models as clusters
 from clusters.inventory import people
 from tenants import models as tenants
 from tenants.errors import BerthError
+from tenants.identity.second_factor import second_factors_remove
 
 #: Rows of libraries: they hold secrets, or services keep them together with others.
 NOT_HERE = [Group, EmailAddress, Authenticator, SocialAccount, SocialApp, SocialToken, UserSession]
@@ -82,6 +84,14 @@ class UserAdmin(Kept):
     search_fields = ["email", "name"]
     fields = ["email", "name", "platform_role", "is_active", "is_staff", "is_superuser", "last_login"]
     readonly_fields = ["email", "platform_role", "is_staff", "is_superuser", "last_login"]
+    actions = ["take_second_factors_away"]
+
+    @admin.action(description="Take their second factors away, and sign them out")
+    def take_second_factors_away(self, request: HttpRequest, people: QuerySet) -> None:
+        for person in people:
+            second_factors_remove(user=person, by=request.user)
+        told = ", ".join(person.email for person in people)
+        self.message_user(request, f"{told}: to be set up anew at the next sign-in.")
 
 
 @admin.register(tenants.Project)

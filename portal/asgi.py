@@ -2,16 +2,17 @@
 
 import os
 
-from django.core.asgi import get_asgi_application
+import django
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "portal.settings.embedded")
 
-_django = get_asgi_application()
+django.setup(set_prefix=False)
 
 from clusters.api import usage_door  # noqa: E402
 from portal import checks, databases  # noqa: E402
 from portal.middleware.guard import guarded  # noqa: E402
+from portal.middleware.streams import StreamingHandler  # noqa: E402
 
 databases.limit_statements()
 checks.refuse_to_start()
-application = guarded(usage_door.before(_django))
+application = guarded(usage_door.before(StreamingHandler()))

@@ -9,7 +9,7 @@ from typing import Any
 from django.http import HttpRequest, QueryDict
 from django.views.debug import SafeExceptionReporterFilter
 
-from gateway.redaction import MASK, masked
+from gateway.contract.redaction import MASK, masked
 
 
 class NothingShown(SafeExceptionReporterFilter):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Final
+from urllib.parse import urlsplit
 
 from django.contrib import messages
 from django.contrib.auth import logout
@@ -11,10 +12,12 @@ from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import redirect
 from django.urls import reverse
 from django.utils.deprecation import MiddlewareMixin
+from django.utils.http import url_has_allowed_host_and_scheme
 from django_htmx.http import HttpResponseClientRedirect
 
-from portal.api.errors import MEDIA_TYPE, problem
+from portal.api.errors import MEDIA_TYPE
 from tenants.addresses import client_address
+from tenants.errors import problem
 from tenants.identity.recheck import identity_holds
 from tenants.identity.second_factor import (
     SecondFactorDemanded,
@@ -23,7 +26,7 @@ from tenants.identity.second_factor import (
 )
 from tenants.identity.sign_in import (
     IDENTITY,
-    provider_asks_second_factor,
+    provider_asking_second_factor,
     session_is_over,
     session_seen,
 )
@@ -55,9 +58,9 @@ class SessionMiddleware(MiddlewareMixin):
 
 
 def _demanded(request: HttpRequest) -> HttpResponse | None:
-    if has_second_factor(request.user) or provider_asks_second_factor(request):
+    if has_second_factor(request.user):
         return None
-    why = second_factor_demanded(request.user)
+    why = second_factor_demanded(request.user, asked_by=provider_asking_second_factor(request))
     if not why:
         return None
     if request.path.startswith("/api/"):
@@ -77,4 +80,15 @@ def _ended(request: HttpRequest, why: str, told: str) -> HttpResponse | None:
     messages.info(request, told)
     if "HX-Request" in request.headers:
         return HttpResponseClientRedirect(reverse("account_login"))
-    return redirect_to_login(request.get_full_path())
+    return to_sign_in(request)
+
+
+def to_sign_in(request: HttpRequest) -> HttpResponse:
+    """Lead to where people sign in, and from there back: of what was posted, to the page that it was posted from."""
+    if request.method in ("GET", "HEAD"):
+        return redirect_to_login(request.get_full_path())
+    came_from = request.headers.get("Referer", "")
+    here = url_has_allowed_host_and_scheme(came_from, {request.get_host()}, require_https=request.is_secure())
+    return redirect_to_login(
+        urlsplit(came_from)._replace(scheme="", netloc="").geturl() if here else reverse("home")
+    )

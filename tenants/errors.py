@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
+
+#: Where each kind of error is explained: the ``type`` of a problem document is this and its code.
+TYPES: Final = "/docs/errors#"
+
+
+def problem(status: int, code: str, title: str, detail: str, **extra: Any) -> dict[str, Any]:
+    """Build a problem document (RFC 9457)."""
+    return {"type": TYPES + code, "title": title, "status": status, "code": code, "detail": detail, **extra}
 
 
 class BerthError(Exception):

@@ -8,13 +8,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from django.db import transaction
+from django.db.models import OuterRef, Subquery
 from django.utils import timezone
 
 from tenants import networks, reach, roles, scope, secret_keys
 from tenants.announcements import announce
 from tenants.errors import Conflict, Forbidden, Invalid, NotFound
 from tenants.limits import KEY_LIMITS, check_key_limits
-from tenants.models import ApiKey, KeyScope, Project, Role, ServiceAccount, Tenant, User
+from tenants.models import ApiKey, KeyScope, Membership, Project, Role, ServiceAccount, Tenant, User
 from tenants.validation import clean
 
 LONGEST_KEY_LIFE = dt.timedelta(days=366)
@@ -182,8 +183,10 @@ def key_authenticate(text: str, *, address: str = "") -> ApiKey:
     digests = [secret_keys.digest(text, pepper) for pepper in secret_keys.peppers()]
     now = timezone.now()
     with scope.platform("authenticate a management key"):
+        maker = Membership.objects.filter(tenant=OuterRef("tenant"), user=OuterRef("created_by"))
         key = (
             ApiKey.objects.select_related("tenant", "created_by", "service_account")
+            .annotate(maker_role=Subquery(maker.values("role")))
             .filter(digest__in=digests)
             .first()
         )
@@ -214,6 +217,9 @@ def _refuse_unusable(key: ApiKey, now: dt.datetime) -> None:
             raise NotFound("The service account of this key is disabled; ask an owner or admin.")
     elif key.created_by and not key.created_by.is_active:
         raise NotFound("The person who made this key is no longer active; make a new one.")
+    elif key.created_by and not roles.may_grant(key.maker_role or "", key.role):
+        # Their keys were revoked when they lost the role, but for one that they made in the same moment.
+        raise NotFound("The person who made this key may no longer do what it may; make a new one.")
     if key.seen_projects is not None and not key.seen_projects:
         raise NotFound("This key and its service account are limited to different projects; make a new one.")
     if key.tenant.state != Tenant.State.ACTIVE:

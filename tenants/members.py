@@ -7,9 +7,9 @@ import uuid
 from django.db import transaction
 from django.utils import timezone
 
-from tenants import roles, scope
-from tenants.errors import Conflict, Forbidden, Invalid, NotFound
-from tenants.models import ApiKey, KeyScope, Membership, Role, Tenant, User
+from tenants import reach, roles, scope
+from tenants.errors import Conflict, Forbidden, Invalid
+from tenants.models import ApiKey, KeyScope, Membership, ProviderIdentity, Role, Tenant, User
 from tenants.validation import clean
 
 
@@ -18,6 +18,8 @@ def member_add(
     *, email: str, role: str, granter_role: str, name: str = "", password: str | None = None
 ) -> Membership:
     """Add a person to the open tenant, making their account when there is none.
+
+    They are not asked: this is for whoever sets an installation up. All others invite.
 
     Raises:
         Forbidden: the role is above the granter's own.
@@ -43,11 +45,13 @@ def member_add(
 
 
 @transaction.atomic
-def member_change_role(*, membership: Membership, role: str, granter_role: str) -> Membership:
+def member_change_role(
+    *, membership: Membership, role: str, granter_role: str, granted_by: ApiKey | None = None
+) -> Membership:
     """Give a member another role; management keys they made with a higher one are revoked.
 
     Raises:
-        Forbidden: either role is above the granter's own.
+        Forbidden: either role is above the granter's own, or the new one may do what the key that asks may not.
         Conflict: the tenant would be left without an owner, or a provider's groups decide.
     """
     if role not in Role.values:
@@ -56,7 +60,12 @@ def member_change_role(*, membership: Membership, role: str, granter_role: str) 
         )
     if not (roles.may_grant(granter_role, role) and roles.may_grant(granter_role, membership.role)):
         raise Forbidden(f"A member with role {granter_role} cannot change {membership.role} to {role}.")
-    _refuse_managed(membership)
+    reach.refuse_wider_role(role, granted_by)
+    if membership.managed_by_id is not None:
+        raise Conflict(
+            "The groups of a sign-in provider decide about this member's role. Change the groups there, or what they "
+            "may do under Settings, Sign-in."
+        )
     if role != Role.OWNER:
         _keep_an_owner(membership)
     membership.role = role
@@ -72,15 +81,24 @@ def member_remove(*, membership: Membership, granter_role: str) -> None:
     Inference keys go on: programs use them, and they reach no more than their project's endpoints. So do keys of
     service accounts, which act for no person.
 
+    Whom a provider's groups made a member is back when the provider says so anew. Whoever left the organisation signs
+    in no more, and is taken out here.
+
     Raises:
         Forbidden: the member's role is above the granter's own.
-        Conflict: the tenant would be left without an owner, or a provider's groups decide.
+        Conflict: the tenant would be left without an owner.
     """
     if not roles.may_grant(granter_role, membership.role):
         raise Forbidden(f"A member with role {granter_role} cannot remove an {membership.role}.")
-    _refuse_managed(membership)
     _keep_an_owner(membership)
     keys_revoke_above(membership.user_id, None)
+    if membership.managed_by_id is not None:
+        with scope.platform("forget what the tenant's provider told of somebody who is taken out"):
+            ProviderIdentity.objects.filter(
+                user=membership.user_id,
+                provider=membership.managed_by_id,
+                provider__tenant=membership.tenant_id,
+            ).delete()
     membership.delete()
 
 
@@ -94,36 +112,11 @@ def keys_revoke_above(user_id: uuid.UUID, role: str | None) -> None:
     keys.update(revoked_at=timezone.now())
 
 
-def _refuse_managed(membership: Membership) -> None:
-    if membership.managed_by_id is not None:
-        raise Conflict(
-            "The groups of a sign-in provider decide about this member. Change the groups there, or what they may "
-            "do under Settings, Sign-in."
-        )
-
-
 def _keep_an_owner(membership: Membership) -> None:
     # Locking all owner rows makes two owners who demote each other at once wait for one another.
     owners = list(Membership.objects.select_for_update().filter(role=Role.OWNER).values_list("id", flat=True))
     if owners == [membership.id]:
         raise Conflict("A tenant needs an owner; make another member owner first.")
-
-
-def membership_of(*, user: User, slug: str) -> Membership:
-    """Find a person's membership in the tenant with this slug.
-
-    Raises:
-        NotFound: there is no such tenant, or the person is not a member: both read the same.
-    """
-    with scope.platform("find the tenant that a signed-in person asks for"):
-        membership = (
-            Membership.objects.select_related("tenant")
-            .filter(user=user, tenant__slug=slug, tenant__state=Tenant.State.ACTIVE)
-            .first()
-        )
-    if membership is None:
-        raise NotFound("There is no such page.")
-    return membership
 
 
 def memberships_of(*, user_id: uuid.UUID) -> list[Membership]:

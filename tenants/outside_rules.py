@@ -8,7 +8,9 @@ from typing import Final
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 #: Where clouds tell machines their credentials, beside link-local 169.254.169.254.
-_METADATA: Final = frozenset(map(ipaddress.ip_address, ("fd00:ec2::254", "100.100.100.200", "192.0.0.192")))
+_METADATA: Final = frozenset(
+    map(ipaddress.ip_address, ("fd00:ec2::254", "100.100.100.200", "192.0.0.192", "168.63.129.16"))
+)
 #: Addresses that carry an IPv4 address: 6to4, Teredo, and both prefixes of NAT64.
 _CARRIERS: Final = tuple(
     map(ipaddress.ip_network, ("2002::/16", "2001::/32", "64:ff9b::/96", "64:ff9b:1::/48", "::/96"))

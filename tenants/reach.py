@@ -105,6 +105,27 @@ def refuse_wider(key: ApiKey, granted_by: ApiKey | None) -> None:
             f"The key that asks may not {wider[0].replace('-', ' ')}, so that no key it hands out may either;"
             " name the new one's verbs."
         )
+    if granted_by.service_account is not None and key.service_account is None:
+        raise Forbidden(
+            "The key that asks is a service account's, whose rights end with it: have it make management keys of"
+            " service accounts alone, or sign in."
+        )
+
+
+def refuse_wider_role(role: str, granted_by: ApiKey | None) -> None:
+    """Check that ``role`` may do no more than the management key ``granted_by``, by which it is handed out.
+
+    Raises:
+        Forbidden: it may.
+    """
+    if granted_by is None:
+        return
+    wider = [action for action in Action if roles.allows(role, action) and not key_may(granted_by, action)]
+    if wider:
+        raise Forbidden(
+            f"The key that asks may not {wider[0].replace('-', ' ')}, so that it hands out no role that may; choose"
+            " a lower one, or sign in."
+        )
 
 
 def _networks(texts: list[str]) -> list[str]:

@@ -143,10 +143,7 @@ def _check_role(role: str, granter_role: str, granted_by: ApiKey | None) -> None
         raise Forbidden(
             f"A member with role {granter_role} cannot make, change or remove a service account with role {role}."
         )
-    if granted_by is not None:
-        reach.refuse_wider(
-            ApiKey(scope=KeyScope.MANAGEMENT, role=role, networks=granted_by.networks), granted_by
-        )
+    reach.refuse_wider_role(role, granted_by)
 
 
 def _projects(ids: Sequence[uuid.UUID]) -> list[uuid.UUID]:

@@ -7,6 +7,7 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any
 
+from django.conf import settings
 from django.core.management import call_command
 from django.db import models
 from django.utils import timezone
@@ -63,12 +64,12 @@ class Estate:
 
 def bootstrap() -> None:
     """Fill an empty database as ``manage.py bootstrap`` does."""
-    _once("bootstrap", lambda: call_command("bootstrap", verbosity=0), BOOTSTRAP)
+    _once(f"bootstrap in {settings.CURRENCY}", lambda: call_command("bootstrap", verbosity=0), BOOTSTRAP)
 
 
 def make_estate() -> Estate:
     """Make ``de-a`` (8 H100, 4 L4) and ``fi-a`` (4 L4) in the EU and ``us-a`` (8 L4) in the US."""
-    return _once("estate", make_estate_anew, ESTATE)
+    return _once(f"estate in {settings.CURRENCY}", make_estate_anew, ESTATE)
 
 
 _kept: dict[str, tuple[Any, list[list[models.Model]]]] = {}

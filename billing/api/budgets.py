@@ -19,7 +19,7 @@ from billing.budgets.selectors import budget_forecast, budget_states
 from billing.budgets.services import budget_change, budget_create, budget_delete
 from billing.models import Budget, BudgetWindow
 from tenants.api.base import IF_MATCH, EditableTenantViewSet
-from tenants.api.filters import PAGING, refuse_unknown_parameters
+from tenants.api.filters import PAGING, TrueOrFalseFilter, refuse_unknown_parameters
 from tenants.api.idempotency import idempotent
 from tenants.api.preconditions import content_version, etag, refuse_stale
 from tenants.roles import Action
@@ -28,7 +28,7 @@ from tenants.roles import Action
 class BudgetFilter(django_filters.FilterSet):
     owner_kind = django_filters.ChoiceFilter(choices=Budget.OwnerKind.choices)
     owner_id = django_filters.UUIDFilter()
-    active = django_filters.BooleanFilter()
+    active = TrueOrFalseFilter()
 
 
 def with_states(budgets: list[Budget]) -> list[Budget]:

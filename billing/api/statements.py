@@ -24,6 +24,7 @@ from billing.documents.months import month_statement
 from billing.models import Statement, StatementLine
 from tenants import scope
 from tenants.api.base import TenantViewSet
+from tenants.api.filters import TrueOrFalseFilter
 from tenants.errors import NotFound
 from tenants.models import Tenant
 from tenants.roles import Action
@@ -42,8 +43,8 @@ class StatementFilter(django_filters.FilterSet):
 
 class StatementLineFilter(django_filters.FilterSet):
     kind = django_filters.MultipleChoiceFilter(choices=StatementLine.Kind.choices)
-    charged = django_filters.BooleanFilter()
-    correction = django_filters.BooleanFilter()
+    charged = TrueOrFalseFilter()
+    correction = TrueOrFalseFilter()
     project_id = django_filters.UUIDFilter()
     endpoint_id = django_filters.UUIDFilter()
 

@@ -10,6 +10,7 @@ from billing.models import Allocation, Price
 from billing.prices import listed_prices
 from tenants import scope
 from tenants.api.base import ReadOnlyTenantViewSet
+from tenants.api.filters import TrueOrFalseFilter
 from tenants.models import Tenant
 from tenants.roles import Action
 
@@ -40,7 +41,7 @@ class PriceViewSet(ReadOnlyTenantViewSet):
 
 class AllocationFilter(django_filters.FilterSet):
     endpoint_id = django_filters.UUIDFilter()
-    held = django_filters.BooleanFilter(
+    held = TrueOrFalseFilter(
         field_name="ended_at",
         lookup_expr="isnull",
         help_text="true: only GPUs held now; false: only released.",

@@ -155,7 +155,8 @@ class OperatorApprovalViewSet(OperatorViewSet):
         with scope.tenant(found.tenant_id):
             found = service(request=found, decider=self.decider, **wishes)
         self.audit(action, request=str(found.id), title=found.title, state=found.state)
-        return self.shown(ApprovalSerializer, self.rows().get(id=found.id))
+        # Another round may be for another cluster, which is out of the operator's reach.
+        return self.shown(ApprovalSerializer, request_list().get(id=found.id))
 
 
 @extend_schema(tags=["approvals"])

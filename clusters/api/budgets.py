@@ -12,6 +12,7 @@ from billing.api.budget_serializers import BudgetSerializer
 from billing.api.budgets import with_states
 from billing.models import Budget
 from clusters.api.operators import OperatorViewSet
+from tenants.api.filters import TrueOrFalseFilter
 from tenants.roles import PlatformAction
 
 
@@ -26,7 +27,7 @@ class TenantBudgetSerializer(BudgetSerializer):
 
 class TenantBudgetFilter(django_filters.FilterSet):
     tenant = django_filters.CharFilter(field_name="tenant__slug", help_text="Slug of the tenant.")
-    active = django_filters.BooleanFilter()
+    active = TrueOrFalseFilter()
 
 
 @extend_schema(tags=["budgets"])

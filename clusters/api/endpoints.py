@@ -155,7 +155,9 @@ class EndpointViewSet(ReadOnlyTenantViewSet):
         """Its revisions with the whole plan of each, newest first."""
         return self._page(RevisionDetailSerializer, selectors.endpoint_revisions(self.get_object()))
 
-    @extend_schema(parameters=[LogQuery], responses=LogSerializer, operation_id="endpoints_logs")
+    @extend_schema(
+        parameters=[LogQuery], responses={200: LogSerializer, 503: None}, operation_id="endpoints_logs"
+    )
     def logs(self, request, id) -> Response:
         """The last lines of an engine's own log. Request texts are never in it."""
         endpoint = self.get_object()

@@ -42,7 +42,7 @@ class EvidenceViewSet(TenantViewSet):
 
     @extend_schema(
         parameters=[EvidenceQuery],
-        responses={(200, MEDIA_TYPE): OpenApiTypes.BINARY},
+        responses={(200, MEDIA_TYPE): OpenApiTypes.BINARY, 503: None},
         operation_id="endpoints_evidence",
         filters=False,
     )

@@ -6,6 +6,7 @@ from typing import Final
 
 import msgspec
 
+from tenants import errors
 from tenants.errors import BerthError
 
 MOST_INSTANCE: Final = 20
@@ -58,4 +59,6 @@ def check_count(count: int, what: str, *, most: int) -> None:
 
 def problem(error: BerthError) -> bytes:
     """Give the body that says why a message was refused."""
-    return msgspec.json.encode({"code": error.code, "title": error.title, "detail": error.message})
+    return msgspec.json.encode(
+        errors.problem(error.status, error.code, error.title, error.message, **error.extra), enc_hook=str
+    )

@@ -33,7 +33,7 @@ class LoadViewSet(TenantViewSet):
     model = Endpoint
     serializer_class = LoadSerializer
     project_field = "project"
-    role_actions = {"replan": Action.ORDER, "keep_order": Action.ORDER}
+    role_actions = {"replan": Action.ORDER, "keep_order": Action.ORDER, "what_if": Action.VIEW_COST}
 
     def rows(self):
         return selectors.endpoint_detail()

@@ -134,8 +134,7 @@ class PersonViewSet(OperatorViewSet):
         return Response(status=status.HTTP_204_NO_CONTENT)
 
     def _to_edit(self) -> User:
-        person = self.get_object()
-        User.objects.select_for_update(no_key=True).get(id=person.id)
+        people.superusers_locked()  # edits go one after the other from here on
         person = self.get_object()
         refuse_stale(self.request, _version(PersonSerializer(person).data))
         return person

@@ -26,7 +26,7 @@ from clusters.endpoints.policy import exceptions, setting
 from clusters.models import PolicyException, TenantPolicy
 from tenants import scope
 from tenants.api.base import IF_MATCH, ReadOnlyTenantViewSet, TenantViewSet
-from tenants.api.filters import PAGING, refuse_unknown_parameters
+from tenants.api.filters import PAGING, TrueOrFalseFilter, refuse_unknown_parameters
 from tenants.api.idempotency import idempotent
 from tenants.api.preconditions import asks_for_version, etag, refuse_stale
 from tenants.models import Tenant
@@ -111,7 +111,7 @@ class PolicyFloorViewSet(OperatorViewSet):
 
 class ExceptionFilter(django_filters.FilterSet):
     restriction = django_filters.ChoiceFilter(choices=PolicyException.Restriction.choices)
-    in_force = django_filters.BooleanFilter(method="only", help_text="Only those that hold now, or do not.")
+    in_force = TrueOrFalseFilter(method="only", help_text="Only those that hold now, or do not.")
     endpoint = django_filters.UUIDFilter(field_name="endpoint_id", help_text="Id of the endpoint.")
 
     def only(self, queryset, name, value):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Collection
 from typing import Final
 
@@ -9,7 +10,7 @@ from django.db import transaction
 from django.db.models import Prefetch, QuerySet
 
 from clusters.models import Cluster, OperatorCluster
-from tenants.errors import Conflict, Invalid
+from tenants.errors import Conflict, Forbidden, Invalid
 from tenants.models import SUPERUSER, PlatformRole, User
 from tenants.validation import clean
 
@@ -68,6 +69,7 @@ def person_change(
 
     Raises:
         Conflict: it is ``by``'s own role, or the platform would be left without a superuser.
+        Forbidden: ``by`` is no superuser any more.
         Invalid: the role is malformed, or the clusters do not go with it.
     """
     _check(role, clusters)
@@ -79,8 +81,11 @@ def person_change(
 def person_remove(*, person: User, by: User | None) -> None:
     """Take the role from somebody. They keep their account and their memberships of tenants.
 
+    A role that the groups of a provider give is back when it says so anew; another one, given by hand, stays.
+
     Raises:
         Conflict: it is ``by``'s own role, or the platform would be left without a superuser.
+        Forbidden: ``by`` is no superuser any more.
     """
     person = _locked(person, by, keeps=False)
     _set(person, PlatformRole.NONE, None)
@@ -92,17 +97,29 @@ def keep_a_superuser(person: User) -> None:
     Raises:
         Conflict: nobody else may.
     """
-    # In one order everywhere: two superusers who demote each other wait for one another.
-    rows = User.objects.select_for_update().filter(is_superuser=True, is_active=True).order_by("id")
-    if [each.id for each in rows] == [person.id]:
+    if superusers_locked() == [person.id]:
         raise Conflict(
             f"{person.email} is the last superuser: nobody could hand out roles any more. Make another one first."
         )
 
 
+def superusers_locked() -> list[uuid.UUID]:
+    """Give the ids of those who may hand out roles, once nobody else is handing out any.
+
+    Whoever means to change a role takes these locks before that of the person: two superusers who demote each other
+    wait for one another here, and not in a circle.
+    """
+    rows = (
+        User.objects.filter(is_superuser=True, is_active=True).order_by("id").select_for_update(no_key=True)
+    )
+    return [each.id for each in rows]
+
+
 def _locked(person: User, by: User | None, *, keeps: bool) -> User:
     if by is not None and by.id == person.id:
         raise Conflict("Nobody changes their own role: ask another superuser.")
+    if by is not None and by.id not in superusers_locked():
+        raise Forbidden("You hand out roles no more: somebody took yours away in this moment.")
     if person.is_superuser and not keeps:
         keep_a_superuser(person)
     person = User.objects.select_for_update().get(id=person.id)

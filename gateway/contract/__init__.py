@@ -2,7 +2,7 @@
 
 All messages are JSON. A :class:`Snapshot` flows down by long poll; batches of :class:`UsageSegment`,
 :class:`ReplicaReports`, :class:`EndpointSignals` and :class:`LeaseReport` flow up. Both sides import this package
-and nothing else of each other.
+and nothing else of each other; what neither writes into a log stands in :mod:`gateway.contract.redaction`.
 
 Times are UTC. Token counts are integers as the engine reported them. Amounts of money are decimal strings.
 Durations are seconds as floats.

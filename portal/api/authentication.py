@@ -10,6 +10,7 @@ from tenants import acting
 from tenants.addresses import client_address
 from tenants.api.caller import Caller
 from tenants.errors import BerthError, NotFound
+from tenants.identity.policy import refuse_other_sign_in
 from tenants.keys import key_authenticate
 from tenants.members import memberships_of
 
@@ -69,6 +70,7 @@ class PortalSessionAuthentication(SessionAuthentication):
         if len(chosen) != 1:
             raise TenantNotNamed(f"Name one of your tenants by its slug in the header {TENANT_HEADER}.")
         membership = chosen[0]
+        refuse_other_sign_in(request, membership)
         return user, Caller(
             tenant_id=membership.tenant_id,
             role=membership.role,

@@ -10,7 +10,8 @@ from drf_spectacular.generators import SchemaGenerator
 from rest_framework import serializers
 
 from portal.api.error_types import ERROR_TYPES
-from portal.api.errors import MEDIA_TYPE, TYPES
+from portal.api.errors import MEDIA_TYPE
+from tenants.errors import TYPES
 
 PROBLEM: Final = {
     "type": "object",
@@ -112,6 +113,15 @@ def _describe_refusals(path: str, method: str, operation: dict[str, Any]) -> Non
         statuses.add("422")
     if ("header", "If-Match") in parameters:
         statuses.add("412")
+    # What an operation says of itself, without a body.
+    said = {
+        status
+        for status, answer in operation["responses"].items()
+        if status[0] in "45" and "content" not in answer
+    }
+    for status in said:
+        del operation["responses"][status]
+    statuses |= said
     for status in sorted(statuses):
         titles = [each.title for each in ERROR_TYPES.values() if str(each.status) == status]
         operation["responses"].setdefault(

@@ -44,11 +44,23 @@ ERROR_TYPES: dict[str, ErrorType] = {
         remedy="Ask an owner or admin of the tenant to do it, or to give you another role.",
         of_status=True,
     ),
+    "https-required": ErrorType(
+        status=403,
+        title="Ask over https",
+        when="The request came over plain http. It is not led to https: what it carried went in the open already.",
+        remedy="Ask at the same address over https. Revoke the key that was sent, for others may have read it.",
+    ),
     "mfa-required": ErrorType(
         status=403,
         title="A second factor is needed",
         when="You ask as a signed-in person without a second factor, and the platform or a tenant demands one.",
         remedy="Set up an authenticator app or a passkey under Security. Management keys need none.",
+    ),
+    "provider-required": ErrorType(
+        status=403,
+        title="Sign in by your organisation",
+        when="You signed in by a password or a passkey, and your tenant lets members in by a sign-in provider only.",
+        remedy="Sign out, then sign in through your organisation. Management keys need no provider.",
     ),
     "over-quota": ErrorType(
         status=403,

@@ -13,16 +13,10 @@ from rest_framework import exceptions
 from rest_framework.response import Response
 
 from portal.api.error_types import ERROR_TYPES
-from tenants.errors import BerthError, Conflict
+from tenants.errors import BerthError, Conflict, problem
 
 MEDIA_TYPE = "application/problem+json"
-TYPES = "/docs/errors#"
 _CODE_OF_STATUS = {each.status: code for code, each in ERROR_TYPES.items() if each.of_status}
-
-
-def problem(status: int, code: str, title: str, detail: str, **extra: Any) -> dict[str, Any]:
-    """Build the problem document."""
-    return {"type": TYPES + code, "title": title, "status": status, "code": code, "detail": detail, **extra}
 
 
 def problem_handler(error: Exception, context: dict[str, Any]) -> Response | None:

@@ -2,6 +2,9 @@
 
 Django keeps a whole body before it asks a view, so that a limit inside a view comes too late. This one counts what
 arrives, with or without a Content-Length, and stops reading at the limit of the path.
+
+Where pages asked for over plain http are sent to https, programs are refused: a client that follows a redirect would
+go on sending its key in the open.
 """
 
 from __future__ import annotations
@@ -11,9 +14,12 @@ import re
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
+from django.conf import settings
+
 from portal.api.error_types import ERROR_TYPES
-from portal.api.errors import MEDIA_TYPE, problem
+from portal.api.errors import MEDIA_TYPE
 from portal.middleware.headers import completed
+from tenants.errors import problem
 
 MIB: Final = 1024 * 1024
 LARGEST_BODY: Final = MIB
@@ -77,6 +83,11 @@ def _refusal(scope: dict[str, Any], most: int) -> tuple[str, str] | None:
     if address > LONGEST_ADDRESS:
         return "uri-too-long", f"Path and query have {address} bytes; at most {LONGEST_ADDRESS} are read."
     headers = scope["headers"]
+    if settings.SECURE_SSL_REDIRECT and scope["path"].startswith("/api/") and not _came_over_tls(scope):
+        return (
+            "https-required",
+            "Nothing was done. Ask over https, and revoke the key that was sent in the open.",
+        )
     if len(headers) > MOST_HEADERS:
         return (
             "headers-too-large",
@@ -89,6 +100,16 @@ def _refusal(scope: dict[str, Any], most: int) -> tuple[str, str] | None:
     if told.isdigit() and int(told) > most:
         return "body-too-large", _too_large(most)
     return None
+
+
+def _came_over_tls(scope: dict[str, Any]) -> bool:
+    """Say as Django does whether a request was secure: by the header of the proxy where one is trusted."""
+    if trusted := settings.SECURE_PROXY_SSL_HEADER:
+        name = trusted[0].removeprefix("HTTP_").replace("_", "-").lower().encode()
+        for told, value in scope["headers"]:
+            if told == name:
+                return value.split(b",")[0].strip().decode("latin-1") == trusted[1]
+    return scope.get("scheme", "http") == "https"
 
 
 def _too_large(most: int) -> str:

@@ -7,10 +7,12 @@ from typing import Any
 from allauth.mfa.models import Authenticator
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect
+from django.urls import reverse
 
 from portal.pages.base import Page
 from portal.pages.devices import device
 from tenants.addresses import client_address
+from tenants.identity.sealed import SecretLost
 from tenants.identity.second_factor import second_factor_demanded
 from tenants.identity.sign_in import sessions_end, sessions_of
 from tenants.identity.trail import tell
@@ -27,9 +29,10 @@ class Security(Page):
         codes = next(iter(of_type[Authenticator.Type.RECOVERY_CODES]), None)
         has_factor = bool(of_type[Authenticator.Type.TOTP] or of_type[Authenticator.Type.WEBAUTHN])
         context: dict[str, Any] = {
+            "breadcrumbs": [{"label": "Home", "url": reverse("home")}, {"label": "Security"}],
             "app": next(iter(of_type[Authenticator.Type.TOTP]), None),
             "passkeys": of_type[Authenticator.Type.WEBAUTHN],
-            "codes_left": len(codes.wrap().get_unused_codes()) if codes else None,
+            "codes_left": _codes_left(codes) if codes else None,
             "has_factor": has_factor,
             "demanded": "" if has_factor else second_factor_demanded(request.user),
             "has_password": request.user.has_usable_password(),
@@ -75,3 +78,10 @@ class EndOtherSessions(Page):
         tell(request.user, "session.revoked", others=ended, address=client_address(request))
         self.say("You are signed out everywhere else.")
         return redirect("security")
+
+
+def _codes_left(codes: Authenticator) -> int:
+    try:
+        return len(codes.wrap().get_unused_codes())
+    except SecretLost:
+        return 0  # none that can be checked: new ones are made beside it

@@ -58,7 +58,7 @@ def quote_facts(quote: Mapping[str, Any]) -> list[dict[str, Any]]:
         return []
     return [
         {"label": "Residency asked for", "value": residency(quote["residency"])},
-        *({"label": label, "value": quote[name]} for name, label in _LABELS),
+        *({"label": label, "value": quote[name] or "none"} for name, label in _LABELS),
         {"label": "GPUs", "value": f"{quote['gpus']} x {quote['gpu']}"},
         {
             "label": "The tenant's GPUs then",

@@ -18,7 +18,6 @@ from urllib.parse import urlencode
 
 from django import forms
 from django.contrib import messages
-from django.contrib.auth.views import redirect_to_login
 from django.core.exceptions import BadRequest
 from django.db import IntegrityError
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase, JsonResponse
@@ -32,11 +31,13 @@ from django_htmx.http import HttpResponseClientRedirect
 
 from clusters.inventory import remit
 from portal.api.errors import MEDIA_TYPE, problem
+from portal.sessions import to_sign_in
 from tenants import roles, scope
 from tenants.across import across_tenants
 from tenants.api.caller import Operator
 from tenants.errors import BerthError, Conflict, Forbidden, NotFound
-from tenants.members import membership_of
+from tenants.identity.policy import refuse_other_sign_in
+from tenants.members import memberships_of
 from tenants.models import Membership, Tenant
 from tenants.roles import Action, PlatformAction
 
@@ -50,6 +51,14 @@ class Live:
 
     def __str__(self) -> str:
         return self.html
+
+
+class OnlyByForm(BerthError):
+    """Somebody would look at what only takes a form."""
+
+    code = "method-not-allowed"
+    status = 405
+    title = "There is nothing to look at here"
 
 
 class Page(View):
@@ -93,6 +102,14 @@ class Page(View):
         Raises:
             Forbidden: they may not.
         """
+
+    def http_method_not_allowed(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        """Say so in words: a browser shows an answer without any as a fault of the site."""
+        answer = self.problem(
+            OnlyByForm("This address takes what a form sends. Go to the page with the form.")
+        )
+        answer["Allow"] = ", ".join(self._allowed_methods())
+        return answer
 
     def render(
         self, template: str, context: dict[str, Any] | None = None, *, status: int = 200
@@ -168,9 +185,12 @@ class TenantPage(Page):
 
     @contextlib.contextmanager
     def entered(self) -> Iterator[None]:
-        membership = membership_of(user=self.request.user, slug=self.kwargs["slug"])
+        memberships = memberships_of(user_id=self.request.user.id)
+        membership = next((each for each in memberships if each.tenant.slug == self.kwargs["slug"]), None)
+        if membership is None:
+            raise NotFound("There is no such page.")
         self.membership, self.tenant = membership, membership.tenant
-        self.request.membership = membership  # read by the shell
+        self.request.membership, self.request.memberships = membership, memberships  # read by the shell
         with (
             scope.tenant(membership.tenant_id),
             timezone.override(zoneinfo.ZoneInfo(membership.tenant.time_zone)),
@@ -178,6 +198,7 @@ class TenantPage(Page):
             yield
 
     def admit(self) -> None:
+        refuse_other_sign_in(self.request, self.membership)
         self.demand((self.write_action or self.action) if self.request.method == "POST" else self.action)
 
     def demand(self, action: Action) -> None:
@@ -270,6 +291,6 @@ def _has_nul(request: HttpRequest) -> bool:
 
 
 def _sign_in(request: HttpRequest) -> HttpResponse:
-    answer = redirect_to_login(request.get_full_path())
+    answer = to_sign_in(request)
     # A fragment cannot take a redirect: htmx would put the sign-in form into the middle of the page.
     return HttpResponseClientRedirect(reverse("account_login")) if request.htmx else answer

@@ -1,6 +1,7 @@
 """The context processor that fills the shell of every page: bar, sidebar, tenant switcher.
 
-It reads what the base view left on the request: ``membership`` in the portal, ``operator`` in the console.
+It reads what the base view left on the request: ``membership`` and ``memberships`` in the portal, ``operator`` in the
+console.
 """
 
 from __future__ import annotations
@@ -33,7 +34,9 @@ def _shell(request: HttpRequest) -> dict[str, Any]:
     user = getattr(request, "user", None)
     if user is None or not user.is_authenticated:
         return {"door": "portal", "home_url": "/", "tenant": None, "tenants": [], "nav": [], "notice": ""}
-    memberships = memberships_of(user_id=user.id)
+    memberships = getattr(request, "memberships", None)
+    if memberships is None:
+        memberships = memberships_of(user_id=user.id)
     if operator := getattr(request, "operator", None):
         return _console(request, operator, memberships)
     return _portal(request, memberships, getattr(request, "membership", None))

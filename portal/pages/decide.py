@@ -1,15 +1,14 @@
 """Deciding by the link in a mail: the quote and two buttons, for the one person that the link was made for.
 
 Looking decides nothing: mail scanners follow links. Deciding takes a POST with the same link, while its person may
-still decide and its round is the one that the mail showed. A person who signs in with a second factor is asked to.
+still decide and its round is the one that the mail showed. A person who signs in with more than a password, or should,
+is asked to.
 """
 
 from __future__ import annotations
 
-import contextlib
 from typing import Any
 
-from django.apps import apps
 from django.contrib.auth.views import redirect_to_login
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
@@ -23,8 +22,10 @@ from clusters.endpoints.approvals.links import Link, link_people, link_read, lin
 from clusters.models import ApprovalRequest, TenantPolicy
 from portal.pages.approvals import DecisionForm, told
 from portal.pages.approvals_shown import request_shown
-from tenants import scope
+from tenants import acting, scope
 from tenants.errors import BerthError
+from tenants.identity.policy import refuse_other_sign_in, takes_providers_only
+from tenants.identity.second_factor import has_second_factor, second_factor_demanded
 from tenants.models import Membership, User
 
 #: Why a link does nothing, whichever of these it is: who holds one that leaked learns nothing by trying.
@@ -51,10 +52,12 @@ class DecideByLink(View):
         user, membership = people
         if request.user.is_authenticated and request.user.id != user.id:
             return self._gone(request)
-        if not request.user.is_authenticated and _signs_in_with_more(user):
+        if request.user.is_authenticated:
+            refuse_other_sign_in(request, membership)
+        elif _signs_in_with_more(user, membership):
             return redirect_to_login(request.get_full_path())
-        with contextlib.ExitStack() as scopes:
-            scopes.enter_context(scope.tenant(link.tenant_id))
+        acting.identify(acting.Actor("mail-link", str(user.id), user.email))
+        with scope.tenant(link.tenant_id):
             return self._decide(request, link, user, membership)
 
     def _decide(self, request: HttpRequest, link: Link, user: User, membership: Membership) -> HttpResponse:
@@ -103,7 +106,5 @@ class DecideByLink(View):
         return render(request, "pages/decided.html", {"text": "", "gone": GONE}, status=410)
 
 
-def _signs_in_with_more(user: User) -> bool:
-    if not apps.is_installed("allauth.mfa"):
-        return False
-    return apps.get_model("mfa", "Authenticator").objects.filter(user=user).exists()
+def _signs_in_with_more(user: User, membership: Membership) -> bool:
+    return bool(has_second_factor(user) or second_factor_demanded(user) or takes_providers_only(membership))

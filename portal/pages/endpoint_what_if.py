@@ -15,6 +15,7 @@ from portal.pages.what_if_form import WhatIfForm
 from portal.pages.what_if_shown import show_what_if
 from portal.templatetags.berth import residency
 from tenants.errors import BerthError
+from tenants.roles import Action
 
 
 class EndpointWhatIfForm(WhatIfForm):
@@ -52,6 +53,7 @@ class WhatIf(EndpointPage):
     """Compares what runs with what would; what was asked is in the address, and nothing is changed."""
 
     tab = "endpoint-what-if"
+    action = Action.VIEW_COST  # it tells what the endpoint's real requests cost
 
     def get(self, request: HttpRequest, slug: str, id: str) -> HttpResponse:
         form = EndpointWhatIfForm(request.GET or None, endpoint=self.endpoint)

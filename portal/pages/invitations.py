@@ -25,7 +25,7 @@ from tenants.identity.invitations import (
 from tenants.identity.policy import provider_of_address
 from tenants.models import User
 
-#: In the session: the invitation whose link was opened. The link itself is then no longer in the address.
+#: In the session: the digest of the link that was opened. The link itself is then no longer in the address.
 OPENED: Final = "berth.invitation"
 
 
@@ -46,7 +46,7 @@ def opened(request: HttpRequest, token: str) -> HttpResponseBase:
     invitation = invitation_of_token(token)
     if invitation is None:
         return _closed(request, "The link is not complete, or a newer one took its place.", status=404)
-    request.session[OPENED] = str(invitation.id)
+    request.session[OPENED] = invitation.token_digest
     return redirect("invitation-join")
 
 
@@ -56,7 +56,7 @@ class Join(View):
     http_method_names = ["get", "head", "post"]
 
     def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
-        invitation, why = invitation_opened(request.session.get(OPENED))
+        invitation, why = invitation_opened(request.session.get(OPENED, ""))
         if invitation is None:
             return _closed(request, why, status=404)
         if why:

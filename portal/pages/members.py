@@ -25,6 +25,11 @@ DUTIES = {
     Role.VIEWER: "looks, changes nothing",
 }
 
+BACK_BY_GROUPS = (
+    "The groups of a sign-in provider made them a member: they are back once they sign in by it, unless their groups"
+    " change there."
+)
+
 
 def grantable(granter_role: str) -> list[tuple[str, str]]:
     """Give the roles that a member may hand out, the least first, each with what it may do."""
@@ -51,12 +56,12 @@ class Members(TenantPage):
 
     def get(self, request: HttpRequest, slug: str) -> HttpResponse:
         mine = self.membership.role
+        manages = self.may(Action.MANAGE_MEMBERS)
         rows = [
             {
                 "member": member,
-                "changeable": self.may(Action.MANAGE_MEMBERS)
-                and roles.may_grant(mine, member.role)
-                and member.managed_by_id is None,
+                "removable": (removable := manages and roles.may_grant(mine, member.role)),
+                "changeable": removable and member.managed_by_id is None,
                 "me": member.user_id == request.user.id,
             }
             for member in Membership.objects.select_related("user").order_by("user__name", "user__email")
@@ -116,6 +121,7 @@ class ResendInvitation(TenantPage):
         invitation = invitation_resend(
             invitation=find_invitation(id),
             granter_role=self.membership.role,
+            invited_by=request.user,
             portal_url=portal_url(request),
         )
         self.say(f"A new link is on its way to {invitation.email}; the old one no longer works.")
@@ -160,6 +166,7 @@ class RemoveMember(TenantPage):
             "consequences": [
                 "They no longer see this tenant, at once.",
                 "Management keys they made are revoked; inference keys go on working.",
+                *([BACK_BY_GROUPS] if member.managed_by_id else []),
             ],
             "cancel_url": self.url("members"),
         }

@@ -75,6 +75,11 @@ class RuleForm(forms.Form):
             for name in {each for names in OF_KIND.values() for each in names} - set(OF_KIND[rule.kind]):
                 del self.fields[name]
 
+    def parts(self) -> list[dict[str, Any]]:
+        """Give the fields, each with the kind of rule, or of those who decide, that alone has it."""
+        own = {name: kind for kind, names in OF_KIND.items() for name in names} | {"members": Decides.MEMBERS}
+        return [{"field": self[name], "of": own.get(name, "")} for name in self.fields]
+
     def values(self, kind: str) -> dict[str, Any]:
         """Give what was typed, of a rule of ``kind``."""
         foreign = {each for names in OF_KIND.values() for each in names} - set(OF_KIND[kind])

@@ -67,9 +67,13 @@ class SignIn(SignInPage):
     def post(self, request: HttpRequest, slug: str) -> HttpResponse:
         form = PolicyForm(request.POST)
         if form.is_valid():
-            tenant_policy_set(tenant=self.tenant, **form.cleaned_data)
-            self.say("It is saved, and holds from the next page on.")
-            return redirect(self.url("sign-in"))
+            try:
+                tenant_policy_set(tenant=self.tenant, **form.cleaned_data)
+            except BerthError as error:
+                put_on_form(form, error)
+            else:
+                self.say("It is saved, and holds from the next page on.")
+                return redirect(self.url("sign-in"))
         return self._show(form, status=422)
 
     def _show(self, form: PolicyForm, *, status: int = 200) -> HttpResponse:

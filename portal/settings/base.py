@@ -59,6 +59,7 @@ MIDDLEWARE = [
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "django_htmx.middleware.HtmxMiddleware",
     "portal.sessions.SessionMiddleware",
+    "portal.middleware.untold.UntoldErrorsMiddleware",
 ]
 
 ROOT_URLCONF = "portal.urls"
@@ -200,6 +201,11 @@ CONTENT_SECURITY_POLICY = {
 SECURE_REFERRER_POLICY = "same-origin"
 SECURE_CONTENT_TYPE_NOSNIFF = True
 X_FRAME_OPTIONS = "DENY"
+# What a page tells once rests with the session: a cookie of its own would be one more to guard, and hold addresses.
+MESSAGE_STORAGE = "django.contrib.messages.storage.session.SessionStorage"
+MESSAGE_STORAGE = (
+    "django.contrib.messages.storage.session.SessionStorage"  # no cookie but the two that are guarded
+)
 SESSION_COOKIE_HTTPONLY = True
 SESSION_COOKIE_SAMESITE = "Lax"
 CSRF_COOKIE_SAMESITE = "Lax"
@@ -464,7 +470,7 @@ LOGGING = {
     "filters": {"request_id": {"()": "tenants.requests.RequestId"}},
     "formatters": {
         "line": {
-            "()": "gateway.redaction.RedactingFormatter",
+            "()": "gateway.contract.redaction.RedactingFormatter",
             "format": "%(asctime)s %(levelname)s %(request_id)s %(name)s %(message)s",
         }
     },

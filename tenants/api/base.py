@@ -24,6 +24,7 @@ from tenants.addresses import client_address
 from tenants.api.caller import Caller, Operator
 from tenants.api.preconditions import asks_for_version, content_version, etag, refuse_stale
 from tenants.api.rates import Rate, count_request, refuse_too_many
+from tenants.errors import BerthError
 from tenants.models import Tenant
 
 IF_MATCH = OpenApiParameter(
@@ -61,7 +62,7 @@ class TenantScoped(APIView):
     def perform_authentication(self, request: Request) -> None:
         try:
             super().perform_authentication(request)
-        except APIException:
+        except (APIException, BerthError):
             self._count(request, None)
             raise
         self._count(request, request.auth)

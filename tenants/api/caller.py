@@ -31,6 +31,13 @@ class Caller:
         return roles.allows(self.role, action) if self.key is None else reach.key_may(self.key, action)
 
     @property
+    def maker(self) -> User | None:
+        """The person to whom what is handed out is put down: who asks or, by a key, who made that."""
+        if self.key is None or self.key.service_account is None:
+            return self.user
+        return self.key.created_by or self.key.service_account.created_by
+
+    @property
     def projects(self) -> frozenset[uuid.UUID] | None:
         """The projects whose objects are seen, None for the whole tenant's."""
         return None if self.key is None else self.key.seen_projects

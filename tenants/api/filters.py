@@ -2,11 +2,28 @@
 
 from __future__ import annotations
 
+import django_filters
+from django import forms
 from django_filters.rest_framework import DjangoFilterBackend
 
 from tenants.errors import Invalid
 
 PAGING = ("cursor", "page_size")
+
+
+class _TrueOrFalseField(forms.Field):
+    def to_python(self, value: str | None) -> bool | None:
+        if not value:
+            return None
+        if value.lower() not in ("true", "false"):
+            raise forms.ValidationError("Say true or false.")
+        return value.lower() == "true"
+
+
+class TrueOrFalseFilter(django_filters.BooleanFilter):
+    """Refuses what is neither; django-filter's own filters by nothing then."""
+
+    field_class = _TrueOrFalseField
 
 
 class StrictFilterBackend(DjangoFilterBackend):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from django.conf import settings
 from drf_spectacular.utils import extend_schema
 from rest_framework.response import Response
@@ -31,18 +33,14 @@ class InvitationViewSet(ReadOnlyTenantViewSet):
         """Send an invitation. There is one open invitation for an address at most."""
         invitation = invitations.invitation_create(
             **self.validated(InvitationCreate),
-            granter_role=self.caller.role,
-            invited_by=self.caller.user,
-            portal_url=self._portal_url(),
+            **self._granter(),
         )
         return self.created(InvitationSerializer, invitation)
 
     @extend_schema(request=None, responses=InvitationSerializer, operation_id="invitations_resend")
     def resend(self, request, id) -> Response:
         """Send a new link, which lasts seven days from now; the old one no longer works."""
-        invitation = invitations.invitation_resend(
-            invitation=self.get_object(), granter_role=self.caller.role, portal_url=self._portal_url()
-        )
+        invitation = invitations.invitation_resend(invitation=self.get_object(), **self._granter())
         return self.shown(InvitationSerializer, invitation)
 
     @extend_schema(request=None, responses=InvitationSerializer, operation_id="invitations_revoke")
@@ -56,5 +54,10 @@ class InvitationViewSet(ReadOnlyTenantViewSet):
         invitations.invitation_revoke(invitation=self.get_object())
         return Response(status=204)
 
-    def _portal_url(self) -> str:
-        return settings.PORTAL_PUBLIC_URL or self.request.build_absolute_uri("/")
+    def _granter(self) -> dict[str, Any]:
+        return {
+            "granter_role": self.caller.role,
+            "granted_by": self.caller.key,
+            "invited_by": self.caller.user,
+            "portal_url": settings.PORTAL_PUBLIC_URL or self.request.build_absolute_uri("/"),
+        }

@@ -61,7 +61,7 @@ class KeyViewSet(EditableTenantViewSet):
         wishes = self.validated(self.create_body)
         self._check_endpoints(wishes.get("project"), wishes)
         key, key.text = key_mint(
-            key_scope=wishes.pop("scope"), created_by=self.caller.user, **self._granter(), **wishes
+            key_scope=wishes.pop("scope"), created_by=self.caller.maker, **self._granter(), **wishes
         )
         return self.created(NewKeySerializer, key)
 
@@ -79,7 +79,7 @@ class KeyViewSet(EditableTenantViewSet):
         """Make a key that takes its place. The old one goes on for the overlap; both count as one key to limits."""
         wishes = self.validated(KeyRotate)
         key, key.text = key_rotate(
-            key=self.get_object(), created_by=self.caller.user, **self._granter(), **wishes
+            key=self.get_object(), created_by=self.caller.maker, **self._granter(), **wishes
         )
         location = request.build_absolute_uri(f"{request.path.rpartition('/')[0]}/{key.pk}")
         return self.shown(NewKeySerializer, key, code=201, Location=location)
@@ -108,7 +108,12 @@ class KeyViewSet(EditableTenantViewSet):
             keys = key_sweeps.keys_revoke(ids=ids, granter_role=role)
         return self._swept(keys, dry_run=wishes["dry_run"])
 
-    @extend_schema(request=KeyLeaked, responses=KeySerializer, operation_id="keys_leaked", filters=False)
+    @extend_schema(
+        request=KeyLeaked,
+        responses={200: KeySerializer, 404: None},
+        operation_id="keys_leaked",
+        filters=False,
+    )
     def leaked(self, request) -> Response:
         """Revoke the key with this text at once, whatever its role. The text is kept nowhere."""
         return self.shown(KeySerializer, key_sweeps.key_leaked(text=self.validated(KeyLeaked)["key"]))

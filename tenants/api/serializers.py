@@ -78,11 +78,5 @@ class MemberSerializer(serializers.ModelSerializer):
         fields = ["id", "email", "name", "role", "created_at"]
 
 
-class MemberCreate(StrictSerializer):
-    email = serializers.EmailField(max_length=254)
-    role = serializers.ChoiceField(choices=Role.choices)
-    name = serializers.CharField(max_length=120, allow_blank=True, default="", help_text="For a new account.")
-
-
 class MemberChange(StrictSerializer):
     role = serializers.ChoiceField(choices=Role.choices)

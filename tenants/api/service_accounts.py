@@ -73,7 +73,7 @@ class ServiceAccountViewSet(EditableTenantViewSet):
     @idempotent
     def create(self, request) -> Response:
         wishes = self.validated(ServiceAccountCreate)
-        made = service_account_create(**wishes, created_by=self.caller.user, **self._granter())
+        made = service_account_create(**wishes, created_by=self.caller.maker, **self._granter())
         return self.created(ServiceAccountSerializer, self.rows().get(id=made.id))
 
     @extend_schema(request=ServiceAccountChange, responses=ServiceAccountSerializer, parameters=[IF_MATCH])

@@ -31,7 +31,7 @@ urlpatterns = [
         "service-accounts/<uuid:id>",
         ServiceAccountViewSet.as_view({"get": "retrieve", "patch": "partial_update", "delete": "destroy"}),
     ),
-    path("members", MemberViewSet.as_view({"get": "list", "post": "create"})),
+    path("members", MemberViewSet.as_view({"get": "list"})),
     path(
         "members/<uuid:id>",
         MemberViewSet.as_view({"get": "retrieve", "patch": "partial_update", "delete": "destroy"}),

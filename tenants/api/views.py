@@ -10,14 +10,13 @@ from tenants.api.base import IF_MATCH, EditableTenantViewSet
 from tenants.api.idempotency import idempotent
 from tenants.api.serializers import (
     MemberChange,
-    MemberCreate,
     MemberSerializer,
     ProjectChange,
     ProjectCreate,
     ProjectSerializer,
 )
 from tenants.limits import project_limits_set
-from tenants.members import member_add, member_change_role, member_remove
+from tenants.members import member_change_role, member_remove
 from tenants.models import Membership, Project
 from tenants.roles import Action
 
@@ -48,25 +47,22 @@ class ProjectViewSet(EditableTenantViewSet):
 
 @extend_schema(tags=["members"])
 class MemberViewSet(EditableTenantViewSet):
-    """People and their roles in the tenant."""
+    """People and their roles in the tenant. They join by an invitation, or by the groups of a sign-in provider."""
 
     model = Membership
     serializer_class = MemberSerializer
-    role_actions = dict.fromkeys(("create", "partial_update", "destroy"), Action.MANAGE_MEMBERS)
+    role_actions = dict.fromkeys(("partial_update", "destroy"), Action.MANAGE_MEMBERS)
 
     def rows(self):
         return Membership.objects.select_related("user")
 
-    @extend_schema(request=MemberCreate, responses={201: MemberSerializer})
-    @idempotent
-    def create(self, request) -> Response:
-        membership = member_add(**self.validated(MemberCreate), granter_role=self.caller.role)
-        return self.created(MemberSerializer, membership)
-
     @extend_schema(request=MemberChange, responses=MemberSerializer, parameters=[IF_MATCH])
     def partial_update(self, request, id) -> Response:
         membership = member_change_role(
-            membership=self.to_edit(), **self.validated(MemberChange), granter_role=self.caller.role
+            membership=self.to_edit(),
+            **self.validated(MemberChange),
+            granter_role=self.caller.role,
+            granted_by=self.caller.key,
         )
         return self.versioned(membership)
 

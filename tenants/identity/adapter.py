@@ -15,10 +15,10 @@ from tenants import scope
 from tenants.addresses import client_address
 from tenants.identity.oidc import Provider, app_of
 from tenants.identity.pinned import PinnedSession
-from tenants.identity.policy import domain_of, platform_providers
+from tenants.identity.policy import platform_providers, speaks_for
 from tenants.identity.tokens import TokenRefused
 from tenants.identity.trail import tell
-from tenants.models import EmailDomain, IdentityProvider, User
+from tenants.models import IdentityProvider, User
 
 
 class ProviderAdapter(DefaultSocialAccountAdapter):
@@ -93,14 +93,6 @@ def vouched_address(row: IdentityProvider, claims: dict[str, Any]) -> str:
     if claims.get("email_verified") is not True or "@" not in email:
         return ""
     return email if speaks_for(row, email) else ""
-
-
-def speaks_for(row: IdentityProvider, email: str) -> bool:
-    """Say whether the domain of an address was confirmed to be a provider's."""
-    with scope.platform("see whether a domain is a provider's"):
-        return EmailDomain.objects.filter(
-            provider=row, domain=domain_of(email), confirmed_at__isnull=False
-        ).exists()
 
 
 def _uuid(text: str) -> uuid.UUID | None:

@@ -43,7 +43,7 @@ def roles_sync(*, user: User, provider: IdentityProvider) -> None:
     """
     with scope.platform("a provider told the groups of a person"):
         # Two sign-ins of one person at once go one after the other.
-        User.objects.select_for_update(no_key=True).get(id=user.id)
+        user = User.objects.select_for_update(no_key=True).get(id=user.id)
         identities = ProviderIdentity.objects.filter(provider=provider, user=user)
         groups = {group for identity in identities for group in identity.groups}
         groups |= {EVERYBODY} if identities else set()

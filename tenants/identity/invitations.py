@@ -11,9 +11,9 @@ from django.core.exceptions import ValidationError
 from django.db import transaction
 from django.utils import timezone
 
-from tenants import roles, scope, secret_keys
+from tenants import reach, roles, scope, secret_keys
 from tenants.errors import Conflict, Forbidden, Invalid
-from tenants.models import Invitation, Membership, Role, Tenant, User
+from tenants.models import ApiKey, Invitation, Membership, Role, Tenant, User
 from tenants.validation import clean
 from tenants.webhooks.mailing import mail
 
@@ -31,12 +31,18 @@ class InvitationClosed(Conflict):
 
 @transaction.atomic
 def invitation_create(
-    *, email: str, role: str, granter_role: str, invited_by: User | None, portal_url: str
+    *,
+    email: str,
+    role: str,
+    granter_role: str,
+    invited_by: User | None,
+    portal_url: str,
+    granted_by: ApiKey | None = None,
 ) -> Invitation:
     """Invite a person to the open tenant and send them the link.
 
     Raises:
-        Forbidden: the role is above the granter's own.
+        Forbidden: the role is above the granter's own, or may do what the key that asks may not.
         Invalid: the person is a member or invited already, or the address or role is malformed.
     """
     email = email.strip().lower()
@@ -44,8 +50,7 @@ def invitation_create(
         raise Invalid(
             f"{role!r} is not a role.", errors={"role": [f"Choose one of {', '.join(Role.values)}."]}
         )
-    if not roles.may_grant(granter_role, role):
-        raise Forbidden(f"A member with role {granter_role} cannot hand out the role {role}.")
+    _check_grant(role, granter_role, granted_by)
     if Membership.objects.filter(user__email=email).exists():
         told = "This person is a member already."
         raise Invalid(told, errors={"email": [told]})
@@ -64,20 +69,27 @@ def invitation_create(
 
 
 @transaction.atomic
-def invitation_resend(*, invitation: Invitation, granter_role: str, portal_url: str) -> Invitation:
-    """Send a new link, which lasts anew; the old one no longer works.
+def invitation_resend(
+    *,
+    invitation: Invitation,
+    granter_role: str,
+    invited_by: User | None,
+    portal_url: str,
+    granted_by: ApiKey | None = None,
+) -> Invitation:
+    """Send a new link, which lasts anew; the old one no longer works. It is then the invitation of who sent it last.
 
     Raises:
         InvitationClosed: it was accepted or revoked.
-        Forbidden: its role is above the granter's own.
+        Forbidden: its role is above the granter's own, or may do what the key that asks may not.
     """
     invitation = Invitation.objects.select_for_update().get(id=invitation.id)
     if invitation.state in ("accepted", "revoked"):
         raise InvitationClosed(f"The invitation was {invitation.state}; invite the person again.")
-    if not roles.may_grant(granter_role, invitation.role):
-        raise Forbidden(f"A member with role {granter_role} cannot hand out the role {invitation.role}.")
+    _check_grant(invitation.role, granter_role, granted_by)
+    invitation.invited_by = invited_by
     token = _renew(invitation)
-    invitation.save(update_fields=["token_digest", "pepper_id", "sent_at", "expires_at"])
+    invitation.save(update_fields=["invited_by", "token_digest", "pepper_id", "sent_at", "expires_at"])
     _send(invitation, token, portal_url)
     return invitation
 
@@ -105,11 +117,14 @@ def invitation_of_token(token: str) -> Invitation | None:
         return Invitation.objects.filter(token_digest__in=digests).first()
 
 
-def invitation_opened(invitation_id: str | None) -> tuple[Invitation | None, str]:
-    """Give an invitation whose link somebody opened, and why it cannot be accepted ("" where it can)."""
+def invitation_opened(digest: str) -> tuple[Invitation | None, str]:
+    """Give an invitation by the digest of the link that somebody opened, and why it cannot be accepted ("": it can).
+
+    A link that was sent again since is no longer found.
+    """
     with scope.platform("show an invitation to whoever has its link"):
         invitation = (
-            Invitation.objects.select_related("tenant", "invited_by").filter(id=invitation_id).first()
+            Invitation.objects.select_related("tenant", "invited_by").filter(token_digest=digest).first()
         )
         if invitation is None:
             return None, "Open the link in the mail again."
@@ -182,6 +197,12 @@ def invited_account_create(*, invitation: Invitation, name: str, password: str) 
     clean(user, identified_by="name")
     user.save()
     return user
+
+
+def _check_grant(role: str, granter_role: str, granted_by: ApiKey | None) -> None:
+    if not roles.may_grant(granter_role, role):
+        raise Forbidden(f"A member with role {granter_role} cannot hand out the role {role}.")
+    reach.refuse_wider_role(role, granted_by)
 
 
 def _renew(invitation: Invitation) -> str:

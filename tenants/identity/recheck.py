@@ -14,9 +14,11 @@ from django.utils import timezone
 from tenants import scope
 from tenants.identity.oidc import by_basic, discover, groups_in, secret_of
 from tenants.identity.pinned import Failed, PinnedSession
-from tenants.identity.sealed import unseal_field
+from tenants.identity.policy import speaks_for
+from tenants.identity.sealed import SecretLost, unseal_field
 from tenants.identity.sign_in import identity_keep
 from tenants.models import ProviderIdentity
+from tenants.sealing import KeysAway
 
 log = logging.getLogger(__name__)
 
@@ -43,6 +45,8 @@ def identity_holds(*, identity_id: str, user_id: uuid.UUID) -> bool:
         return False
     if identity.provider.tenant_id is not None and identity.user.acts_for_platform:
         return False
+    if not speaks_for(identity.provider, identity.user.email):
+        return False
     every = dt.timedelta(minutes=settings.SSO_RECHECK_MINUTES)
     old = timezone.now() - identity.checked_at
     if old < every:
@@ -58,7 +62,7 @@ def identity_holds(*, identity_id: str, user_id: uuid.UUID) -> bool:
             _ask(identity)
         except Gone:
             return False
-        except (Failed, OAuth2Error) as error:
+        except (Failed, OAuth2Error, SecretLost, KeysAway) as error:
             log.warning("the provider %s cannot be asked again: %s", identity.provider.name, error)
             return old < every * PATIENCE
     return True
@@ -100,4 +104,7 @@ def _ask(identity: ProviderIdentity) -> None:
 
 
 def _opened(identity: ProviderIdentity, field: str) -> str:
-    return "" if getattr(identity, field) is None else unseal_field(row=identity, field=field)
+    try:
+        return "" if getattr(identity, field) is None else unseal_field(row=identity, field=field)
+    except SecretLost as error:
+        raise Gone from error  # the next sign-in brings another

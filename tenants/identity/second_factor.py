@@ -7,12 +7,15 @@ from typing import Final
 from allauth.mfa.adapter import DefaultMFAAdapter
 from allauth.mfa.models import Authenticator
 from django.conf import settings
+from django.db import transaction
 from django.db.models import Q
 
 from tenants import scope
 from tenants.errors import BerthError
 from tenants.identity.sealed import seal_second_factor, unseal_second_factor
-from tenants.models import Membership, Role, SecondFactorOf, Tenant, User
+from tenants.identity.sign_in import sessions_end
+from tenants.identity.trail import tell
+from tenants.models import IdentityProvider, Membership, Role, SecondFactorOf, Tenant, User
 
 #: Recovery codes alone are none: they stand in for one that is lost.
 FACTORS: Final = (Authenticator.Type.TOTP, Authenticator.Type.WEBAUTHN)
@@ -46,8 +49,14 @@ def has_second_factor(user: User) -> bool:
     return Authenticator.objects.filter(user=user, type__in=FACTORS).exists()
 
 
-def second_factor_demanded(user: User) -> str:
-    """Say who demands a second factor of a person: a sentence, or "" where nobody does."""
+def second_factor_demanded(user: User, *, asked_by: IdentityProvider | None = None) -> str:
+    """Say who demands a second factor of a person: a sentence, or "" where nobody does.
+
+    ``asked_by`` is a provider that has asked for one itself. The word of the platform's counts everywhere, that of a
+    tenant's in that tenant alone.
+    """
+    if asked_by is not None and asked_by.tenant_id is None:
+        return ""
     demanded = settings.MFA_REQUIRED_FOR
     if "all" in demanded:
         return "Everybody here needs a second factor."
@@ -61,6 +70,7 @@ def second_factor_demanded(user: User) -> str:
             Membership.objects.select_related("tenant")
             .filter(user=user, tenant__state=Tenant.State.ACTIVE)
             .filter(owners | Q(tenant__second_factor_of=SecondFactorOf.ALL))
+            .exclude(tenant=asked_by.tenant_id if asked_by else None)
             .order_by("tenant__name")
             .first()
         )
@@ -69,3 +79,14 @@ def second_factor_demanded(user: User) -> str:
     if found.tenant.second_factor_of == SecondFactorOf.ALL:
         return f"{found.tenant.name} demands a second factor of all its members."
     return f"Owners of {found.tenant.name} need a second factor."
+
+
+@transaction.atomic
+def second_factors_remove(*, user: User, by: User) -> None:
+    """Take all second factors of a person away, recovery codes too, and end their sessions: they lost what they had.
+
+    Whoever does it has made sure who asks.
+    """
+    Authenticator.objects.filter(user=user).delete()
+    sessions_end(user=user)
+    tell(user, "second-factor.removed", kind="all", by=by.email)

@@ -103,13 +103,18 @@ def sessions_end(*, user: User, identity: ProviderIdentity | None = None, but: s
     return ended
 
 
-def provider_asks_second_factor(request: HttpRequest) -> bool:
-    """Say whether this session is of a provider that asks for a second factor itself."""
-    identity_id = request.session.get(IDENTITY)
-    if not identity_id:
-        return False
+def by_provider(request: HttpRequest) -> bool:
+    """Say whether this session is of a provider, and not of a password or passkey of Berth's."""
+    return bool(request.session.get(IDENTITY))
+
+
+def provider_asking_second_factor(request: HttpRequest) -> IdentityProvider | None:
+    """Give the provider of this session if it is one that asks for a second factor itself."""
+    if not by_provider(request):
+        return None
     with scope.platform("see whether a person's provider asks for a second factor"):
-        return IdentityProvider.objects.filter(identities__id=identity_id, second_factor=True).exists()
+        rows = IdentityProvider.objects.filter(identities__id=request.session[IDENTITY], second_factor=True)
+        return rows.first()
 
 
 def _sealed(token: str, identity: ProviderIdentity, field: str) -> bytes:

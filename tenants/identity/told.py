@@ -1,4 +1,4 @@
-"""What allauth tells by signals and the audit log should know: it calls no adapter there."""
+"""What allauth tells by signals, for it calls no adapter there: the audit is told, and what must follow does."""
 
 from __future__ import annotations
 
@@ -6,10 +6,13 @@ from typing import Any
 
 from allauth.account import signals as account
 from allauth.mfa import signals as mfa
+from allauth.mfa.models import Authenticator
 from django.dispatch import receiver
 from django.http import HttpRequest
 
 from tenants.addresses import client_address
+from tenants.identity.second_factor import FACTORS
+from tenants.identity.sign_in import sessions_end
 from tenants.identity.trail import tell
 from tenants.models import User
 
@@ -17,6 +20,12 @@ from tenants.models import User
 @receiver(mfa.authenticator_added)
 def _factor_added(request: HttpRequest, user: User, authenticator: Any, **_: Any) -> None:
     tell(user, "second-factor.added", kind=authenticator.type, address=client_address(request))
+    first = (
+        not Authenticator.objects.filter(user=user, type__in=FACTORS).exclude(pk=authenticator.pk).exists()
+    )
+    if authenticator.type in FACTORS and first:
+        # Sessions that a password alone began are not let past the demand by a factor that they never showed.
+        sessions_end(user=user, but=request.session.session_key)
 
 
 @receiver(mfa.authenticator_removed)

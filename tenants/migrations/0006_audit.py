@@ -29,6 +29,7 @@ CREATE UNLOGGED TABLE tenants_auditpending (
     facts jsonb
 ) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000);
 CREATE INDEX audit_pending_of_transaction ON tenants_auditpending (xact);
+CREATE INDEX audit_pending_ready ON tenants_auditpending (xact) WHERE ready;
 """
 
 # RFC 9562, version 7, with the microseconds in the twelve bits after the milliseconds, so that ids sort by time.
@@ -127,11 +128,9 @@ REVOKE EXECUTE ON FUNCTION berth_audit_row() FROM PUBLIC;
 SEAL = """
 CREATE FUNCTION berth_audit_seal_soon() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
 BEGIN
-    IF current_setting('berth.audit_sealing', true) IS DISTINCT FROM NEW.xact::text THEN
-        -- Told first: where checks are immediate, the second step runs within this UPDATE.
-        PERFORM set_config('berth.audit_sealing', NEW.xact::text, true);
+    -- Kept in the table and not in a setting, which whoever writes could set.
+    IF NOT EXISTS (SELECT FROM tenants_auditpending WHERE xact = NEW.xact AND ready) THEN
         UPDATE tenants_auditpending SET ready = true WHERE seq = NEW.seq;
-        IF NOT FOUND THEN PERFORM set_config('berth.audit_sealing', '', true); END IF;
     END IF;
     RETURN NULL;
 END $$;
@@ -183,7 +182,6 @@ BEGIN
         UPDATE tenants_audithead SET number = head.number, hash = head.hash WHERE chain = this;
     END LOOP;
     DELETE FROM tenants_auditpending WHERE xact = mine;
-    PERFORM set_config('berth.audit_sealing', '', true);
     RETURN NULL;
 END $$;
 

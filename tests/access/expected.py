@@ -77,7 +77,6 @@ OPERATIONS: Final[dict[str, str]] = {
         GET endpoints/{id}/logs
         GET endpoints/{id}/signals
         GET endpoints/{id}/load
-        POST endpoints/{id}:what-if
         GET shared-endpoints
         GET routes
         GET routes/{id}
@@ -146,6 +145,7 @@ OPERATIONS: Final[dict[str, str]] = {
         GET allocations
         GET allocations/{id}
         GET routes/{id}/costs
+        POST endpoints/{id}:what-if
     """,
     "tenant: budgets": """
         POST budgets
@@ -156,7 +156,6 @@ OPERATIONS: Final[dict[str, str]] = {
         PATCH tenant
         POST projects
         PATCH projects/{id}
-        POST members
         PATCH members/{id}
         DELETE members/{id}
         PUT models/{name}/secret
@@ -328,7 +327,6 @@ PAGES: Final[dict[str, str]] = {
         tenant:endpoint-logs
         tenant:endpoint-log
         tenant:endpoint-load
-        tenant:endpoint-what-if
         tenant:catalog
         tenant:model
         tenant:keys
@@ -374,6 +372,7 @@ PAGES: Final[dict[str, str]] = {
     "tenant: money": """
         tenant:endpoint-cost
         tenant:endpoint-cost-csv
+        tenant:endpoint-what-if
         tenant:usage
         tenant:usage-csv
         tenant:commitments
@@ -571,6 +570,9 @@ PAGES: Final[dict[str, str]] = {
         console:person-add
         console:person
         console:person-remove
+        console:person-sessions
+        console:person-session-end
+        console:person-sessions-end
         console:sign-in-provider-add
         console:sign-in-provider-edit
         console:sign-in-provider-remove

@@ -9,6 +9,8 @@ from collections.abc import Callable
 from decimal import Decimal
 from typing import Any
 
+from allauth.usersessions.models import UserSession
+from django.contrib.sessions.backends.db import SessionStore
 from django.db import connection
 from django.utils import timezone
 
@@ -308,6 +310,12 @@ def _settle(endpoint: Endpoint, estate: Any) -> None:
     raise AssertionError("the endpoint did not come to rest")
 
 
+def _session(person: User) -> UserSession:
+    store = SessionStore()
+    store.create()
+    return UserSession.objects.create(user=person, session_key=store.session_key, ip="192.0.2.7")
+
+
 def _of_the_platform(estate: Any) -> Ids:
     book = book_create(name="Next year")
     in_book = book_price_set(book=book, kind="gpu_hour", amount=Decimal(3), currency="EUR", gpu_type="l4")
@@ -346,6 +354,7 @@ def _of_the_platform(estate: Any) -> Ids:
         "price-books": str(book.id), "price-books/prices": str(in_book.id), "prices/books": str(book.id),
         "prices/books/prices": str(in_book.id), "asset-rates": str(rate.id), "advice-runs": str(run.id),
         "advisor": str(run.id), "model": MODEL, "people": str(person.id), "platform/people": str(person.id),
+        "people/sessions": str(_session(person).pk),
         "sign-in": str(provider.id), "sign-in/mappings": str(mapping.id), "decide": "no-token",
         "account/sessions": "1", "accounts/oidc": "none", "accounts/2fa/webauthn/keys": "1",
     }  # fmt: skip

@@ -174,8 +174,8 @@ class CreateContract(ReadContract):
         assert owner.post(f"{API}/{self.path}", self.body(), headers=headers).status_code == 201
 
 
-class EditContract(CreateContract):
-    """Editing. ``changes`` are two different bodies for PATCH, neither of which is as it was made."""
+class ChangeContract(ReadContract):
+    """Changing. ``changes`` are two different bodies for PATCH, neither of which is as it was made."""
 
     changes: tuple[dict, dict]
 
@@ -195,3 +195,7 @@ class EditContract(CreateContract):
         path = f"{API}/{self.path}/{self.make(owner)}"
         errors = assert_problem(owner.patch(path, {"colour": "blue"}), 422, "invalid")["errors"]
         assert list(errors) == ["colour"]
+
+
+class EditContract(CreateContract, ChangeContract):
+    """Creating and changing."""

@@ -21,7 +21,8 @@ from billing.models import Price
 from clusters.models import AdviceRun
 from tenants import scope
 from tenants.keys import key_mint
-from tenants.models import KeyScope, PlatformRole, Project, Tenant, User
+from tenants.members import member_add
+from tenants.models import KeyScope, PlatformRole, Project, Role, Tenant, User
 from tenants.webhooks.events import EVENT_TYPES
 from tests.api.contract import API
 from tests.billing.statements import every_kind
@@ -118,6 +119,7 @@ def sow() -> Seed:
     with scope.tenant(tenant.id):
         statement = every_kind(tenant, Project.objects.get(slug="default"))
         commitment = statement.lines.exclude(commitment_id=None).first().commitment_id
+        member = member_add(email="ada@example.org", role=Role.VIEWER, granter_role=Role.OWNER)
     with scope.platform("sow for a test"):
         run = AdviceRun.objects.create()
         listed = Price.objects.filter(book=None).first()
@@ -144,7 +146,8 @@ def sow() -> Seed:
         "projects": [made(owner, "projects", {"slug": "search", "name": "Search"})],
         "routes": [made(owner, "routes", {"name": "smart", "project": "default", "rules": [rule]})],
         "keys": [made(owner, "keys", key | {"name": f"app {number}"}) for number in range(3)],
-        "members": [made(owner, "members", {"email": "ada@example.org", "role": "viewer"})],
+        "members": [str(member.id)],
+        "invitations": [made(owner, "invitations", {"email": "bea@example.org", "role": "viewer"})],
         "budgets": [budget_id],
         "tenant-budgets": [budget_id],
         "webhooks": [made(owner, "webhooks", hook)],

@@ -11,7 +11,7 @@ from rest_framework.test import APIClient
 from tenants import scope, secret_keys
 from tenants.keys import key_mint
 from tenants.members import member_add, member_remove
-from tenants.models import ApiKey, KeyScope, Role, Tenant
+from tenants.models import ApiKey, KeyScope, PlatformRole, Role, Tenant
 from tests.api.contract import API, assert_problem
 from tests.factories import default_project, make_tenant, make_user, management_key
 
@@ -132,3 +132,14 @@ def test_a_person_who_left_is_out_at_once(person, browser):
     with scope.tenant(tenant.id):
         member_remove(membership=member, granter_role=Role.OWNER)
     assert_problem(browser.get(f"{API}/tenant"), 400, "tenant-not-named")
+
+
+def test_a_key_that_is_shown_counts_and_no_session_beside_it(tenant):
+    client = with_header(f"Bearer {management_key(tenant)}")
+    client.force_login(make_user(platform_role=PlatformRole.OPERATOR))
+    assert client.get(f"{API}/tenant").json()["slug"] == tenant.slug
+    assert_problem(client.get(f"{API}/clusters"), 404, "not-found")
+    client.credentials(HTTP_AUTHORIZATION="Bearer nothing")
+    assert_problem(client.get(f"{API}/clusters"), 401, "not-authenticated")
+    client.credentials()
+    assert client.get(f"{API}/clusters").status_code == 200

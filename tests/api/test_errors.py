@@ -39,6 +39,40 @@ def test_unknown_paths_are_json_too(client, path):
         assert path in assert_problem(call(path), 404, "not-found")["detail"]
 
 
+@pytest.mark.parametrize(
+    "door", ["snapshot", "tokenizers/x", "usage", "replicas", "leases", "signals", "wakes"]
+)
+def test_gateways_are_refused_in_the_same_form(client, door):
+    call = client.get if door in ("snapshot", "tokenizers/x") else client.post
+    assert_problem(call(f"/api/gateway/v1/{door}"), 401, "not-authenticated")
+
+
+@pytest.mark.parametrize(
+    "text", ["[" * 100_000, '{"a":' * 100_000, "9" * 5000, '{"slug": NaN}', '{"slug": "\udc80"', "\x00"]
+)
+def test_a_body_that_no_parser_should_follow_is_malformed(owner, text):
+    body = text.encode(errors="surrogatepass")
+    answer = owner.generic("POST", f"{API}/projects", body, content_type="application/json")
+    assert_problem(answer, 400, "malformed")
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("slug", "[" * 400 + "]" * 400), ("slug", '"\\ud800"'), ("cost_centre", '"\\u0000"'),
+        ("requests_per_minute", "1e400"), ("requests_per_minute", "9" * 4000),
+    ],
+)  # fmt: skip
+def test_a_value_that_cannot_be_kept_is_invalid(owner, field, value):
+    text = f'{{"slug": "a", "name": "A", "{field}": {value}}}'
+    answer = owner.generic("POST", f"{API}/projects", text, content_type="application/json")
+    assert field in assert_problem(answer, 422, "invalid")["errors"]
+
+
+def test_a_form_with_more_fields_than_any_has_is_refused(client):
+    assert client.post("/accounts/login/", {f"f{n}": "1" for n in range(1001)}).status_code == 400
+
+
 def test_a_wrong_method_lists_the_right_ones(owner):
     response = owner.put(f"{API}/projects", {})
     assert_problem(response, 405, "method-not-allowed")

@@ -13,7 +13,7 @@ from tenants.models import IdempotencyRecord, Role
 from tests.api.conftest import client_of
 from tests.api.contract import API, assert_problem
 from tests.estate import MODEL, make_estate
-from tests.factories import make_tenant, management_key
+from tests.factories import make_tenant, make_user, management_key
 
 
 def at_once(calls: list) -> list:
@@ -61,6 +61,41 @@ def test_two_equal_orders_at_once_make_one_endpoint():
     assert client.get(f"{API}/quotas").json()["results"][1]["used"] == 1
 
 
+#: What makes money, capacity, keys or access: path, body, and where what was made is listed.
+MAKES = {
+    "approval-rules": ({"kind": "price-above", "amount": "1"}, "approval-rules"),
+    "budgets": ({"name": "All", "unit": "tokens", "limit": "1000", "period": "day"}, "budgets"),
+    "endpoints": (
+        {"name": "chat", "project": "default", "model": MODEL, "slo_class": "standard"},
+        "endpoints",
+    ),
+    "invitations": ({"email": "ada@example.org", "role": "viewer"}, "invitations"),
+    "keys": ({"name": "ci", "scope": "management", "role": "viewer"}, "keys"),
+    "members": ({"email": "bob@example.org", "role": "viewer"}, "members"),
+    "projects": ({"slug": "search", "name": "Search"}, "projects"),
+    "service-accounts": ({"name": "robot", "role": "viewer"}, "service-accounts"),
+    "webhooks": (
+        {"name": "hook", "url": "https://8.8.8.8/hook", "event_types": ["budget.spent"]},
+        "webhooks",
+    ),
+}
+
+
+@pytest.mark.usefixtures("committed_db")
+def test_of_many_equal_requests_at_once_one_is_carried_out_whatever_it_makes():
+    make_estate()
+    tenant = make_tenant("acme")
+    make_user("bob@example.org")
+    text, client = management_key(tenant), client_of(tenant)
+    for path, (body, listed) in MAKES.items():
+        before = len(client.get(f"{API}/{listed}").json()["results"])
+        answers = at_once([poster(text, path, body, **{"Idempotency-Key": "one"})] * 5)
+        assert {each.status_code for each in answers} == {201}, (path, answers[0].content)
+        assert len({each.content for each in answers}) == 1, path
+        assert sum(each.has_header("Idempotent-Replayed") for each in answers) == 4, path
+        assert len(client.get(f"{API}/{listed}").json()["results"]) == before + 1, path
+
+
 @pytest.mark.usefixtures("committed_db")
 def test_two_unequal_creates_of_one_name_at_once_end_in_one_and_a_refusal():
     tenant = make_tenant("acme")
@@ -79,8 +114,8 @@ def test_a_key_is_bound_to_caller_and_path(owner, tenant):
     assert owner.post(f"{API}/projects", body, headers=headers).status_code == 201
     admin = client_of(tenant, Role.ADMIN)
     assert_problem(admin.post(f"{API}/projects", body, headers=headers), 422, "invalid")
-    member = {"email": "ada@example.org", "role": "viewer"}
-    assert owner.post(f"{API}/members", member, headers=headers).status_code == 201
+    invited = {"email": "ada@example.org", "role": "viewer"}
+    assert owner.post(f"{API}/invitations", invited, headers=headers).status_code == 201
 
 
 @pytest.mark.django_db

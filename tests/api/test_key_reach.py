@@ -10,6 +10,7 @@ from django.core.management import call_command
 from django.urls import get_resolver
 
 from tenants import scope
+from tenants.members import member_add
 from tenants.models import ApiKey, Project, Role
 from tenants.services import project_create
 from tests.api.conftest import client_of
@@ -233,6 +234,21 @@ class TestNoKeyHandsOutMoreThanItHas:
             assert client.post(f"{API}/keys", sent).status_code in (403, 422)
         sent = {"name": "k", "scope": "inference", "project": "default", "networks": ["127.0.0.1"]}
         assert client.post(f"{API}/keys", sent).status_code == 201
+
+    def test_roles_of_people(self, owner, tenant):
+        client, _ = key_client(owner, verbs=["view", "manage-members"])
+        with scope.tenant(tenant.id):
+            member = member_add(email="ada@acme.example", role=Role.VIEWER, granter_role=Role.OWNER)
+        told = assert_problem(
+            client.patch(f"{API}/members/{member.id}", {"role": "owner"}), 403, "forbidden"
+        )["detail"]
+        assert "hands out no role that may" in told
+        body = {"email": "bea@acme.example", "role": "developer"}
+        assert_problem(client.post(f"{API}/invitations", body), 403, "forbidden")
+        sent = owner.post(f"{API}/invitations", body).json()["id"]
+        assert_problem(client.post(f"{API}/invitations/{sent}:resend"), 403, "forbidden")
+        lower = {"email": "cid@acme.example", "role": "viewer"}
+        assert client.post(f"{API}/invitations", lower).status_code == 201
 
     def test_projects(self, owner, search):
         client, _ = key_client(owner, projects=[str(search.id)])

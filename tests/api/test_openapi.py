@@ -11,7 +11,8 @@ from django.urls import URLPattern, URLResolver, get_resolver
 
 from clusters.models import Replica, Revision
 from tenants import scope
-from tenants.models import Membership
+from tenants.members import member_add
+from tenants.models import Membership, Role
 from tests.api.contract import API, assert_problem
 from tests.estate import MODEL
 
@@ -59,6 +60,17 @@ def test_every_operation_describes_its_refusals(described):
             assert operation.get("description"), (method, path)
 
 
+def test_what_an_operation_refuses_besides_is_a_problem_document_too(described):
+    for path, method, status in (
+        ("keys:leaked", "post", "404"),
+        ("endpoints/{id}/logs", "get", "503"),
+        ("endpoints/{id}/evidence", "get", "503"),
+    ):
+        answer = described["paths"][f"{API}/{path}"][method]["responses"][status]
+        schema = answer["content"]["application/problem+json"]["schema"]
+        assert schema == {"$ref": "#/components/schemas/Problem"}
+
+
 def test_the_page_lists_every_operation_without_scripts_of_others(client, described):
     page = client.get(f"{API}/docs").content.decode()
     for path, operations in described["paths"].items():
@@ -72,7 +84,9 @@ def test_the_page_lists_every_operation_without_scripts_of_others(client, descri
 def everything(owner, tenant, estate) -> set[str]:
     """One row of every kind in the owner's tenant; gives all of their ids."""
     project = owner.post(f"{API}/projects", {"slug": "secret-project", "name": "Secret"}).json()
-    member = owner.post(f"{API}/members", {"email": "hidden@example.org", "role": "viewer"}).json()
+    with scope.tenant(tenant.id):
+        hidden = member_add(email="hidden@example.org", role=Role.VIEWER, granter_role=Role.OWNER)
+    member = owner.get(f"{API}/members/{hidden.id}").json()
     key = owner.post(
         f"{API}/keys", {"name": "hush", "scope": "inference", "project": "secret-project"}
     ).json()

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
+from django.db import connection
 from rest_framework.test import APIClient
 
 from clusters.models import OperatorCluster
@@ -154,3 +158,26 @@ def test_people_without_a_role_are_nobody_here(superuser, tenant):
     emails = {each["email"] for each in superuser.get(PEOPLE).json()["results"]}
     assert emails == {"root@example.org"}
     assert member.platform_role == PlatformRole.NONE
+
+
+@pytest.mark.parametrize("method", ["delete", "patch"])
+def test_two_superusers_who_demote_each_other_at_once_leave_one(committed_db, method):
+    pair = [make_user(f"{name}@example.org", is_superuser=True) for name in ("ada", "bea")]
+    clients = [client_of(each) for each in pair]
+    start = threading.Barrier(2)
+
+    def demote(number: int) -> int:
+        try:
+            start.wait(timeout=60)
+            body = {"role": "auditor"} if method == "patch" else None
+            ask = getattr(clients[number], method)
+            return ask(f"{PEOPLE}/{pair[1 - number].id}", body, format="json").status_code
+        finally:
+            connection.close()
+
+    with ThreadPoolExecutor(2) as threads:
+        answers = sorted(threads.map(demote, range(2)))
+    # Who comes second is no superuser any more: told so, or not known at all.
+    assert answers[0] in (200, 204)
+    assert answers[1] in (403, 404, 409)
+    assert User.objects.filter(is_superuser=True).count() == 1

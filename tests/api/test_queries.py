@@ -59,3 +59,19 @@ def test_an_operators_query(operator, path):
     with scope.platform("a test"):
         book = book_create(name="tried")
     asked(operator, path.format(book=book.id), OPERATORS[path])
+
+
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [
+        ("policy-exceptions", "in_force"),
+        ("budgets", "active"),
+        ("allocations", "held"),
+    ],
+)
+def test_what_is_neither_true_nor_false_lists_nothing(owner, path, name):
+    for value in ("true", "false", "True", ""):
+        assert owner.get(f"{API}/{path}", {name: value}).status_code == 200
+    for value in ("maybe", "-1", "2", "1.0"):
+        told = assert_problem(owner.get(f"{API}/{path}", {name: value}), 422, "invalid")
+        assert told["errors"] == {name: ["Say true or false."]}

@@ -14,7 +14,11 @@ from django.urls import reverse
 
 from portal.api.error_types import ERROR_TYPES
 from portal.middleware.guard import LARGEST_BODY, MIB, guarded, largest_body
+from tenants import scope
+from tenants.keys import key_mint
+from tenants.models import KeyScope, Role
 from tests.api.contract import API, assert_problem
+from tests.api.test_authentication import with_header
 
 PROJECTS = f"{API}/projects"
 
@@ -35,7 +39,15 @@ class Inner:
         await send({"type": "http.response.body", "body": b"%d" % self.read})
 
 
-def ask(inner: Inner, path: str = PROJECTS, *, pieces=(b"",), headers=(), query: bytes = b"") -> dict:
+def ask(
+    inner: Inner,
+    path: str = PROJECTS,
+    *,
+    pieces=(b"",),
+    headers=(),
+    query: bytes = b"",
+    scheme: str = "http",
+) -> dict:
     """Send a body in pieces through the outermost layer; give status, headers, body and how many pieces it took."""
     left = list(pieces)
     told: dict = {"body": b"", "taken": 0}
@@ -53,7 +65,7 @@ def ask(inner: Inner, path: str = PROJECTS, *, pieces=(b"",), headers=(), query:
 
     scope = {
         "type": "http", "method": "POST", "path": path, "raw_path": path.encode(), "query_string": query,
-        "headers": list(headers),
+        "headers": list(headers), "scheme": scheme,
     }  # fmt: skip
     asyncio.run(guarded(inner)(scope, receive, send))
     return told
@@ -105,6 +117,23 @@ def test_addresses_and_headers_have_their_limits():
     page = ask(Inner(), "/t/acme/", headers=[(b"cookie", b"x" * 40_000)])
     assert page["headers"][b"content-type"].startswith(b"text/plain")
     assert page["status"] == 431
+
+
+@pytest.mark.parametrize("path", [PROJECTS, "/api/gateway/v1/usage"])
+def test_a_program_that_asks_over_plain_http_is_refused_before_its_body_is_read(settings, path):
+    proxy = [(b"x-forwarded-proto", b"https")]
+    assert ask(Inner(), path)["status"] == 200
+    settings.SECURE_SSL_REDIRECT = True
+    inner = Inner()
+    told = ask(inner, path, pieces=[b"x"] * 3)
+    refused(told, "https-required")
+    assert (inner.read, told["taken"], told["headers"][b"connection"]) == (0, 0, b"close")
+    refused(ask(Inner(), path, headers=proxy), "https-required")  # no proxy is trusted
+    assert ask(Inner(), path, scheme="https")["status"] == 200
+    settings.SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
+    assert ask(Inner(), path, headers=proxy)["status"] == 200
+    refused(ask(Inner(), path, scheme="https", headers=[(proxy[0][0], b"http")]), "https-required")
+    assert ask(Inner(), "/t/acme/keys")["status"] == 200  # pages are Django's to lead to https
 
 
 def test_every_answer_carries_the_headers_and_only_static_files_are_kept():
@@ -161,6 +190,17 @@ def test_a_caller_that_asks_too_often_is_told_when_to_come_back(owner, stranger,
     assert stranger.get(PROJECTS).status_code == 200
     monkeypatch.setattr("tenants.api.rates.time.time", lambda: 1_800_000_070.0)
     assert owner.get(PROJECTS).status_code == 200
+
+
+@pytest.mark.django_db
+def test_a_key_from_elsewhere_is_counted_by_address(tenant, few):
+    with scope.tenant(tenant.id):
+        narrowed = {"networks": ["10.1.0.0/16"]}
+        _, text = key_mint(name="ci", key_scope=KeyScope.MANAGEMENT, role=Role.OWNER, narrowed=narrowed)
+    client = with_header(f"Bearer {text}")
+    for _ in range(few):
+        assert_problem(client.get(PROJECTS), 403, "forbidden")
+    assert_problem(client.get(PROJECTS), 429, "throttled")
 
 
 @pytest.mark.django_db

@@ -17,7 +17,7 @@ from tests.api.contract import API, EditContract, assert_problem
 from tests.api.orders import order
 from tests.api.test_authentication import with_header
 from tests.api.test_keys import mint
-from tests.factories import default_project
+from tests.factories import default_project, make_user
 
 pytestmark = pytest.mark.django_db
 
@@ -198,3 +198,30 @@ def test_the_database_keeps_a_key_from_having_both_a_role_and_an_account(tenant,
         )  # fmt: skip
         with pytest.raises(Exception, match="key_has_role_or_project"):
             key.save()
+
+
+def test_what_it_hands_out_ends_with_an_account_and_is_put_down_to_a_person(owner, tenant):
+    person = make_user("ada@acme.example")
+    with scope.tenant(tenant.id):
+        account = service_account_create(name="boss", role=Role.ADMIN)
+        _, text = key_mint(
+            name="boss", key_scope=KeyScope.MANAGEMENT, service_account=account, created_by=person
+        )
+    boss = with_header(f"Bearer {text}")
+    body = {"name": "k", "scope": "management"}
+    alone = assert_problem(boss.post(f"{API}/keys", {**body, "role": "viewer"}), 403, "forbidden")
+    assert "service account" in alone["detail"]
+    held = mint(owner, scope="management", role="viewer", project=...)
+    assert_problem(boss.post(f"{API}/keys/{held['id']}:rotate"), 403, "forbidden")
+    assert boss.post(f"{API}/service-accounts", {"name": "more", "role": "admin"}).status_code == 201
+    made = boss.post(f"{API}/keys", {**body, "service_account": "more"})
+    assert made.status_code == 201, made.content
+    rotated = ask(made.json()).post(f"{API}/keys/{made.json()['id']}:rotate")
+    assert rotated.status_code == 201, rotated.content
+    with scope.tenant(tenant.id):
+        # Four eyes are not got round by a robot in between.
+        for row in (
+            *ApiKey.objects.filter(service_account__name="more"),
+            ServiceAccount.objects.get(name="more"),
+        ):
+            assert row.created_by == person

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import secrets
 import subprocess
 import sys
@@ -17,6 +18,13 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 @pytest.mark.django_db
 def test_every_change_of_a_model_has_its_migration():
     call_command("makemigrations", check=True, dry_run=True, verbosity=0)
+
+
+def test_settings_name_nothing_of_the_gateway_but_its_contract():
+    """What is named by a text is imported all the same, and no linter sees it."""
+    texts = re.findall(r'"(gateway\.[\w.]+)"', (ROOT / "portal/settings/base.py").read_text())
+    assert texts
+    assert [text for text in texts if not text.startswith("gateway.contract.")] == []
 
 
 def test_production_settings_pass_the_deployment_checks():

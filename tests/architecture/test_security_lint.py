@@ -27,7 +27,9 @@ POLICY = {
 }
 #: Screens of their own that no shared base guards.
 OWN_RULES = {
-    "portal/pages/invitations.py Join": "for whoever has opened the link of an invitation, kept in the session"
+    "portal/pages/invitations.py Join": "for whoever has opened the link of an invitation, kept in the session",
+    "portal/pages/decide.py DecideByLink": "for whom the signed link in a mail was made, while their role decides upon "
+    "its request; with a second factor where one has it or must",
 }
 #: Command lines that a shell reads.
 SHELLS = {

@@ -245,7 +245,7 @@ def test_any_order_of_events_charges_the_same_and_changes_nothing_final():
     run_state_machine_as_test(
         Statements,
         settings=settings(
-            max_examples=12,
+            max_examples=5,
             stateful_step_count=20,
             deadline=None,
             suppress_health_check=list(HealthCheck),

@@ -189,7 +189,7 @@ def test_secrets_and_ports_stay_the_same_and_are_closed_to_others(tmp_path: Path
     first = environment.kept_secrets(folder)
     assert set(first) == {
         "DJANGO_SECRET_KEY", "BERTH_KEY_PEPPERS", "BERTH_SEALING_KEYS", "BERTH_GATEWAY_TOKEN",
-        "BERTH_GATEWAY_FILES_KEYS",
+        "BERTH_GATEWAY_FILES_KEYS", "BERTH_SIGNING_KEYS",
     }  # fmt: skip
     assert environment.kept_secrets(folder) == first
     assert first["BERTH_SEALING_KEYS"] != first["BERTH_KEY_PEPPERS"]

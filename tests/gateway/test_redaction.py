@@ -10,7 +10,7 @@ import sys
 
 import pytest
 
-from gateway.redaction import RedactingFormatter, masked
+from gateway.contract.redaction import RedactingFormatter, masked
 from tenants import secret_keys
 
 KEY = "berth_" + "aB3" * 14

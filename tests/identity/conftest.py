@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime as dt
 import os
 import re
 import subprocess
@@ -17,11 +18,12 @@ import pytest
 from allauth.mfa.models import Authenticator
 from allauth.mfa.totp.internal.auth import format_hotp_value, hotp_value
 from django.test import Client
+from django.utils import timezone
 
 from tenants import scope
 from tenants.identity import providers
 from tenants.members import member_add
-from tenants.models import EmailDomain, IdentityProvider, Membership, Role, Tenant, User
+from tenants.models import EmailDomain, IdentityProvider, Membership, ProviderIdentity, Role, Tenant, User
 from tenants.webhooks.mailing import mail_send_due
 from tests import databases
 from tests.factories import make_tenant, make_user
@@ -152,6 +154,23 @@ def map_group(provider: IdentityProvider, group: str, tenant: Tenant | None = No
     """Map a group, as the page does."""
     with scope.platform("a test"):
         return providers.mapping_create(provider=provider, group=group, tenant=tenant, **role)
+
+
+def enter(oidc: Oidc, provider: IdentityProvider, subject: str = "ada", **claims: Any) -> Client:
+    """Sign in by a provider, which tells ``claims`` of the person; gives the browser."""
+    oidc.person(subject, **claims)
+    browser = Client()
+    oidc.sign_in(browser, provider, subject)
+    assert signed_in(browser)
+    return browser
+
+
+def long_ago(settings: Any, *, times: int = 1) -> None:
+    """Let the time pass after which a provider is asked again."""
+    with scope.platform("a test"):
+        ProviderIdentity.objects.update(
+            checked_at=timezone.now() - dt.timedelta(minutes=settings.SSO_RECHECK_MINUTES * times, seconds=1)
+        )
 
 
 def sign_in(browser: Client, email: str, password: str = PASSWORD, **extra: Any) -> Any:

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
-import datetime as dt
-
 import pytest
 from django.test import Client
-from django.utils import timezone
 
 from tenants import scope
 from tenants.errors import Conflict, NotFound
 from tenants.identity import providers
 from tenants.keys import key_authenticate, key_mint
-from tenants.members import member_change_role, member_remove
-from tenants.models import KeyScope, Membership, PlatformRole, ProviderIdentity, Role, User
+from tenants.members import member_add, member_change_role, member_remove
+from tenants.models import (
+    KeyScope,
+    Membership,
+    PlatformRole,
+    ProviderIdentity,
+    Role,
+    SecondFactorOf,
+    Tenant,
+    User,
+)
 from tests.factories import make_tenant, make_user
-from tests.identity.conftest import make_provider, map_group, sign_in, signed_in
+from tests.identity.conftest import enter, long_ago, make_provider, map_group, sign_in, signed_in
 
 pytestmark = pytest.mark.django_db
 
@@ -25,14 +31,6 @@ ADA = "ada@acme.example"
 @pytest.fixture
 def provider(acme, oidc):
     return make_provider(oidc, acme.tenant)
-
-
-def enter(oidc, provider, subject: str = "ada", **claims) -> Client:
-    oidc.person(subject, **claims)
-    browser = Client()
-    oidc.sign_in(browser, provider, subject)
-    assert signed_in(browser)
-    return browser
 
 
 def test_a_mapping_takes_effect_at_the_next_request(acme, oidc, provider):
@@ -146,10 +144,23 @@ def test_what_groups_decide_nobody_changes_by_hand(acme, oidc, provider):
         membership = Membership.objects.get(user__email=ADA)
         with pytest.raises(Conflict, match="groups of a sign-in provider"):
             member_change_role(membership=membership, role=Role.ADMIN, granter_role=Role.OWNER)
-        with pytest.raises(Conflict, match="groups of a sign-in provider"):
-            member_remove(membership=membership, granter_role=Role.OWNER)
     page = acme.browser("owner").get("/t/acme/members").content.decode()
     assert "by groups of a sign-in provider" in page
+
+
+def test_who_left_is_taken_out_and_is_back_only_by_signing_in(acme, oidc, provider):
+    map_group(provider, "engineers", acme.tenant, role="developer")
+    browser = enter(oidc, provider, groups=["engineers"])
+    with scope.tenant(acme.tenant.id):
+        id = Membership.objects.get(user__email=ADA).id
+    owner = acme.browser("owner")
+    assert "they are back once they sign in" in owner.get(f"/t/acme/members/{id}/remove").content.decode()
+    owner.post(f"/t/acme/members/{id}/remove")
+    map_group(provider, "*", acme.tenant, role="viewer")  # what the provider told before is forgotten
+    assert acme.role_of(ADA) == ""
+    assert not signed_in(browser)
+    enter(oidc, provider, groups=["engineers"])
+    assert acme.role_of(ADA) == "developer"
 
 
 def test_a_tenants_provider_gives_nothing_outside_it(acme, oidc, provider):
@@ -167,6 +178,10 @@ def test_the_platforms_groups_open_and_shut_the_console(acme, oidc):
     assert browser.get("/console/").status_code == 200
     assert acme.role_of(ADA) == "viewer"
     assert b"Acme ID" in Client().get("/accounts/login/").content  # offered to everybody
+    root = Client()
+    root.force_login(make_user("root@platform.example", is_superuser=True))
+    ada = User.objects.get(email=ADA)
+    assert "it is back at the next" in root.get(f"/console/people/{ada.id}/remove").content.decode()
     with scope.platform("a test"):
         providers.mapping_remove(mapping=mapping)
     assert browser.get("/console/").status_code == 404
@@ -223,6 +238,34 @@ def test_an_operator_confirms_the_domain_of_a_tenant(acme, oidc):
     assert oidc.sign_in(Client(), provider, "ada").status_code == 302
 
 
+def test_a_tenants_provider_answers_for_second_factors_in_its_tenant_alone(acme, oidc, settings):
+    provider = make_provider(oidc, acme.tenant, second_factor=True)
+    map_group(provider, "*", acme.tenant, role="viewer")
+    with scope.platform("a test"):
+        Tenant.objects.update(second_factor_of=SecondFactorOf.ALL)
+    browser = enter(oidc, provider)
+    assert browser.get("/t/acme/").status_code == 200
+    other = make_tenant("other")
+    with scope.tenant(other.id):
+        Tenant.objects.filter(id=other.id).update(second_factor_of=SecondFactorOf.ALL)
+        member_add(email=ADA, role=Role.VIEWER, granter_role=Role.OWNER)
+    assert browser.get("/t/other/").url == "/account/security"
+    with scope.tenant(other.id):
+        member_remove(membership=Membership.objects.get(user__email=ADA), granter_role=Role.OWNER)
+    assert browser.get("/t/acme/").status_code == 200
+    settings.MFA_REQUIRED_FOR = ["all"]
+    assert browser.get("/t/acme/").url == "/account/security"
+
+
+def test_a_domain_taken_away_ends_the_sessions_of_its_people(acme, oidc, provider):
+    map_group(provider, "*", acme.tenant, role="viewer")
+    browser = enter(oidc, provider)
+    assert browser.get("/t/acme/").status_code == 200
+    with scope.tenant(acme.tenant.id):
+        providers.domains_set(provider=provider, domains=[])
+    assert not signed_in(browser)
+
+
 def test_a_provider_says_that_somebody_signed_out(acme, oidc, provider):
     browser = enter(oidc, provider)
     by_password = Client()
@@ -245,11 +288,3 @@ def test_a_provider_says_that_somebody_signed_out(acme, oidc, provider):
     assert answer.status_code == 200
     assert not signed_in(browser)
     assert signed_in(by_password)
-
-
-def long_ago(settings, *, times: int = 1) -> None:
-    """Let the time pass after which a provider is asked again."""
-    with scope.platform("a test"):
-        ProviderIdentity.objects.update(
-            checked_at=timezone.now() - dt.timedelta(minutes=settings.SSO_RECHECK_MINUTES * times, seconds=1)
-        )

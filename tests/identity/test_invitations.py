@@ -146,14 +146,27 @@ def test_an_invitation_falls_with_the_rights_of_who_sent_it(acme, mailoutbox):
     assert "may no longer give the role" in answer.content.decode()
 
 
+def test_one_that_somebody_else_sends_again_is_theirs(acme, mailoutbox):
+    invite(acme, mailoutbox, role="admin", who="admin")
+    with scope.tenant(acme.tenant.id):
+        admin = Membership.objects.get(user=acme.people["admin"])
+        member_change_role(membership=admin, role=Role.VIEWER, granter_role=Role.OWNER)
+        id = Invitation.objects.get().id
+    acme.browser("owner").post(f"/t/acme/members/invitations/{id}/resend")
+    assert Client().get(links_mailed(mailoutbox)[-1], follow=True).status_code == 200
+
+
 def test_sending_again_ends_the_old_link(acme, mailoutbox):
     old = invite(acme, mailoutbox)
+    early = Client()  # has opened the old link already
+    early.get(old)
     with scope.tenant(acme.tenant.id):
         id = Invitation.objects.get().id
     browser = acme.browser("owner")
     browser.post(f"/t/acme/members/invitations/{id}/resend")
     new = links_mailed(mailoutbox)[-1]
     assert Client().get(old).status_code == 404
+    assert early.post("/invitations/join", {"name": "Eve", "password": PASSWORD}).status_code == 404
     assert Client().get(new).status_code == 302
     assert "ada@new.example" in browser.get("/t/acme/members").content.decode()
     browser.post(f"/t/acme/members/invitations/{id}/revoke")

@@ -13,8 +13,9 @@ from tenants import scope
 from tenants.errors import Invalid
 from tenants.identity import providers
 from tenants.models import EmailDomain, IdentityProvider, PlatformRole, ProviderIdentity, User
+from tests.api.contract import assert_problem
 from tests.factories import make_tenant, make_user
-from tests.identity.conftest import make_provider, map_group, sign_in, signed_in
+from tests.identity.conftest import enter, long_ago, make_provider, map_group, sign_in, signed_in
 
 pytestmark = pytest.mark.django_db
 
@@ -272,6 +273,7 @@ def test_an_addresss_domain_leads_to_its_provider_and_tells_no_accounts(acme, oi
 
 
 def test_where_passwords_are_not_taken(acme, oidc, provider):
+    before = acme.browser("developer")
     acme.browser("owner").post("/t/acme/settings/sign-in", {"second_factor_of": "", "provider_only": "on"})
     browser = Client()
     answer = browser.post(
@@ -282,8 +284,48 @@ def test_where_passwords_are_not_taken(acme, oidc, provider):
     assert "own provider only" in answer.content.decode()
     assert not signed_in(browser)
     assert signed_in(acme.browser("owner"))  # the way in when the provider fails
+    refused = before.get("/t/acme/")
+    assert refused.status_code == 403
+    assert "by a sign-in provider only" in refused.content.decode()
+    assert_problem(before.get("/api/v1/endpoints"), 403, "provider-required")
     oidc.person("developer")
     oidc.sign_in(browser, provider, "developer")
+    assert signed_in(browser)
+    assert browser.get("/t/acme/").status_code == 200
+    assert browser.get("/api/v1/endpoints").status_code == 200
+    make_tenant("other", owner=acme.people["developer"])
+    both = acme.browser("developer")  # by password, which is the other tenant's to take
+    assert [both.get(f"/t/{slug}/").status_code for slug in ("other", "acme")] == [200, 403]
+
+
+def test_passwords_are_taken_until_a_provider_can_sign_people_in(acme, oidc):
+    make_provider(oidc, acme.tenant, confirmed=False)
+    browser, wish = acme.browser("owner"), {"second_factor_of": "", "provider_only": "on"}
+    refused = browser.post("/t/acme/settings/sign-in", wish)
+    assert refused.status_code == 422
+    assert "have one of its domains confirmed" in refused.content.decode()
+    assert acme.browser("developer").get("/t/acme/").status_code == 200
+    with scope.platform("a test"):
+        providers.domain_confirm(domain=EmailDomain.objects.get(), by=None)
+    assert browser.post("/t/acme/settings/sign-in", wish).status_code == 302
+
+
+@pytest.mark.parametrize("kind", ["client_secret", "access_token"])
+def test_a_secret_that_opens_no_more_is_told(acme, oidc, provider, settings, kind):
+    browser = enter(oidc, provider)
+    with scope.platform("a test"):
+        rows = IdentityProvider.objects if kind == "client_secret" else ProviderIdentity.objects
+        row = rows.get()
+        setattr(row, kind, bytes(getattr(row, kind))[:-1] + b"!")
+        row.save()
+    if kind == "client_secret":
+        told = Client().post(f"/accounts/oidc/{provider.id}/login/")
+        assert told.status_code == 409
+        assert "must be entered anew" in told.content.decode()
+        return
+    long_ago(settings)
+    assert not signed_in(browser)  # by signing in again there is a new one
+    oidc.sign_in(browser, provider, "ada")
     assert signed_in(browser)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 
@@ -11,7 +12,7 @@ from django.test import Client
 
 from tenants.models import PlatformRole, SecondFactorOf
 from tests.api.contract import assert_problem
-from tests.factories import make_user
+from tests.factories import audit_entries, make_user
 from tests.identity.conftest import add_app, confirm_identity, sign_in, signed_in, totp
 
 pytestmark = pytest.mark.django_db
@@ -175,3 +176,46 @@ def test_reauthentication_is_by_a_factor_too(acme):
     assert browser.get("/accounts/2fa/recovery-codes/generate/").status_code == 302
     confirm_identity(browser)
     assert browser.get("/accounts/2fa/recovery-codes/generate/").status_code == 200
+
+
+def test_the_first_factor_ends_sessions_that_never_showed_one(acme, monkeypatch):
+    demand(acme, SecondFactorOf.ALL)
+    thief, here = acme.browser("developer"), acme.browser("developer")  # the thief knows the password alone
+    monkeypatch.setattr("django.db.transaction.on_commit", lambda then: then())  # nothing commits in a test
+    add_app(here)
+    assert not signed_in(thief)
+    assert here.get("/t/acme/").status_code == 200
+
+
+def spoil(kind: str, name: str) -> None:
+    """Change a sealed secret in the database."""
+    row = Authenticator.objects.get(type=kind)
+    sealed = bytearray(base64.b64decode(row.data[name]))
+    sealed[-1] ^= 1
+    row.data[name] = base64.b64encode(sealed).decode()
+    row.save()
+
+
+def test_a_secret_that_opens_no_more_is_told_and_replaced(acme):
+    here = acme.browser("developer")
+    add_app(here)
+    spoil("recovery_codes", "seed")
+    assert here.get("/account/security").context["codes_left"] == 0
+    spoil("totp", "secret")
+    browser = Client()
+    sign_in(browser, "developer@acme.example")
+    told = browser.post("/accounts/2fa/authenticate/", {"code": "000000"})
+    assert told.status_code == 409
+    assert "Have an operator of the platform take your second factors away" in told.content.decode()
+    root = make_user("root@platform.example", is_superuser=True, is_staff=True)
+    admin = Client()
+    sign_in(admin, root.email)
+    person = str(acme.people["developer"].id)
+    wish = {"action": "take_second_factors_away", "_selected_action": [person]}
+    done = admin.post("/admin/tenants/user/", wish, follow=True)
+    assert "to be set up anew" in done.content.decode()
+    assert not signed_in(here)
+    assert not Authenticator.objects.exists()
+    assert signed_in(acme.browser("developer"))
+    (entry,) = audit_entries(acme.tenant, action="second-factor.removed")
+    assert (entry.facts["kind"], entry.facts["by"]) == ("all", root.email)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from urllib.parse import urlencode
 
 import pytest
 from allauth.usersessions.models import UserSession
@@ -10,6 +11,7 @@ from django.core.cache import cache
 from django.test import Client
 
 from tenants.identity.sign_in import BEGAN
+from tests.factories import audit_entries, make_user
 from tests.identity.conftest import PASSWORD, sign_in, signed_in
 
 pytestmark = pytest.mark.django_db
@@ -41,6 +43,66 @@ def test_all_others_are_ended_at_once(acme):
     browsers = [acme.browser("developer") for _ in range(3)]
     browsers[0].post("/account/sessions/end-others")
     assert [signed_in(each) for each in browsers] == [True, False, False]
+
+
+@pytest.fixture
+def root(acme) -> Client:
+    """A browser of a superuser, who is no member of Acme."""
+    make_user("root@berth.example", password=PASSWORD, is_superuser=True)
+    client = Client()
+    sign_in(client, "root@berth.example")
+    return client
+
+
+def test_a_superuser_ends_one_session_of_somebody(acme, root):
+    here, there = Client(), Client()
+    sign_in(here, "developer@acme.example")
+    sign_in(there, "developer@acme.example", HTTP_USER_AGENT=FIREFOX)
+    person = acme.people["developer"]
+    assert f"/console/people/{person.id}/sessions" in root.get("/console/tenants/acme").text
+    page = root.get(f"/console/people/{person.id}/sessions")
+    assert [each["device"] for each in page.context["rows"]] == ["Firefox on Linux", "an unknown browser"]
+    lost = page.context["rows"][0]["row"].pk
+    answer = root.post(f"/console/people/{person.id}/sessions/{lost}/end", follow=True)
+    assert "The session of developer@acme.example on Firefox on Linux is ended." in answer.text
+    assert [signed_in(each) for each in (here, there, root)] == [True, False, True]
+    for tenant in (None, acme.tenant):
+        (told,) = audit_entries(tenant, action="session.revoked")
+        assert told.actor_name == "root@berth.example"
+        assert told.facts["person"] == "developer@acme.example"
+
+
+def test_a_superuser_ends_all_sessions_of_somebody(acme, root):
+    browsers = [acme.browser("developer") for _ in range(2)]
+    path = f"/console/people/{acme.people['developer'].id}/sessions"
+    assert "Not signed in anywhere" in root.post(f"{path}/end-all", follow=True).text
+    assert [signed_in(each) for each in (*browsers, root)] == [False, False, True]
+
+
+def test_a_session_is_ended_under_its_own_person_alone(acme, root):
+    owner = acme.browser("owner")
+    theirs = UserSession.objects.get(user=acme.people["owner"])
+    path = f"/console/people/{acme.people['developer'].id}/sessions/{theirs.pk}/end"
+    assert root.post(path).status_code == 404
+    assert signed_in(owner)
+
+
+def test_whoever_posted_without_a_session_comes_back_to_the_page_of_the_form(acme):
+    post = Client().post
+    form = "/t/acme/members?page=2"
+    for came_from, back in (
+        (f"http://testserver{form}", form),
+        ("https://elsewhere.example/t/acme/members", "/"),
+        ("", "/"),
+    ):
+        answer = post("/account/sessions/end-others", HTTP_REFERER=came_from)
+        assert answer.url == f"/accounts/login/?{urlencode({'next': back}, safe='/')}"
+
+
+def test_what_only_takes_a_form_says_so_in_words(acme):
+    answer = acme.browser("owner").get("/account/sessions/end-others")
+    assert (answer.status_code, answer["Allow"]) == (405, "POST")
+    assert "There is nothing to look at here" in answer.text
 
 
 def test_a_changed_password_ends_the_other_sessions(acme, mailoutbox):

@@ -16,6 +16,7 @@ from django.core.wsgi import get_wsgi_application
 from django.db import connection
 from django.test import Client
 from django.utils import timezone
+from playwright.sync_api import expect
 
 from clusters.endpoints.approvals.links import Link, link_token
 from clusters.endpoints.policy.exceptions import exception_ask
@@ -122,6 +123,11 @@ def test_every_page_is_sound_in_a_browser(portal):
         for name, path in pages.items():
             visitor.open(path)
             visitor.look(name)
+        visitor.open(pages["policy-rule"])
+        for kind, shown in (("price-above", "Amount"), ("quota-above", "GPUs"), ("new-model-licence", "")):
+            visitor.page.get_by_label("Ask when").select_option(kind)
+            for label in ("Amount", "GPUs"):
+                expect(visitor.page.get_by_label(label, exact=True)).to_be_visible(visible=label == shown)
         assert visitor.complaints == []
 
 

@@ -13,7 +13,7 @@ from django.test import Client, RequestFactory
 from django.urls import path
 from django.views.debug import ExceptionReporter
 
-from gateway.redaction import RedactingFormatter
+from gateway.contract.redaction import RedactingFormatter
 from tenants import secret_keys
 from tests.gateway.test_redaction import SECRET
 

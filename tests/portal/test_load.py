@@ -109,7 +109,7 @@ def test_the_reasons_of_a_correction_are_told(world, drifting):
 
 def test_what_if_is_asked_by_address_and_answers_without_changing(world):
     endpoint = world.order("chat")
-    browser, path = world.browser("viewer"), f"{base(endpoint)}/what-if"
+    browser, path = world.browser("billing"), f"{base(endpoint)}/what-if"
     assert "With the change" not in browser.get(path).text
     text = browser.get(path, {"price_percent": "100"}).text
     assert "With the change it costs 0.45 EUR more per hour." in text
@@ -118,11 +118,19 @@ def test_what_if_is_asked_by_address_and_answers_without_changing(world):
     assert fresh(world, endpoint).generation == endpoint.generation
 
 
+def test_what_if_tells_cost_and_is_for_those_who_may_see_it(world):
+    endpoint = world.order("chat")
+    for who, may in (("billing", True), ("viewer", False)):
+        browser = world.browser(who)
+        assert ("Ask what if" in browser.get(f"{base(endpoint)}/load").text) is may
+        assert browser.get(f"{base(endpoint)}/what-if").status_code == (200 if may else 403)
+
+
 def test_what_if_judges_the_hours_that_were(world):
     endpoint = world.order("chat")
     until = timezone.now().replace(minute=0, second=0, microsecond=0)
     add_hours(endpoint, until=until, hours=10, rate=2.0)
-    text = world.browser("viewer").get(f"{base(endpoint)}/what-if", {"slo_class": "interactive"}).text
+    text = world.browser("billing").get(f"{base(endpoint)}/what-if", {"slo_class": "interactive"}).text
     assert "measured in 10 hours with requests of the last 30 days" in text
     assert "100 %" in text
 
@@ -138,7 +146,7 @@ def test_what_if_judges_the_hours_that_were(world):
 )
 def test_what_cannot_be_asked_is_told_at_the_form(world, asked, told):
     endpoint = world.order("chat")
-    answer = world.browser("viewer").get(f"{base(endpoint)}/what-if", asked)
+    answer = world.browser("billing").get(f"{base(endpoint)}/what-if", asked)
     assert answer.status_code == 422
     assert told in answer.text
 
@@ -147,6 +155,6 @@ def test_a_place_where_nothing_stands_is_told_with_its_reason(world):
     endpoint = world.order("chat", requests_per_second=1.0)
     with scope.tenant(world.tenant.id):
         Endpoint.objects.filter(id=endpoint.id).update(state=EndpointState.READY, certifications=["C5"])
-    answer = world.browser("viewer").get(f"{base(endpoint)}/what-if", {"residency": "region:us-east-1"})
+    answer = world.browser("billing").get(f"{base(endpoint)}/what-if", {"residency": "region:us-east-1"})
     assert "With the change it could not be placed" in answer.text
     assert "cannot be placed" in answer.text

@@ -9,6 +9,8 @@ import uuid
 from decimal import Decimal
 
 import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 from rest_framework.test import APIClient
 
@@ -72,7 +74,7 @@ def test_by_group_and_span(world, used, group, span):
     charts = {chart["id"] for chart in answer.context["charts"]}
     assert charts >= {"cost", "tokens", "requests"}
     assert {"ttft", "itl"} <= charts or span == "12m"
-    assert "'unsafe-inline'" in answer["Content-Security-Policy"]
+    assert "unsafe" not in answer["Content-Security-Policy"]
     assert "plotly.min.js" in answer.text
 
 
@@ -225,19 +227,21 @@ def test_who_may_not_see_cost_sees_neither_page_nor_csv(world, used):
         assert world.browser("viewer").get(f"/t/nord/{path}").status_code == 403, path
 
 
-def test_many_endpoints_with_long_names_make_no_more_queries_and_no_large_page(
-    world, used, django_assert_max_num_queries
-):
+def test_many_endpoints_with_long_names_make_no_more_queries_and_no_large_page(world, used):
     with scope.tenant(world.tenant.id):
         project = Project.objects.get()
+    browser = world.browser("billing")
+    assert browser.get("/t/nord/").status_code == 200  # the session has been seen just now
+    with CaptureQueriesContext(connection) as of_one:
+        browser.get("/t/nord/usage?range=90d")
     for number in range(30):
         id = label(project, f"an-endpoint-with-quite-a-long-name-of-its-own-{number:02d}-abcdef")
         add_usage(
             project, at=timezone.now() - dt.timedelta(days=number), endpoint_id=id, output_tokens=number
         )
-    browser = world.browser("billing")
-    with django_assert_max_num_queries(42):
+    with CaptureQueriesContext(connection) as of_many:
         answer = browser.get("/t/nord/usage?range=90d")
+    assert len(of_many) == len(of_one)
     assert len(answer.content) < 200_000
     (chart,) = [each for each in answer.context["charts"] if each["id"] == "tokens"]
     assert len(chart["rows"]) == 90

@@ -59,6 +59,15 @@ def test_a_lower_role_revokes_the_keys_above_it(tenant, admin):
         key_authenticate(text)
 
 
+def test_a_key_made_in_the_moment_of_removal_is_refused(tenant, admin):
+    person = admin.user
+    with scope.tenant(tenant.id):
+        member_remove(membership=admin, granter_role=Role.OWNER)
+        _, text = key_mint(name="late", key_scope=KeyScope.MANAGEMENT, role=Role.ADMIN, created_by=person)
+    with pytest.raises(NotFound, match="may no longer"):
+        key_authenticate(text)
+
+
 def test_a_key_of_somebody_inactive_is_refused(tenant, admin):
     _, text, _ = keys_of(tenant, admin)
     admin.user.is_active = False

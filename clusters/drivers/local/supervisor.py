@@ -23,7 +23,7 @@ from clusters.drivers.local.folder import ClusterFolder, Heartbeat
 from clusters.triton.errors import EngineNotInstalled
 from clusters.triton.server import Installation
 from embedded.datadir import DataDir, open_data_dir
-from gateway.redaction import log_to_stderr
+from gateway.contract.redaction import log_to_stderr
 
 logger = logging.getLogger(__name__)
 

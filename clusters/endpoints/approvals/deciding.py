@@ -7,9 +7,9 @@ import uuid
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any, Final
 
-from django.db.models import Q
+from django.db.models import Exists, OuterRef, Q
 
-from clusters.models import ApprovalRequest, ApprovalSignature, Decides, TenantPolicy
+from clusters.models import ApprovalRequest, ApprovalSignature, Decides, OperatorCluster, TenantPolicy
 from tenants.errors import Forbidden
 from tenants.models import Membership, PlatformRole, Role, User
 
@@ -75,14 +75,14 @@ def parts_for(request: ApprovalRequest, decider: Decider) -> list[str]:
     own = [part for part in found if may_decide_own(request, part)]
     if not own:
         raise Forbidden(
-            "You asked for it yourself: somebody else decides. An owner may allow deciding alone in the policy, for "
-            "where nobody else could."
+            "You asked for it yourself, or made it dearer: somebody else decides. An owner may allow deciding alone in "
+            "the policy, for where nobody else could."
         )
     return own
 
 
 def askers(request: ApprovalRequest) -> frozenset[uuid.UUID]:
-    """Give those who asked, or stand behind the key or service account that did."""
+    """Give those who asked, stand behind the key or service account that did, or made it dearer since."""
     return frozenset({*request.behind, request.asked_by_id} - {None})
 
 
@@ -119,7 +119,7 @@ def who(request: ApprovalRequest, only: Iterable[str] | None = None) -> str:
 
 def deciders(request: ApprovalRequest, part: str) -> list[User]:
     """Give the people who may give one part's agreement, the asker apart."""
-    others = _people(request.tenant_id, parts(request)[part])
+    others = _people(request.tenant_id, parts(request)[part], cluster=request.quote.get("cluster", ""))
     return [user for user in others if user.id not in askers(request)]
 
 
@@ -157,10 +157,15 @@ def _may(trip: Mapping[str, Any], decider: Decider) -> bool:
     return decider.role in ROLES[trip["decides"]]
 
 
-def _people(tenant_id: uuid.UUID, trip: Mapping[str, Any]) -> list[User]:
+def _people(tenant_id: uuid.UUID, trip: Mapping[str, Any], *, cluster: str = "") -> list[User]:
+    """Give who may give an agreement; of operators those who answer for ``cluster``, or for all."""
     if trip["decides"] == Decides.OPERATORS:
-        rows = User.objects.filter(Q(platform_role=PlatformRole.OPERATOR) | Q(is_superuser=True))
-        return list(rows.filter(is_active=True).order_by("email"))
+        theirs = OperatorCluster.objects.filter(user=OuterRef("pk"))
+        operates = Q(platform_role=PlatformRole.OPERATOR) & (
+            ~Exists(theirs) | Exists(theirs.filter(cluster__name=cluster))
+        )
+        rows = User.objects.filter(operates | Q(is_superuser=True), is_active=True)
+        return list(rows.order_by("email"))
     members = Membership.objects.filter(tenant=tenant_id, user__is_active=True).select_related("user")
     if trip["decides"] == Decides.MEMBERS:
         members = members.filter(user_id__in=trip["members"])

@@ -112,7 +112,8 @@ def approval_change(
     """Change what is asked for and agree to it so. The asker is told what was changed.
 
     ``changes`` are of replicas, residency, slo_class and pins, as far as the wish has them. Where the change makes it
-    dearer than what was quoted, it stays pending with a fresh quote, to be agreed to as that.
+    dearer than what was quoted, it stays pending with a fresh quote, to be agreed to as that: by somebody else where
+    the tenant wants four eyes, for whoever made it dearer asks for that.
 
     Raises:
         Forbidden, Conflict: as for approving it.
@@ -129,13 +130,18 @@ def approval_change(
     )
     request.round += 1
     request.expires_at = timezone.now() + valid_for(trips) if trips else request.expires_at
-    request.save(update_fields=["wish", "changed", "quote", "trips", "round", "expires_at"])
+    request.reminded_at = None
+    request.save(update_fields=["wish", "changed", "quote", "trips", "round", "expires_at", "reminded_at"])
     if before is not None and figures.price_per_hour > before:
+        _ask_besides(request, decider)
         _note(request, f"{decider.actor} changed it; it is dearer so and waits for {who(request)}.", decider)
         _show_waiting(request)
         tell_asked(request, now=timezone.now(), again="Changed")
         return request
-    return approval_approve(request=request, decider=decider, comment=comment)
+    done = approval_approve(request=request, decider=decider, comment=comment)
+    if done.is_pending and done.round == request.round:  # their links are of the round before
+        tell_asked(done, now=timezone.now(), again="Changed")
+    return done
 
 
 @transaction.atomic
@@ -177,6 +183,13 @@ def _held(request: ApprovalRequest, round: int | None) -> ApprovalRequest:
     if round not in (None, held.round):
         raise Conflict(f"The quote of {held.title} has changed meanwhile; look at it again.")
     return held
+
+
+def _ask_besides(request: ApprovalRequest, decider: Decider) -> None:
+    """Count ``decider`` among those who ask for it."""
+    if decider.user is not None and decider.user.id not in request.behind:
+        request.behind = sorted([*request.behind, decider.user.id])
+        request.save(update_fields=["behind"])
 
 
 def _sign(request: ApprovalRequest, decider: Decider, comment: str) -> Any:

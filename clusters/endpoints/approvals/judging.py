@@ -82,16 +82,23 @@ def trip_of(rule: ApprovalRule, reason: str) -> Trip:
 
 
 def covers(granted: ApprovalRequest, figures: Figures, trips: Sequence[Trip]) -> bool:
-    """Say whether what was agreed to is, give or take a little, what it would come to now."""
-    agreed = {trip["rule"] for trip in granted.trips}
-    if not agreed.issuperset(trip.rule for trip in trips):
+    """Say whether what was agreed to is, give or take a little of its price, what it would come to now.
+
+    That takes the same rules with the same people to ask, and the same answer to what each rule asks about.
+    """
+    agreed = {(trip["rule"], trip["part"], tuple(trip["members"])) for trip in granted.trips}
+    if not agreed.issuperset((trip.rule, trip.part, trip.members) for trip in trips):
         return False
     quoted = price_of(granted.quote)
     tolerance = 1 + Decimal(settings.APPROVAL_PRICE_TOLERANCE_PERCENT) / 100
     if quoted is None or figures.price_per_hour > quoted * tolerance:
         return False
-    abroad = any(trip.kind == _Kind.OUTSIDE_HOME_ZONE for trip in trips)
-    return not abroad or granted.quote.get("region") == figures.region
+    kinds = {trip.kind for trip in trips}
+    if _Kind.QUOTA_ABOVE in kinds and figures.tenant_gpus > granted.quote["tenant_gpus"]:
+        return False
+    if _Kind.RESERVED_GPUS in kinds and figures.pool != granted.quote["pool"]:
+        return False
+    return _Kind.OUTSIDE_HOME_ZONE not in kinds or figures.region == granted.quote["region"]
 
 
 def _price(rule: ApprovalRule, endpoint: Endpoint, figures: Figures, before: Figures | None) -> str:

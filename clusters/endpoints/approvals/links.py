@@ -9,7 +9,7 @@ from typing import Any, Final
 from django.conf import settings
 from django.core import signing
 
-from clusters.models import ApprovalRequest
+from clusters.models import ApprovalRequest, ApprovalSignature
 from tenants import scope
 from tenants.models import Membership, Tenant, User
 
@@ -81,6 +81,12 @@ def link_people(link: Link) -> tuple[User, Membership] | None:
 
 
 def link_request(link: Link) -> ApprovalRequest | None:
-    """Give the request of a link, in the open scope of its tenant; None where it went into another round."""
+    """Give the request of a link, in the open scope of its tenant; None where it is used up.
+
+    That is where the request went into another round, or its person agreed to this one already.
+    """
+    used = ApprovalSignature.objects.filter(request=link.request_id, round=link.round, by=link.user_id)
+    if used.exists():
+        return None
     rows: Any = ApprovalRequest.objects.select_related("endpoint", "asked_by")
     return rows.filter(id=link.request_id, round=link.round).first()

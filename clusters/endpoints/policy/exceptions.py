@@ -31,6 +31,7 @@ ENDING: Final = "approval.exception_ending"
 
 _VALID_HOURS: Final = 24 * 7
 _Kind = PolicyException.Restriction
+_MOST_SPEND: Final = Decimal(10) ** 10  # as a policy's own caps
 _SPEND: Final = frozenset({_Kind.SPEND_HOUR, _Kind.SPEND_MONTH})
 
 
@@ -227,10 +228,10 @@ def _check(
         raise Invalid(text, errors={"ends_at": [text]})
     if restriction in _SPEND:
         try:
-            fine = Decimal(value) >= 0
+            amount = Decimal(value)
         except InvalidOperation:
-            fine = False
-        if not fine:
+            amount = Decimal("NaN")
+        if not (amount.is_finite() and 0 <= amount < _MOST_SPEND):
             raise Invalid(
                 "Give the amount that holds instead.", errors={"value": ["Give an amount of money."]}
             )

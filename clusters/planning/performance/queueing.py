@@ -83,7 +83,8 @@ class Queue:
     Nothing gets better (within two percent, of the points that distributions are taken at) when the rate, the
     input tokens or the burstiness grow, or with fewer replicas; nor do utilisation and the mean time to first
     tokens when the output tokens grow, nor utilisation with a smaller ``batch_limit``. The times between tokens
-    may fall when outputs grow, because others' prompts are spread over more of them.
+    may fall when outputs grow, because others' prompts are spread over more of them; their p95 may when prompts grow
+    where busy minutes fill every step, because longer prompts leave less room to decode in it.
 
     Minutes are taken to be independent. Where rates stay high for longer, a p95 to hold then is that of
     the rate times burstiness with a burstiness of 1.

@@ -81,7 +81,8 @@ class Approval(ApprovalsPage):
             state=done.state,
         )
         self.say(told(done, found.round))
-        return redirect(_url("approval", id))
+        # Another round may be for another cluster, which is out of the operator's reach.
+        return redirect(_url("approval", id) if self.rows().filter(id=id).exists() else _url("approvals"))
 
     def _found(self, id: uuid.UUID) -> ApprovalRequest:
         found = self.rows().filter(id=id).first()

@@ -1,11 +1,11 @@
-"""People of the platform: who has which role and when they last signed in; handing roles out, taking them away."""
+"""People: who has which role of the platform; handing roles out, taking them away; ending anybody's sessions."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from django import forms
-from django.http import HttpRequest, HttpResponse
+from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.urls import reverse
 
@@ -14,9 +14,12 @@ from clusters.inventory import people, remit
 from clusters.models import Cluster
 from portal.pages.base import ConsolePage
 from portal.pages.console.forms import ConsoleForm, FormPage
+from portal.pages.devices import device
 from tenants.audit import audit
 from tenants.errors import BerthError, NotFound
 from tenants.identity.second_factor import has_second_factor
+from tenants.identity.sign_in import sessions_end, sessions_of
+from tenants.identity.trail import tell_of
 from tenants.models import SUPERUSER, PlatformRole, User
 from tenants.roles import PlatformAction
 
@@ -27,6 +30,10 @@ DUTIES = {
     SUPERUSER: "everything, and hands out these roles",
 }
 
+BACK_BY_GROUPS = (
+    "The groups of {provider} give this role: it is back at the next sign-in, unless the groups or their mapping"
+    " change. Another role, given by hand, stays."
+)
 
 ALL, SOME = "all", "some"
 
@@ -164,11 +171,72 @@ class PersonRemove(ConsolePage):
             "consequences": [
                 "From the next request on the console and the platform's part of the API do not exist for them.",
                 "Their account and their memberships of tenants stay.",
+                *(
+                    [BACK_BY_GROUPS.format(provider=person.platform_role_by)]
+                    if person.platform_role_by_id
+                    else []
+                ),
             ],
             "cancel_url": reverse("console:people"),
             "breadcrumbs": [_crumb(), {"label": f"Take the role of {person} away"}],
         }
         return self.render("console/person_remove.html", context, status=error.status if error else 200)
+
+
+class _Sessions(ConsolePage):
+    """Sessions of anybody with an account, of tenants' members too: what is lost or stolen is signed out at once."""
+
+    action = PlatformAction.MANAGE_PEOPLE
+
+    @property
+    def person(self) -> User:
+        person = User.objects.filter(id=self.kwargs["id"]).first()
+        if person is None:
+            raise NotFound("There is no such person.")
+        return person
+
+    def told(self, person: User, text: str, **facts: Any) -> HttpResponse:
+        tell_of(person, "session.revoked", operator=self.request.user, **facts)
+        self.say(text)
+        return redirect("console:person-sessions", person.id)
+
+
+class PersonSessions(_Sessions):
+    reason = "list a person's sessions"
+
+    def get(self, request: HttpRequest, id: Any) -> HttpResponse:
+        person = self.person
+        rows = [{"row": each, "device": device(each.user_agent)} for each in sessions_of(person)]
+        context = {
+            "person": person,
+            "rows": rows,
+            "breadcrumbs": [_crumb(), {"label": f"Sessions of {person}"}],
+        }
+        return self.render("console/person_sessions.html", context)
+
+
+class EndSession(_Sessions):
+    http_method_names = ["post"]
+    reason = "end a session of somebody else"
+
+    def post(self, request: HttpRequest, id: Any, session: int) -> HttpResponse:
+        person = self.person
+        found = next((each for each in sessions_of(person) if each.pk == session), None)
+        if found is None:
+            raise Http404
+        on = device(found.user_agent)
+        found.end()
+        return self.told(person, f"The session of {person} on {on} is ended.", device=on)
+
+
+class EndSessions(_Sessions):
+    http_method_names = ["post"]
+    reason = "end all sessions of somebody else"
+
+    def post(self, request: HttpRequest, id: Any) -> HttpResponse:
+        person = self.person
+        ended = sessions_end(user=person)
+        return self.told(person, f"{person} is signed out everywhere.", ended=ended)
 
 
 def find_person(id: Any) -> User:

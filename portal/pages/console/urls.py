@@ -180,6 +180,11 @@ urlpatterns = [
     path("people", people.People.as_view(), name="people"),
     path("people/add", people.PersonAdd.as_view(), name="person-add"),
     path("people/<uuid:id>", people.PersonChange.as_view(), name="person"),
+    path("people/<uuid:id>/sessions", people.PersonSessions.as_view(), name="person-sessions"),
+    path(
+        "people/<uuid:id>/sessions/<int:session>/end", people.EndSession.as_view(), name="person-session-end"
+    ),
+    path("people/<uuid:id>/sessions/end-all", people.EndSessions.as_view(), name="person-sessions-end"),
     path("people/<uuid:id>/remove", people.PersonRemove.as_view(), name="person-remove"),
     path("tenants/<slug:slug>/quota", tenants.TenantQuota.as_view(), name="tenant-quota"),
 ]

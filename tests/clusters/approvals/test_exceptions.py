@@ -95,6 +95,13 @@ def test_every_exception_ends_within_a_year(office, days):
         ask(office, days=days)
 
 
+@pytest.mark.parametrize("value", ["-1", "NaN", "Infinity", "1e30", "much"])
+def test_a_cap_is_excepted_to_an_amount_of_money(office, value):
+    office.policy(most_per_hour=Decimal(1))
+    with pytest.raises(Invalid, match="Give the amount"):
+        ask(office, "spend-hour", value)
+
+
 def test_the_database_keeps_exceptions_from_lasting(office):
     office.policy(allowed_zones=["EU"])
     made = granted(office)

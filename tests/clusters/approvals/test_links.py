@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 from decimal import Decimal
+from urllib.parse import quote
 
 import pytest
+from allauth.mfa.models import Authenticator
 from django.core import mail as outbox
 from django.core import signing
 from django.db import connection
@@ -15,10 +17,12 @@ from django.utils import timezone
 from clusters.endpoints.approvals.links import Link, link_token, link_url
 from clusters.models import ApprovalRequest, ApprovalSignature, Reservation
 from tenants import scope
+from tenants.identity.policy import tenant_policy_set
 from tenants.members import member_change_role, member_remove
-from tenants.models import Mail, Membership
+from tenants.models import Mail, Membership, SecondFactorOf, Tenant
 from tenants.webhooks.links import NO_LINK
 from tenants.webhooks.mailing import mail_send_due
+from tests.factories import audit_entries
 
 pytestmark = pytest.mark.django_db
 
@@ -67,6 +71,36 @@ def test_one_decides_by_the_link_without_signing_in(office, asked):
     assert held(office) == 1
 
 
+def test_the_audit_tells_who_decided_by_link_from_where(office, asked):
+    Client(headers={"user-agent": "Mailer/1"}).post(
+        path_for(office, "admin"), {"approve": "1", "round": 1}, headers={"x-request-id": "from-a-mail-1"}
+    )
+    told = audit_entries(office.tenant, request_id="from-a-mail-1")
+    assert {"approval-signature.create", "approval-request.approve"} <= {entry.action for entry in told}
+    who = {(each.actor_kind, each.actor_id, each.actor_name, each.address, each.user_agent) for each in told}
+    admin = office.people["admin"]
+    assert who == {("mail-link", str(admin.id), admin.email, "127.0.0.1", "Mailer/1")}
+
+
+@pytest.mark.parametrize("by", ["factor", "tenant", "platform"])
+def test_whom_no_password_alone_lets_in_signs_in_first(office, asked, settings, by):
+    path, admin = path_for(office, "admin"), office.people["admin"]
+    if by == "factor":
+        Authenticator.objects.create(user=admin, type=Authenticator.Type.TOTP, data={"secret": "sealed"})
+    elif by == "platform":
+        settings.MFA_REQUIRED_FOR = ["all"]
+    else:
+        with scope.tenant(office.tenant.id):
+            tenant_policy_set(tenant=office.tenant, second_factor_of=SecondFactorOf.ALL, provider_only=False)
+    for answer in (Client().get(path), decide(path)):
+        assert (answer.status_code, answer["Location"]) == (302, f"/accounts/login/?next={quote(path)}")
+    assert office.request().state == "pending"
+    client = Client()
+    client.force_login(admin)
+    reached = {"factor": 200, "tenant": 302, "platform": 302}[by]
+    assert client.get(path).status_code == reached, "without one that is demanded, it is set up first"
+
+
 def test_one_refuses_by_the_link(office, asked):
     assert decide(path_for(office, "owner"), "refuse").status_code == 200
     assert office.request().state == "refused"
@@ -95,6 +129,18 @@ def test_a_link_for_somebody_who_may_not_decide_does_nothing(office, asked):
             Link(tenant_id=office.tenant.id, request_id=asked.id, round=1, user_id=office.people[who].id)
         )
         assert decide(f"/decide/{token}").status_code == 410
+    assert office.request().state == "pending"
+
+
+@pytest.mark.parametrize("demand", [{"provider_only": True}, {"second_factor_of": SecondFactorOf.ALL}])
+def test_who_has_to_sign_in_with_more_than_a_password_decides_by_no_link_alone(office, asked, demand):
+    path = path_for(office, "admin")
+    with scope.tenant(office.tenant.id):
+        Tenant.objects.update(**demand)
+    assert decide(path).url.startswith("/accounts/login/")
+    browser = Client()
+    browser.force_login(office.people["admin"])  # by a password, that is
+    assert browser.post(path, {"approve": "1", "round": 1, "comment": ""}).status_code in (302, 403)
     assert office.request().state == "pending"
 
 
@@ -193,7 +239,8 @@ def test_two_parts_may_sign_by_link_each(office, settings):
         if each.to == ["admin@acme.example"]:
             second = re.search(r"(/decide/\S+)", each.body)[1]
     assert b"Others have to, too" in decide(first).content
-    assert decide(first).status_code == 409
+    assert [decide(first, how).status_code for how in ("approve", "refuse")] == [410, 410], "used"
+    assert office.request().state == "pending"
     assert decide(second).status_code == 200
     with scope.tenant(office.tenant.id):
         assert set(ApprovalSignature.objects.values_list("via", flat=True)) == {"link"}

@@ -25,6 +25,7 @@ from clusters.models import (
     Condition,
     EndpointEvent,
     NodePool,
+    OperatorCluster,
     Reservation,
     Revision,
 )
@@ -32,6 +33,7 @@ from tenants import scope
 from tenants.errors import Conflict, Forbidden, Invalid
 from tenants.models import Mail, WebhookDelivery
 from tenants.webhooks.services import webhook_create
+from tests.factories import make_user
 
 pytestmark = pytest.mark.django_db
 
@@ -171,8 +173,26 @@ def test_a_change_that_makes_it_dearer_waits_with_its_new_quote(office):
     endpoint = office.order(replicas=2)
     request = office.decide("change", office.request(endpoint), changes={"replicas": 3})
     assert (request.state, request.round, request.quote["gpus"], held(office)) == ("pending", 2, 3, 0)
-    assert office.decide("approve", request).state == "changed"
+    with pytest.raises(Forbidden, match="or made it dearer"):
+        office.decide("approve", request)
+    with scope.tenant(office.tenant.id):
+        again = Mail.objects.filter(subject__startswith="Changed").values_list("recipient", flat=True)
+        assert list(again) == ["olive@acme.example"]
+    assert office.decide("approve", request, "owner").state == "changed"
     assert held(office) == 3
+
+
+def test_a_change_that_others_have_to_agree_to_is_told_to_them_anew(office):
+    office.rule("quota-above", gpus=1)
+    office.rule("price-above", amount=CHEAP, decides="billing")
+    endpoint = office.order(replicas=3)
+    half = office.decide("change", office.request(endpoint), changes={"replicas": 2})
+    assert (half.state, half.round, held(office)) == ("pending", 2, 0)
+    with scope.tenant(office.tenant.id):
+        (mail,) = Mail.objects.filter(subject__startswith="Changed", recipient="billing@acme.example")
+        assert "GPUs: 2" in mail.text
+    assert office.decide("approve", half, "billing").state == "changed"
+    assert held(office) == 2
 
 
 def test_what_a_wish_does_not_have_cannot_be_changed(office):
@@ -296,6 +316,48 @@ def test_a_rule_that_came_since_wants_its_say(office):
     office.rule("quota-above", gpus=0, decides="owner")
     again = office.decide("approve", office.request(endpoint))
     assert (again.state, again.round, len(again.trips)) == ("pending", 2, 2)
+
+
+def test_a_rule_that_names_others_since_asks_them(office):
+    rule = office.rule("price-above", amount=CHEAP)
+    request = office.request(office.order())
+    with scope.tenant(office.tenant.id):
+        ApprovalRule.objects.filter(id=rule.id).update(decides="owner")
+    again = office.decide("approve", request)
+    assert (again.state, again.round, [trip["part"] for trip in again.trips]) == ("pending", 2, ["owner"])
+    with pytest.raises(Forbidden, match="an owner to decide"):
+        office.decide("approve", again)
+    assert office.decide("approve", again, "owner").state == "approved"
+
+
+def test_what_a_rule_asked_about_is_all_that_was_agreed_to(office):
+    office.rule("quota-above", gpus=2)
+    first, second = office.order("first", replicas=3), office.order("second", replicas=3)
+    office.decide("approve", office.request(first))
+    again = office.decide("approve", office.request(second))
+    assert (again.state, again.round, held(office)) == ("pending", 2, 3)
+    assert again.trips[0]["reason"] == "The tenant would hold 6 GPUs, more than 2."
+    assert office.decide("approve", again).state == "approved"
+
+    office.rule("reserved-gpus", gpu_types=["l4"])
+    third = office.order("third", residency="region:eu-fi-1")
+    request = office.request(third)
+    with scope.tenant(office.tenant.id):
+        ApprovalRequest.objects.filter(id=request.id).update(quote={**request.quote, "pool": "de-a/l4"})
+    assert office.decide("approve", request).round == 2
+
+
+def test_operators_of_other_clusters_are_not_told(office):
+    people = {
+        name: make_user(f"{name}@berth.example", platform_role="operator") for name in ("all", "de", "us")
+    }
+    for name in ("de", "us"):
+        OperatorCluster.objects.create(user=people[name], cluster=office.estate.clusters[f"{name}-a"])
+    office.rule("reserved-gpus", gpu_types=["l4"], decides="operators")
+    office.order(pins={"cluster": "de-a"})
+    with scope.tenant(office.tenant.id):
+        told = Mail.objects.filter(event_type="approval.requested").values_list("recipient", flat=True)
+        assert sorted(told) == ["all@berth.example", "de@berth.example"]
 
 
 def test_several_who_have_to_agree_each_do(office):

@@ -123,7 +123,9 @@ def test_a_segment_with_nul_is_refused_alone(token, tenant, field):
 def test_a_strange_or_missing_token_is_refused(token, tenant):
     for wrong in ("nobody's", ""):
         (answer,) = post(body(ours(tenant, 1)), token=wrong)
-        assert (answer.status_code, answer.json()["code"]) == (401, "not-authenticated")
+        told = answer.json()
+        assert (answer.status_code, told["code"]) == (401, "not-authenticated")
+        assert (told["status"], told["type"]) == (401, "/docs/errors#not-authenticated")
     assert stored() == 0
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-from django.core.management import call_command
 
 from clusters.inventory import catalog, images, tuning
 from clusters.inventory.services import region_register
@@ -12,6 +11,7 @@ from clusters.specs import Tuning, WeightsKind
 from tenants import scope
 from tenants.errors import Invalid
 from tenants.sealing import CannotOpen
+from tests.estate import bootstrap
 from tests.factories import make_tenant
 
 pytestmark = pytest.mark.django_db
@@ -41,7 +41,7 @@ def test_every_runtime_begins_with_an_image_that_nobody_has_pinned():
 
 def test_a_pinned_image_is_what_engines_start_from_and_survives_a_bootstrap():
     images.image_set(use="triton-llmapi", reference=REFERENCE, digest=DIGEST, min_driver="590.44.01")
-    call_command("bootstrap", verbosity=0)
+    bootstrap()
     image = images.image_of("triton-llmapi")
     assert image.pinned == f"{REFERENCE}@{DIGEST}"
     assert "triton-llmapi" not in images.unpinned()
@@ -78,7 +78,7 @@ def test_every_class_has_engine_settings_that_fit_it():
 def test_engine_settings_can_be_changed_and_survive_a_bootstrap():
     slo_class = SloClass.objects.get(name="standard")
     tuning.tuning_change(slo_class=slo_class, max_batch_size=None, max_num_tokens=1024, kv_cache_dtype="fp8")
-    call_command("bootstrap", verbosity=0)
+    bootstrap()
     settings = tuning.tuning_of(slo_class)
     assert isinstance(settings, Tuning)
     assert (settings.max_batch_size, settings.max_num_tokens, settings.kv_cache_dtype) == (None, 1024, "fp8")

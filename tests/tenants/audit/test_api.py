@@ -11,6 +11,7 @@ from django.core.management import CommandError, call_command
 from rest_framework.test import APIClient
 
 from tenants import scope
+from tenants.audit.exporting import NAMES, write_csv
 from tenants.models import Quota, Role
 from tests.api.conftest import client_of
 from tests.factories import audit_entries, make_tenant, make_user
@@ -173,3 +174,11 @@ def test_the_platform_reads_its_own_chain_and_a_tenants_which_hears_of_it(audito
     assert owner.get(path).status_code == 404
     read = [entry for entry in audit_entries(tenant) if entry.action == "read"]
     assert {entry.actor_name for entry in read} == {"olga@example.org"}
+
+
+@pytest.mark.parametrize("text", ["=1+1", "+1", "-1", "@x", "\tx", "\rx"])
+def test_no_text_of_a_table_is_a_formula(text):
+    out = io.BytesIO()
+    write_csv([[text] * len(NAMES)], out)
+    _, row = csv.reader(io.StringIO(out.getvalue().decode(), newline=""))
+    assert set(row) == {f"'{text}"}

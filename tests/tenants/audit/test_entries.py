@@ -184,6 +184,22 @@ def test_the_application_may_only_read_and_append(statement):
         cursor.execute(statement)
 
 
+def test_no_setting_keeps_an_act_out_of_it():
+    tenant = make_tenant("one")
+    count = len(audit_entries(tenant))
+    with scope.tenant(tenant.id), connection.cursor() as cursor:
+        cursor.execute(
+            r"SELECT DISTINCT (regexp_matches(prosrc, 'current_setting\(.(berth\.[a-z_]+)', 'g'))[1] "
+            "FROM pg_proc WHERE proname LIKE 'berth_%'"
+        )
+        names = {name for (name,) in cursor.fetchall()}
+        assert "berth.actor" in names
+        for name in names - {"berth.actor"}:
+            cursor.execute("SELECT set_config(%s, pg_current_xact_id()::text, true)", [name])
+        Quota.objects.filter(resource="gpus").update(limit=3)
+    assert len(audit_entries(tenant)) == count + 1
+
+
 def test_an_operators_act_is_told_to_the_platform_and_to_the_tenant_it_was_about():
     tenant, operator = make_tenant("one"), make_user("op@example.org", platform_role="operator")
     audit(operator, "tenant.limits", tenant="one", share=2.5)

@@ -29,6 +29,15 @@ def served(profile: LoadProfile, shape: Shape, batch: int, step: int, replicas: 
     return latencies(Roofline(), shape, profile, replicas=replicas, batch_limit=batch, step_tokens=step)
 
 
+#: Where first tokens wait so long, busy minutes fill every step, and longer prompts leave less room to decode in it:
+#: the mean between tokens grows all the same, the p95 need not.
+OVERFULL_MS = 20_000.0
+
+
+def of_longer_prompts(harder: Latencies) -> tuple[str, ...]:
+    return ALL if harder.ttft_p95_ms < OVERFULL_MS else tuple(each for each in ALL if each != "itl_p95_ms")
+
+
 def assert_no_better(harder: Latencies, easier: Latencies, names: tuple[str, ...] = ALL) -> None:
     for name in names:
         assert getattr(harder, name) >= getattr(easier, name) * (1 - STEP), name
@@ -44,8 +53,9 @@ def test_more_requests(profile: LoadProfile, shape: Shape, batch: int, step: int
 @many
 @given(profile=profiles(), shape=shapes, batch=limits, step=budgets, growth=growths)
 def test_longer_inputs(profile: LoadProfile, shape: Shape, batch: int, step: int, growth: float) -> None:
-    harder = dataclasses.replace(profile, input_tokens=int(profile.input_tokens * growth) + 1)
-    assert_no_better(served(harder, shape, batch, step), served(profile, shape, batch, step))
+    longer = dataclasses.replace(profile, input_tokens=int(profile.input_tokens * growth) + 1)
+    harder = served(longer, shape, batch, step)
+    assert_no_better(harder, served(profile, shape, batch, step), of_longer_prompts(harder))
 
 
 @many
@@ -59,8 +69,8 @@ def test_more_bursts(profile: LoadProfile, shape: Shape, batch: int, step: int, 
 @given(profile=profiles(), shape=shapes, batch=limits, step=budgets)
 def test_less_in_the_cache(profile: LoadProfile, shape: Shape, batch: int, step: int) -> None:
     assume(profile.prefix_share)
-    harder = dataclasses.replace(profile, prefix_share=0.0)
-    assert_no_better(served(harder, shape, batch, step), served(profile, shape, batch, step))
+    harder = served(dataclasses.replace(profile, prefix_share=0.0), shape, batch, step)
+    assert_no_better(harder, served(profile, shape, batch, step), of_longer_prompts(harder))
 
 
 @many

@@ -1,6 +1,7 @@
 """Log lines without secrets: what looks like one is masked before a line is written, whoever logged it.
 
 It is the last net. Code does not log secrets, and prompts have no form that a net could catch: they are never logged.
+A key that one side made comes by in lines of the other, so that both hold to this one net.
 """
 
 from __future__ import annotations
