@@ -13,7 +13,7 @@ from tenants.models import IdempotencyRecord, Role
 from tests.api.conftest import client_of
 from tests.api.contract import API, assert_problem
 from tests.estate import MODEL, make_estate
-from tests.factories import make_tenant, make_user, management_key
+from tests.factories import make_tenant, management_key
 
 
 def at_once(calls: list) -> list:
@@ -54,7 +54,6 @@ MAKES = {
     },
     "invitations": {"email": "ada@example.org", "role": "viewer"},
     "keys": {"name": "ci", "scope": "management", "role": "viewer"},
-    "members": {"email": "bob@example.org", "role": "viewer"},
     "projects": {"slug": "search", "name": "Search"},
     "service-accounts": {"name": "robot", "role": "viewer"},
     "webhooks": {"name": "hook", "url": "https://8.8.8.8/hook", "event_types": ["budget.spent"]},
@@ -65,7 +64,6 @@ MAKES = {
 def test_of_many_equal_requests_at_once_one_is_carried_out_whatever_it_makes():
     make_estate()
     tenant = make_tenant("acme")
-    make_user("bob@example.org")
     text, client = management_key(tenant), client_of(tenant)
     for path, body in MAKES.items():
         before = len(client.get(f"{API}/{path}").json()["results"])
