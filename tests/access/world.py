@@ -10,7 +10,6 @@ from decimal import Decimal
 from typing import Any
 
 from allauth.usersessions.models import UserSession
-from django.contrib.sessions.backends.db import SessionStore
 from django.db import connection
 from django.utils import timezone
 
@@ -67,7 +66,7 @@ from tenants.service_accounts import service_account_create
 from tenants.webhooks import services as webhooks
 from tests.billing.statements import MAY, commitment, every_kind
 from tests.estate import MODEL, make_estate
-from tests.factories import default_project, make_tenant, make_user
+from tests.factories import default_project, make_tenant, make_user, session_of
 from tests.fakes.cluster import FakeCluster
 
 #: An id, a name and a number that nothing has.
@@ -311,9 +310,7 @@ def _settle(endpoint: Endpoint, estate: Any) -> None:
 
 
 def _session(person: User) -> UserSession:
-    store = SessionStore()
-    store.create()
-    return UserSession.objects.create(user=person, session_key=store.session_key, ip="192.0.2.7")
+    return UserSession.objects.create(user=person, session_key=session_of(person), ip="192.0.2.7")
 
 
 def _of_the_platform(estate: Any) -> Ids:
