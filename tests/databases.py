@@ -9,6 +9,9 @@ import sys
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
+import psycopg
+from psycopg import sql
+
 from embedded.datadir import DataDir, open_data_dir
 from embedded.postgres import Postgres
 
@@ -27,6 +30,7 @@ def template() -> str:
     done = data_dir().file(f"{name}.done")
     with data_dir().locked("template"):
         if not done.exists():
+            _need_not_outlive_a_crash(postgres)
             postgres.drop_database(name)
             postgres.create_database(name)
             environment = os.environ | {
@@ -73,6 +77,14 @@ def superuser_url(name: str) -> str:
 def rename(url: str, name: str) -> str:
     """Give ``url`` for another database."""
     return urlunsplit(urlsplit(url)._replace(path=f"/{name}"))
+
+
+def _need_not_outlive_a_crash(postgres: Postgres) -> None:
+    """Let the server of the test run wait for no disk: databases come and go here by the hundred."""
+    with psycopg.connect(postgres.superuser_url(), autocommit=True) as connection:
+        for setting in ("fsync", "full_page_writes", "synchronous_commit"):
+            connection.execute(sql.SQL("ALTER SYSTEM SET {} = off").format(sql.Identifier(setting)))
+        connection.execute("SELECT pg_reload_conf()")
 
 
 def _fingerprint() -> str:

@@ -201,8 +201,6 @@ CONTENT_SECURITY_POLICY = {
 SECURE_REFERRER_POLICY = "same-origin"
 SECURE_CONTENT_TYPE_NOSNIFF = True
 X_FRAME_OPTIONS = "DENY"
-# What a page tells once rests with the session: a cookie of its own would be one more to guard, and hold addresses.
-MESSAGE_STORAGE = "django.contrib.messages.storage.session.SessionStorage"
 MESSAGE_STORAGE = (
     "django.contrib.messages.storage.session.SessionStorage"  # no cookie but the two that are guarded
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import zoneinfo
 from typing import Final
 
@@ -22,9 +23,15 @@ slug_rule = RegexValidator(
 )
 
 
+@functools.cache
+def zones() -> frozenset[str]:
+    """Give the names of all time zones; the zone database is hundreds of files, read once."""
+    return frozenset(zoneinfo.available_timezones())
+
+
 def known_zone(name: str) -> None:
     """Refuse a time zone that the zone database does not hold."""
-    if name not in zoneinfo.available_timezones():
+    if name not in zones():
         raise ValidationError(f"{name!r} is not a time zone; use a name such as Europe/Berlin or UTC.")
 
 

@@ -22,12 +22,18 @@ pytestmark = pytest.mark.django_db
 UNDESCRIBED = {"openapi.json", "docs", "evidence-keys", "^.*$"}
 
 
+_described: dict = {}
+
+
 @pytest.fixture
 def described(client) -> dict:
-    response = client.get(f"{API}/openapi.json")
-    assert response.status_code == 200
-    assert response["Content-Type"].startswith("application/")
-    return response.json()
+    """Give the description, which is the same whenever it is asked for and takes most of a second to make."""
+    if not _described:
+        response = client.get(f"{API}/openapi.json")
+        assert response.status_code == 200
+        assert response["Content-Type"].startswith("application/")
+        _described.update(response.json())
+    return _described
 
 
 def test_the_description_is_valid_and_without_warnings(tmp_path):

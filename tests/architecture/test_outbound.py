@@ -8,6 +8,8 @@ import pytest
 
 from tests.architecture.sources import ROOMS, ROOT, dotted, trees
 
+pytestmark = pytest.mark.xdist_group("sources")
+
 #: What makes connections, of the standard library and of what is installed.
 CLIENTS = {
     "aiohttp.ClientSession", "create_connection", "django.core.mail", "ftplib", "grpc", "http.client", "httpx",

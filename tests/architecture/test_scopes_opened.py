@@ -8,6 +8,8 @@ import pytest
 
 from tests.architecture.sources import nodes
 
+pytestmark = pytest.mark.xdist_group("sources")
+
 ROOMS = ("tenants/", "billing/", "clusters/", "portal/")
 
 #: Modules at a door of people or of their programs that open the platform's scope directly, each with the reason.

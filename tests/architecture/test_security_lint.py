@@ -11,6 +11,8 @@ import pytest
 
 from tests.architecture.sources import ROOT, calls, dotted, nodes
 
+pytestmark = pytest.mark.xdist_group("sources")
+
 #: Views that anybody may ask, and why.
 OPEN_VIEWS = {
     "portal/api/openapi.py": "the description of the API is public, as its documentation is",

@@ -57,7 +57,7 @@ def test_a_management_key_is_renamed_and_has_no_limits(world):
 def test_wrong_limits_open_their_section_and_keep_what_was_typed(world):
     answer = world.browser("owner").post("/t/nord/keys/new", KEY | LIMITS | {"tokens_per_minute": "none"})
     assert answer.status_code == 422
-    assert '<details class="more" open>' in answer.text
+    assert '<details class="more" data-of="inference" open>' in answer.text
     assert 'value="4096"' in answer.text
 
 

@@ -17,7 +17,7 @@ from clusters.endpoints.approvals.sweeping import approvals_sweep
 from clusters.endpoints.load.replanning import endpoint_replan
 from clusters.endpoints.planning import Market
 from clusters.endpoints.reconcile import reconcile_endpoint
-from clusters.errors import ApprovalNeeded
+from clusters.errors import ApprovalNeeded, PolicyRefused
 from clusters.models import (
     ApprovalRequest,
     ApprovalRule,
@@ -316,6 +316,16 @@ def test_a_rule_that_came_since_wants_its_say(office):
     office.rule("quota-above", gpus=0, decides="owner")
     again = office.decide("approve", office.request(endpoint))
     assert (again.state, again.round, len(again.trips)) == ("pending", 2, 2)
+
+
+def test_a_policy_that_came_since_refuses_what_waits_for_approval(office):
+    office.rule("price-above", amount=CHEAP)
+    request = office.request(office.order(residency="zone:US"))
+    office.policy(allowed_zones=["EU"])
+    with pytest.raises(PolicyRefused, match="policy version 1 allows EU"):
+        office.decide("approve", request)
+    assert (office.request(request.endpoint).state, held(office)) == ("pending", 0)
+    assert office.decide("change", request, changes={"residency": "zone:EU"}).state in ("changed", "pending")
 
 
 def test_a_rule_that_names_others_since_asks_them(office):
