@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import gc
 import os
 
 import pytest
@@ -19,6 +20,13 @@ def pytest_configure(config) -> None:
     # Every run holds a shared lock; the last to end gets the exclusive one and stops the services.
     config.run_lock = databases.data_dir().file("test-runs.lock").open("w")
     fcntl.flock(config.run_lock, fcntl.LOCK_SH)
+
+
+def pytest_collection_finish(session) -> None:
+    # Thousands of collected tests would be gone through again and again for garbage that they never are.
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 20)
 
 
 def pytest_unconfigure(config) -> None:
