@@ -8,7 +8,6 @@ STAMP := $(VENV)/.installed
 FOCUS_VENV := .venv-focus
 FOCUS_STAMP := $(FOCUS_VENV)/.installed
 FOCUS := tests/billing/focus/requirements
-export PYTHONDONTWRITEBYTECODE = 1
 
 .PHONY: demo test lint audit bench lock clean help
 

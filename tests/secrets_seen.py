@@ -41,8 +41,13 @@ def log_listener() -> Iterator[Listener]:
 
 @pytest.fixture(autouse=True)
 def no_key_is_logged(request: pytest.FixtureRequest, log_listener: Listener) -> Iterator[None]:
-    """Fail a test within which a key was logged."""
+    """Fail a test within which a key was logged.
+
+    An application that is set up within a test sets logging up anew, and takes the listener away from it.
+    """
     log_listener.seen.clear()
+    if log_listener not in logging.getLogger().handlers:
+        logging.getLogger().addHandler(log_listener)
     yield
     if not request.node.get_closest_marker("logs_secrets"):
         assert log_listener.seen == [], "a key was logged"

@@ -392,7 +392,8 @@ async def test_nothing_stays_held_and_every_token_is_in_one_record(
             if sent.whole and sent.status != 200:
                 assert record.status == sent.status
                 assert record.outcome in (Outcome.REFUSED, Outcome.FAILED)
-            if record.outcome is Outcome.COMPLETED and sent.choices == 1:
+            # An attempt that was given up may have sent something that nobody was there for any more.
+            if record.outcome is Outcome.COMPLETED and sent.choices == 1 and not record.retries:
                 assert record.output_tokens == sent_tokens[sent.number]
             assert record.output_tokens <= sent_tokens[sent.number]
 
