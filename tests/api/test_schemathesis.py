@@ -2,18 +2,16 @@
 
 In every test run each operation is asked for by those who may do most, by nobody, and by one of the others in turn:
 who is let in is settled by tests/access, here it is seen whether the answer is as described. With ``SCHEMATHESIS_S``
-in the environment (a release is held to 300) everybody asks for everything, and then schemathesis's own engine goes
-through all its phases, so many seconds in all.
+in the environment (a release is held to 300) everybody asks for everything, which takes about two minutes, and then
+schemathesis's own engine goes through all its phases for half of these seconds.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import re
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -105,15 +103,12 @@ def _in_turn(number: int) -> list[str]:
 @pytest.mark.timeout(2 * LONG_S + 120)
 @pytest.mark.skipif(not LONG_S, reason="SCHEMATHESIS_S says for how many seconds; a release is held to 300")
 def test_everything_as_everybody_and_in_all_its_phases(portal, world, tmp_path):
-    until = time.monotonic() + LONG_S
     proofs = {who: proof(world, who) for who in CALLERS}
     assert ask_everything(portal, world, proofs, lambda number: CALLERS, seed=SEED + 1) == []
     (tmp_path / "openapi.json").write_text(json.dumps(described(portal)))
-    for left, who in ((2, "owner"), (1, "superuser")):
+    for who in SENDERS:
         (tmp_path / f"{who}.toml").write_text(configuration(world, proofs[who]))
-        seconds = int(until - time.monotonic()) // left
-        assert seconds >= 30, f"{LONG_S} s are not enough here; {who} would have {seconds} s"
-        assert run_engine(who, portal, seconds=seconds, folder=tmp_path) == ""
+        assert run_engine(who, portal, seconds=LONG_S // 4, folder=tmp_path) == ""
 
 
 def ask_everything(
@@ -230,9 +225,10 @@ def configuration(world: World, proved: dict[str, str] | None = None) -> str:
         lines.append(f"managementKey = {{ bearer = {json.dumps(key)} }}")
     if session := proved.get("session"):
         lines += [f"{scheme} = {{ api_key = {json.dumps(session)} }}" for scheme in SESSIONS]
-    for kind, value in world.ids.items():
-        lines += [f"[dictionaries.{_plain(kind)}]", f"values = [{json.dumps(value)}]"]
-    for path, parameters in {each.path: each.parameters for each in operations()}.items():
+    paths = {each.path: each.parameters for each in operations() if each.parameters}
+    for kind in sorted({kind for parameters in paths.values() for kind in parameters.values()}):
+        lines += [f"[dictionaries.{_plain(kind)}]", f"values = [{json.dumps(world.ids[kind])}]"]
+    for path, parameters in paths.items():
         lines += [
             "[[operations]]",
             f"include-path = {json.dumps(f'{API}/{path}')}",
@@ -246,4 +242,4 @@ def configuration(world: World, proved: dict[str, str] | None = None) -> str:
 
 
 def _plain(kind: str) -> str:
-    return re.sub("[ /]", "-", kind)
+    return kind.replace("/", "__")
