@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -65,14 +66,18 @@ class Visitor:
         assert answer.ok, f"{path}: {answer.status}"
 
     def look(self, name: str) -> None:
-        """Save screenshots, light and dark, wide and narrow, and ask axe; complain where a page scrolls sideways."""
-        SHOTS.mkdir(exist_ok=True)
+        """Ask axe, light and dark; complain where a page scrolls sideways, wide and narrow.
+
+        With ``SCREENSHOTS`` in the environment every state is saved in ``tests/screenshots``, for people to look at.
+        """
         for scheme in ("light", "dark"):
             self.page.emulate_media(color_scheme=scheme)
             for width in (1280, 320):
                 self.page.set_viewport_size({"width": width, "height": 900})
                 self.page.wait_for_timeout(150)
-                self.page.screenshot(path=SHOTS / f"{name}-{scheme}-{width}.png", full_page=True)
+                if os.environ.get("SCREENSHOTS"):
+                    SHOTS.mkdir(exist_ok=True)
+                    self.page.screenshot(path=SHOTS / f"{name}-{scheme}-{width}.png", full_page=True)
                 beyond = self.page.evaluate("document.documentElement.scrollWidth - innerWidth")
                 assert beyond <= 0, f"{name} is {beyond} px wider than {width} px"
             found = Axe().run(self.page, options=RULES).response["violations"]
