@@ -62,7 +62,12 @@ class Berth:
 
     def environment(self) -> dict[str, str]:
         """Give the variables for a command that works on the same database."""
-        return {**_clean_environment(), **up.environment(self.data_dir), "DJANGO_SETTINGS_MODULE": SETTINGS}
+        return {
+            **_clean_environment(),
+            **up.environment(self.data_dir),
+            "DJANGO_SETTINGS_MODULE": SETTINGS,
+            "STATIC_ROOT": str(self.data_dir.folder("static")),
+        }
 
 
 @contextlib.contextmanager
