@@ -17,7 +17,6 @@ from django_htmx.http import HttpResponseClientRedirect
 
 from portal.api.errors import MEDIA_TYPE
 from tenants.addresses import client_address
-from tenants.errors import problem
 from tenants.identity.recheck import identity_holds
 from tenants.identity.second_factor import (
     SecondFactorDemanded,
@@ -65,8 +64,7 @@ def _demanded(request: HttpRequest) -> HttpResponse | None:
         return None
     if request.path.startswith("/api/"):
         error = SecondFactorDemanded(f"{why} Set one up at {reverse('security')}, then ask again.")
-        body = problem(error.status, error.code, error.title, error.message)
-        return JsonResponse(body, status=error.status, content_type=MEDIA_TYPE)
+        return JsonResponse(error.document(), status=error.status, content_type=MEDIA_TYPE)
     messages.warning(request, f"{why} Set up an authenticator app or a passkey to go on.")
     there = reverse("security")
     return HttpResponseClientRedirect(there) if "HX-Request" in request.headers else redirect(there)
@@ -87,8 +85,14 @@ def to_sign_in(request: HttpRequest) -> HttpResponse:
     """Lead to where people sign in, and from there back: of what was posted, to the page that it was posted from."""
     if request.method in ("GET", "HEAD"):
         return redirect_to_login(request.get_full_path())
-    came_from = request.headers.get("Referer", "")
-    here = url_has_allowed_host_and_scheme(came_from, {request.get_host()}, require_https=request.is_secure())
+    page = came_from(request)
     return redirect_to_login(
-        urlsplit(came_from)._replace(scheme="", netloc="").geturl() if here else reverse("home")
+        urlsplit(page)._replace(scheme="", netloc="").geturl() if page else reverse("home")
     )
+
+
+def came_from(request: HttpRequest) -> str:
+    """Give the address of the page of ours that a request comes from, "" where it is of nobody's or of others."""
+    page = request.headers.get("Referer", "")
+    here = url_has_allowed_host_and_scheme(page, {request.get_host()}, require_https=request.is_secure())
+    return page if here else ""

@@ -29,6 +29,10 @@ class BerthError(Exception):
         self.message = message
         self.extra = extra
 
+    def document(self) -> dict[str, Any]:
+        """Give the problem document that tells of it."""
+        return problem(self.status, self.code, self.title, self.message, **self.extra)
+
 
 class Invalid(BerthError):
     """A value is wrong. ``errors`` maps field names to lists of messages."""

@@ -6,7 +6,6 @@ from typing import Final
 
 import msgspec
 
-from tenants import errors
 from tenants.errors import BerthError
 
 MOST_INSTANCE: Final = 20
@@ -59,6 +58,4 @@ def check_count(count: int, what: str, *, most: int) -> None:
 
 def problem(error: BerthError) -> bytes:
     """Give the body that says why a message was refused."""
-    return msgspec.json.encode(
-        errors.problem(error.status, error.code, error.title, error.message, **error.extra), enc_hook=str
-    )
+    return msgspec.json.encode(error.document(), enc_hook=str)

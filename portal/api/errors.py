@@ -26,7 +26,7 @@ def problem_handler(error: Exception, context: dict[str, Any]) -> Response | Non
         # Two requests passed the same check at once; the constraint let one of them through.
         error = Conflict("Another request changed the same thing at the same moment. Look, then try again.")
     if isinstance(error, BerthError):
-        body = problem(error.status, error.code, error.title, error.message, **error.extra)
+        body = error.document()
         if "retry_after" in error.extra:
             headers["Retry-After"] = str(error.extra["retry_after"])
     elif isinstance(error, exceptions.ValidationError):

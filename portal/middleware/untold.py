@@ -8,7 +8,7 @@ from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import render
 from django.utils.deprecation import MiddlewareMixin
 
-from portal.api.errors import MEDIA_TYPE, problem
+from portal.api.errors import MEDIA_TYPE
 from tenants.errors import BerthError
 
 log = logging.getLogger(__name__)
@@ -22,8 +22,5 @@ class UntoldErrorsMiddleware(MiddlewareMixin):
             return None
         log.warning("%s: %s", request.path, exception.message)
         if request.path.startswith("/api/"):
-            body = problem(
-                exception.status, exception.code, exception.title, exception.message, **exception.extra
-            )
-            return JsonResponse(body, status=exception.status, content_type=MEDIA_TYPE)
+            return JsonResponse(exception.document(), status=exception.status, content_type=MEDIA_TYPE)
         return render(request, "errors/refused.html", {"error": exception}, status=exception.status)

@@ -30,8 +30,8 @@ from django.views import View
 from django_htmx.http import HttpResponseClientRedirect
 
 from clusters.inventory import remit
-from portal.api.errors import MEDIA_TYPE, problem
-from portal.sessions import to_sign_in
+from portal.api.errors import MEDIA_TYPE
+from portal.sessions import came_from, to_sign_in
 from tenants import roles, scope
 from tenants.across import across_tenants
 from tenants.api.caller import Operator
@@ -124,8 +124,7 @@ class Page(View):
     def problem(self, error: BerthError) -> HttpResponse:
         """Tell an error that no form could show: a page, an alert for htmx, JSON for scripts."""
         if self.request.accepts("application/json") and not self.request.accepts("text/html"):
-            body = problem(error.status, error.code, error.title, error.message, **error.extra)
-            return JsonResponse(body, status=error.status, content_type=MEDIA_TYPE)
+            return JsonResponse(error.document(), status=error.status, content_type=MEDIA_TYPE)
         if self.request.htmx:
             answer = self.render(
                 "components/alert.html", {"tone": "danger", "title": error.title, "text": error.message}
@@ -134,7 +133,7 @@ class Page(View):
             return answer
         context = {
             "error": error,
-            "back_url": self.request.headers.get("Referer", "") if self._from_here() else "",
+            "back_url": came_from(self.request),
         }
         return self.render("pages/problem.html", context, status=error.status)
 
@@ -163,9 +162,6 @@ class Page(View):
     def say(self, text: str) -> None:
         """Leave a message that the next page shows: what was done."""
         messages.success(self.request, text)
-
-    def _from_here(self) -> bool:
-        return self.request.headers.get("Referer", "").startswith(self.request.build_absolute_uri("/"))
 
 
 class TenantPage(Page):
