@@ -54,12 +54,9 @@ def test_a_tenant_orders_calls_and_sees_the_cost(visitor):
     expect(page.get_by_label("My own numbers")).to_be_checked()
     # 0.45 for each of two L4, the class keeps a spare one, times 1.25 for the class
     expect(page.locator("#quote")).to_contain_text("1.125")
-    page.get_by_label("Name").fill(name)
-    page.wait_for_load_state(
-        "networkidle"
-    )  # a quote is pale while it is asked for anew, and leaving breaks it off
+    with page.expect_response("**/order/quote*"):  # leaving would break it off
+        page.get_by_label("Name").fill(name)
     visitor.look("order")
-    page.wait_for_load_state("networkidle")
     page.get_by_role("button", name="Place order").click()
 
     page.wait_for_url(re.compile(r"/endpoints/[0-9a-f-]{36}"))
