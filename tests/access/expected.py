@@ -532,6 +532,7 @@ PAGES: Final[dict[str, str]] = {
     "everybody": """
         healthz
         error-docs
+        docs
     """,
     "signed in": """
         home
