@@ -1,4 +1,5 @@
 from clusters.models.advice import AdviceMove, AdvicePolicy, AdviceRun
+from clusters.models.applied import AppliedObject, AppliedPlatformObject
 from clusters.models.approvals import ApprovalRequest, ApprovalRule, ApprovalSignature, Decides
 from clusters.models.catalog import CatalogModel, ModelSecret
 from clusters.models.clusters import Cluster, GpuType, Node, NodePool, Region
@@ -22,6 +23,8 @@ __all__ = [
     "AdviceMove",
     "AdvicePolicy",
     "AdviceRun",
+    "AppliedObject",
+    "AppliedPlatformObject",
     "ApprovalRequest",
     "ApprovalRule",
     "ApprovalSignature",
