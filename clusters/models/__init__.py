@@ -1,5 +1,6 @@
 from clusters.models.advice import AdviceMove, AdvicePolicy, AdviceRun
 from clusters.models.approvals import ApprovalRequest, ApprovalRule, ApprovalSignature, Decides
+from clusters.models.autoscaling import EndpointScaling, ScaleSchedule, ScalingDecision
 from clusters.models.catalog import CatalogModel, ModelSecret
 from clusters.models.clusters import Cluster, GpuType, Node, NodePool, Region
 from clusters.models.conditions import Condition, EndpointEvent
@@ -33,6 +34,7 @@ __all__ = [
     "Decides",
     "Endpoint",
     "EndpointEvent",
+    "EndpointScaling",
     "EndpointSignal",
     "EndpointState",
     "EngineImage",
@@ -52,6 +54,8 @@ __all__ = [
     "Reservation",
     "Revision",
     "Saving",
+    "ScaleSchedule",
+    "ScalingDecision",
     "SloClass",
     "TenantPolicy",
     "Tokenizer",
