@@ -151,6 +151,12 @@ AUDITED = {
         ("request_id", "round", "part", "by_id", "signed_as", "via", "comment"),
         name="part",
     ),
+    "clusters.AppliedObject": Audited(
+        "applied-object", ("kind", "name", "owner", "digest", "object_id", "applied_as")
+    ),
+    "clusters.AppliedPlatformObject": Audited(
+        "applied-platform-object", ("kind", "name", "owner", "digest", "object_id", "applied_as"), tenant=""
+    ),
     "clusters.AdvicePolicy": Audited(
         "advice-policy",
         (

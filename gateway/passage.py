@@ -118,7 +118,7 @@ class Passage:
         """
         await self.resolve()
         self._count_at(self.endpoint)
-        options = routing.options(self.endpoint, needs=self._needs) or await self._woken()
+        options = self._options(self.endpoint) or await self._woken()
         policy, shorter_context = self.slo_class.on_overload, self.slo_class.degraded_context_tokens
         if policy is OnOverload.SHORTEN and shorter_context is not None and options:
             return await self._shorten(options, shorter_context)
@@ -150,6 +150,11 @@ class Passage:
         self.slo_class = self._directory.slo_class(endpoint, *self._asked_classes)
         self._ticket.slo_class = self.slo_class.name
 
+    def _options(self, endpoint: Endpoint, *, residency: str | None = None) -> Sequence[routing.Option]:
+        return routing.options(
+            endpoint, residency=residency, needs=self._needs, revision_id=self._key.revision_id
+        )
+
     async def _woken(self) -> Sequence[routing.Option]:
         """Have the endpoint woken if it sleeps, and wait for it: as long as it says, or as its client asks."""
         endpoint = self.endpoint
@@ -168,7 +173,7 @@ class Passage:
         if (found := directory.callable_by(self._key, endpoint.endpoint_id)) is None:
             raise errors.model_not_found(self._call.model)
         self._use(found)
-        return routing.options(found, needs=self._needs)
+        return self._options(found)
 
     def _stands_in(self) -> bool:
         """Say whether a fallback would take the request now."""
@@ -294,7 +299,7 @@ class Passage:
         origin, target = self.endpoint, self._ticket.target
         for fallback in candidates.fallbacks(self._directory, origin):
             slo_class = self._directory.slo_class(fallback, *self._asked_classes)
-            options = routing.options(fallback, residency=origin.residency, needs=self._needs)
+            options = self._options(fallback, residency=origin.residency)
             if fallback.state == "scaled-to-zero" and not options:
                 self._desk.waking.want(fallback.endpoint_id)
             self._ticket.withdraw()

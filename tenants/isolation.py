@@ -48,6 +48,7 @@ EXEMPT = {
     "clusters.SloClass": "the classes are the same for all tenants",
     "clusters.Gateway": "the platform's estate",
     "clusters.OperatorCluster": "which clusters operators answer for; no tenant's data",
+    "clusters.AppliedPlatformObject": "what was applied of the platform; its own policy shows it there only",
     "clusters.AdvicePolicy": "the operators' rules for the advisor",
     "clusters.AdviceRun": "re-plans of the whole fleet; its own policy shows them in the platform's scope only",
     "clusters.AdviceMove": "moves that operators decide on; its own policy shows them in the platform's scope only",

@@ -35,6 +35,7 @@ from clusters.api.secrets import ModelSecretViewSet
 from clusters.api.signals import SignalViewSet
 from clusters.api.statements import TenantStatementViewSet
 from clusters.api.tokenizers import ModelTokenizerViewSet
+from clusters.api.traces import TraceViewSet
 from clusters.api.usage_checks import ReconciliationView, SequenceGapViewSet, UsageRefusalViewSet
 
 
@@ -92,6 +93,7 @@ urlpatterns = [
         AutoscalingViewSet.as_view({"put": "schedule_change", "delete": "schedule_delete"}),
     ),
     path("endpoints/<uuid:id>/load", LoadViewSet.as_view({"get": "load"})),
+    path("endpoints/<uuid:id>/trace", TraceViewSet.as_view({"get": "trace"})),
     path("endpoints/<uuid:id>:replan", LoadViewSet.as_view({"post": "replan"})),
     path("endpoints/<uuid:id>:keep-order", LoadViewSet.as_view({"post": "keep_order"})),
     path("endpoints/<uuid:id>:what-if", LoadViewSet.as_view({"post": "what_if"})),

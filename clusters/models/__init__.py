@@ -1,4 +1,5 @@
 from clusters.models.advice import AdviceMove, AdvicePolicy, AdviceRun
+from clusters.models.applied import AppliedObject, AppliedPlatformObject
 from clusters.models.approvals import ApprovalRequest, ApprovalRule, ApprovalSignature, Decides
 from clusters.models.autoscaling import EndpointScaling, ScaleSchedule, ScalingDecision
 from clusters.models.catalog import CatalogModel, ModelSecret
@@ -23,6 +24,8 @@ __all__ = [
     "AdviceMove",
     "AdvicePolicy",
     "AdviceRun",
+    "AppliedObject",
+    "AppliedPlatformObject",
     "ApprovalRequest",
     "ApprovalRule",
     "ApprovalSignature",

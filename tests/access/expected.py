@@ -80,6 +80,7 @@ OPERATIONS: Final[dict[str, str]] = {
         GET endpoints/{id}/autoscaling
         GET endpoints/{id}/scaling-decisions
         GET endpoints/{id}/schedules
+        GET endpoints/{id}/trace
         GET shared-endpoints
         GET routes
         GET routes/{id}
@@ -542,6 +543,7 @@ PAGES: Final[dict[str, str]] = {
     "everybody": """
         healthz
         error-docs
+        docs
     """,
     "signed in": """
         home
