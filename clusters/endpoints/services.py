@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from django.db import transaction
 
@@ -18,7 +19,7 @@ from clusters.endpoints.approvals.deciding import Asker
 from clusters.endpoints.approvals.figures import Figures, planned, running
 from clusters.endpoints.approvals.judging import NeedsApproval, judge
 from clusters.endpoints.approvals.placing import place_first
-from clusters.endpoints.autoscaling.setting import scaling_by_hand
+from clusters.endpoints.autoscaling.setting import scaling_by_hand, scaling_ordered
 from clusters.endpoints.blueprint import SpecUnusable, kept_spec
 from clusters.endpoints.conditions import set_condition
 from clusters.endpoints.history import record
@@ -61,12 +62,13 @@ def endpoint_order(
     asked_by: Asker | None = None,
     limits: Mapping[str, int | None] | None = None,
     fallbacks: Sequence[uuid.UUID] = (),
+    scaling: Mapping[str, Any] | None = None,
 ) -> Endpoint:
     """Accept an order: plan it, reserve its GPUs and wake the reconciler.
 
     Where only capacity is wanting, or others wait for it already, the order is accepted and waits; so it does where a
     rule wants somebody's approval, who is asked. ``limits`` and ``fallbacks`` are those of
-    :mod:`clusters.endpoints.limits`.
+    :mod:`clusters.endpoints.limits`, ``scaling`` is what :func:`endpoint_scaling_set` takes.
 
     Raises:
         Invalid: a value is wrong, or the name is taken.
@@ -104,6 +106,8 @@ def endpoint_order(
         model=terms.model.name,
         slo_class=terms.slo_class.name,
     )
+    if scaling is not None:
+        scaling_ordered(endpoint, **scaling)
     record(endpoint, "ordered", f"Ordered {terms.model.name} in class {terms.slo_class.name}.", actor=actor)
     try:
         place_first(endpoint, plan, market)

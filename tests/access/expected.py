@@ -77,6 +77,9 @@ OPERATIONS: Final[dict[str, str]] = {
         GET endpoints/{id}/logs
         GET endpoints/{id}/signals
         GET endpoints/{id}/load
+        GET endpoints/{id}/autoscaling
+        GET endpoints/{id}/scaling-decisions
+        GET endpoints/{id}/schedules
         GET endpoints/{id}/trace
         GET shared-endpoints
         GET routes
@@ -102,6 +105,10 @@ OPERATIONS: Final[dict[str, str]] = {
         POST endpoints
         PATCH endpoints/{id}
         DELETE endpoints/{id}
+        PUT endpoints/{id}/autoscaling
+        POST endpoints/{id}/schedules
+        PUT endpoints/{id}/schedules/{schedule_id}
+        DELETE endpoints/{id}/schedules/{schedule_id}
         POST endpoints/{id}:pause
         POST endpoints/{id}:resume
         POST endpoints/{id}:replan
@@ -328,6 +335,7 @@ PAGES: Final[dict[str, str]] = {
         tenant:endpoint-logs
         tenant:endpoint-log
         tenant:endpoint-load
+        tenant:endpoint-replicas
         tenant:catalog
         tenant:model
         tenant:keys
@@ -350,6 +358,8 @@ PAGES: Final[dict[str, str]] = {
         tenant:endpoint-keep-order
         tenant:endpoint-limits
         tenant:endpoint-scale
+        tenant:endpoint-schedule-new
+        tenant:endpoint-schedule
         tenant:endpoint-pause
         tenant:endpoint-resume
         tenant:endpoint-delete
@@ -614,8 +624,8 @@ WRITES_WHEN_SHOWN: Final = {
 #: Kinds of objects in paths that are of a tenant: to other tenants they do not exist.
 OF_TENANTS: Final = {
     "approval-requests", "approval-rules", "policy-exceptions", "audit-entries", "service-accounts", "invitations",
-    "projects", "members", "keys", "endpoints", "endpoints/revisions", "routes", "budgets", "statements", "commitments",
-    "credits", "allocations", "webhooks", "webhooks/deliveries", "prices",
+    "projects", "members", "keys", "endpoints", "endpoints/revisions", "endpoints/schedules", "routes", "budgets",
+    "statements", "commitments", "credits", "allocations", "webhooks", "webhooks/deliveries", "prices",
 }  # fmt: skip
 
 #: Kinds that stand on one cluster: to operators of others they do not exist.

@@ -23,6 +23,7 @@ from billing.statements.accounts import account_park
 from clusters.endpoints.approvals.figures import Figures
 from clusters.endpoints.approvals.judging import Trip
 from clusters.endpoints.approvals.rules import rule_create
+from clusters.endpoints.autoscaling.setting import ScheduleTerms, schedule_set
 from clusters.endpoints.reconcile import reconcile_endpoint
 from clusters.endpoints.routes import route_create
 from clusters.endpoints.services import endpoint_order
@@ -251,6 +252,15 @@ def _of_a_tenant(tenant: Tenant, estate: Any, word: str, *, number: str) -> Ids:
             restriction=PolicyException.Restriction.ZONE, value="US", reason="a test", request=asked,
             starts_at=timezone.now(), ends_at=timezone.now() + dt.timedelta(days=9), approved_as="a test",
         )  # fmt: skip
+        terms = ScheduleTerms(
+            name=f"{word} nights",
+            days=[1],
+            from_time=dt.time(20),
+            until_time=dt.time(6),
+            time_zone="UTC",
+            floor=0,
+        )
+        schedule = schedule_set(endpoint=endpoint, terms=terms, actor="a test")
         provider = IdentityProvider.objects.create(
             tenant=tenant, name=f"{word} SSO", issuer=f"https://{word}.example", client_id=word
         )
@@ -264,7 +274,8 @@ def _of_a_tenant(tenant: Tenant, estate: Any, word: str, *, number: str) -> Ids:
     return {
         "tenants": tenant.slug, "t": tenant.slug, "projects": str(second.id), "project slug": second.slug,
         "keys": str(key.id), "members": str(member.id), "endpoints": str(endpoint.id), "endpoint name": endpoint.name,
-        "endpoints/revisions": "1", "endpoints/logs": replica.replica_id, "routes": str(route.id),
+        "endpoints/revisions": "1", "endpoints/schedules": str(schedule.id),
+        "endpoints/logs": replica.replica_id, "routes": str(route.id),
         "budgets": str(budget.id), "tenant-budgets": str(budget.id), "webhooks": str(webhook.id),
         "webhooks/deliveries": str(delivery.id), "statements": str(statement.id),
         "tenant-statements": str(statement.id), "month": f"{MAY:%Y-%m}", "commitments": str(committed.id),
