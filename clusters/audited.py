@@ -32,6 +32,17 @@ AUDITED = {
         ("cluster_id", "name", "gpu_type_id", "gpus_per_node", "reserve", "discovered", "resource", "selector"),
         tenant="",
     ),
+    "clusters.PoolMeasurement": Audited(
+        "pool-measurement",
+        (
+            "pool_id", "model_id", "runtime", "engine_version", "precision", "tensor_parallel", "pipeline_parallel",
+            "replicas", "max_batch_size", "max_num_tokens", "digest", "target", "speed", "measured_at", "measured_by",
+            "requests", "requests_per_second", "input_tokens", "output_tokens", "in_flight", "ttft_mean_ms",
+            "itl_mean_ms",
+        ),
+        name="target",
+        tenant="",
+    ),
     "clusters.EngineImage": Audited(
         "image", ("use", "reference", "digest", "engine_version", "min_driver"), name="use", tenant=""
     ),
