@@ -18,6 +18,7 @@ from clusters.api.endpoints import EndpointViewSet
 from clusters.api.engines import ImageViewSet, TuningViewSet
 from clusters.api.evidence import EvidenceViewSet, evidence_keys
 from clusters.api.loads import LoadViewSet
+from clusters.api.measurements import PoolMeasurementViewSet
 from clusters.api.people import PersonViewSet
 from clusters.api.policy import ExceptionViewSet, PolicyFloorViewSet, PolicyViewSet
 from clusters.api.reports import (
@@ -146,6 +147,14 @@ urlpatterns = [
     path("clusters/<name:name>:declare-lost", ClusterViewSet.as_view({"post": "declare_lost"})),
     path("clusters/<name:name>/credentials", ClusterViewSet.as_view({"post": "credentials"})),
     path("clusters/<name:name>/nodes", ClusterViewSet.as_view({"get": "nodes"})),
+    path("clusters/<name:name>/pools/<name:pool>/measurements", PoolMeasurementViewSet.as_view(READ_LIST)),
+    path(
+        "clusters/<name:name>/pools/<name:pool>/measurements/<uuid:id>",
+        PoolMeasurementViewSet.as_view({"get": "retrieve", "delete": "destroy"}),
+    ),
+    path(
+        "clusters/<name:name>/pools/<name:pool>:qualify", PoolMeasurementViewSet.as_view({"post": "qualify"})
+    ),
     path("tenant-budgets", TenantBudgetViewSet.as_view(READ_LIST)),
     path("tenant-budgets/<uuid:id>", TenantBudgetViewSet.as_view(READ_ONE)),
     path("asset-rates", AssetRateViewSet.as_view({"get": "list", "post": "create"})),

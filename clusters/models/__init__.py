@@ -9,6 +9,7 @@ from clusters.models.endpoints import Endpoint, EndpointState, Wanted
 from clusters.models.engines import ClassTuning, EngineImage
 from clusters.models.gateways import Gateway
 from clusters.models.load import LoadObservation
+from clusters.models.measurements import PoolMeasurement
 from clusters.models.operators import OperatorCluster
 from clusters.models.policies import PolicyException, TenantPolicy
 from clusters.models.replicas import Replica, Reservation
@@ -51,6 +52,7 @@ __all__ = [
     "OnOverload",
     "OperatorCluster",
     "PolicyException",
+    "PoolMeasurement",
     "Region",
     "RenderedConfiguration",
     "Replica",

@@ -200,6 +200,8 @@ OPERATIONS: Final[dict[str, str]] = {
         GET clusters
         GET clusters/{name}
         GET clusters/{name}/nodes
+        GET clusters/{name}/pools/{pool}/measurements
+        GET clusters/{name}/pools/{pool}/measurements/{id}
         GET platform/utilization
         GET platform/fragmentation
         GET platform/throughput
@@ -212,6 +214,8 @@ OPERATIONS: Final[dict[str, str]] = {
         POST clusters/{name}:uncordon
         POST clusters/{name}:declare-lost
         POST clusters/{name}/credentials
+        POST clusters/{name}/pools/{pool}:qualify
+        DELETE clusters/{name}/pools/{pool}/measurements/{id}
     """,
     "platform: see fleet": """
         GET advice-policy
@@ -431,6 +435,7 @@ PAGES: Final[dict[str, str]] = {
         console:home
         console:clusters
         console:cluster
+        console:pool-measurements
         console:gateways
         console:gateway
         console:report-utilization
@@ -447,6 +452,8 @@ PAGES: Final[dict[str, str]] = {
         console:cluster-uncordon
         console:pool-add
         console:pool-change
+        console:pool-qualify
+        console:pool-measurement-remove
         console:gateway-deploy
         console:gateway-change
         console:gateway-remove
@@ -630,7 +637,7 @@ OF_TENANTS: Final = {
 
 #: Kinds that stand on one cluster: to operators of others they do not exist.
 ON_A_CLUSTER: Final = {
-    "clusters", "clusters/pools", "kubernetes", "gateways", "gateways/gaps", "endpoints", "endpoints/revisions",
+    "clusters", "clusters/pools", "clusters/pools/measurements", "kubernetes", "gateways", "gateways/gaps", "endpoints", "endpoints/revisions",
     "endpoints/logs", "platform/savings", "reports/savings", "platform/approval-requests", "approvals",
 }  # fmt: skip
 

@@ -38,7 +38,9 @@ from clusters.models import (
     Gateway,
     GpuType,
     LoadObservation,
+    NodePool,
     PolicyException,
+    PoolMeasurement,
     Region,
     Saving,
     TenantPolicy,
@@ -297,6 +299,21 @@ def _of_a_tenant(tenant: Tenant, estate: Any, word: str, *, number: str) -> Ids:
     }  # fmt: skip
 
 
+def measured(pool: NodePool) -> PoolMeasurement:
+    """Give a pool a row of the planner's table, of a shape that no order here is planned in."""
+    times = {
+        f"{kind}_{which}_ms": 20.0 for kind in ("ttft", "itl") for which in ("mean", "p50", "p95", "p99")
+    }
+    load = dict.fromkeys(("input_cv", "output_cv", "prefix_share", "failed_percent"), 0.0)
+    return PoolMeasurement.objects.create(
+        pool=pool, model=CatalogModel.objects.get(name="llama-3.1-8b-instruct"), runtime="triton-llmapi",
+        precision="bf16", tensor_parallel=8, pipeline_parallel=1, replicas=1, max_batch_size=64, max_num_tokens=8192,
+        digest="0" * 64, target="t", speed=1.0, measured_at=timezone.now(), measured_by="a test", requests=200,
+        seconds=60.0, requests_per_second=3.0, input_tokens=100, output_tokens=50, burstiness=1.0, in_flight=2.0,
+        output_tokens_per_s_per_gpu=20.0, **load, **times,
+    )  # fmt: skip
+
+
 def sealed() -> None:
     """Let the audit chain what was done so far, as at the end of the transaction."""
     with connection.cursor() as cursor:
@@ -352,10 +369,11 @@ def _of_the_platform(estate: Any) -> Ids:
         )
         mapping = mapping_create(provider=provider, group="ops", platform_role=PlatformRole.OPERATOR)
         run = AdviceRun.objects.create(state=AdviceRun.State.FINISHED, started_by="a test")
+        measurement = measured(NodePool.objects.get(cluster__name=HERE, name="h100"))
         gap = SequenceGap.objects.create(gateway="gw-de", first=1, last=2, noticed_at=timezone.now())
     return {
         "clusters": HERE, "kubernetes": "de-k", "clusters/pools": "h100", "gateways": "gw-de",
-        "gateways/gaps": str(gap.id),
+        "gateways/gaps": str(gap.id), "clusters/pools/measurements": str(measurement.id),
         "regions": "eu-de-1", "models": "llama-3.1-8b-instruct", "catalog": "llama-3.1-8b-instruct",
         "slo-classes": "standard", "engine-images": "triton-llmapi", "engine-settings": "standard",
         "engines/images": "triton-llmapi", "engines/settings": "standard", "list-prices": str(price.id),
