@@ -63,7 +63,7 @@ AUDITED = {
             "name", "title", "description", "ttft_p95_ms", "itl_p95_ms", "availability", "priority", "price_factor",
             "credit_percent", "cost_target", "spare_replicas", "connect_timeout_s", "first_token_timeout_s",
             "between_tokens_timeout_s", "total_timeout_s", "attempts", "backoff_s", "backoff_most_s", "queue_s",
-            "floor", "context_tokens", "on_overload", "degraded_context_tokens",
+            "floor", "context_tokens", "needs_evaluation", "on_overload", "degraded_context_tokens",
         ),
         tenant="",
     ),
@@ -138,6 +138,27 @@ AUDITED = {
         "approval-signature",
         ("request_id", "round", "part", "by_id", "signed_as", "via", "comment"),
         name="part",
+    ),
+    "clusters.EvaluationSet": Audited(
+        "evaluation-set",
+        ("name", "model_id", "endpoint_id", "version", "removed_at"),
+        verbs=(("removed_at", "*", "remove"),),
+    ),
+    "clusters.EvaluationVersion": Audited(
+        "evaluation-version",
+        ("set_id", "number", "prompts", "checks", "pass_percent", "most_drop", "made_as"),
+        name="number",
+        hidden=("sealed",),
+    ),
+    "clusters.EvaluationRun": Audited(
+        "evaluation",
+        (
+            "endpoint_id", "revision_id", "before_id", "version_id", "asked_as", "state", "score", "score_before",
+            "pass_percent", "most_drop", "decided_by_id", "decided_as", "note",
+        ),
+        name="",
+        hidden=("sealed",),
+        verbs=(("state", "waived", "waive"), ("state", "passed", "pass"), ("state", "failed", "fail")),
     ),
     "clusters.AdvicePolicy": Audited(
         "advice-policy",

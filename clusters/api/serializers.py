@@ -87,7 +87,7 @@ class SloClassSerializer(serializers.ModelSerializer):
             "price_factor", "credit_percent", "cost_target", "spare_replicas",
             "connect_timeout_s", "first_token_timeout_s", "between_tokens_timeout_s",
             "total_timeout_s", "attempts", "backoff_s", "backoff_most_s", "queue_s", "floor", "context_tokens",
-            "on_overload", "degraded_context_tokens",
+            "on_overload", "degraded_context_tokens", "needs_evaluation",
         ]  # fmt: skip
 
 

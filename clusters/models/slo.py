@@ -59,6 +59,10 @@ class SloClass(Identified):
         null=True, blank=True, validators=[MinValueValidator(2)],
         help_text="Most tokens of a request with its answer. Empty: what the endpoint allows.",
     )  # fmt: skip
+    needs_evaluation = models.BooleanField(
+        default=False,
+        help_text="A change that asks for an evaluation is refused where there is no set for it.",
+    )
     on_overload = models.CharField(max_length=8, choices=OnOverload, default=OnOverload.REFUSE)
     degraded_context_tokens = models.PositiveIntegerField(
         null=True, blank=True, validators=[MinValueValidator(2)],

@@ -92,6 +92,7 @@ class EndpointPage(TenantPage):
             ("endpoint-load", "Load", True),
             ("endpoint-what-if", "What if", self.may(Action.VIEW_COST)),
             ("endpoint-revisions", "Revisions", True),
+            ("endpoint-evaluations", "Evaluations", True),
             ("endpoint-evidence", "Evidence", self.may(Action.VIEW_AUDIT)),
         ]
         return context | {
