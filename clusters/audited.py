@@ -29,7 +29,10 @@ AUDITED = {
     ),
     "clusters.NodePool": Audited(
         "pool",
-        ("cluster_id", "name", "gpu_type_id", "gpus_per_node", "reserve", "discovered", "resource", "selector"),
+        (
+            "cluster_id", "name", "gpu_type_id", "gpus_per_node", "reserve", "higher_share", "discovered", "resource",
+            "selector",
+        ),
         tenant="",
     ),
     "clusters.EngineImage": Audited(
@@ -63,7 +66,8 @@ AUDITED = {
             "name", "title", "description", "ttft_p95_ms", "itl_p95_ms", "availability", "priority", "price_factor",
             "credit_percent", "cost_target", "spare_replicas", "connect_timeout_s", "first_token_timeout_s",
             "between_tokens_timeout_s", "total_timeout_s", "attempts", "backoff_s", "backoff_most_s", "queue_s",
-            "floor", "context_tokens", "needs_evaluation", "on_overload", "degraded_context_tokens",
+            "floor", "context_tokens", "on_overload", "degraded_context_tokens", "may_scale_to_zero",
+            "idle_to_zero_s", "wake_hold_s", "high_water", "low_water", "quiet_s", "needs_evaluation",
         ),
         tenant="",
     ),
@@ -88,6 +92,14 @@ AUDITED = {
             "policy_version", "policy_exceptions", "place",
         ),
         name="number",
+    ),
+    "clusters.EndpointScaling": Audited(
+        "scaling", ("endpoint_id", "enabled", "floor", "ceiling", "idle_s"), name="",
+        verbs=(("enabled", "true", "enable"), ("enabled", "false", "disable")),
+    ),
+    "clusters.ScaleSchedule": Audited(
+        "schedule",
+        ("endpoint_id", "name", "days", "from_time", "until_time", "time_zone", "floor", "ceiling"),
     ),
     "clusters.NamedRoute": Audited("route", ("project_id", "name", "rules")),
     "clusters.Gateway": Audited(
@@ -160,6 +172,12 @@ AUDITED = {
         hidden=("sealed",),
         verbs=(("state", "waived", "waive"), ("state", "passed", "pass"), ("state", "failed", "fail")),
     ),
+    "clusters.AppliedObject": Audited(
+        "applied-object", ("kind", "name", "owner", "digest", "object_id", "applied_as")
+    ),
+    "clusters.AppliedPlatformObject": Audited(
+        "applied-platform-object", ("kind", "name", "owner", "digest", "object_id", "applied_as"), tenant=""
+    ),
     "clusters.AdvicePolicy": Audited(
         "advice-policy",
         (
@@ -193,6 +211,7 @@ UNAUDITED = {
     "clusters.Saving": _OBSERVED,
     "clusters.EndpointSignal": _OBSERVED,
     "clusters.CapacityWait": _OBSERVED,
+    "clusters.ScalingDecision": "made by rules that are audited, and the history of itself",
 }
 
 

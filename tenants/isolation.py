@@ -50,6 +50,7 @@ EXEMPT = {
     "clusters.EvaluationSet": "the platform's and tenants' sets; its own policy shows a tenant both, it writes its own",
     "clusters.EvaluationVersion": "of the platform's and tenants' sets; its own policy is that of the sets",
     "clusters.OperatorCluster": "which clusters operators answer for; no tenant's data",
+    "clusters.AppliedPlatformObject": "what was applied of the platform; its own policy shows it there only",
     "clusters.AdvicePolicy": "the operators' rules for the advisor",
     "clusters.AdviceRun": "re-plans of the whole fleet; its own policy shows them in the platform's scope only",
     "clusters.AdviceMove": "moves that operators decide on; its own policy shows them in the platform's scope only",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from rest_framework import serializers
@@ -56,6 +57,25 @@ class PinsBody(StrictSerializer):
             for name, value in values.items()
             if value is not None
         }
+
+
+def check_precisions(model: CatalogModel, asked: Mapping[str, Any]) -> None:
+    """Check the precisions that an order names against those that its model is offered in.
+
+    Raises:
+        ValidationError: it is not offered so.
+    """
+    offered = ", ".join(model.precisions)
+    pinned = asked.get("pins", {}).get("precision")
+    if pinned is not None and pinned not in model.precisions:
+        raise serializers.ValidationError(
+            {"pins": {"precision": [f"{model.name} is offered in {offered}, not in {pinned}."]}}
+        )
+    strange = [name for name in asked.get("approved_precisions", ()) if name not in model.precisions]
+    if strange:
+        raise serializers.ValidationError(
+            {"approved_precisions": [f"{model.name} is offered in {offered}, not in {', '.join(strange)}."]}
+        )
 
 
 class PlanRequest(StrictSerializer):
@@ -136,21 +156,7 @@ class PlanRequest(StrictSerializer):
         asked = dict(values)
         order = {name: asked.pop(name) for name in ("name", "project") if name in asked}
         model = asked["model"]
-        offered = ", ".join(model.precisions)
-        pinned = asked.get("pins", {}).get("precision")
-        if pinned is not None and pinned not in model.precisions:
-            raise serializers.ValidationError(
-                {"pins": {"precision": [f"{model.name} is offered in {offered}, not in {pinned}."]}}
-            )
-        strange = [name for name in asked["approved_precisions"] if name not in model.precisions]
-        if strange:
-            raise serializers.ValidationError(
-                {
-                    "approved_precisions": [
-                        f"{model.name} is offered in {offered}, not in {', '.join(strange)}."
-                    ]
-                }
-            )
+        check_precisions(model, asked)
         for name in ("certifications", "approved_precisions"):
             asked[name] = tuple(dict.fromkeys(asked[name]))
         return {**order, "terms": OrderTerms(**completed(asked, model))}

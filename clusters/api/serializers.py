@@ -13,6 +13,7 @@ from clusters.api.plan_serializers import PRECISIONS
 from clusters.endpoints import selectors
 from clusters.endpoints.approvals.selectors import request_of
 from clusters.endpoints.limits import endpoint_fallbacks, overload_policy
+from clusters.endpoints.runbooks import runbook_of
 from clusters.endpoints.states import NEXT_ACTION
 from clusters.endpoints.waiting import capacity_of
 from clusters.models import (
@@ -100,9 +101,16 @@ class RegionSerializer(serializers.ModelSerializer):
 
 
 class ConditionSerializer(serializers.ModelSerializer):
+    runbook = serializers.SerializerMethodField(
+        help_text="Path of the page that says what to do about it; empty while nothing is to be done."
+    )
+
     class Meta:
         model = Condition
-        fields = ["type", "status", "reason", "message", "observed_generation", "changed_at"]
+        fields = ["type", "status", "reason", "message", "runbook", "observed_generation", "changed_at"]
+
+    def get_runbook(self, condition: Condition) -> str:
+        return runbook_of(condition)
 
 
 class ReplicaSerializer(serializers.ModelSerializer):

@@ -42,6 +42,7 @@ from clusters.api.secrets import ModelSecretViewSet
 from clusters.api.signals import SignalViewSet
 from clusters.api.statements import TenantStatementViewSet
 from clusters.api.tokenizers import ModelTokenizerViewSet
+from clusters.api.traces import TraceViewSet
 from clusters.api.usage_checks import ReconciliationView, SequenceGapViewSet, UsageRefusalViewSet
 
 
@@ -101,6 +102,7 @@ urlpatterns = [
     path("endpoints/<uuid:id>/logs", EndpointViewSet.as_view({"get": "logs"})),
     path("endpoints/<uuid:id>/signals", SignalViewSet.as_view({"get": "signals"})),
     path("endpoints/<uuid:id>/load", LoadViewSet.as_view({"get": "load"})),
+    path("endpoints/<uuid:id>/trace", TraceViewSet.as_view({"get": "trace"})),
     path("endpoints/<uuid:id>:replan", LoadViewSet.as_view({"post": "replan"})),
     path("endpoints/<uuid:id>:keep-order", LoadViewSet.as_view({"post": "keep_order"})),
     path("endpoints/<uuid:id>:what-if", LoadViewSet.as_view({"post": "what_if"})),

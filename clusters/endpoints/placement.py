@@ -213,8 +213,15 @@ def resize(endpoint: Endpoint, revision: Revision, replicas: int) -> None:
             )
         reservation.nodes = [*reservation.nodes, *itertools.chain.from_iterable(added)]
         reservation.save(update_fields=["nodes"])
+    if more > 0:
+        grown_from = min(
+            revision.replicas, revision.replicas if revision.grown_from is None else revision.grown_from
+        )
+        revision.grown_from, revision.shrunk_at = grown_from, None
+    else:
+        revision.grown_from = revision.shrunk_at = None
     revision.replicas = replicas
-    revision.save(update_fields=["replicas"])
+    revision.save(update_fields=["replicas", "grown_from", "shrunk_at"])
     _claim_for(endpoint, revision)
 
 

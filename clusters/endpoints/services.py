@@ -18,6 +18,7 @@ from clusters.endpoints.approvals.deciding import Asker
 from clusters.endpoints.approvals.figures import Figures, planned, running
 from clusters.endpoints.approvals.judging import NeedsApproval, judge
 from clusters.endpoints.approvals.placing import place_first
+from clusters.endpoints.autoscaling.setting import scaling_by_hand
 from clusters.endpoints.blueprint import SpecUnusable, kept_spec
 from clusters.endpoints.conditions import set_condition
 from clusters.endpoints.history import record
@@ -126,7 +127,7 @@ def endpoint_scale(
     if_generation: int | None = None,
     granted: ApprovalRequest | None = None,
 ) -> Endpoint:
-    """Change the number of replicas, holding or giving back their GPUs.
+    """Change the number of replicas, holding or giving back their GPUs. Berth chooses them no more, if it did.
 
     Raises:
         Invalid: the number is out of bounds.
@@ -153,7 +154,8 @@ def endpoint_scale(
             judge(endpoint, figures, before=running(endpoint, revision, market), granted=granted)
         if replicas != before:
             placement.resize(endpoint, revision, replicas)
-    if replicas == before and endpoint.replicas == replicas:
+    by_hand = scaling_by_hand(endpoint, actor=actor)
+    if replicas == before and endpoint.replicas == replicas and not by_hand:
         return endpoint
     endpoint.replicas = replicas
     endpoint.cleared = endpoint.cleared and revision is not None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import logging
+import uuid
 
 from celery import Task, shared_task
 from django.utils import timezone
@@ -13,6 +14,8 @@ from clusters.endpoints.advisor.policy import advice_keep
 from clusters.endpoints.advisor.runs import ADVISE, advice_run_execute
 from clusters.endpoints.approvals.sweeping import approvals_sweep
 from clusters.endpoints.attainment import attainment_keep
+from clusters.endpoints.autoscaling.sleeping import AUTOSCALE
+from clusters.endpoints.autoscaling.sweeping import autoscale_one, autoscaling_sweep
 from clusters.endpoints.budgets import endpoints_stop_spent
 from clusters.endpoints.evaluations import runs as evaluations
 from clusters.endpoints.evaluations.working import LEASE, run_work
@@ -207,6 +210,19 @@ def _observe_load(tenant_id: str, endpoint_id: str) -> bool:
         rows = Endpoint.objects.live().select_related("tenant", "project", "model", "slo_class", "cluster")
         endpoint = rows.filter(id=endpoint_id).first() if mine else None
         return endpoint is not None and load_observe(endpoint=endpoint)
+
+
+@shared_task(name=AUTOSCALE)
+def autoscale(tenant_id: str, endpoint_id: str) -> int | None:
+    """Look at the replicas of one endpoint now; give how many it is to have."""
+    return autoscale_one(uuid.UUID(tenant_id), uuid.UUID(endpoint_id), now=timezone.now())
+
+
+@shared_task
+def sweep_autoscaling() -> int:
+    """Look at the replicas of the endpoints that are due, some of them a pass; return how many those were."""
+    with claimed("sweep:autoscaling") as mine:
+        return autoscaling_sweep(now=timezone.now()) if mine else 0
 
 
 @shared_task

@@ -1,5 +1,7 @@
 from clusters.models.advice import AdviceMove, AdvicePolicy, AdviceRun
+from clusters.models.applied import AppliedObject, AppliedPlatformObject
 from clusters.models.approvals import ApprovalRequest, ApprovalRule, ApprovalSignature, Decides
+from clusters.models.autoscaling import EndpointScaling, ScaleSchedule, ScalingDecision
 from clusters.models.catalog import CatalogModel, ModelSecret
 from clusters.models.clusters import Cluster, GpuType, Node, NodePool, Region
 from clusters.models.conditions import Condition, EndpointEvent
@@ -23,6 +25,8 @@ __all__ = [
     "AdviceMove",
     "AdvicePolicy",
     "AdviceRun",
+    "AppliedObject",
+    "AppliedPlatformObject",
     "ApprovalRequest",
     "ApprovalRule",
     "ApprovalSignature",
@@ -34,6 +38,7 @@ __all__ = [
     "Decides",
     "Endpoint",
     "EndpointEvent",
+    "EndpointScaling",
     "EndpointSignal",
     "EndpointState",
     "EngineImage",
@@ -56,6 +61,8 @@ __all__ = [
     "Reservation",
     "Revision",
     "Saving",
+    "ScaleSchedule",
+    "ScalingDecision",
     "SloClass",
     "TenantPolicy",
     "Tokenizer",

@@ -77,6 +77,7 @@ OPERATIONS: Final[dict[str, str]] = {
         GET endpoints/{id}/logs
         GET endpoints/{id}/signals
         GET endpoints/{id}/load
+        GET endpoints/{id}/trace
         GET shared-endpoints
         GET routes
         GET routes/{id}
@@ -556,6 +557,7 @@ PAGES: Final[dict[str, str]] = {
     "everybody": """
         healthz
         error-docs
+        docs
     """,
     "signed in": """
         home
