@@ -7,6 +7,7 @@ from clusters.models.clusters import Cluster, GpuType, Node, NodePool, Region
 from clusters.models.conditions import Condition, EndpointEvent
 from clusters.models.endpoints import Endpoint, EndpointState, Wanted
 from clusters.models.engines import ClassTuning, EngineImage
+from clusters.models.evaluations import EvaluationRun, EvaluationSet, EvaluationVersion
 from clusters.models.gateways import Gateway
 from clusters.models.load import LoadObservation
 from clusters.models.measurements import PoolMeasurement
@@ -42,6 +43,9 @@ __all__ = [
     "EndpointSignal",
     "EndpointState",
     "EngineImage",
+    "EvaluationRun",
+    "EvaluationSet",
+    "EvaluationVersion",
     "Gateway",
     "GpuType",
     "LoadObservation",

@@ -82,6 +82,10 @@ class SloClass(Identified):
         default=300, validators=[MinValueValidator(30)],
         help_text="Seconds that this must be so before one is given back.",
     )  # fmt: skip
+    needs_evaluation = models.BooleanField(
+        default=False,
+        help_text="A change that asks for an evaluation is refused where there is no set for it.",
+    )
     on_overload = models.CharField(max_length=8, choices=OnOverload, default=OnOverload.REFUSE)
     degraded_context_tokens = models.PositiveIntegerField(
         null=True, blank=True, validators=[MinValueValidator(2)],
