@@ -17,6 +17,8 @@ from billing.rating.prices import PriceBook
 from clusters.endpoints import owners
 from clusters.endpoints.elsewhere import GatewayPlaces, elsewhere, named_route, split_routes
 from clusters.endpoints.pricing import EndpointBooks, token_prices
+from clusters.endpoints.rollouts.terms import as_served
+from clusters.endpoints.rollouts.weights import active_rollouts, weight_of
 from clusters.models import (
     Cluster,
     Endpoint,
@@ -26,6 +28,7 @@ from clusters.models import (
     Region,
     Replica,
     Revision,
+    Rollout,
     SloClass,
     Wanted,
 )
@@ -77,6 +80,8 @@ def build_snapshot(gateway: Gateway) -> contract.Snapshot:
         by_endpoint: dict = defaultdict(list)
         for replica in replicas:
             by_endpoint[replica.endpoint_id].append(replica)
+        rollouts = active_rollouts(endpoints)
+        endpoints = [as_served(endpoint, rollouts.get(endpoint.id)) for endpoint in endpoints]
         now = timezone.now()
         active = {"tenant__state": Tenant.State.ACTIVE}
         tenants = list(Tenant.objects.filter(state=Tenant.State.ACTIVE).order_by("id"))
@@ -91,7 +96,15 @@ def build_snapshot(gateway: Gateway) -> contract.Snapshot:
             zones=tuple(sorted(region.zones)),
             keys=owners.keys(now),
             endpoints=tuple(
-                _endpoint(endpoint, by_endpoint[endpoint.id], books.of(endpoint), region, classes, now)
+                _endpoint(
+                    endpoint,
+                    by_endpoint[endpoint.id],
+                    rollouts.get(endpoint.id),
+                    books.of(endpoint),
+                    region,
+                    classes,
+                    now,
+                )
                 for endpoint in endpoints
             ),
             classes=tuple(map(_class, classes)),
@@ -170,6 +183,7 @@ def _class(slo: SloClass) -> contract.SloClass:
 def _endpoint(
     endpoint: Endpoint,
     replicas: Iterable[Replica],
+    rollout: Rollout | None,
     book: PriceBook,
     region: Region,
     classes: Iterable[SloClass],
@@ -198,7 +212,7 @@ def _endpoint(
         chat_template=endpoint.model.chat_template,
         state=str(state),
         routes=tuple(
-            contract.Route(revision_id=revision, weight=100, replicas=tuple(members))
+            contract.Route(revision_id=revision, weight=weight_of(revision, rollout), replicas=tuple(members))
             for revision, members in sorted(routes.items())
         ),
         prices=token_prices(endpoint, book, now, region=region.code),

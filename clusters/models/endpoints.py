@@ -42,6 +42,7 @@ class EndpointState(models.TextChoices):
     PAUSED = "paused", "Paused"
     UNREACHABLE = "unreachable", "Unreachable"
     FAILED = "failed", "Failed"
+    UPDATE_FAILED = "update-failed", "Update failed"
     DELETING = "deleting", "Deleting"
     DELETED = "deleted", "Deleted"
 

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import datetime as dt
 
-from django.utils import timezone
-
 from billing.sharing import shared_close
 from clusters.endpoints.history import record
 from clusters.endpoints.reconcile.work import Work
+from clusters.endpoints.rollouts.shown import change_of
 from clusters.endpoints.states import Known, derive
 from clusters.models import Condition, Endpoint, EndpointState, Replica, Revision, Wanted
 from tenants import scope
@@ -24,7 +23,7 @@ def conclude(work: Work) -> None:
     with scope.tenant(endpoint.tenant_id):
         state, reason = _state(work)
         reason = reason[:LONGEST_REASON]
-        now = timezone.now()
+        now = work.now
         changes = {}
         if state != endpoint.state:
             changes |= {"state": state, "state_since": now}
@@ -76,6 +75,7 @@ def _state(work: Work) -> tuple[str, str]:
         before=Replica.objects.filter(
             revision__in=work.predecessors, gone_at=None, phase=Replica.Phase.READY
         ).count(),
+        change=change_of(endpoint),
     )
 
 
