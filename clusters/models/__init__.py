@@ -15,10 +15,11 @@ from clusters.models.operators import OperatorCluster
 from clusters.models.policies import PolicyException, TenantPolicy
 from clusters.models.replicas import Replica, Reservation
 from clusters.models.revisions import RenderedConfiguration, Revision
+from clusters.models.rollouts import Rollout
 from clusters.models.routes import NamedRoute
 from clusters.models.savings import Saving
 from clusters.models.signals import EndpointSignal
-from clusters.models.slo import OnOverload, SloClass
+from clusters.models.slo import OnLittleTraffic, OnOverload, RolloutWay, SloClass
 from clusters.models.tokenizers import Tokenizer
 from clusters.models.waiting import CapacityWait
 
@@ -53,6 +54,7 @@ __all__ = [
     "NamedRoute",
     "Node",
     "NodePool",
+    "OnLittleTraffic",
     "OnOverload",
     "OperatorCluster",
     "PolicyException",
@@ -62,6 +64,8 @@ __all__ = [
     "Replica",
     "Reservation",
     "Revision",
+    "Rollout",
+    "RolloutWay",
     "Saving",
     "ScaleSchedule",
     "ScalingDecision",
