@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any, Final
 
@@ -45,16 +45,24 @@ def _order_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _body(asked: dict[str, Any]) -> dict[str, Any]:
-    pins = {}
-    for text in asked.pop("pins"):
-        name, equals, value = text.partition("=")
-        if not equals:
-            raise click.BadParameter(f"{text}: write NAME=VALUE", param_hint="--pin")
-        pins[name] = int(value) if value.isdigit() else value
+    pins = named_values(asked.pop("pins"), hint="--pin")
     body = {name: value for name, value in asked.items() if value not in (None, ())}
     if "certifications" in body:
         body["certifications"] = list(body["certifications"])
     return body | ({"pins": pins} if pins else {})
+
+
+def named_values(texts: Iterable[str], *, hint: str) -> dict[str, Any]:
+    """Read NAME=VALUE, and OUTER.NAME=VALUE as what stands inside."""
+    found: dict[str, Any] = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not equals:
+            raise click.BadParameter(f"{text}: write NAME=VALUE", param_hint=hint)
+        outer, dot, inner = name.partition(".")
+        place = found.setdefault(outer, {}) if dot else found
+        place[inner or name] = int(value) if value.isdigit() else value
+    return found
 
 
 @click.command()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from clusters.models import Endpoint, EndpointState
@@ -81,6 +83,17 @@ def test_what_there_is_not(berthctl):
 def test_logs_of_what_was_never_started(berthctl):
     berthctl.run("order", "chat", *TERMS, "--yes")
     assert "No engine was started yet." in berthctl.run("logs", "chat", status=4).stderr
+
+
+def test_the_gate_tells_by_its_exit_status(berthctl, tmp_path):
+    berthctl.run("order", "chat", *TERMS, "--yes")
+    told = berthctl.run("gate", "chat", "--change", "replicas=2", "--change", "pins.gpu=l4").stdout
+    assert told.splitlines()[0].startswith("CRITERION  STANDING")
+    report = {"requests": 200, "failed": 150, "input_tokens": 1, "output_tokens": 1}
+    (tmp_path / "report.json").write_text(json.dumps([report]))
+    assert "slo" in berthctl.json("gate", "chat", "--report", "report.json", status=1)["broken"]
+    (tmp_path / "report.json").write_text("{")
+    berthctl.run("gate", "chat", "--report", "report.json", status=2)
 
 
 def test_keys_are_made_shown_once_rotated_and_revoked(berthctl, tenant):
