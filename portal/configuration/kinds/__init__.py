@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from portal.configuration.kinds.advice_policy import AdvicePolicyKind
 from portal.configuration.kinds.base import Kind
 from portal.configuration.kinds.budget import BudgetKind
 from portal.configuration.kinds.endpoint import EndpointKind
@@ -20,7 +21,7 @@ from portal.configuration.kinds.price_book import PriceBookKind
 KINDS: Final[dict[str, Kind]] = {
     each.name: each
     for each in (
-        SloClassKind(), EngineSettingsKind(), EngineImageKind(), CatalogModelKind(), PriceBookKind(),
+        SloClassKind(), EngineSettingsKind(), EngineImageKind(), CatalogModelKind(), PriceBookKind(), AdvicePolicyKind(),
         TenantPolicyKind(), ApprovalRuleKind(), BudgetKind(), EndpointKind(), NamedRouteKind(),
     )
 }  # fmt: skip
