@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import datetime as dt
-import hashlib
+import statistics
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
 
+from gateway.contract.replays import REPLAY_SCHEMA
 from gateway.replay.arrivals import Run
 from gateway.replay.client import Measured, Target
 from gateway.replay.quantiles import counted, quantile
 
-SCHEMA: Final = "berth.replay/1"
 PERCENTS: Final = (50, 95, 99)
 
 #: The replay kept up if 99 of 100 times it was late by less than this, or than this share of a median first token.
@@ -38,16 +38,11 @@ def make_report(
 ) -> dict[str, Any]:
     """Sum up runs, each with the speed that it had; ``about`` is how they came about."""
     return {
-        "schema": SCHEMA,
+        "schema": REPLAY_SCHEMA,
         **about,
         "goals": msgspec.to_builtins(goals),
         "targets": [{"speed": speed, **summarize(run, goals)} for speed, run in runs],
     }
-
-
-def digest(report: Mapping[str, Any]) -> str:
-    """Name a report by its content."""
-    return hashlib.sha256(msgspec.json.encode(report, order="sorted")).hexdigest()
 
 
 def read_report(data: bytes, name: str) -> dict[str, Any]:
@@ -61,8 +56,10 @@ def read_report(data: bytes, name: str) -> dict[str, Any]:
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise ReportError(f"{name} is no JSON: {error}") from None
     schema = report.get("schema") if isinstance(report, dict) else None
-    if schema != SCHEMA:
-        raise ReportError(f"{name} is no report of a replay with the schema {SCHEMA}; it has {schema!r}.")
+    if schema != REPLAY_SCHEMA:
+        raise ReportError(
+            f"{name} is no report of a replay with the schema {REPLAY_SCHEMA}; it has {schema!r}."
+        )
     return dict(report)
 
 
@@ -88,6 +85,7 @@ def summarize(run: Run, goals: Goals) -> dict[str, Any]:
         "server": run.server,
         "began_at": dt.datetime.fromtimestamp(run.began, dt.UTC).isoformat(timespec="milliseconds"),
         "requests": len(measured),
+        "requests_by_minute": _by_minute(measured),
         "completed": len(good),
         "failed": len(measured) - len(good),
         "failed_percent": _share(len(measured) - len(good), len(measured)),
@@ -97,6 +95,7 @@ def summarize(run: Run, goals: Goals) -> dict[str, Any]:
         "mean_in_flight": _rate(sum(each.total_s or 0.0 for each in good), seconds),
         "most_in_flight": run.most_in_flight,
         **tokens,
+        **_lengths(good),
         "input_tokens_per_s": _rate(tokens["input_tokens"], seconds),
         "output_tokens_per_s": _rate(tokens["output_tokens"], seconds),
         "output_tokens_per_s_per_gpu": _per(_rate(tokens["output_tokens"], seconds), target.gpus),
@@ -127,6 +126,22 @@ def tpot_ms(measured: Measured) -> float | None:
     """Give a request's mean time between tokens; None where there was one token or none."""
     gaps = measured.gaps_s
     return sum(gaps) * 1000 / max(len(gaps), measured.output_tokens - 1) if gaps else None
+
+
+def _by_minute(measured: Sequence[Measured]) -> list[int]:
+    counts = Counter(int(each.at_s // 60) for each in measured)
+    return [counts[minute] for minute in range(max(counts, default=-1) + 1)]
+
+
+def _lengths(good: Sequence[Measured]) -> dict[str, float | None]:
+    """Mean lengths and their spread: the standard deviation over the mean."""
+    figures: dict[str, float | None] = {}
+    for name in ("input", "output"):
+        lengths = [getattr(each, f"{name}_tokens") for each in good]
+        mean = statistics.fmean(lengths) if lengths else None
+        figures[f"mean_{name}_tokens"] = _rounded(mean)
+        figures[f"{name}_cv"] = _rounded(statistics.pstdev(lengths) / mean) if mean else None
+    return figures
 
 
 def _times(good: Sequence[Measured], gaps: Sequence[tuple[float, float]]) -> dict[str, float | None]:

@@ -11,7 +11,9 @@ from typing import Any
 
 import pytest
 
+from gateway import usage_log
 from gateway.replay.__main__ import main
+from gateway.replay.trace import read_trace
 from tests.fakes.triton import Behaviour
 from tests.gateway.conftest import Bench, eventually
 from tests.gateway.world import KEY, UNKNOWN_KEY
@@ -216,6 +218,24 @@ async def test_requests_share_the_beginnings_that_the_trace_tells(
     assert len(first) == pytest.approx(700, abs=3)
     assert first[:500] == second[:500]
     assert first[520:] != second[520:]
+
+
+async def test_the_local_log_of_a_gateway_gives_a_trace_of_an_endpoint(
+    bench: Bench, trace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("BERTH_API_KEY", KEY)
+    trace.write_text(HEAD + "0,9,2\n0.1,20,3\n")
+    await report_of(trace, "--url", f"{bench.url}/v1", "--model", "docs")
+    capsys.readouterr()
+    usage_log.main([str(bench.folder), "--trace", "e1"])
+    recorded = capsys.readouterr().out
+    trace.write_text(recorded)
+    requests = read_trace(trace).requests[2:]  # after the two that told the scale
+    assert [each.output_tokens for each in requests] == [2, 3]
+    assert [each.input_tokens for each in requests] == pytest.approx([9, 20], abs=2)
+    assert requests[1].at_s - requests[0].at_s == pytest.approx(0.1, abs=0.09)
+    usage_log.main([str(bench.folder), "--trace", "e2"])
+    assert len(capsys.readouterr().out.splitlines()) == 1
 
 
 @pytest.mark.parametrize(

@@ -50,6 +50,18 @@ def test_time_between_tokens_is_over_tokens_not_over_requests_or_pieces() -> Non
     assert (figures["itl_p50_ms"], figures["tokens_per_piece"]) == (10.0, 4.0)
 
 
+def test_the_load_is_told_as_planning_takes_it() -> None:
+    measured = [
+        Measured(at_s=at, ttft_s=0.1, total_s=0.2, input_tokens=given, output_tokens=4)
+        for at, given in ((0, 10), (59, 30), (130, 20))
+    ]
+    figures = summarize(run(measured), Goals())
+    assert figures["requests_by_minute"] == [2, 0, 1]
+    assert (figures["mean_input_tokens"], figures["input_cv"]) == (20.0, 0.408)
+    assert (figures["mean_output_tokens"], figures["output_cv"]) == (4.0, 0.0)
+    assert figures["mean_in_flight"] == 0.06
+
+
 def test_failed_requests_are_in_no_latency_and_in_no_goodput() -> None:
     good = Measured(ttft_s=0.1, total_s=0.2, output_tokens=1)
     figures = summarize(run([good, Measured(failure="429 rate_limited")]), Goals(ttft_ms=500, itl_ms=40))
