@@ -35,6 +35,17 @@ AUDITED = {
         ),
         tenant="",
     ),
+    "clusters.PoolMeasurement": Audited(
+        "pool-measurement",
+        (
+            "pool_id", "model_id", "runtime", "engine_version", "precision", "tensor_parallel", "pipeline_parallel",
+            "replicas", "max_batch_size", "max_num_tokens", "digest", "target", "speed", "measured_at", "measured_by",
+            "requests", "requests_per_second", "input_tokens", "output_tokens", "in_flight", "ttft_mean_ms",
+            "itl_mean_ms",
+        ),
+        name="target",
+        tenant="",
+    ),
     "clusters.EngineImage": Audited(
         "image", ("use", "reference", "digest", "engine_version", "min_driver"), name="use", tenant=""
     ),
@@ -67,7 +78,7 @@ AUDITED = {
             "credit_percent", "cost_target", "spare_replicas", "connect_timeout_s", "first_token_timeout_s",
             "between_tokens_timeout_s", "total_timeout_s", "attempts", "backoff_s", "backoff_most_s", "queue_s",
             "floor", "context_tokens", "on_overload", "degraded_context_tokens", "may_scale_to_zero",
-            "idle_to_zero_s", "wake_hold_s", "high_water", "low_water", "quiet_s",
+            "idle_to_zero_s", "wake_hold_s", "high_water", "low_water", "quiet_s", "needs_evaluation",
         ),
         tenant="",
     ),
@@ -150,6 +161,27 @@ AUDITED = {
         "approval-signature",
         ("request_id", "round", "part", "by_id", "signed_as", "via", "comment"),
         name="part",
+    ),
+    "clusters.EvaluationSet": Audited(
+        "evaluation-set",
+        ("name", "model_id", "endpoint_id", "version", "removed_at"),
+        verbs=(("removed_at", "*", "remove"),),
+    ),
+    "clusters.EvaluationVersion": Audited(
+        "evaluation-version",
+        ("set_id", "number", "prompts", "checks", "pass_percent", "most_drop", "made_as"),
+        name="number",
+        hidden=("sealed",),
+    ),
+    "clusters.EvaluationRun": Audited(
+        "evaluation",
+        (
+            "endpoint_id", "revision_id", "before_id", "version_id", "asked_as", "state", "score", "score_before",
+            "pass_percent", "most_drop", "decided_by_id", "decided_as", "note",
+        ),
+        name="",
+        hidden=("sealed",),
+        verbs=(("state", "waived", "waive"), ("state", "passed", "pass"), ("state", "failed", "fail")),
     ),
     "clusters.AppliedObject": Audited(
         "applied-object", ("kind", "name", "owner", "digest", "object_id", "applied_as")

@@ -47,6 +47,8 @@ EXEMPT = {
     "clusters.Tokenizer": "the tokenizers of the catalog are the same for all tenants",
     "clusters.SloClass": "the classes are the same for all tenants",
     "clusters.Gateway": "the platform's estate",
+    "clusters.EvaluationSet": "the platform's and tenants' sets; its own policy shows a tenant both, it writes its own",
+    "clusters.EvaluationVersion": "of the platform's and tenants' sets; its own policy is that of the sets",
     "clusters.OperatorCluster": "which clusters operators answer for; no tenant's data",
     "clusters.AppliedPlatformObject": "what was applied of the platform; its own policy shows it there only",
     "clusters.AdvicePolicy": "the operators' rules for the advisor",

@@ -90,7 +90,7 @@ class SloClassSerializer(serializers.ModelSerializer):
             "connect_timeout_s", "first_token_timeout_s", "between_tokens_timeout_s",
             "total_timeout_s", "attempts", "backoff_s", "backoff_most_s", "queue_s", "floor", "context_tokens",
             "on_overload", "degraded_context_tokens", "may_scale_to_zero", "idle_to_zero_s", "wake_hold_s",
-            "high_water", "low_water", "quiet_s",
+            "high_water", "low_water", "quiet_s", "needs_evaluation",
         ]  # fmt: skip
 
 

@@ -16,8 +16,17 @@ from clusters.api.catalog import CatalogModelViewSet, ProfileView, RegionViewSet
 from clusters.api.clusters import ClusterViewSet
 from clusters.api.endpoints import EndpointViewSet
 from clusters.api.engines import ImageViewSet, TuningViewSet
+from clusters.api.evaluations import (
+    EndpointEvaluationViewSet,
+    EvaluationSetViewSet,
+    EvaluationViewSet,
+    OperatorEvaluationViewSet,
+    PlatformEvaluationSetViewSet,
+)
 from clusters.api.evidence import EvidenceViewSet, evidence_keys
+from clusters.api.gate import GateViewSet
 from clusters.api.loads import LoadViewSet
+from clusters.api.measurements import PoolMeasurementViewSet
 from clusters.api.people import PersonViewSet
 from clusters.api.policy import ExceptionViewSet, PolicyFloorViewSet, PolicyViewSet
 from clusters.api.reports import (
@@ -54,6 +63,8 @@ class NameConverter:
 register_converter(NameConverter, "name")
 
 READ_LIST, READ_ONE = {"get": "list"}, {"get": "retrieve"}
+READ_AND_MAKE = {**READ_LIST, "post": "create"}
+EDIT_ONE = {**READ_ONE, "patch": "partial_update", "delete": "destroy"}
 
 urlpatterns = [
     path("models", CatalogModelViewSet.as_view(READ_LIST)),
@@ -78,6 +89,16 @@ urlpatterns = [
     path("endpoints/<uuid:id>:resume", EndpointViewSet.as_view({"post": "resume"})),
     path("endpoints/<uuid:id>/evidence", EvidenceViewSet.as_view({"get": "evidence"})),
     path("evidence-keys", evidence_keys),
+    path("endpoints/<uuid:id>/evaluations", EndpointEvaluationViewSet.as_view({"post": "evaluate"})),
+    path("endpoints/<uuid:id>:gate", GateViewSet.as_view({"post": "gate"})),
+    path("evaluations", EvaluationViewSet.as_view(READ_LIST)),
+    path("evaluations/<uuid:id>", EvaluationViewSet.as_view(READ_ONE)),
+    path("evaluations/<uuid:id>:accept", EvaluationViewSet.as_view({"post": "accept"})),
+    path("evaluation-sets", EvaluationSetViewSet.as_view(READ_AND_MAKE)),
+    path("evaluation-sets/<uuid:id>", EvaluationSetViewSet.as_view(EDIT_ONE)),
+    path("platform/evaluation-sets", PlatformEvaluationSetViewSet.as_view(READ_AND_MAKE)),
+    path("platform/evaluation-sets/<uuid:id>", PlatformEvaluationSetViewSet.as_view(EDIT_ONE)),
+    path("platform/evaluations/<uuid:id>:accept", OperatorEvaluationViewSet.as_view({"post": "accept"})),
     path("endpoints/<uuid:id>/events", EndpointViewSet.as_view({"get": "events"})),
     path("endpoints/<uuid:id>/revisions", EndpointViewSet.as_view({"get": "revisions"})),
     path("endpoints/<uuid:id>/logs", EndpointViewSet.as_view({"get": "logs"})),
@@ -146,6 +167,14 @@ urlpatterns = [
     path("clusters/<name:name>:declare-lost", ClusterViewSet.as_view({"post": "declare_lost"})),
     path("clusters/<name:name>/credentials", ClusterViewSet.as_view({"post": "credentials"})),
     path("clusters/<name:name>/nodes", ClusterViewSet.as_view({"get": "nodes"})),
+    path("clusters/<name:name>/pools/<name:pool>/measurements", PoolMeasurementViewSet.as_view(READ_LIST)),
+    path(
+        "clusters/<name:name>/pools/<name:pool>/measurements/<uuid:id>",
+        PoolMeasurementViewSet.as_view({"get": "retrieve", "delete": "destroy"}),
+    ),
+    path(
+        "clusters/<name:name>/pools/<name:pool>:qualify", PoolMeasurementViewSet.as_view({"post": "qualify"})
+    ),
     path("tenant-budgets", TenantBudgetViewSet.as_view(READ_LIST)),
     path("tenant-budgets/<uuid:id>", TenantBudgetViewSet.as_view(READ_ONE)),
     path("asset-rates", AssetRateViewSet.as_view({"get": "list", "post": "create"})),

@@ -12,7 +12,7 @@ from tenants.isolation import isolate
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("clusters", "0018_evidence"),
+        ("clusters", "0019_rollouts"),
         ("tenants", "0010_identity"),
     ]
 
@@ -275,6 +275,7 @@ class Migration(migrations.Migration):
                     ("scaled-to-zero", "Scaled to zero"),
                     ("unreachable", "Unreachable"),
                     ("failed", "Failed"),
+                    ("update-failed", "Update failed"),
                     ("deleting", "Deleting"),
                     ("deleted", "Deleted"),
                 ],

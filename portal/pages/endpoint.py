@@ -93,6 +93,7 @@ class EndpointPage(TenantPage):
             ("endpoint-replicas", "Replicas", True),
             ("endpoint-what-if", "What if", self.may(Action.VIEW_COST)),
             ("endpoint-revisions", "Revisions", True),
+            ("endpoint-evaluations", "Evaluations", True),
             ("endpoint-evidence", "Evidence", self.may(Action.VIEW_AUDIT)),
         ]
         return context | {

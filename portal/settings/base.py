@@ -381,6 +381,11 @@ CELERY_BEAT_SCHEDULE = {
         "schedule": 600.0,
         "options": {"expires": 600},
     },
+    "evaluations-sweep": {
+        "task": "clusters.endpoints.tasks.sweep_evaluations",
+        "schedule": 2.0,
+        "options": {"expires": 4},
+    },
     "budgets-stop": {
         "task": "clusters.endpoints.tasks.stop_spent",
         "schedule": 15.0,

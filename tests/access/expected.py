@@ -99,6 +99,10 @@ OPERATIONS: Final[dict[str, str]] = {
         GET policy-exceptions/{id}
         GET service-accounts
         GET service-accounts/{id}
+        GET evaluation-sets
+        GET evaluation-sets/{id}
+        GET evaluations
+        GET evaluations/{id}
         POST endpoints:plan
     """,
     "tenant: order": """
@@ -119,6 +123,10 @@ OPERATIONS: Final[dict[str, str]] = {
         DELETE routes/{id}
         POST endpoints/{id}:ask-again
         POST policy-exceptions
+        POST endpoints/{id}/evaluations
+        POST evaluation-sets
+        PATCH evaluation-sets/{id}
+        DELETE evaluation-sets/{id}
     """,
     "tenant: keys": """
         POST keys
@@ -154,6 +162,7 @@ OPERATIONS: Final[dict[str, str]] = {
         GET allocations/{id}
         GET routes/{id}/costs
         POST endpoints/{id}:what-if
+        POST endpoints/{id}:gate
     """,
     "tenant: budgets": """
         POST budgets
@@ -195,11 +204,14 @@ OPERATIONS: Final[dict[str, str]] = {
         GET audit-entries/{id}
         GET audit-entries:export
         GET endpoints/{id}/evidence
+        POST evaluations/{id}:accept
     """,
     "platform: see estate": """
         GET clusters
         GET clusters/{name}
         GET clusters/{name}/nodes
+        GET clusters/{name}/pools/{pool}/measurements
+        GET clusters/{name}/pools/{pool}/measurements/{id}
         GET platform/utilization
         GET platform/fragmentation
         GET platform/throughput
@@ -212,6 +224,8 @@ OPERATIONS: Final[dict[str, str]] = {
         POST clusters/{name}:uncordon
         POST clusters/{name}:declare-lost
         POST clusters/{name}/credentials
+        POST clusters/{name}/pools/{pool}:qualify
+        DELETE clusters/{name}/pools/{pool}/measurements/{id}
     """,
     "platform: see fleet": """
         GET advice-policy
@@ -235,18 +249,24 @@ OPERATIONS: Final[dict[str, str]] = {
         POST platform/savings/{id}:dismiss
         POST platform/approval-requests/{id}:approve
         POST platform/approval-requests/{id}:refuse
+        POST platform/evaluations/{id}:accept
     """,
     "platform: see offer": """
         GET engine-images
         GET engine-images/{use}
         GET engine-settings
         GET engine-settings/{slo_class}
+        GET platform/evaluation-sets
+        GET platform/evaluation-sets/{id}
     """,
     "platform: manage offer": """
         PUT engine-images/{use}
         PATCH engine-settings/{slo_class}
         PUT models/{name}/tokenizer
         POST endpoints/{id}:share
+        POST platform/evaluation-sets
+        PATCH platform/evaluation-sets/{id}
+        DELETE platform/evaluation-sets/{id}
     """,
     "platform: see tenants": """
         GET tenants/{slug}
@@ -351,6 +371,9 @@ PAGES: Final[dict[str, str]] = {
         tenant:policy
         tenant:policy-versions
         tenant:service-accounts
+        tenant:endpoint-evaluations
+        tenant:endpoint-evaluation
+        tenant:endpoint-evaluation-set
     """,
     "tenant: order": """
         tenant:endpoint-restore
@@ -370,6 +393,8 @@ PAGES: Final[dict[str, str]] = {
         tenant:route-delete
         tenant:approval-ask-again
         tenant:policy-exception-new
+        tenant:endpoint-evaluation-set-new
+        tenant:endpoint-evaluation-set-remove
     """,
     "tenant: keys": """
         tenant:endpoint-playground-key
@@ -431,6 +456,7 @@ PAGES: Final[dict[str, str]] = {
         console:home
         console:clusters
         console:cluster
+        console:pool-measurements
         console:gateways
         console:gateway
         console:report-utilization
@@ -447,6 +473,8 @@ PAGES: Final[dict[str, str]] = {
         console:cluster-uncordon
         console:pool-add
         console:pool-change
+        console:pool-qualify
+        console:pool-measurement-remove
         console:gateway-deploy
         console:gateway-change
         console:gateway-remove
@@ -493,6 +521,9 @@ PAGES: Final[dict[str, str]] = {
         console:model-add
         console:model-edit
         console:model-weights
+        console:model-evaluation-add
+        console:model-evaluation
+        console:model-evaluation-remove
         console:model-secret
         console:model-secret-remove
         console:engine-image
@@ -599,6 +630,10 @@ PAGES: Final[dict[str, str]] = {
 }
 
 POSTS: Final[dict[str, str]] = {
+    "tenant: order": """
+        tenant:endpoint-evaluations
+        tenant:endpoint-evaluation-set
+    """,
     "tenant: budgets": """
         tenant:budget
     """,
@@ -606,6 +641,7 @@ POSTS: Final[dict[str, str]] = {
         tenant:settings
         tenant:policy
         tenant:policy-versions
+        tenant:endpoint-evaluation
     """,
     "platform: manage endpoints": """
         console:approvals
@@ -626,12 +662,15 @@ OF_TENANTS: Final = {
     "approval-requests", "approval-rules", "policy-exceptions", "audit-entries", "service-accounts", "invitations",
     "projects", "members", "keys", "endpoints", "endpoints/revisions", "endpoints/schedules", "routes", "budgets",
     "statements", "commitments", "credits", "allocations", "webhooks", "webhooks/deliveries", "prices",
+    "evaluation-sets", "evaluations",
 }  # fmt: skip
 
 #: Kinds that stand on one cluster: to operators of others they do not exist.
 ON_A_CLUSTER: Final = {
-    "clusters", "clusters/pools", "kubernetes", "gateways", "gateways/gaps", "endpoints", "endpoints/revisions",
+    "clusters", "clusters/pools", "clusters/pools/measurements", "kubernetes", "gateways", "gateways/gaps",
+    "endpoints", "endpoints/revisions",
     "endpoints/logs", "platform/savings", "reports/savings", "platform/approval-requests", "approvals",
+    "platform/evaluations",
 }  # fmt: skip
 
 ALLOWED, UNKNOWN, REFUSED, HIDDEN, NO_TENANT = "allowed", "401", "403", "404", "400: no tenant named"

@@ -20,7 +20,7 @@ from tenants.errors import Invalid, NotFound
 from tenants.roles import PlatformAction
 
 TARGETS = ("ttft_p95_ms", "itl_p95_ms", "availability", "credit_percent")
-POLICIES = ("priority", "price_factor", "spare_replicas", "cost_target")
+POLICIES = ("priority", "price_factor", "spare_replicas", "cost_target", "needs_evaluation")
 ADMISSION = ("queue_s", "floor_percent", "context_tokens", "on_overload", "degraded_context_tokens")
 AUTOSCALING = ("may_scale_to_zero", "idle_to_zero_s", "wake_hold_s", "high_water", "low_water", "quiet_s")
 RETRIES = ("attempts", "backoff_s", "backoff_most_s")
@@ -60,6 +60,10 @@ class SloClassForm(ConsoleForm):
     spare_replicas = forms.IntegerField(
         min_value=0, max_value=slo_classes.MOST_SPARE, initial=0, label="Spare replicas",
         help_text="Beyond what the load needs, so that a lost one is not missed. Orders pay for them.",
+    )  # fmt: skip
+    needs_evaluation = forms.BooleanField(
+        required=False, label="Changes need an evaluation",
+        help_text="One of model, precision or context cap is refused where there is no evaluation set for it.",
     )  # fmt: skip
     attempts = forms.IntegerField(
         min_value=1, max_value=10, initial=2, help_text="Replicas tried for one request."
