@@ -626,8 +626,9 @@ OF_TENANTS: Final = {
 
 #: Kinds that stand on one cluster: to operators of others they do not exist.
 ON_A_CLUSTER: Final = {
-    "clusters", "clusters/pools", "clusters/pools/measurements", "kubernetes", "gateways", "gateways/gaps", "endpoints", "endpoints/revisions",
-    "endpoints/logs", "platform/savings", "reports/savings", "platform/approval-requests", "approvals",
+    "clusters", "clusters/pools", "clusters/pools/measurements", "kubernetes", "gateways", "gateways/gaps",
+    "endpoints", "endpoints/revisions", "endpoints/logs", "platform/savings", "reports/savings",
+    "platform/approval-requests", "approvals",
 }  # fmt: skip
 
 ALLOWED, UNKNOWN, REFUSED, HIDDEN, NO_TENANT = "allowed", "401", "403", "404", "400: no tenant named"
