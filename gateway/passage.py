@@ -156,12 +156,14 @@ class Passage:
         )
 
     async def _woken(self) -> Sequence[routing.Option]:
-        """Have the endpoint woken if it sleeps, and wait for it if the client asked for that."""
+        """Have the endpoint woken if it sleeps, and wait for it: as long as it says, or as its client asks."""
         endpoint = self.endpoint
         if endpoint.state == "scaled-to-zero":
             self._desk.waking.want(endpoint.endpoint_id)
         left_s = self._began + self.slo_class.timeouts.total_s - self._desk.dispatcher.clock()
-        hold_s = asked_hold_s(self._headers, most_s=left_s)
+        # Whoever stands in for it and is awake answers at once, unless the client asks to be held.
+        default_s = 0.0 if self._stands_in() else endpoint.wake_hold_s
+        hold_s = asked_hold_s(self._headers, default_s=default_s, most_s=left_s)
         if not hold_s:
             return ()
         directory = await self._desk.waking.hold(self._directory, endpoint.endpoint_id, hold_s)
@@ -172,6 +174,13 @@ class Passage:
             raise errors.model_not_found(self._call.model)
         self._use(found)
         return self._options(found)
+
+    def _stands_in(self) -> bool:
+        """Say whether a fallback would take the request now."""
+        return self.slo_class.on_overload is OnOverload.FALLBACK and any(
+            routing.options(fallback, residency=self.endpoint.residency, needs=self._needs)
+            for fallback in candidates.fallbacks(self._directory, self.endpoint)
+        )
 
     async def _ask(
         self,

@@ -22,7 +22,8 @@ SETTLED: Final = ("ready", "paused", "deleted")
 
 #: What stands still, and since how many seconds the oldest of it does. Nothing that is settled is in here.
 LOOKS: Final = {
-    "endpoint_pass_s": "SELECT extract(epoch FROM now() - min(due_at)) FROM clusters_endpoint WHERE due_at < now()",
+    "endpoint_pass_s": "SELECT extract(epoch FROM now() - min(due_at)) FROM clusters_endpoint"
+    " WHERE due_at < now() AND deleted_at IS NULL",
     "usage_to_be_counted_s": "SELECT extract(epoch FROM now() - min(received_at)) FROM billing_usagesegment"
     " WHERE xact >= (SELECT min(xact) FROM billing_rollupmark)",
 }

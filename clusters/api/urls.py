@@ -10,12 +10,21 @@ from clusters.api.approvals import (
     RuleViewSet,
 )
 from clusters.api.asset_rates import AssetRateViewSet
+from clusters.api.autoscaling import AutoscalingViewSet
 from clusters.api.budgets import TenantBudgetViewSet
 from clusters.api.catalog import CatalogModelViewSet, ProfileView, RegionViewSet, SloClassViewSet
 from clusters.api.clusters import ClusterViewSet
 from clusters.api.endpoints import EndpointViewSet
 from clusters.api.engines import ImageViewSet, TuningViewSet
+from clusters.api.evaluations import (
+    EndpointEvaluationViewSet,
+    EvaluationSetViewSet,
+    EvaluationViewSet,
+    OperatorEvaluationViewSet,
+    PlatformEvaluationSetViewSet,
+)
 from clusters.api.evidence import EvidenceViewSet, evidence_keys
+from clusters.api.gate import GateViewSet
 from clusters.api.loads import LoadViewSet
 from clusters.api.measurements import PoolMeasurementViewSet
 from clusters.api.people import PersonViewSet
@@ -54,6 +63,8 @@ class NameConverter:
 register_converter(NameConverter, "name")
 
 READ_LIST, READ_ONE = {"get": "list"}, {"get": "retrieve"}
+READ_AND_MAKE = {**READ_LIST, "post": "create"}
+EDIT_ONE = {**READ_ONE, "patch": "partial_update", "delete": "destroy"}
 
 urlpatterns = [
     path("models", CatalogModelViewSet.as_view(READ_LIST)),
@@ -78,10 +89,30 @@ urlpatterns = [
     path("endpoints/<uuid:id>:resume", EndpointViewSet.as_view({"post": "resume"})),
     path("endpoints/<uuid:id>/evidence", EvidenceViewSet.as_view({"get": "evidence"})),
     path("evidence-keys", evidence_keys),
+    path("endpoints/<uuid:id>/evaluations", EndpointEvaluationViewSet.as_view({"post": "evaluate"})),
+    path("endpoints/<uuid:id>:gate", GateViewSet.as_view({"post": "gate"})),
+    path("evaluations", EvaluationViewSet.as_view(READ_LIST)),
+    path("evaluations/<uuid:id>", EvaluationViewSet.as_view(READ_ONE)),
+    path("evaluations/<uuid:id>:accept", EvaluationViewSet.as_view({"post": "accept"})),
+    path("evaluation-sets", EvaluationSetViewSet.as_view(READ_AND_MAKE)),
+    path("evaluation-sets/<uuid:id>", EvaluationSetViewSet.as_view(EDIT_ONE)),
+    path("platform/evaluation-sets", PlatformEvaluationSetViewSet.as_view(READ_AND_MAKE)),
+    path("platform/evaluation-sets/<uuid:id>", PlatformEvaluationSetViewSet.as_view(EDIT_ONE)),
+    path("platform/evaluations/<uuid:id>:accept", OperatorEvaluationViewSet.as_view({"post": "accept"})),
     path("endpoints/<uuid:id>/events", EndpointViewSet.as_view({"get": "events"})),
     path("endpoints/<uuid:id>/revisions", EndpointViewSet.as_view({"get": "revisions"})),
     path("endpoints/<uuid:id>/logs", EndpointViewSet.as_view({"get": "logs"})),
     path("endpoints/<uuid:id>/signals", SignalViewSet.as_view({"get": "signals"})),
+    path("endpoints/<uuid:id>/autoscaling", AutoscalingViewSet.as_view({"get": "read", "put": "set"})),
+    path("endpoints/<uuid:id>/scaling-decisions", AutoscalingViewSet.as_view({"get": "decisions"})),
+    path(
+        "endpoints/<uuid:id>/schedules",
+        AutoscalingViewSet.as_view({"get": "schedules", "post": "schedule_create"}),
+    ),
+    path(
+        "endpoints/<uuid:id>/schedules/<uuid:schedule_id>",
+        AutoscalingViewSet.as_view({"put": "schedule_change", "delete": "schedule_delete"}),
+    ),
     path("endpoints/<uuid:id>/load", LoadViewSet.as_view({"get": "load"})),
     path("endpoints/<uuid:id>/trace", TraceViewSet.as_view({"get": "trace"})),
     path("endpoints/<uuid:id>:replan", LoadViewSet.as_view({"post": "replan"})),

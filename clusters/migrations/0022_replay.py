@@ -8,7 +8,7 @@ import tenants.models.base
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("clusters", "0018_evidence"),
+        ("clusters", "0021_autoscaling"),
     ]
 
     operations = [

@@ -337,6 +337,7 @@ CELERY_BEAT_SCHEDULE = {
         "schedule": 3600.0,
         "options": {"expires": 3600},
     },
+    "autoscaling": {"task": "clusters.endpoints.tasks.sweep_autoscaling", "schedule": 5.0},
     "signals-expiry": {"task": "clusters.endpoints.tasks.expire_signals", "schedule": 3600.0},
     "metering-partitions": {"task": "billing.metering.tasks.keep_partitions", "schedule": 3600.0},
     "metering-retention": {"task": "billing.metering.tasks.drop_partitions", "schedule": 3600.0},
@@ -379,6 +380,11 @@ CELERY_BEAT_SCHEDULE = {
         "task": "billing.budgets.tasks.forecast",
         "schedule": 600.0,
         "options": {"expires": 600},
+    },
+    "evaluations-sweep": {
+        "task": "clusters.endpoints.tasks.sweep_evaluations",
+        "schedule": 2.0,
+        "options": {"expires": 4},
     },
     "budgets-stop": {
         "task": "clusters.endpoints.tasks.stop_spent",

@@ -77,6 +77,9 @@ OPERATIONS: Final[dict[str, str]] = {
         GET endpoints/{id}/logs
         GET endpoints/{id}/signals
         GET endpoints/{id}/load
+        GET endpoints/{id}/autoscaling
+        GET endpoints/{id}/scaling-decisions
+        GET endpoints/{id}/schedules
         GET endpoints/{id}/trace
         GET shared-endpoints
         GET routes
@@ -96,12 +99,20 @@ OPERATIONS: Final[dict[str, str]] = {
         GET policy-exceptions/{id}
         GET service-accounts
         GET service-accounts/{id}
+        GET evaluation-sets
+        GET evaluation-sets/{id}
+        GET evaluations
+        GET evaluations/{id}
         POST endpoints:plan
     """,
     "tenant: order": """
         POST endpoints
         PATCH endpoints/{id}
         DELETE endpoints/{id}
+        PUT endpoints/{id}/autoscaling
+        POST endpoints/{id}/schedules
+        PUT endpoints/{id}/schedules/{schedule_id}
+        DELETE endpoints/{id}/schedules/{schedule_id}
         POST endpoints/{id}:pause
         POST endpoints/{id}:resume
         POST endpoints/{id}:replan
@@ -112,6 +123,10 @@ OPERATIONS: Final[dict[str, str]] = {
         DELETE routes/{id}
         POST endpoints/{id}:ask-again
         POST policy-exceptions
+        POST endpoints/{id}/evaluations
+        POST evaluation-sets
+        PATCH evaluation-sets/{id}
+        DELETE evaluation-sets/{id}
     """,
     "tenant: keys": """
         POST keys
@@ -147,6 +162,7 @@ OPERATIONS: Final[dict[str, str]] = {
         GET allocations/{id}
         GET routes/{id}/costs
         POST endpoints/{id}:what-if
+        POST endpoints/{id}:gate
     """,
     "tenant: budgets": """
         POST budgets
@@ -188,6 +204,7 @@ OPERATIONS: Final[dict[str, str]] = {
         GET audit-entries/{id}
         GET audit-entries:export
         GET endpoints/{id}/evidence
+        POST evaluations/{id}:accept
     """,
     "platform: see estate": """
         GET clusters
@@ -232,18 +249,24 @@ OPERATIONS: Final[dict[str, str]] = {
         POST platform/savings/{id}:dismiss
         POST platform/approval-requests/{id}:approve
         POST platform/approval-requests/{id}:refuse
+        POST platform/evaluations/{id}:accept
     """,
     "platform: see offer": """
         GET engine-images
         GET engine-images/{use}
         GET engine-settings
         GET engine-settings/{slo_class}
+        GET platform/evaluation-sets
+        GET platform/evaluation-sets/{id}
     """,
     "platform: manage offer": """
         PUT engine-images/{use}
         PATCH engine-settings/{slo_class}
         PUT models/{name}/tokenizer
         POST endpoints/{id}:share
+        POST platform/evaluation-sets
+        PATCH platform/evaluation-sets/{id}
+        DELETE platform/evaluation-sets/{id}
     """,
     "platform: see tenants": """
         GET tenants/{slug}
@@ -332,6 +355,7 @@ PAGES: Final[dict[str, str]] = {
         tenant:endpoint-logs
         tenant:endpoint-log
         tenant:endpoint-load
+        tenant:endpoint-replicas
         tenant:catalog
         tenant:model
         tenant:keys
@@ -347,6 +371,9 @@ PAGES: Final[dict[str, str]] = {
         tenant:policy
         tenant:policy-versions
         tenant:service-accounts
+        tenant:endpoint-evaluations
+        tenant:endpoint-evaluation
+        tenant:endpoint-evaluation-set
     """,
     "tenant: order": """
         tenant:endpoint-restore
@@ -354,6 +381,8 @@ PAGES: Final[dict[str, str]] = {
         tenant:endpoint-keep-order
         tenant:endpoint-limits
         tenant:endpoint-scale
+        tenant:endpoint-schedule-new
+        tenant:endpoint-schedule
         tenant:endpoint-pause
         tenant:endpoint-resume
         tenant:endpoint-delete
@@ -364,6 +393,8 @@ PAGES: Final[dict[str, str]] = {
         tenant:route-delete
         tenant:approval-ask-again
         tenant:policy-exception-new
+        tenant:endpoint-evaluation-set-new
+        tenant:endpoint-evaluation-set-remove
     """,
     "tenant: keys": """
         tenant:endpoint-playground-key
@@ -490,6 +521,9 @@ PAGES: Final[dict[str, str]] = {
         console:model-add
         console:model-edit
         console:model-weights
+        console:model-evaluation-add
+        console:model-evaluation
+        console:model-evaluation-remove
         console:model-secret
         console:model-secret-remove
         console:engine-image
@@ -540,6 +574,7 @@ PAGES: Final[dict[str, str]] = {
     "everybody": """
         healthz
         error-docs
+        docs
     """,
     "signed in": """
         home
@@ -595,6 +630,10 @@ PAGES: Final[dict[str, str]] = {
 }
 
 POSTS: Final[dict[str, str]] = {
+    "tenant: order": """
+        tenant:endpoint-evaluations
+        tenant:endpoint-evaluation-set
+    """,
     "tenant: budgets": """
         tenant:budget
     """,
@@ -602,6 +641,7 @@ POSTS: Final[dict[str, str]] = {
         tenant:settings
         tenant:policy
         tenant:policy-versions
+        tenant:endpoint-evaluation
     """,
     "platform: manage endpoints": """
         console:approvals
@@ -620,15 +660,16 @@ WRITES_WHEN_SHOWN: Final = {
 #: Kinds of objects in paths that are of a tenant: to other tenants they do not exist.
 OF_TENANTS: Final = {
     "approval-requests", "approval-rules", "policy-exceptions", "audit-entries", "service-accounts", "invitations",
-    "projects", "members", "keys", "endpoints", "endpoints/revisions", "routes", "budgets", "statements", "commitments",
-    "credits", "allocations", "webhooks", "webhooks/deliveries", "prices",
+    "projects", "members", "keys", "endpoints", "endpoints/revisions", "endpoints/schedules", "routes", "budgets",
+    "statements", "commitments", "credits", "allocations", "webhooks", "webhooks/deliveries", "prices",
+    "evaluation-sets", "evaluations",
 }  # fmt: skip
 
 #: Kinds that stand on one cluster: to operators of others they do not exist.
 ON_A_CLUSTER: Final = {
     "clusters", "clusters/pools", "clusters/pools/measurements", "kubernetes", "gateways", "gateways/gaps",
     "endpoints", "endpoints/revisions", "endpoints/logs", "platform/savings", "reports/savings",
-    "platform/approval-requests", "approvals",
+    "platform/approval-requests", "approvals", "platform/evaluations",
 }  # fmt: skip
 
 ALLOWED, UNKNOWN, REFUSED, HIDDEN, NO_TENANT = "allowed", "401", "403", "404", "400: no tenant named"

@@ -51,6 +51,8 @@ CLASSES = [
         "queue_s": 5,
         "floor": 0.1,
         "on_overload": "fallback",
+        "may_scale_to_zero": True,
+        "idle_to_zero_s": 1800,
     },
     {
         "name": "batch",
@@ -68,6 +70,9 @@ CLASSES = [
         "backoff_most_s": 10,
         "queue_s": 60,
         "floor": 0.05,
+        "may_scale_to_zero": True,
+        "high_water": 0.95,
+        "low_water": 0.6,
     },
 ]
 

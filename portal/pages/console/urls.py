@@ -20,6 +20,7 @@ from portal.pages.console import (
     engine_images,
     engine_settings,
     estate_forms,
+    evaluation_sets,
     evidence,
     gateway_deploy,
     gateways,
@@ -126,6 +127,21 @@ urlpatterns = [
     path("catalog/add", catalog.ModelAdd.as_view(), name="model-add"),
     path("catalog/<str:name>", catalog.ModelDetail.as_view(), name="model"),
     path("catalog/<str:name>/edit", catalog.ModelEdit.as_view(), name="model-edit"),
+    path(
+        "catalog/<str:name>/evaluation-sets/new",
+        evaluation_sets.EvaluationSetAdd.as_view(),
+        name="model-evaluation-add",
+    ),
+    path(
+        "catalog/<str:name>/evaluation-sets/<uuid:set>",
+        evaluation_sets.EvaluationSetEdit.as_view(),
+        name="model-evaluation",
+    ),
+    path(
+        "catalog/<str:name>/evaluation-sets/<uuid:set>/remove",
+        evaluation_sets.EvaluationSetRemove.as_view(),
+        name="model-evaluation-remove",
+    ),
     path("catalog/<str:name>/weights", model_weights.ModelWeights.as_view(), name="model-weights"),
     path("catalog/<str:name>/secret", model_weights.ModelSecretSet.as_view(), name="model-secret"),
     path(
