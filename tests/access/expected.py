@@ -683,9 +683,8 @@ OF_TENANTS: Final = {
 #: Kinds that stand on one cluster: to operators of others they do not exist.
 ON_A_CLUSTER: Final = {
     "clusters", "clusters/pools", "clusters/pools/measurements", "kubernetes", "gateways", "gateways/gaps",
-    "endpoints", "endpoints/revisions",
-    "endpoints/logs", "platform/savings", "reports/savings", "platform/approval-requests", "approvals",
-    "platform/evaluations",
+    "endpoints", "endpoints/revisions", "endpoints/logs", "platform/savings", "reports/savings",
+    "platform/approval-requests", "approvals", "platform/evaluations",
 }  # fmt: skip
 
 ALLOWED, UNKNOWN, REFUSED, HIDDEN, NO_TENANT = "allowed", "401", "403", "404", "400: no tenant named"
