@@ -35,6 +35,17 @@ AUDITED = {
         ),
         tenant="",
     ),
+    "clusters.PoolMeasurement": Audited(
+        "pool-measurement",
+        (
+            "pool_id", "model_id", "runtime", "engine_version", "precision", "tensor_parallel", "pipeline_parallel",
+            "replicas", "max_batch_size", "max_num_tokens", "digest", "target", "speed", "measured_at", "measured_by",
+            "requests", "requests_per_second", "input_tokens", "output_tokens", "in_flight", "ttft_mean_ms",
+            "itl_mean_ms",
+        ),
+        name="target",
+        tenant="",
+    ),
     "clusters.EngineImage": Audited(
         "image", ("use", "reference", "digest", "engine_version", "min_driver"), name="use", tenant=""
     ),

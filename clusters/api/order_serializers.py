@@ -7,6 +7,7 @@ from typing import Any
 
 from rest_framework import serializers
 
+from clusters.api.autoscaling_serializers import AutoscalingBody
 from clusters.api.plan_serializers import PRECISIONS
 from clusters.endpoints.limits import MOST_FALLBACKS
 from clusters.endpoints.planning import OrderTerms
@@ -176,11 +177,14 @@ class EndpointOrder(EndpointLimits, PlanRequest):
 
     name = serializers.CharField(max_length=63, help_text="The model name that clients of the endpoint send.")
     project = project_field(help_text="Its slug.")
+    autoscaling = AutoscalingBody(
+        required=False, help_text="Between what its replicas follow the load. Left out: they do not."
+    )
 
     def validate(self, values: dict[str, Any]) -> dict[str, Any]:
         limits = {name: values.pop(name) for name in RATES if name in values}
-        fallbacks = values.pop("fallbacks", [])
-        return {**super().validate(values), "limits": limits, "fallbacks": fallbacks}
+        fallbacks, scaling = values.pop("fallbacks", []), values.pop("autoscaling", None)
+        return {**super().validate(values), "limits": limits, "fallbacks": fallbacks, "scaling": scaling}
 
 
 class EndpointChange(EndpointLimits):

@@ -78,7 +78,8 @@ class SloClassSerializer(serializers.ModelSerializer):
     ``queue_s`` is the longest a request waits for a replica, ``floor`` the share of admissions that stays with the
     class while higher ones wait too, ``on_overload`` what happens when there is no room. ``credit_percent`` of an
     endpoint's charge is credited for a month in which it misses a target; ``cost_target`` is what a million tokens
-    should cost at most, null where there is no target.
+    should cost at most, null where there is no target. The last six are how replicas follow the load: whether to zero
+    and after how long, how long requests are held while one wakes, and the marks between which replicas stay.
     """
 
     class Meta:
@@ -88,7 +89,8 @@ class SloClassSerializer(serializers.ModelSerializer):
             "price_factor", "credit_percent", "cost_target", "spare_replicas",
             "connect_timeout_s", "first_token_timeout_s", "between_tokens_timeout_s",
             "total_timeout_s", "attempts", "backoff_s", "backoff_most_s", "queue_s", "floor", "context_tokens",
-            "on_overload", "degraded_context_tokens", "needs_evaluation",
+            "on_overload", "degraded_context_tokens", "may_scale_to_zero", "idle_to_zero_s", "wake_hold_s",
+            "high_water", "low_water", "quiet_s", "needs_evaluation",
         ]  # fmt: skip
 
 

@@ -10,6 +10,7 @@ from clusters.api.approvals import (
     RuleViewSet,
 )
 from clusters.api.asset_rates import AssetRateViewSet
+from clusters.api.autoscaling import AutoscalingViewSet
 from clusters.api.budgets import TenantBudgetViewSet
 from clusters.api.catalog import CatalogModelViewSet, ProfileView, RegionViewSet, SloClassViewSet
 from clusters.api.clusters import ClusterViewSet
@@ -25,6 +26,7 @@ from clusters.api.evaluations import (
 from clusters.api.evidence import EvidenceViewSet, evidence_keys
 from clusters.api.gate import GateViewSet
 from clusters.api.loads import LoadViewSet
+from clusters.api.measurements import PoolMeasurementViewSet
 from clusters.api.people import PersonViewSet
 from clusters.api.policy import ExceptionViewSet, PolicyFloorViewSet, PolicyViewSet
 from clusters.api.reports import (
@@ -101,6 +103,16 @@ urlpatterns = [
     path("endpoints/<uuid:id>/revisions", EndpointViewSet.as_view({"get": "revisions"})),
     path("endpoints/<uuid:id>/logs", EndpointViewSet.as_view({"get": "logs"})),
     path("endpoints/<uuid:id>/signals", SignalViewSet.as_view({"get": "signals"})),
+    path("endpoints/<uuid:id>/autoscaling", AutoscalingViewSet.as_view({"get": "read", "put": "set"})),
+    path("endpoints/<uuid:id>/scaling-decisions", AutoscalingViewSet.as_view({"get": "decisions"})),
+    path(
+        "endpoints/<uuid:id>/schedules",
+        AutoscalingViewSet.as_view({"get": "schedules", "post": "schedule_create"}),
+    ),
+    path(
+        "endpoints/<uuid:id>/schedules/<uuid:schedule_id>",
+        AutoscalingViewSet.as_view({"put": "schedule_change", "delete": "schedule_delete"}),
+    ),
     path("endpoints/<uuid:id>/load", LoadViewSet.as_view({"get": "load"})),
     path("endpoints/<uuid:id>/trace", TraceViewSet.as_view({"get": "trace"})),
     path("endpoints/<uuid:id>:replan", LoadViewSet.as_view({"post": "replan"})),
@@ -155,6 +167,14 @@ urlpatterns = [
     path("clusters/<name:name>:declare-lost", ClusterViewSet.as_view({"post": "declare_lost"})),
     path("clusters/<name:name>/credentials", ClusterViewSet.as_view({"post": "credentials"})),
     path("clusters/<name:name>/nodes", ClusterViewSet.as_view({"get": "nodes"})),
+    path("clusters/<name:name>/pools/<name:pool>/measurements", PoolMeasurementViewSet.as_view(READ_LIST)),
+    path(
+        "clusters/<name:name>/pools/<name:pool>/measurements/<uuid:id>",
+        PoolMeasurementViewSet.as_view({"get": "retrieve", "delete": "destroy"}),
+    ),
+    path(
+        "clusters/<name:name>/pools/<name:pool>:qualify", PoolMeasurementViewSet.as_view({"post": "qualify"})
+    ),
     path("tenant-budgets", TenantBudgetViewSet.as_view(READ_LIST)),
     path("tenant-budgets/<uuid:id>", TenantBudgetViewSet.as_view(READ_ONE)),
     path("asset-rates", AssetRateViewSet.as_view({"get": "list", "post": "create"})),

@@ -12,7 +12,7 @@ from clusters.drivers.base import TryLater
 from clusters.endpoints.autoscaling.handed_over import cluster_scaling
 from clusters.inventory.catalog import weights_of, weights_secrets
 from clusters.inventory.images import image_of
-from clusters.models import Endpoint, NodePool, Revision
+from clusters.models import CatalogModel, Endpoint, NodePool, Revision
 from clusters.planning.plans import Configuration
 from clusters.specs import DeploymentSpec, Owner, Placement, Tuning, WeightsKind
 from tenants.sealing import CannotOpen, KeysAway
@@ -113,13 +113,22 @@ def spec_of(endpoint: Endpoint, revision: Revision, *, gpu_quota: int | None) ->
     if spec.weights.kind in NEEDS_NO_SECRET:
         return spec
     try:
-        return dataclasses.replace(spec, secrets=weights_secrets(endpoint.model, endpoint.tenant_id))
+        return dataclasses.replace(
+            spec, secrets=weights_secrets(_model_of(endpoint, spec), endpoint.tenant_id)
+        )
     except KeysAway as error:
         raise TryLater(error.message) from error
     except CannotOpen as error:
         raise SpecUnusable(
             f"The credentials for the weights of {endpoint.model.name} cannot be opened any more; set them again."
         ) from error
+
+
+def _model_of(endpoint: Endpoint, spec: DeploymentSpec) -> CatalogModel:
+    """Give the model that a spec runs: while one is changed for its variant, not both are the endpoint's."""
+    if spec.model == endpoint.model.name:
+        return endpoint.model
+    return CatalogModel.objects.filter(name=spec.model).first() or endpoint.model
 
 
 def gpu_quota() -> int | None:

@@ -19,6 +19,8 @@ from clusters.endpoints.autoscaling.sleeping import Sleepers
 from clusters.endpoints.draining import goes
 from clusters.endpoints.elsewhere import GatewayPlaces, elsewhere, named_route, split_routes
 from clusters.endpoints.pricing import EndpointBooks, token_prices
+from clusters.endpoints.rollouts.terms import as_served
+from clusters.endpoints.rollouts.weights import active_rollouts, weight_of
 from clusters.models import (
     Cluster,
     Endpoint,
@@ -28,6 +30,7 @@ from clusters.models import (
     Region,
     Replica,
     Revision,
+    Rollout,
     SloClass,
     Wanted,
 )
@@ -79,6 +82,8 @@ def build_snapshot(gateway: Gateway) -> contract.Snapshot:
         by_endpoint: dict = defaultdict(list)
         for replica in replicas:
             by_endpoint[replica.endpoint_id].append(replica)
+        rollouts = active_rollouts(endpoints)
+        endpoints = [as_served(endpoint, rollouts.get(endpoint.id)) for endpoint in endpoints]
         now = timezone.now()
         active = {"tenant__state": Tenant.State.ACTIVE}
         tenants = list(Tenant.objects.filter(state=Tenant.State.ACTIVE).order_by("id"))
@@ -94,7 +99,14 @@ def build_snapshot(gateway: Gateway) -> contract.Snapshot:
             keys=owners.keys(now),
             endpoints=tuple(
                 _endpoint(
-                    endpoint, by_endpoint[endpoint.id], books.of(endpoint), region, classes, sleepers, now
+                    endpoint,
+                    by_endpoint[endpoint.id],
+                    rollouts.get(endpoint.id),
+                    books.of(endpoint),
+                    region,
+                    classes,
+                    sleepers,
+                    now,
                 )
                 for endpoint in endpoints
             ),
@@ -174,6 +186,7 @@ def _class(slo: SloClass) -> contract.SloClass:
 def _endpoint(
     endpoint: Endpoint,
     replicas: Iterable[Replica],
+    rollout: Rollout | None,
     book: PriceBook,
     region: Region,
     classes: Iterable[SloClass],
@@ -205,7 +218,7 @@ def _endpoint(
         chat_template=endpoint.model.chat_template,
         state=str(state),
         routes=tuple(
-            contract.Route(revision_id=revision, weight=100, replicas=tuple(members))
+            contract.Route(revision_id=revision, weight=weight_of(revision, rollout), replicas=tuple(members))
             for revision, members in sorted(routes.items())
         ),
         prices=token_prices(endpoint, book, now, region=region.code),

@@ -18,6 +18,19 @@ class Known:
     message: str
 
 
+@dataclasses.dataclass(frozen=True)
+class Change:
+    """What is to be told of a change: that it ``waits``, how it ``goes_on``, why it was ``undone``.
+
+    ``serves`` says whether the revision before it still does.
+    """
+
+    waits: str = ""
+    goes_on: str = ""
+    undone: str = ""
+    serves: bool = True
+
+
 #: Reason of the condition Placed of what a budget keeps from running: it waits, or was paused.
 BUDGET_SPENT = "BudgetSpent"
 #: Reason of the condition Placed of what the tenant's own policy keeps from running.
@@ -36,7 +49,10 @@ NEXT_ACTION: dict[str, str] = {
     "class, or ask the operators for capacity.",
     EndpointState.PROVISIONING: "Nothing to do: the engine is being started.",
     EndpointState.READY: "Call it with an inference key of its project.",
-    EndpointState.UPDATING: "Nothing to do: it goes on serving while the change is carried out.",
+    EndpointState.UPDATING: "Nothing to do: the change is being carried out. Its rollout shows how far it is; you can "
+    "promote it now or roll it back there.",
+    EndpointState.UPDATE_FAILED: "It serves as before the change. Read in its rollout what was worse, then try the "
+    "change again, order another one, or dismiss the failure.",
     EndpointState.DEGRADED: "It serves with fewer replicas than ordered; Berth is bringing them back.",
     EndpointState.PAUSED: "It holds no GPUs and costs nothing. Resume it to serve again.",
     EndpointState.SCALED_TO_ZERO: "Call it: the first request wakes it and is held until an engine answers. It "
@@ -64,11 +80,13 @@ def derive(
     before: int = 0,
     grown_from: int | None = None,
     asleep: bool = False,
+    change: Change | None = None,
 ) -> tuple[str, str]:
     """Give the state and the reason shown with it.
 
     ``ready`` of ``replicas`` engines answer; ``served`` says whether it was ready before; ``holds`` whether anything
-    of it is left on a cluster; ``before`` counts engines of the revision that serves until this one does.
+    of it is left on a cluster; ``before`` counts engines of the revision that serves until this one does; ``change``
+    is what its rollout tells.
     ``grown_from`` is how many replicas were enough before more were wanted, None where none are on their way.
     ``asleep``: none is wanted until a request comes.
     """
@@ -95,6 +113,8 @@ def derive(
     if _is_false(placed):
         state = EndpointState.WAITING_FOR_CAPACITY if placed.reason in _WAITING else EndpointState.FAILED
         return state, placed.message
+    if change is not None and change.goes_on and (ready or not change.serves):
+        return EndpointState.UPDATING, change.goes_on
     if before:
         refused = _is_false(provisioned) and provisioned.reason == "Refused"
         news = next(
@@ -126,7 +146,10 @@ def derive(
                 EndpointState.DEGRADED,
                 f"{ready} of {replicas} replicas are ready. {engine.message}".strip(),
             )
-        return EndpointState.READY, f"{ready} of {replicas} replicas are ready."
+        told = f"{ready} of {replicas} replicas are ready."
+        if change is not None and change.undone:
+            return EndpointState.UPDATE_FAILED, change.undone
+        return EndpointState.READY, f"{told} {change.waits}" if change is not None and change.waits else told
     if ready:
         return EndpointState.PROVISIONING, routed.message
     if served:

@@ -12,7 +12,7 @@ from tenants.isolation import isolate
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("clusters", "0018_evidence"),
+        ("clusters", "0019_rollouts"),
         ("tenants", "0010_identity"),
     ]
 

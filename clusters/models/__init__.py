@@ -10,14 +10,16 @@ from clusters.models.engines import ClassTuning, EngineImage
 from clusters.models.evaluations import EvaluationRun, EvaluationSet, EvaluationVersion
 from clusters.models.gateways import Gateway
 from clusters.models.load import LoadObservation
+from clusters.models.measurements import PoolMeasurement
 from clusters.models.operators import OperatorCluster
 from clusters.models.policies import PolicyException, TenantPolicy
 from clusters.models.replicas import Replica, Reservation
 from clusters.models.revisions import RenderedConfiguration, Revision
+from clusters.models.rollouts import Rollout
 from clusters.models.routes import NamedRoute
 from clusters.models.savings import Saving
 from clusters.models.signals import EndpointSignal
-from clusters.models.slo import OnOverload, SloClass
+from clusters.models.slo import OnLittleTraffic, OnOverload, RolloutWay, SloClass
 from clusters.models.tokenizers import Tokenizer
 from clusters.models.waiting import CapacityWait
 
@@ -52,14 +54,18 @@ __all__ = [
     "NamedRoute",
     "Node",
     "NodePool",
+    "OnLittleTraffic",
     "OnOverload",
     "OperatorCluster",
     "PolicyException",
+    "PoolMeasurement",
     "Region",
     "RenderedConfiguration",
     "Replica",
     "Reservation",
     "Revision",
+    "Rollout",
+    "RolloutWay",
     "Saving",
     "ScaleSchedule",
     "ScalingDecision",

@@ -43,6 +43,7 @@ class EndpointState(models.TextChoices):
     SCALED_TO_ZERO = "scaled-to-zero", "Scaled to zero"
     UNREACHABLE = "unreachable", "Unreachable"
     FAILED = "failed", "Failed"
+    UPDATE_FAILED = "update-failed", "Update failed"
     DELETING = "deleting", "Deleting"
     DELETED = "deleted", "Deleted"
 

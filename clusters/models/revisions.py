@@ -54,6 +54,10 @@ class Revision(TenantOwned):
         null=True, blank=True,
         help_text="Region, country, zones and certifications of its cluster when it was placed there.",
     )  # fmt: skip
+    terms = models.JSONField(
+        default=dict, blank=True,
+        help_text="Of the order as it was planned by: what is the order's again when this is restored.",
+    )  # fmt: skip
     applied_at = models.DateTimeField(null=True, blank=True)
     shrunk_at = models.DateTimeField(
         null=True, blank=True,

@@ -10,11 +10,11 @@ from typing import Any, Final
 
 import msgspec
 
+from gateway.contract.replays import REPLAY_SCHEMA
 from gateway.replay.arrivals import Run
 from gateway.replay.client import Measured, Target
 from gateway.replay.quantiles import counted, quantile
 
-SCHEMA: Final = "berth.replay/1"
 PERCENTS: Final = (50, 95, 99)
 
 #: The replay kept up if 99 of 100 times it was late by less than this, or than this share of a median first token.
@@ -38,7 +38,7 @@ def make_report(
 ) -> dict[str, Any]:
     """Sum up runs, each with the speed that it had; ``about`` is how they came about."""
     return {
-        "schema": SCHEMA,
+        "schema": REPLAY_SCHEMA,
         **about,
         "goals": msgspec.to_builtins(goals),
         "targets": [{"speed": speed, **summarize(run, goals)} for speed, run in runs],
@@ -56,8 +56,10 @@ def read_report(data: bytes, name: str) -> dict[str, Any]:
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise ReportError(f"{name} is no JSON: {error}") from None
     schema = report.get("schema") if isinstance(report, dict) else None
-    if schema != SCHEMA:
-        raise ReportError(f"{name} is no report of a replay with the schema {SCHEMA}; it has {schema!r}.")
+    if schema != REPLAY_SCHEMA:
+        raise ReportError(
+            f"{name} is no report of a replay with the schema {REPLAY_SCHEMA}; it has {schema!r}."
+        )
     return dict(report)
 
 

@@ -90,6 +90,7 @@ class EndpointPage(TenantPage):
             ("endpoint-logs", "Logs", True),
             ("endpoint-cost", "Cost", self.may(Action.VIEW_COST)),
             ("endpoint-load", "Load", True),
+            ("endpoint-replicas", "Replicas", True),
             ("endpoint-what-if", "What if", self.may(Action.VIEW_COST)),
             ("endpoint-revisions", "Revisions", True),
             ("endpoint-evaluations", "Evaluations", True),

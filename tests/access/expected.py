@@ -77,6 +77,9 @@ OPERATIONS: Final[dict[str, str]] = {
         GET endpoints/{id}/logs
         GET endpoints/{id}/signals
         GET endpoints/{id}/load
+        GET endpoints/{id}/autoscaling
+        GET endpoints/{id}/scaling-decisions
+        GET endpoints/{id}/schedules
         GET endpoints/{id}/trace
         GET shared-endpoints
         GET routes
@@ -106,6 +109,10 @@ OPERATIONS: Final[dict[str, str]] = {
         POST endpoints
         PATCH endpoints/{id}
         DELETE endpoints/{id}
+        PUT endpoints/{id}/autoscaling
+        POST endpoints/{id}/schedules
+        PUT endpoints/{id}/schedules/{schedule_id}
+        DELETE endpoints/{id}/schedules/{schedule_id}
         POST endpoints/{id}:pause
         POST endpoints/{id}:resume
         POST endpoints/{id}:replan
@@ -203,6 +210,8 @@ OPERATIONS: Final[dict[str, str]] = {
         GET clusters
         GET clusters/{name}
         GET clusters/{name}/nodes
+        GET clusters/{name}/pools/{pool}/measurements
+        GET clusters/{name}/pools/{pool}/measurements/{id}
         GET platform/utilization
         GET platform/fragmentation
         GET platform/throughput
@@ -215,6 +224,8 @@ OPERATIONS: Final[dict[str, str]] = {
         POST clusters/{name}:uncordon
         POST clusters/{name}:declare-lost
         POST clusters/{name}/credentials
+        POST clusters/{name}/pools/{pool}:qualify
+        DELETE clusters/{name}/pools/{pool}/measurements/{id}
     """,
     "platform: see fleet": """
         GET advice-policy
@@ -344,6 +355,7 @@ PAGES: Final[dict[str, str]] = {
         tenant:endpoint-logs
         tenant:endpoint-log
         tenant:endpoint-load
+        tenant:endpoint-replicas
         tenant:catalog
         tenant:model
         tenant:keys
@@ -369,6 +381,8 @@ PAGES: Final[dict[str, str]] = {
         tenant:endpoint-keep-order
         tenant:endpoint-limits
         tenant:endpoint-scale
+        tenant:endpoint-schedule-new
+        tenant:endpoint-schedule
         tenant:endpoint-pause
         tenant:endpoint-resume
         tenant:endpoint-delete
@@ -442,6 +456,7 @@ PAGES: Final[dict[str, str]] = {
         console:home
         console:clusters
         console:cluster
+        console:pool-measurements
         console:gateways
         console:gateway
         console:report-utilization
@@ -458,6 +473,8 @@ PAGES: Final[dict[str, str]] = {
         console:cluster-uncordon
         console:pool-add
         console:pool-change
+        console:pool-qualify
+        console:pool-measurement-remove
         console:gateway-deploy
         console:gateway-change
         console:gateway-remove
@@ -643,13 +660,15 @@ WRITES_WHEN_SHOWN: Final = {
 #: Kinds of objects in paths that are of a tenant: to other tenants they do not exist.
 OF_TENANTS: Final = {
     "approval-requests", "approval-rules", "policy-exceptions", "audit-entries", "service-accounts", "invitations",
-    "projects", "members", "keys", "endpoints", "endpoints/revisions", "routes", "budgets", "statements", "commitments",
-    "credits", "allocations", "webhooks", "webhooks/deliveries", "prices", "evaluation-sets", "evaluations",
+    "projects", "members", "keys", "endpoints", "endpoints/revisions", "endpoints/schedules", "routes", "budgets",
+    "statements", "commitments", "credits", "allocations", "webhooks", "webhooks/deliveries", "prices",
+    "evaluation-sets", "evaluations",
 }  # fmt: skip
 
 #: Kinds that stand on one cluster: to operators of others they do not exist.
 ON_A_CLUSTER: Final = {
-    "clusters", "clusters/pools", "kubernetes", "gateways", "gateways/gaps", "endpoints", "endpoints/revisions",
+    "clusters", "clusters/pools", "clusters/pools/measurements", "kubernetes", "gateways", "gateways/gaps",
+    "endpoints", "endpoints/revisions",
     "endpoints/logs", "platform/savings", "reports/savings", "platform/approval-requests", "approvals",
     "platform/evaluations",
 }  # fmt: skip

@@ -150,6 +150,7 @@ class Deployment:
         for engine in (*self._outgoing, *self._leaving):
             engine.clear()
         self._outgoing, self._leaving = [], []
+        self.write_status()  # who looks once the cluster is back must not see what ran before
 
     def stop(self, now: float) -> None:
         """End the engines without notice, because the supervisor itself ends."""

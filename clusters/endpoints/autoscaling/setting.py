@@ -88,6 +88,33 @@ def endpoint_scaling_set(
     return scaling
 
 
+def scaling_ordered(
+    endpoint: Endpoint,
+    *,
+    enabled: bool,
+    floor: int | None = None,
+    ceiling: int | None = None,
+    idle_s: int | None = None,
+) -> EndpointScaling:
+    """Write down what an order says of its replicas; it is looked at once it is ready.
+
+    Raises:
+        Invalid: as for :func:`endpoint_scaling_set`.
+    """
+    scaling = EndpointScaling(
+        tenant_id=endpoint.tenant_id,
+        endpoint=endpoint,
+        enabled=enabled,
+        floor=floor,
+        ceiling=ceiling,
+        idle_s=idle_s,
+    )
+    _check(endpoint, scaling, None)
+    clean(scaling)
+    scaling.save()
+    return scaling
+
+
 def scaling_by_hand(endpoint: Endpoint, *, actor: str) -> bool:
     """Leave an endpoint's replicas to whoever has just set them; give whether Berth chose them until now.
 
@@ -180,9 +207,9 @@ def _check(endpoint: Endpoint, scaling: EndpointScaling, revision: Revision | No
         errors["floor"] = [_no_zero(endpoint)]
     if not errors and scaling.floor is not None:
         most = scaling.ceiling
-        if most is None:
+        if most is None and revision is not None:
             most = own_bounds(EndpointScaling(floor=0), revision, endpoint)[1]
-        if scaling.floor > most:
+        if most is not None and scaling.floor > most:
             errors["floor"] = [f"The floor cannot be above the ceiling, which is {most}."]
     if errors:
         raise Invalid(next(iter(errors.values()))[0], errors=errors)

@@ -53,8 +53,14 @@ class Sleepers:
         )
 
     def state(self, endpoint: Endpoint) -> str:
-        """Give the state of one without a replica that serves: asleep at once, though its badge says so later."""
-        return EndpointState.SCALED_TO_ZERO if endpoint.id in self.asleep else endpoint.state
+        """Give the state of one without a replica that serves: asleep at once, though its badge says so later.
+
+        Where the cluster decides, or its last engine has just died, it is called ready until somebody has looked.
+        """
+        looked_at_later = endpoint.id in self.holds and endpoint.state == EndpointState.READY
+        return (
+            EndpointState.SCALED_TO_ZERO if endpoint.id in self.asleep or looked_at_later else endpoint.state
+        )
 
     def hold_s(self, endpoint: Endpoint) -> float:
         """Give how long requests are held while it has no replica."""

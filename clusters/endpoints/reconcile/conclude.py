@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import datetime as dt
 
-from django.utils import timezone
-
 from billing.sharing import shared_close
 from clusters.endpoints.autoscaling.handed_over import expected_replicas
 from clusters.endpoints.history import record
 from clusters.endpoints.reconcile.observe import is_asleep
 from clusters.endpoints.reconcile.work import Work
+from clusters.endpoints.rollouts.shown import change_of
 from clusters.endpoints.states import Known, derive
 from clusters.models import (
     Cluster,
@@ -35,7 +34,7 @@ def conclude(work: Work) -> None:
     with scope.tenant(endpoint.tenant_id):
         state, reason = _state(work)
         reason = reason[:LONGEST_REASON]
-        now = timezone.now()
+        now = work.now
         changes = {}
         if state != endpoint.state:
             changes |= {"state": state, "state_since": now}
@@ -94,6 +93,7 @@ def _state(work: Work) -> tuple[str, str]:
         ).count(),
         grown_from=work.current.grown_from if work.current else None,
         asleep=asleep,
+        change=change_of(endpoint),
     )
 
 

@@ -15,7 +15,7 @@ from clusters.endpoints.reconcile.replicas import keep_replicas, keep_reservatio
 from clusters.endpoints.reconcile.work import Work
 from clusters.endpoints.states import ASLEEP
 from clusters.inventory.selectors import unfit_nodes
-from clusters.models import Condition, Replica, Revision
+from clusters.models import Condition, Replica, Revision, RolloutWay
 from clusters.specs import Phase, ReplicaStatus, Trouble
 from tenants import scope
 
@@ -41,9 +41,15 @@ def observe(work: Work) -> None:
                 _judge(work, revision, replicas, status.drift if status else ())
         # In a transaction of its own: scaling holds the endpoint's row and then waits for the reservation's.
         with scope.tenant(work.endpoint.tenant_id):
-            keep_reservation(revision, replicas)
+            keep_reservation(revision, replicas, whole=_lends(work, revision))
     if work.current is not None or work.leftovers:
         _judge_reach(work)
+
+
+def _lends(work: Work, revision: Revision) -> bool:
+    """Say whether what a revision lets go is kept for the one that is to serve in its place."""
+    rollout = work.rollout
+    return rollout is not None and rollout.way == RolloutWay.BORROW and rollout.before_id == revision.id
 
 
 def _without_faulty(

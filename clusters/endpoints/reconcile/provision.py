@@ -29,6 +29,7 @@ def provision(work: Work) -> None:
     revision = work.current
     if revision is None or not work.running_wanted:
         return
+    _apply_predecessors(work)
     first = revision.applied_at is None
     if first and not _mark(work, revision):
         return
@@ -89,6 +90,26 @@ def _to_be_left_first(work: Work, revision: Revision) -> bool:
         return any(
             gateway.confirmed_at is None or gateway.confirmed_at < revision.shrunk_at for gateway in hearing
         )
+
+
+def _apply_predecessors(work: Work) -> None:
+    """Keep what serves until a rollout is through as it is wanted: it may have been scaled, or make room."""
+    if work.rollout is None:
+        return
+    for revision in work.predecessors:
+        if revision.applied_at is None:
+            continue
+        if _to_be_left_first(work, revision):
+            work.soon(NOTICE_AGAIN_S)
+            continue
+        try:
+            with scope.tenant(work.endpoint.tenant_id):
+                spec = spec_of(work.endpoint, revision, gpu_quota=gpu_quota())
+            work.driver(revision).apply(spec)
+        except TryLater as error:
+            work.unreachable(revision, error)
+        except (GiveUp, SpecUnusable) as error:
+            work.refused = str(error)
 
 
 def _keep_rendered(work: Work, revision: Revision, documents: Mapping[str, str]) -> None:

@@ -25,7 +25,7 @@ from clusters.models import Endpoint, NamedRoute
 from gateway.contract import RouteRule, RouteTarget
 from portal.configuration.applier import Applier
 from portal.configuration.documents import Document
-from portal.configuration.kinds.base import CHANGED, CREATED, REMOVED, Done, Kind, Wanted
+from portal.configuration.kinds.base import CHANGED, CREATED, REMOVED, Done, Kind, Wanted, checked
 from portal.configuration.kinds.projects import project_named
 from tenants import narrowing
 from tenants.api.fields import StrictSerializer
@@ -68,10 +68,10 @@ class NamedRouteKind(Kind):
         return {"rules": _told(rules_of(row), names)}
 
     def wanted(self, document: Document, row: NamedRoute | None) -> Wanted:
-        found = super().wanted(document, row)
-        asked = found.values.get("rules")
-        if asked is None:
-            return found
+        if row is not None and not document.spec:
+            return Wanted(values={}, spec={})
+        # Rules are given whole: what is left out of one is its default, and not as it was before.
+        asked = checked(self.spec_class, document.spec).validated_data["rules"]
         ids = _ids(asked)
         rules = tuple(
             RouteRule(

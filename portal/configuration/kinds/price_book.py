@@ -15,7 +15,7 @@ from billing.prices import ALWAYS, SELECTORS, price_set
 from portal.api.price_books import PriceBody
 from portal.configuration.applier import Applier
 from portal.configuration.documents import Document
-from portal.configuration.kinds.base import CHANGED, CREATED, LEFT, REMOVED, Done, Kind, Wanted
+from portal.configuration.kinds.base import CHANGED, CREATED, LEFT, REMOVED, Done, Kind, Wanted, checked
 from portal.configuration.writing import plain
 from tenants.api.fields import StrictSerializer
 from tenants.errors import Invalid
@@ -66,13 +66,13 @@ class PriceBookKind(Kind):
         }
 
     def wanted(self, document: Document, row: Any | None) -> Wanted:
-        found = super().wanted(document, None)
-        prices = [_told(each) for each in found.values["prices"]]
+        values = checked(self.spec_class, document.spec).validated_data
+        prices = [_told(each) for each in values["prices"]]
         keys = [_key(each) for each in prices]
         twice = [number for number, key in enumerate(keys) if key in keys[:number]]
         if twice:
             raise ValidationError({"prices": {twice[0]: ["This price is given twice; leave one out."]}})
-        return Wanted(values=found.values, spec={"prices": _sorted(prices)})
+        return Wanted(values=values, spec={"prices": _sorted(prices)})
 
     def after(self, row: Any | None, before: Mapping[str, Any] | None, wanted: Wanted) -> dict[str, Any]:
         if row is not _TheList or before is None:

@@ -27,8 +27,11 @@ SLEEPY = dataclasses.replace(POLICY, floor=0, idle_s=600.0)
 LONG_AGO = NOW - dt.timedelta(hours=1)
 
 
+NOTHING, NO_MEMORY = Signals(), Memory()
+
+
 def judge(
-    signals=Signals(), *, replicas=2, ready=None, since=LONG_AGO, policy=POLICY, memory=Memory()
+    signals=NOTHING, *, replicas=2, ready=None, since=LONG_AGO, policy=POLICY, memory=NO_MEMORY
 ) -> Decision:
     standing = Standing(replicas=replicas, ready=replicas if ready is None else ready, since=since)
     return decide(signals, standing, policy, memory, now=NOW)

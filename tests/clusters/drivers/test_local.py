@@ -14,11 +14,14 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
-from clusters.drivers.base import GiveUp, TryLater
+from clusters.drivers.base import Away, GiveUp, TryLater
+from clusters.drivers.faults import Kind, Wish
 from clusters.drivers.local.engine import EXIT_TIMEOUT_S
+from clusters.drivers.local.faults import LocalFaults
 from clusters.drivers.local.folder import HEARTBEAT_STALE_S, Heartbeat
-from clusters.specs import Phase
+from clusters.specs import Phase, Trouble
 from embedded import processes
+from embedded.faults.journal import Fault
 
 from .contract import DriverContract, deleted, observed_ready, until
 from .machine import Machine
@@ -79,6 +82,42 @@ class TestFaults:
         running.start()
         assert observed_ready(running, "faulty", replicas=1).replicas == before
         assert running.server_of(before[0]) == server
+
+    def test_an_engine_on_faulty_gpus_ends_and_holds_none_until_they_are_mended(self, running):
+        (before,) = observed_ready(running, "faulty", replicas=1).replicas
+        faults = LocalFaults(running.data_dir, clusters_of=lambda region: ())
+        plan = faults.plan(Wish(kind=Kind.GPU, target="engine:faulty", seconds=60))
+        plan.do()
+
+        def failed():
+            (now,) = running.driver.observe("faulty").replicas
+            return now if now.phase is Phase.FAILED else None
+
+        seen = until(failed, patience_s=running.patience_s, what="its failure")
+        assert seen.trouble is Trouble.NODE
+        assert "XID 79" in seen.message
+        assert not seen.holds_gpus
+        assert running.servers() == []
+        faults.undo(Fault(id="f", kind="gpu-fault", target="", until=0, undo=plan.undo))
+        (after,) = observed_ready(running, "faulty", replicas=1).replicas
+        assert after.replica_id != before.replica_id
+        assert after.trouble is Trouble.NONE
+
+    def test_a_lost_cluster_does_not_answer_and_its_engines_come_back_with_it(self, running):
+        (before,) = observed_ready(running, "faulty", replicas=1).replicas
+        faults = LocalFaults(running.data_dir, clusters_of=lambda region: ["test"])
+        plan = faults.plan(Wish(kind=Kind.REGION, target="eu-de-1", seconds=60))
+        plan.do()
+        with pytest.raises(Away, match="does not answer"):
+            running.driver.observe("faulty")
+        until(lambda: running.servers() == [], patience_s=running.patience_s, what="the end of its engines")
+        faults.undo(Fault(id="f", kind="region-lost", target="eu-de-1", until=0, undo=plan.undo))
+
+        def back():
+            (now,) = running.driver.observe("faulty").replicas
+            return now.phase is Phase.READY and now.replica_id != before.replica_id
+
+        until(back, patience_s=running.patience_s, what="another engine")
 
     def test_an_engine_that_died_with_its_supervisor_is_replaced(self, running):
         (before,) = observed_ready(running, "faulty", replicas=1).replicas

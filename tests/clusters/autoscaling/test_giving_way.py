@@ -1,0 +1,139 @@
+"""Classes share a pool: lower ones leave room, and give back what they have above their floors."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from clusters.endpoints import services
+from clusters.models import NodePool, Revision
+from tenants import scope
+from tests.clusters.autoscaling.test_carrying import at_once
+from tests.clusters.endpoints.conftest import fresh
+from tests.factories import default_project, make_tenant
+
+pytestmark = pytest.mark.django_db
+HERE = {"residency": "region:eu-de-1", "pins": {"gpu": "l4"}}  # four of them
+
+
+@pytest.fixture
+def scaled(order, settle, world):
+    """Order an endpoint in the pool of four whose replicas Berth chooses."""
+
+    def scaled(name, slo_class, *, replicas=1, floor=1, ceiling=4):
+        endpoint = settle(order(name, slo_class=slo_class, replicas=replicas, **HERE))
+        world.autoscale(endpoint, floor=floor, ceiling=ceiling)
+        return settle(endpoint)
+
+    return scaled
+
+
+def busy(world, endpoint, replicas: int) -> None:
+    """Let it have enough to do for so many replicas."""
+    world.tell(endpoint, in_flight=int(0.8 * replicas * at_once(endpoint)))
+
+
+def test_batch_leaves_half_of_what_interactive_may_grow_to(scaled, world):
+    scaled("chat", "interactive", ceiling=3)
+    batch = scaled("nightly", "batch")
+    busy(world, batch, 4)
+    # Two are free; one of them is half of the two that chat may still grow by.
+    assert world.look(batch) == 2
+    assert "keeps 1 of 2 free GPUs for higher classes" in world.decisions(batch)[0].reason
+
+
+def test_the_operators_say_how_much_is_kept(scaled, world):
+    NodePool.objects.filter(cluster__name="de-a").update(higher_share=100)
+    scaled("chat", "interactive", ceiling=3)
+    batch = scaled("nightly", "batch")
+    busy(world, batch, 4)
+    assert world.look(batch) == 1
+    NodePool.objects.filter(cluster__name="de-a").update(higher_share=0)
+    assert world.look(batch) == 3
+
+
+def test_up_to_its_own_floor_batch_takes_what_is_free(scaled, world):
+    NodePool.objects.filter(cluster__name="de-a").update(higher_share=100)
+    scaled("chat", "interactive", ceiling=3)
+    batch = scaled("nightly", "batch", floor=2)
+    assert world.look(batch) == 2
+
+
+def test_batch_above_its_floor_gives_way_and_says_what_for(scaled, world, settle):
+    batch = scaled("nightly", "batch")
+    busy(world, batch, 3)
+    assert world.look(batch) == 3
+    settle(batch)
+    chat = scaled("chat", "interactive", ceiling=3)
+    busy(world, chat, 3)
+
+    assert world.look(chat) == 1, "nothing is free yet"
+
+    assert world.wants(batch) == 1
+    (gave, *_) = world.decisions(batch)
+    assert (gave.before, gave.after, gave.why) == (3, 1, "gives-way")
+    assert "higher class" in gave.reason
+    assert "chat" not in gave.reason, "whose it is is nobody's business"
+    assert world.look(chat) == 1, "the GPUs are not released yet"
+    assert len(world.decisions(batch)) == 2, "what is on its way is waited for"
+    settle(batch)
+    busy(world, batch, 3)
+    assert world.look(batch) == 1, "what chat lacks is kept for it"
+    assert world.look(chat) == 3
+    assert settle(chat).state == "ready"
+
+
+def test_other_tenants_give_way_too_and_interactive_never_does(scaled, world, settle, estate, order):
+    other = make_tenant("globex", gpus=8)
+    with scope.tenant(other.id):
+        theirs = services.endpoint_order(
+            project=default_project(other), name="theirs", actor="a test",
+            terms=estate.terms(slo_class="standard", replicas=3, **HERE),
+        )  # fmt: skip
+    settle(theirs)
+    world.autoscale(theirs, floor=2, ceiling=4)
+    settle(theirs)
+    chat = scaled("chat", "interactive", ceiling=4)
+    busy(world, chat, 2)
+    world.look(chat)
+    settle(theirs)
+    assert (world.wants(theirs), world.look(chat)) == (2, 2)
+    settle(chat)
+    busy(world, theirs, 4)
+    assert world.look(theirs) == 2
+    assert world.wants(chat) == 2
+    busy(world, chat, 4)
+    world.look(chat)
+    assert world.wants(theirs) == 2, "nobody goes below its floor"
+
+
+@settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck))
+@given(standard=st.integers(1, 2), batch=st.integers(1, 2), wish=st.integers(2, 4), floors=st.integers(0, 1))
+def test_interactive_is_never_refused_while_lower_ones_are_above_their_floors(
+    scaled, world, settle, tenant, standard, batch, wish, floors
+):
+    with scope.tenant(tenant.id):
+        number = Revision.objects.count()
+    endpoints = {
+        "standard": scaled(f"s{number}", "standard", floor=floors),
+        "batch": scaled(f"b{number}", "batch", floor=floors),
+        "interactive": scaled(f"i{number}", "interactive"),
+    }
+    chat = endpoints["interactive"]
+    NodePool.objects.filter(cluster__name="de-a").update(higher_share=0)
+    for name, replicas in (("standard", standard), ("batch", batch)):
+        busy(world, endpoints[name], replicas)
+        world.look(endpoints[name])
+        settle(endpoints[name])
+    busy(world, chat, wish)
+    for _ in range(6):
+        has = world.look(chat)
+        for each in endpoints.values():
+            settle(each)
+    above = sum(max(0, world.wants(endpoints[name]) - floors) for name in ("standard", "batch"))
+    assert has == wish or above == 0
+    for each in endpoints.values():
+        with scope.tenant(tenant.id):
+            services.endpoint_delete(endpoint=fresh(each), actor="a test")
+        settle(each)
