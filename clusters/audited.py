@@ -63,7 +63,10 @@ AUDITED = {
             "name", "title", "description", "ttft_p95_ms", "itl_p95_ms", "availability", "priority", "price_factor",
             "credit_percent", "cost_target", "spare_replicas", "connect_timeout_s", "first_token_timeout_s",
             "between_tokens_timeout_s", "total_timeout_s", "attempts", "backoff_s", "backoff_most_s", "queue_s",
-            "floor", "context_tokens", "on_overload", "degraded_context_tokens",
+            "floor", "context_tokens", "on_overload", "degraded_context_tokens", "rollout_ways", "rollout_days",
+            "rollout_from_hour", "rollout_until_hour", "rollout_steps", "rollout_step_s", "rollout_requests",
+            "rollout_patience_s", "rollout_little_traffic", "rollout_start_s", "rollout_ttft_factor",
+            "rollout_itl_factor", "rollout_error_points", "rollout_cost_factor",
         ),
         tenant="",
     ),
@@ -85,9 +88,20 @@ AUDITED = {
         (
             "endpoint_id", "number", "cluster_id", "pool_id", "runtime", "gpu_type", "precision", "tensor_parallel",
             "pipeline_parallel", "context_tokens", "max_batch_size", "price_factor", "restored_from",
-            "policy_version", "policy_exceptions", "place",
+            "policy_version", "policy_exceptions", "place", "terms",
         ),
         name="number",
+    ),
+    "clusters.Rollout": Audited(
+        "rollout",
+        (
+            "endpoint_id", "revision_id", "before_id", "what", "way", "phase", "started_by", "ended_by", "dismissed_at",
+        ),
+        name="what",
+        verbs=(
+            ("phase", "promoted", "promote"), ("phase", "rolled-back", "roll-back"), ("phase", "failed", "fail"),
+            ("phase", "cancelled", "cancel"), ("dismissed_at", "*", "dismiss"),
+        ),
     ),
     "clusters.NamedRoute": Audited("route", ("project_id", "name", "rules")),
     "clusters.Gateway": Audited(

@@ -35,6 +35,14 @@ EXPECTED = (
 )  # fmt: skip
 
 
+#: How endpoints of a class change what they run.
+ROLLOUT = [
+    "rollout_ways", "rollout_days", "rollout_from_hour", "rollout_until_hour", "rollout_steps", "rollout_step_s",
+    "rollout_requests", "rollout_patience_s", "rollout_little_traffic", "rollout_start_s", "rollout_ttft_factor",
+    "rollout_itl_factor", "rollout_error_points", "rollout_cost_factor",
+]  # fmt: skip
+
+
 class PrecisionNoteSerializer(serializers.Serializer):
     """What is known of a model's answers in a precision that a job makes of its checkpoint."""
 
@@ -77,7 +85,8 @@ class SloClassSerializer(serializers.ModelSerializer):
     ``queue_s`` is the longest a request waits for a replica, ``floor`` the share of admissions that stays with the
     class while higher ones wait too, ``on_overload`` what happens when there is no room. ``credit_percent`` of an
     endpoint's charge is credited for a month in which it misses a target; ``cost_target`` is what a million tokens
-    should cost at most, null where there is no target.
+    should cost at most, null where there is no target. ``rollout_*`` say how endpoints of the class change what they
+    run: docs/rollouts.md.
     """
 
     class Meta:
@@ -87,7 +96,7 @@ class SloClassSerializer(serializers.ModelSerializer):
             "price_factor", "credit_percent", "cost_target", "spare_replicas",
             "connect_timeout_s", "first_token_timeout_s", "between_tokens_timeout_s",
             "total_timeout_s", "attempts", "backoff_s", "backoff_most_s", "queue_s", "floor", "context_tokens",
-            "on_overload", "degraded_context_tokens",
+            "on_overload", "degraded_context_tokens", *ROLLOUT,
         ]  # fmt: skip
 
 

@@ -24,6 +24,7 @@ from clusters.endpoints.approvals.figures import Figures
 from clusters.endpoints.approvals.judging import Trip
 from clusters.endpoints.approvals.rules import rule_create
 from clusters.endpoints.reconcile import reconcile_endpoint
+from clusters.endpoints.rollouts.policy import RolloutPolicy
 from clusters.endpoints.routes import route_create
 from clusters.endpoints.services import endpoint_order
 from clusters.inventory import catalog, services
@@ -39,6 +40,8 @@ from clusters.models import (
     LoadObservation,
     PolicyException,
     Region,
+    Revision,
+    Rollout,
     Saving,
     TenantPolicy,
 )
@@ -260,10 +263,17 @@ def _of_a_tenant(tenant: Tenant, estate: Any, word: str, *, number: str) -> Ids:
         entry = AuditEntry.objects.filter(tenant=tenant).first()
         allocation = _first("billing.Allocation")
         replica = _first("clusters.Replica")
+        before = Revision.objects.filter(endpoint=endpoint).latest("number")
+        rollout = Rollout.objects.create(
+            endpoint=endpoint, before=before, revision=before, what="A change.", way="surge", phase="promoted",
+            phase_since=timezone.now(), policy=RolloutPolicy.of(endpoint.slo_class).to_document(),
+            started_at=timezone.now(), started_by="a test",
+        )  # fmt: skip
         assert Membership.objects.filter(id=member.id).exists()
     return {
         "tenants": tenant.slug, "t": tenant.slug, "projects": str(second.id), "project slug": second.slug,
         "keys": str(key.id), "members": str(member.id), "endpoints": str(endpoint.id), "endpoint name": endpoint.name,
+        "endpoints/rollouts": str(rollout.id),
         "endpoints/revisions": "1", "endpoints/logs": replica.replica_id, "routes": str(route.id),
         "budgets": str(budget.id), "tenant-budgets": str(budget.id), "webhooks": str(webhook.id),
         "webhooks/deliveries": str(delivery.id), "statements": str(statement.id),

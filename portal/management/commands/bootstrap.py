@@ -36,6 +36,8 @@ CLASSES = [
         "attempts": 3,
         "queue_s": 1,
         "on_overload": "fallback",
+        "rollout_from_hour": 2,
+        "rollout_until_hour": 5,
     },
     {
         "name": "standard",
@@ -51,6 +53,8 @@ CLASSES = [
         "queue_s": 5,
         "floor": 0.1,
         "on_overload": "fallback",
+        "rollout_from_hour": 2,
+        "rollout_until_hour": 5,
     },
     {
         "name": "batch",
@@ -68,6 +72,10 @@ CLASSES = [
         "backoff_most_s": 10,
         "queue_s": 60,
         "floor": 0.05,
+        "rollout_steps": [25],
+        "rollout_little_traffic": "promote",
+        "rollout_ttft_factor": None,
+        "rollout_itl_factor": None,
     },
 ]
 
