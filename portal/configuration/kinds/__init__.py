@@ -21,8 +21,8 @@ from portal.configuration.kinds.price_book import PriceBookKind
 KINDS: Final[dict[str, Kind]] = {
     each.name: each
     for each in (
-        SloClassKind(), EngineSettingsKind(), EngineImageKind(), CatalogModelKind(), PriceBookKind(), AdvicePolicyKind(),
-        TenantPolicyKind(), ApprovalRuleKind(), BudgetKind(), EndpointKind(), NamedRouteKind(),
+        SloClassKind(), EngineSettingsKind(), EngineImageKind(), CatalogModelKind(), PriceBookKind(),
+        AdvicePolicyKind(), TenantPolicyKind(), ApprovalRuleKind(), BudgetKind(), EndpointKind(), NamedRouteKind(),
     )
 }  # fmt: skip
 
