@@ -70,7 +70,8 @@ def completion(shell: str) -> None:
 for _command in (
     signing_in.login, signing_in.logout, signing_in.contexts, signing_in.whoami,
     endpoints.plan, endpoints.order, endpoints.status, endpoints.scale, endpoints.pause, endpoints.resume,
-    endpoints.delete, endpoints.logs, rollouts.rollouts, rollouts.promote, rollouts.rollback, gate.gate, keys, usage.usage,
+    endpoints.delete, endpoints.logs, rollouts.rollouts, rollouts.promote, rollouts.rollback,
+    gate.gate, keys, usage.usage,
     configuration.diff, configuration.apply, configuration.export,
 ):  # fmt: skip
     program.add_command(_command)
