@@ -2,8 +2,8 @@
 
 ``autoscale`` asks the same of a simulated day. Here everything runs as in the demo, with real tritonservers. One trace,
 quiet, busy, quiet, is replayed against one endpoint three times: with one replica, with ``CEILING`` of them, and
-between both as Berth decides. What a replica works on at once is pinned to few requests, so that the busy part is more than one
-can do. The class's quiet time is shortened. Run by name only: ``make bench BENCH=autoscale_live``.
+between both as Berth decides. What a replica works on at once is pinned to few requests, so that the busy part is more
+than one can do. The class's quiet time is shortened. Run by name only: ``make bench BENCH=autoscale_live``.
 ``BERTH_AUTOSCALE_SECONDS`` sets another length of the quiet parts.
 """
 
