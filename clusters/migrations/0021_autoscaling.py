@@ -275,6 +275,7 @@ class Migration(migrations.Migration):
                     ("scaled-to-zero", "Scaled to zero"),
                     ("unreachable", "Unreachable"),
                     ("failed", "Failed"),
+                    ("update-failed", "Update failed"),
                     ("deleting", "Deleting"),
                     ("deleted", "Deleted"),
                 ],
