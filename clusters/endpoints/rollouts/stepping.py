@@ -10,11 +10,11 @@ import datetime as dt
 from collections.abc import Iterator
 from typing import Final
 
+from clusters.endpoints.evaluations.gate import Evaluated, evaluation_verdict
 from clusters.endpoints.history import record
 from clusters.endpoints.placement import retire_revisions
 from clusters.endpoints.reconcile.work import Work
 from clusters.endpoints.rollouts.closing import rollout_of, rollout_promote, rollout_undo
-from clusters.endpoints.rollouts.evaluating import Evaluated, evaluation_verdict
 from clusters.endpoints.rollouts.judging import Finding, Verdict
 from clusters.endpoints.rollouts.measuring import counted, judged
 from clusters.endpoints.rollouts.outage import length
@@ -138,14 +138,18 @@ def _evaluate(
     if found.state == Evaluated.PENDING:
         _say(rollout, found.reason)
         work.soon(LOOK_AGAIN_S)
-    elif found.state == Evaluated.FAILED:
+        return
+    if found.state == Evaluated.FAILED:
         _undo(work, endpoint, rollout, Phase.FAILED, f"Its evaluation failed: {found.reason}")
-    elif not policy.steps or rollout.way == RolloutWay.REPLACE or rollout.before.retired_at is not None:
+        return
+    if found.reason:
+        record(endpoint, "rollout", f"The new revision and its evaluation: {found.reason}")
+    if not policy.steps or rollout.way == RolloutWay.REPLACE or rollout.before.retired_at is not None:
         _promote(
             work, endpoint, rollout, now, "The class has no canary." if not policy.steps else "It serves."
         )
     else:
-        _enter(rollout, Phase.CANARY, now, "")
+        _enter(rollout, Phase.CANARY, now, found.reason)
         _step(work, endpoint, rollout, policy, 0, now)
 
 
