@@ -14,7 +14,7 @@ from django.db.models.functions import Coalesce
 from billing.buckets import Width, buckets
 from billing.costs import Dimension, Names, Narrow, reading
 from billing.metering.rollups import quantile_ms
-from billing.models import UsageHour, UsageMinutes
+from billing.models import UsageHour, UsageMinute, UsageMinutes
 from billing.quantities import HOUR, round_down
 from gateway.contract import ITL_BOUNDS_MS, LATENCY_BOUNDS_MS, Outcome
 from tenants import scope
@@ -68,6 +68,20 @@ class LoadPoint:
     busiest_minute: int
     ttft_ms: tuple[int, ...]
     itl_ms: tuple[int, ...]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class MinutePoint:
+    """The requests of one key to an endpoint that ended in one minute, which begins at ``bucket``, in the same way."""
+
+    bucket: dt.datetime
+    outcome: str
+    requests: int
+    input_tokens: int
+    output_tokens: int
+    cached_tokens: int
+    input_tokens_squared: int
+    output_tokens_squared: int
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -185,6 +199,19 @@ def endpoint_load(*, endpoint_id: uuid.UUID, start: dt.datetime, end: dt.datetim
         for row in rows
         if row["bucket"] in busiest
     ]
+
+
+def endpoint_minutes(*, endpoint_id: uuid.UUID, start: dt.datetime, end: dt.datetime) -> list[MinutePoint]:
+    """Give the open tenant's requests to an endpoint by minute, in order of time, told apart by who asked.
+
+    A minute belongs to ``[start, end)`` if it begins there. Minutes are kept for ``USAGE_MINUTE_DAYS`` days.
+    """
+    rows = UsageMinute.objects.filter(
+        endpoint_id=endpoint_id, bucket__gte=start, bucket__lt=end, requests__gt=0
+    )
+    names = [field.name for field in dataclasses.fields(MinutePoint)]
+    ordered = rows.order_by("bucket", "key_id", "outcome", "revision_id", "route_id", "id")
+    return [MinutePoint(**row) for row in ordered.values(*names)]
 
 
 def revision_usage(

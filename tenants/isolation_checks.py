@@ -68,6 +68,7 @@ NOT_BY_TENANT: Final = {
     "endpoint_day_ranks": "reports over all tenants",
     "endpoint_due": "endpoints that are due, of all tenants",
     "endpoint_month_month": "reports over all tenants",
+    "evaluations_due": "evaluations that are due, of all tenants",
     "exceptions_to_end": "exceptions that end, of all tenants",
     "held_day_bucket": "reports over all tenants",
     "held_hour_bucket": "reports over all tenants",

@@ -16,12 +16,13 @@ from billing.quantities import HOUR, round_down
 SETTLING: Final = 2 * HOUR
 
 # Rows are locked in order, so that two who change the past cannot wait for each other; and locked at all, so that an
-# hour is not taken off the list before the change is committed.
+# hour is not taken off the list before the change is committed. What stands there already is locked and not written
+# again: a change of a year's past would leave thousands of dead rows each time.
 _DUE = """
 INSERT INTO billing_duehour (bucket) SELECT bucket FROM generate_series(
     %(first)s::timestamptz, %(last)s::timestamptz, interval '1 hour'
 ) AS bucket ORDER BY bucket
-ON CONFLICT (bucket) DO UPDATE SET bucket = excluded.bucket
+ON CONFLICT (bucket) DO UPDATE SET bucket = excluded.bucket WHERE false
 """
 
 

@@ -76,7 +76,8 @@ def settle_again(endpoint: Endpoint, earlier: Revision) -> Revision | None:
         PolicyRefused: the tenant's policy does not allow it.
     """
     current = current_revision(endpoint)
-    replicas = current.replicas if current else endpoint.replicas or earlier.replicas
+    # What sleeps comes up with one: nobody has a look at a configuration that does not run.
+    replicas = max(1, current.replicas if current else endpoint.replicas or earlier.replicas)
     pool = next(iter(capacities(lock=True, pool_ids=[earlier.pool_id])), None)
     nodes, why = None, "is no more"
     if pool is not None:
@@ -222,8 +223,15 @@ def resize(endpoint: Endpoint, revision: Revision, replicas: int) -> None:
             )
         reservation.nodes = [*reservation.nodes, *itertools.chain.from_iterable(added)]
         reservation.save(update_fields=["nodes"])
+    if more > 0:
+        grown_from = min(
+            revision.replicas, revision.replicas if revision.grown_from is None else revision.grown_from
+        )
+        revision.grown_from, revision.shrunk_at = grown_from, None
+    else:
+        revision.grown_from = revision.shrunk_at = None
     revision.replicas = replicas
-    revision.save(update_fields=["replicas"])
+    revision.save(update_fields=["replicas", "grown_from", "shrunk_at"])
     claim_for(endpoint, revision)
 
 

@@ -19,6 +19,7 @@ from clusters.endpoints.approvals.deciding import Asker
 from clusters.endpoints.approvals.figures import Figures, planned, running
 from clusters.endpoints.approvals.judging import NeedsApproval, judge
 from clusters.endpoints.approvals.placing import place_first
+from clusters.endpoints.autoscaling.setting import scaling_by_hand, scaling_ordered
 from clusters.endpoints.blueprint import SpecUnusable, kept_spec
 from clusters.endpoints.conditions import set_condition
 from clusters.endpoints.history import record
@@ -74,12 +75,13 @@ def endpoint_order(
     asked_by: Asker | None = None,
     limits: Mapping[str, int | None] | None = None,
     fallbacks: Sequence[uuid.UUID] = (),
+    scaling: Mapping[str, Any] | None = None,
 ) -> Endpoint:
     """Accept an order: plan it, reserve its GPUs and wake the reconciler.
 
     Where only capacity is wanting, or others wait for it already, the order is accepted and waits; so it does where a
     rule wants somebody's approval, who is asked. ``limits`` and ``fallbacks`` are those of
-    :mod:`clusters.endpoints.limits`.
+    :mod:`clusters.endpoints.limits`, ``scaling`` is what :func:`endpoint_scaling_set` takes.
 
     Raises:
         Invalid: a value is wrong, or the name is taken.
@@ -117,6 +119,8 @@ def endpoint_order(
         model=terms.model.name,
         slo_class=terms.slo_class.name,
     )
+    if scaling is not None:
+        scaling_ordered(endpoint, **scaling)
     record(endpoint, "ordered", f"Ordered {terms.model.name} in class {terms.slo_class.name}.", actor=actor)
     try:
         place_first(endpoint, plan, market)
@@ -140,7 +144,7 @@ def endpoint_scale(
     if_generation: int | None = None,
     granted: ApprovalRequest | None = None,
 ) -> Endpoint:
-    """Change the number of replicas, holding or giving back their GPUs.
+    """Change the number of replicas, holding or giving back their GPUs. Berth chooses them no more, if it did.
 
     Raises:
         Invalid: the number is out of bounds.
@@ -167,7 +171,8 @@ def endpoint_scale(
             judge(endpoint, figures, before=running(endpoint, revision, market), granted=granted)
         if replicas != before:
             placement.resize(endpoint, revision, replicas)
-    if replicas == before and endpoint.replicas == replicas:
+    by_hand = scaling_by_hand(endpoint, actor=actor)
+    if replicas == before and endpoint.replicas == replicas and not by_hand:
         return endpoint
     endpoint.replicas = replicas
     endpoint.cleared = endpoint.cleared and revision is not None
@@ -346,7 +351,7 @@ def endpoint_restore(
             bump(endpoint, *terms_take(endpoint, back))
             record(endpoint, "restore", f"Back to revision {number}, which still served.", actor=actor)
             return endpoint
-    replicas = current.replicas if current else earlier.replicas
+    replicas = max(1, current.replicas if current else earlier.replicas)
     market = _check_restorable(endpoint, earlier, replicas)
     judge(
         endpoint,

@@ -15,6 +15,8 @@ from django.utils import timezone
 from billing.budgets.selectors import contract_budgets
 from billing.rating.prices import PriceBook
 from clusters.endpoints import owners
+from clusters.endpoints.autoscaling.sleeping import Sleepers
+from clusters.endpoints.draining import goes
 from clusters.endpoints.elsewhere import GatewayPlaces, elsewhere, named_route, split_routes
 from clusters.endpoints.pricing import EndpointBooks, token_prices
 from clusters.endpoints.rollouts.terms import as_served
@@ -89,7 +91,7 @@ def build_snapshot(gateway: Gateway) -> contract.Snapshot:
         routes = split_routes(NamedRoute.objects.filter(**active).order_by("id"), endpoints)
         places = GatewayPlaces.read(gateway)
         classes = list(SloClass.objects.order_by("priority", "name"))
-        books = EndpointBooks(endpoints)
+        books, sleepers = EndpointBooks(endpoints), Sleepers.read(endpoints)
         return contract.Snapshot.build(
             gateway=gateway.name,
             region=region.code,
@@ -103,6 +105,7 @@ def build_snapshot(gateway: Gateway) -> contract.Snapshot:
                     books.of(endpoint),
                     region,
                     classes,
+                    sleepers,
                     now,
                 )
                 for endpoint in endpoints
@@ -187,6 +190,7 @@ def _endpoint(
     book: PriceBook,
     region: Region,
     classes: Iterable[SloClass],
+    sleepers: Sleepers,
     now: dt.datetime,
 ) -> contract.Endpoint:
     routes: dict[str, list[contract.Replica]] = defaultdict(list)
@@ -196,7 +200,9 @@ def _endpoint(
         runtime = replica.revision.runtime
     # A route is there as soon as an engine answers; "ready" waits for a gateway to confirm the route.
     serving = any(not replica.draining for members in routes.values() for replica in members)
-    state = EndpointState.READY if serving and endpoint.wanted == Wanted.RUNNING else endpoint.state
+    state: str = endpoint.state
+    if endpoint.wanted == Wanted.RUNNING:
+        state = EndpointState.READY if serving else sleepers.state(endpoint)
     return contract.Endpoint(
         endpoint_id=str(endpoint.id),
         tenant_id=str(endpoint.tenant_id),
@@ -228,6 +234,7 @@ def _endpoint(
         fallbacks=tuple(map(str, endpoint.fallbacks)),
         tokenizer=endpoint.model.tokenizer_id or "",
         special_tokens=SPECIAL_TOKENS[runtime],
+        wake_hold_s=sleepers.hold_s(endpoint),
     )
 
 
@@ -242,7 +249,7 @@ def _replica(replica: Replica) -> contract.Replica:
         zones=tuple(sorted(region.zones)),
         metrics_url=_metrics_url(replica),
         concurrency=replica.revision.max_batch_size,
-        draining=replica.phase == Replica.Phase.DRAINING or replica.revision.retired_at is not None,
+        draining=replica.phase == Replica.Phase.DRAINING or goes(replica.revision, replica.index),
         features=_features(replica.revision),
     )
 

@@ -37,6 +37,9 @@ BUDGET_SPENT = "BudgetSpent"
 POLICY_REFUSED = "PolicyRefused"
 _WAITING = {"NoCapacity", BUDGET_SPENT}
 
+#: The message of the condition EngineReady while no replica is wanted.
+ASLEEP = "No replica runs until a request comes."
+
 UNKNOWN = Known(Condition.Status.UNKNOWN, "NotYet", "")
 
 NEXT_ACTION: dict[str, str] = {
@@ -52,6 +55,8 @@ NEXT_ACTION: dict[str, str] = {
     "change again, order another one, or dismiss the failure.",
     EndpointState.DEGRADED: "It serves with fewer replicas than ordered; Berth is bringing them back.",
     EndpointState.PAUSED: "It holds no GPUs and costs nothing. Resume it to serve again.",
+    EndpointState.SCALED_TO_ZERO: "Call it: the first request wakes it and is held until an engine answers. It "
+    "holds no GPUs and costs nothing meanwhile.",
     EndpointState.UNREACHABLE: "Its cluster does not answer. Engines there may still serve; Berth keeps trying and the "
     "operators see the cluster in their console.",
     EndpointState.FAILED: "Read the reason and the engine's log, then pause and resume it to try again, or delete it.",
@@ -73,6 +78,8 @@ def derive(
     served: bool,
     holds: bool,
     before: int = 0,
+    grown_from: int | None = None,
+    asleep: bool = False,
     change: Change | None = None,
 ) -> tuple[str, str]:
     """Give the state and the reason shown with it.
@@ -80,6 +87,8 @@ def derive(
     ``ready`` of ``replicas`` engines answer; ``served`` says whether it was ready before; ``holds`` whether anything
     of it is left on a cluster; ``before`` counts engines of the revision that serves until this one does; ``change``
     is what its rollout tells.
+    ``grown_from`` is how many replicas were enough before more were wanted, None where none are on their way.
+    ``asleep``: none is wanted until a request comes.
     """
     kind = Condition.Type
     placed = conditions.get(kind.PLACED, UNKNOWN)
@@ -114,13 +123,24 @@ def derive(
             if says
         )
         return EndpointState.UPDATING, f"The revision before it serves until this one does. {news}".strip()
+    if asleep:
+        return EndpointState.SCALED_TO_ZERO, engine.message or ASLEEP
     if _is_false(reachable):
         return EndpointState.UNREACHABLE, reachable.message
     if _is_false(provisioned) and provisioned.reason == "Refused":
         return EndpointState.FAILED, provisioned.message
     if ready == 0 and engine.reason in FAILING:
         return EndpointState.FAILED, engine.message
+    growing = grown_from is not None and grown_from <= ready < replicas
+    if growing and not ready:
+        return (
+            EndpointState.PROVISIONING,
+            engine.message or "A request woke it; its engines are being started.",
+        )
     if ready and routed.status == Condition.Status.TRUE:
+        if growing:
+            more = f"{ready} of {replicas} replicas are ready; the others are being started."
+            return EndpointState.UPDATING, more
         if ready < replicas:
             return (
                 EndpointState.DEGRADED,

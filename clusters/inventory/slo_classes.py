@@ -59,7 +59,12 @@ def slo_class_change(*, slo_class: SloClass, **wishes: Any) -> SloClass:
 
 
 def _check(slo_class: SloClass) -> None:
-    errors = {**_wrong_promises(slo_class), **_wrong_policies(slo_class), **_wrong_rollouts(slo_class)}
+    errors = {
+        **_wrong_promises(slo_class),
+        **_wrong_policies(slo_class),
+        **_wrong_marks(slo_class),
+        **_wrong_rollouts(slo_class),
+    }
     if errors:
         raise Invalid(next(iter(errors.values()))[0], errors=errors)
 
@@ -82,6 +87,15 @@ def _wrong_promises(slo_class: SloClass) -> dict[str, list[str]]:
     if not errors and slo_class.first_token_timeout_s > slo_class.total_timeout_s:
         errors["first_token_timeout_s"] = [
             "Waiting for the first token cannot take longer than the whole answer."
+        ]
+    return errors
+
+
+def _wrong_marks(slo_class: SloClass) -> dict[str, list[str]]:
+    errors: dict[str, list[str]] = {}
+    if not 0 < slo_class.low_water < slo_class.high_water <= 1:
+        errors["low_water"] = [
+            "The low-water mark must be below the high-water mark, which is 1 at most: else replicas come and go."
         ]
     return errors
 

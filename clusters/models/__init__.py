@@ -1,12 +1,16 @@
 from clusters.models.advice import AdviceMove, AdvicePolicy, AdviceRun
+from clusters.models.applied import AppliedObject, AppliedPlatformObject
 from clusters.models.approvals import ApprovalRequest, ApprovalRule, ApprovalSignature, Decides
+from clusters.models.autoscaling import EndpointScaling, ScaleSchedule, ScalingDecision
 from clusters.models.catalog import CatalogModel, ModelSecret
 from clusters.models.clusters import Cluster, GpuType, Node, NodePool, Region
 from clusters.models.conditions import Condition, EndpointEvent
 from clusters.models.endpoints import Endpoint, EndpointState, Wanted
 from clusters.models.engines import ClassTuning, EngineImage
+from clusters.models.evaluations import EvaluationRun, EvaluationSet, EvaluationVersion
 from clusters.models.gateways import Gateway
 from clusters.models.load import LoadObservation
+from clusters.models.measurements import PoolMeasurement
 from clusters.models.operators import OperatorCluster
 from clusters.models.policies import PolicyException, TenantPolicy
 from clusters.models.replicas import Replica, Reservation
@@ -23,6 +27,8 @@ __all__ = [
     "AdviceMove",
     "AdvicePolicy",
     "AdviceRun",
+    "AppliedObject",
+    "AppliedPlatformObject",
     "ApprovalRequest",
     "ApprovalRule",
     "ApprovalSignature",
@@ -34,9 +40,13 @@ __all__ = [
     "Decides",
     "Endpoint",
     "EndpointEvent",
+    "EndpointScaling",
     "EndpointSignal",
     "EndpointState",
     "EngineImage",
+    "EvaluationRun",
+    "EvaluationSet",
+    "EvaluationVersion",
     "Gateway",
     "GpuType",
     "LoadObservation",
@@ -48,6 +58,7 @@ __all__ = [
     "OnOverload",
     "OperatorCluster",
     "PolicyException",
+    "PoolMeasurement",
     "Region",
     "RenderedConfiguration",
     "Replica",
@@ -56,6 +67,8 @@ __all__ = [
     "Rollout",
     "RolloutWay",
     "Saving",
+    "ScaleSchedule",
+    "ScalingDecision",
     "SloClass",
     "TenantPolicy",
     "Tokenizer",

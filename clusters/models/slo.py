@@ -86,6 +86,33 @@ class SloClass(Identified):
         null=True, blank=True, validators=[MinValueValidator(2)],
         help_text="Most tokens of a request with its answer. Empty: what the endpoint allows.",
     )  # fmt: skip
+    may_scale_to_zero = models.BooleanField(
+        default=False, help_text="Endpoints that get no requests may give all their GPUs back."
+    )
+    idle_to_zero_s = models.PositiveIntegerField(
+        default=900, validators=[MinValueValidator(60)],
+        help_text="Seconds without requests until the last replicas go, where the endpoint says nothing else.",
+    )  # fmt: skip
+    wake_hold_s = models.FloatField(
+        default=300, validators=[MinValueValidator(0.0), MaxValueValidator(600.0)],
+        help_text="Seconds that requests are held while an endpoint that was scaled to zero wakes.",
+    )  # fmt: skip
+    high_water = models.FloatField(
+        default=0.8, validators=[MinValueValidator(0.1), MaxValueValidator(1.0)],
+        help_text="Share of the requests that replicas work on at once, above which there are to be more.",
+    )  # fmt: skip
+    low_water = models.FloatField(
+        default=0.5, validators=[MinValueValidator(0.05), MaxValueValidator(0.95)],
+        help_text="Share up to which the other replicas would be loaded without one, for it to be given back.",
+    )  # fmt: skip
+    quiet_s = models.PositiveIntegerField(
+        default=300, validators=[MinValueValidator(30)],
+        help_text="Seconds that this must be so before one is given back.",
+    )  # fmt: skip
+    needs_evaluation = models.BooleanField(
+        default=False,
+        help_text="A change that asks for an evaluation is refused where there is no set for it.",
+    )
     on_overload = models.CharField(max_length=8, choices=OnOverload, default=OnOverload.REFUSE)
     degraded_context_tokens = models.PositiveIntegerField(
         null=True, blank=True, validators=[MinValueValidator(2)],
@@ -162,6 +189,9 @@ class SloClass(Identified):
                 | Q(degraded_context_tokens=None)
                 | Q(degraded_context_tokens__lt=F("context_tokens")),
                 name="slo_shortens_below_its_cap",
+            ),
+            models.CheckConstraint(
+                condition=Q(low_water__lt=F("high_water")), name="slo_low_below_high_water"
             ),
         ]
 

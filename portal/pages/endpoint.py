@@ -91,9 +91,11 @@ class EndpointPage(TenantPage):
             ("endpoint-logs", "Logs", True),
             ("endpoint-cost", "Cost", self.may(Action.VIEW_COST)),
             ("endpoint-load", "Load", True),
+            ("endpoint-replicas", "Replicas", True),
             ("endpoint-what-if", "What if", self.may(Action.VIEW_COST)),
             ("endpoint-rollouts", "Rollouts", True),
             ("endpoint-revisions", "Revisions", True),
+            ("endpoint-evaluations", "Evaluations", True),
             ("endpoint-evidence", "Evidence", self.may(Action.VIEW_AUDIT)),
         ]
         return context | {

@@ -14,7 +14,7 @@ from tenants import scope
 from tenants.errors import BerthError
 from tenants.identity.sealed import seal_second_factor, unseal_second_factor
 from tenants.identity.sign_in import sessions_end
-from tenants.identity.trail import tell
+from tenants.identity.trail import tell_of
 from tenants.models import IdentityProvider, Membership, Role, SecondFactorOf, Tenant, User
 
 #: Recovery codes alone are none: they stand in for one that is lost.
@@ -89,4 +89,4 @@ def second_factors_remove(*, user: User, by: User) -> None:
     """
     Authenticator.objects.filter(user=user).delete()
     sessions_end(user=user)
-    tell(user, "second-factor.removed", kind="all", by=by.email)
+    tell_of(user, "second-factor.removed", operator=by, kind="all")

@@ -30,6 +30,7 @@ KNOWN = {
     "clusters/triton/health.py": "our own engines on this machine",
     "clusters/triton/runtimes/group/agent.py": "pods of one engine, to their leader, in the cluster",
     "clusters/triton/runtimes/group/leader.py": "pods of one engine, to their leader, in the cluster",
+    "clusters/endpoints/evaluations/asking.py": "operators (gateways' public addresses); no redirects, no proxies",
     "portal/demo/story.py": "the demo, to this machine",
     "gateway/server.py": "the deployment (BERTH_CONTROL_PLANE_URL); no redirects",
     "gateway/reports.py": "our own engines, as the control plane names them; no redirects",

@@ -218,4 +218,5 @@ def test_a_secret_that_opens_no_more_is_told_and_replaced(acme):
     assert not Authenticator.objects.exists()
     assert signed_in(acme.browser("developer"))
     (entry,) = audit_entries(acme.tenant, action="second-factor.removed")
-    assert (entry.facts["kind"], entry.facts["by"]) == ("all", root.email)
+    assert (entry.actor_kind, entry.actor_id) == ("operator", str(root.id))
+    assert entry.facts == {"kind": "all", "person": acme.people["developer"].email}

@@ -20,6 +20,7 @@ from clusters.triton.errors import EngineUnavailable
 from clusters.triton.server import Installation, failure_reason
 from embedded import processes
 from embedded.datadir import DataDir, write_json
+from embedded.faults import wires
 from embedded.processes import ProcessRecord
 
 EXIT_TIMEOUT_S: Final = 300
@@ -60,6 +61,7 @@ class EngineRecord(msgspec.Struct, kw_only=True):
     restarts: int
     started_at: dt.datetime
     ready_at: dt.datetime | None = None
+    wire_port: int | None = None  # where gateways connect, if their way leads through a relay
 
 
 class Ended(enum.StrEnum):
@@ -128,6 +130,7 @@ class Engine:
             admin_key=secrets.token_urlsafe(24),
             restarts=restarts,
             started_at=dt.datetime.now(dt.UTC),
+            wire_port=wires.lay(site.data_dir, f"engine-{token}", port),
         )
         command = site.installation.command(
             repository=site.folder.repository(deployment, engine_spec),
@@ -233,7 +236,7 @@ class Engine:
             replica_id=self.record.replica_id,
             index=self.record.index,
             phase=phase,
-            url=self.url,
+            url=f"http://127.0.0.1:{self.record.wire_port or self.record.port}",
             engine_model=ENGINE_MODEL,
             message=MESSAGES[phase],
             started_at=self.record.started_at,
@@ -300,4 +303,5 @@ def _write(site: Site, record: EngineRecord) -> None:
 def _clear(site: Site, record: EngineRecord) -> None:
     processes.reap_matching(site.data_dir, processes.PROCESS, record.process)
     processes.record_path(site.data_dir, record.process).unlink(missing_ok=True)
+    wires.remove(site.data_dir, record.process)
     _path(site, record).unlink(missing_ok=True)

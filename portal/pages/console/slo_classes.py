@@ -20,8 +20,9 @@ from tenants.errors import Invalid, NotFound
 from tenants.roles import PlatformAction
 
 TARGETS = ("ttft_p95_ms", "itl_p95_ms", "availability", "credit_percent")
-POLICIES = ("priority", "price_factor", "spare_replicas", "cost_target")
+POLICIES = ("priority", "price_factor", "spare_replicas", "cost_target", "needs_evaluation")
 ADMISSION = ("queue_s", "floor_percent", "context_tokens", "on_overload", "degraded_context_tokens")
+AUTOSCALING = ("may_scale_to_zero", "idle_to_zero_s", "wake_hold_s", "high_water", "low_water", "quiet_s")
 RETRIES = ("attempts", "backoff_s", "backoff_most_s")
 TIMEOUTS = ("connect_timeout_s", "first_token_timeout_s", "between_tokens_timeout_s", "total_timeout_s")
 
@@ -92,6 +93,10 @@ class SloClassForm(ConsoleForm):
         min_value=0, max_value=slo_classes.MOST_SPARE, initial=0, label="Spare replicas",
         help_text="Beyond what the load needs, so that a lost one is not missed. Orders pay for them.",
     )  # fmt: skip
+    needs_evaluation = forms.BooleanField(
+        required=False, label="Changes need an evaluation",
+        help_text="One of model, precision or context cap is refused where there is no evaluation set for it.",
+    )  # fmt: skip
     attempts = forms.IntegerField(
         min_value=1, max_value=10, initial=2, help_text="Replicas tried for one request."
     )
@@ -131,6 +136,27 @@ class SloClassForm(ConsoleForm):
         help_text="In tokens, with the answer. Needed where a shorter context is admitted.",
     )  # fmt: skip
 
+    may_scale_to_zero = forms.BooleanField(required=False, label="Endpoints may be scaled to zero")
+    idle_to_zero_s = forms.IntegerField(
+        min_value=60, max_value=604_800, initial=900, label="To zero after (s)",
+        help_text="Without a request. An endpoint may say another time.",
+    )  # fmt: skip
+    wake_hold_s = forms.FloatField(
+        min_value=0, max_value=600, initial=300, label="Hold requests while it wakes (s)",
+        help_text="0: they are told to come again. Never longer than a whole answer may take.",
+    )  # fmt: skip
+    high_water = forms.FloatField(
+        min_value=0.1, max_value=1, initial=0.8, label="High-water mark",
+        help_text="More replicas above this share of the requests that they work on at once.",
+    )  # fmt: skip
+    low_water = forms.FloatField(
+        min_value=0.05, max_value=0.95, initial=0.5, label="Low-water mark",
+        help_text="One is given back while the others would be loaded up to this share without it.",
+    )  # fmt: skip
+    quiet_s = forms.IntegerField(
+        min_value=30, max_value=86_400, initial=300, label="For so long (s)",
+        help_text="A replica that comes back takes as long as its model takes to load.",
+    )  # fmt: skip
     rollout_ways = WordsField(
         initial="surge, borrow, replace", label="Ways",
         help_text="surge (beside what runs), borrow (own replicas make room), replace (in place, with an outage), in "
@@ -194,6 +220,11 @@ class SloClassForm(ConsoleForm):
         ("Policy", "Plans from now on count spare replicas and the price factor.", POLICIES),
         ("Admission", ADMISSION_HELP, ADMISSION),
         ("Timeouts", "Gateways follow them within a second.", TIMEOUTS),
+        (
+            "Replicas that follow the load",
+            "Endpoints with autoscaling follow them within a minute.",
+            AUTOSCALING,
+        ),
         ("Changes of what runs", ROLLOUT_HELP, ROLLOUT),
         ("Gate of a canary", GATE_HELP, GATE),
         ("Attempts", "Only before the first byte of an answer, and within a tenth of the traffic.", RETRIES),
