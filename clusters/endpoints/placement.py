@@ -76,7 +76,8 @@ def settle_again(endpoint: Endpoint, earlier: Revision) -> Revision | None:
         PolicyRefused: the tenant's policy does not allow it.
     """
     current = current_revision(endpoint)
-    replicas = current.replicas if current else endpoint.replicas or earlier.replicas
+    # What sleeps comes up with one: nobody has a look at a configuration that does not run.
+    replicas = max(1, current.replicas if current else endpoint.replicas or earlier.replicas)
     pool = next(iter(capacities(lock=True, pool_ids=[earlier.pool_id])), None)
     nodes, why = None, "is no more"
     if pool is not None:

@@ -43,6 +43,11 @@ OF_CONDITION: Final[Mapping[tuple[str, str], str]] = {
     (_TYPE.IN_SYNC, "Drifted"): "changed-by-others",
     (_TYPE.LOAD_DRIFT, "OutsideTheOrder"): "load-drift",
     (_TYPE.POLICY, "OutsidePolicy"): "not-permitted",
+    (_TYPE.SCALING, "NoCapacity"): "scaling-held-back",
+    (_TYPE.SCALING, "OverQuota"): "scaling-held-back",
+    (_TYPE.SCALING, BUDGET_SPENT): "scaling-held-back",
+    (_TYPE.SCALING, POLICY_REFUSED): "scaling-held-back",
+    (_TYPE.SCALING, "NeedsApproval"): "scaling-held-back",
 }
 
 #: Reasons that tell of no trouble: somebody decides, or work is under way; nothing has to be mended.

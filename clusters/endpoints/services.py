@@ -351,7 +351,7 @@ def endpoint_restore(
             bump(endpoint, *terms_take(endpoint, back))
             record(endpoint, "restore", f"Back to revision {number}, which still served.", actor=actor)
             return endpoint
-    replicas = current.replicas if current else earlier.replicas
+    replicas = max(1, current.replicas if current else earlier.replicas)
     market = _check_restorable(endpoint, earlier, replicas)
     judge(
         endpoint,

@@ -39,6 +39,8 @@ GROUPS: Final[dict[str, frozenset[str]]] = {
     "platform: see endpoints": OPERATORS | {"auditor"},
     "platform: manage endpoints": OPERATORS,
     "platform: see offer": OPERATORS | {"auditor"},
+    # Each kind of document asks for its own right.
+    "platform: configuration": OPERATORS | {"finance", "auditor"},
     "platform: manage offer": WHOLE,
     "platform: see tenants": WHOLE | {"finance", "auditor"},
     "platform: manage tenants": WHOLE,
@@ -104,6 +106,9 @@ OPERATIONS: Final[dict[str, str]] = {
         GET evaluations
         GET evaluations/{id}
         POST endpoints:plan
+        GET configuration
+        POST configuration:diff
+        POST configuration:apply
     """,
     "tenant: order": """
         POST endpoints
@@ -258,6 +263,11 @@ OPERATIONS: Final[dict[str, str]] = {
         GET engine-settings/{slo_class}
         GET platform/evaluation-sets
         GET platform/evaluation-sets/{id}
+    """,
+    "platform: configuration": """
+        GET platform/configuration
+        POST platform/configuration:diff
+        POST platform/configuration:apply
     """,
     "platform: manage offer": """
         PUT engine-images/{use}
@@ -517,6 +527,11 @@ PAGES: Final[dict[str, str]] = {
         console:engine-settings
         console:slo-classes
     """,
+    "platform: configuration": """
+        GET platform/configuration
+        POST platform/configuration:diff
+        POST platform/configuration:apply
+    """,
     "platform: manage offer": """
         console:model-add
         console:model-edit
@@ -668,9 +683,8 @@ OF_TENANTS: Final = {
 #: Kinds that stand on one cluster: to operators of others they do not exist.
 ON_A_CLUSTER: Final = {
     "clusters", "clusters/pools", "clusters/pools/measurements", "kubernetes", "gateways", "gateways/gaps",
-    "endpoints", "endpoints/revisions",
-    "endpoints/logs", "platform/savings", "reports/savings", "platform/approval-requests", "approvals",
-    "platform/evaluations",
+    "endpoints", "endpoints/revisions", "endpoints/logs", "platform/savings", "reports/savings",
+    "platform/approval-requests", "approvals", "platform/evaluations",
 }  # fmt: skip
 
 ALLOWED, UNKNOWN, REFUSED, HIDDEN, NO_TENANT = "allowed", "401", "403", "404", "400: no tenant named"

@@ -93,6 +93,7 @@ def bad_reasons() -> set[str]:
         "clusters/endpoints/placement.py": ("NotPlaceable", "NoCapacity"),
         "clusters/endpoints/approvals/asking.py": ("Pending",),
         "clusters/endpoints/states.py": ("BudgetSpent", "PolicyRefused"),
+        "clusters/endpoints/autoscaling/carrying.py": ("NoCapacity", "OverQuota", "NeedsApproval"),
         "clusters/endpoints/reconcile/observe.py": ("Starting",),
         "clusters/endpoints/reconcile/route.py": ("Propagating",),
     }.items():

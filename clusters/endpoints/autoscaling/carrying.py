@@ -24,11 +24,13 @@ from clusters.endpoints.conditions import set_condition
 from clusters.endpoints.history import record
 from clusters.endpoints.planning import Market, pools_of
 from clusters.endpoints.pricing import replica_price
+from clusters.endpoints.states import BUDGET_SPENT, POLICY_REFUSED
 from clusters.endpoints.wake import wake
 from clusters.endpoints.wishes import for_update
 from clusters.errors import PolicyRefused
 from clusters.inventory.capacity import capacities
 from clusters.models import (
+    Cluster,
     Condition,
     Endpoint,
     EndpointScaling,
@@ -219,13 +221,15 @@ class _Look:
         endpoint, revision = self.endpoint, self.revision
         try:
             with transaction.atomic():
-                market = Market.read(tenant=endpoint.tenant, besides=endpoint)
-                judge(
-                    endpoint,
-                    running(endpoint, revision, market, replicas=replicas),
-                    before=running(endpoint, revision, market),
-                    granted=None,
-                )
+                agreed = _agreed(endpoint, revision)
+                if replicas > agreed:
+                    market = Market.read(tenant=endpoint.tenant, besides=endpoint)
+                    judge(
+                        endpoint,
+                        running(endpoint, revision, market, replicas=replicas),
+                        before=running(endpoint, revision, market, replicas=agreed),
+                        granted=None,
+                    )
                 placement.resize(endpoint, revision, replicas)
         except NeedsApproval as error:
             text = f"{error} Scale it by hand to ask for approval, or lower the ceiling."
@@ -287,11 +291,19 @@ class _Look:
             set_condition(self.endpoint, Condition.Type.SCALING, Condition.Status.TRUE, "WithinBounds", text)
 
 
+def _agreed(endpoint: Endpoint, revision: Revision) -> int:
+    """Give how many replicas rules of approval were asked about: those it was placed or scaled to."""
+    planned = revision.plan["configuration"]["replicas"]
+    return max(revision.replicas, planned, endpoint.replicas or 0)
+
+
 def make_room(endpoint: Endpoint, revision: Revision, *, gpus: int, now: dt.datetime) -> bool:
     """Have lower classes give ``gpus`` back in a revision's pool; say whether any are given or on their way.
 
     Call it outside of any tenant's transaction.
     """
+    if revision.cluster.state != Cluster.State.ACTIVE:
+        return False
     found = giving_way.givers(revision.pool, endpoint, gpus, now=now)
     for giver, left in found.takes:
         with scope.tenant(giver.tenant_id):
@@ -381,6 +393,6 @@ def write_scaling(scaling: EndpointScaling, values: dict[str, Any]) -> None:
 
 _REASONS: Final[dict[type[BerthError], str]] = {
     OverQuota: "OverQuota",
-    OverBudget: "BudgetSpent",
-    PolicyRefused: "PolicyRefused",
+    OverBudget: BUDGET_SPENT,
+    PolicyRefused: POLICY_REFUSED,
 }

@@ -7,6 +7,7 @@ import datetime as dt
 import math
 import uuid
 from collections import defaultdict
+from collections.abc import Sequence
 
 from clusters.endpoints.autoscaling.bounds import Bounds, bounds_now
 from clusters.models import Endpoint, EndpointScaling, NodePool, Reservation, Revision, ScaleSchedule, Wanted
@@ -111,6 +112,11 @@ def givers(pool: NodePool, endpoint: Endpoint, gpus: int, *, now: dt.datetime) -
         ]
         coming = _coming_back(pool)
     gpus -= coming
+    return Room(takes=taken_from(lower, gpus), coming=coming)
+
+
+def taken_from(lower: Sequence[Neighbour], gpus: int) -> list[tuple[Neighbour, int]]:
+    """Say who of ``lower`` keeps fewer replicas so that ``gpus`` come free, each with how many."""
     found: list[tuple[Neighbour, int]] = []
     for last in (False, True):
         for each in sorted(lower, key=lambda each: (-each.priority, -each.above_floor, each.endpoint_id)):
@@ -120,7 +126,7 @@ def givers(pool: NodePool, endpoint: Endpoint, gpus: int, *, now: dt.datetime) -
             if gpus > 0 and gives > 0:
                 found = [pair for pair in found if pair[0] is not each] + [(each, has - gives)]
                 gpus -= gives * each.gpus_per_replica
-    return Room(takes=found, coming=coming)
+    return found
 
 
 def _coming_back(pool: NodePool) -> int:

@@ -14,6 +14,7 @@ from django.utils import timezone
 from billing.budgets.services import budget_create
 from billing.models import Allocation, GpuClaim
 from clusters.endpoints import services
+from clusters.endpoints.approvals.rules import rule_create
 from clusters.endpoints.autoscaling.setting import endpoint_scaling_set
 from clusters.endpoints.autoscaling.sweeping import autoscaling_sweep
 from clusters.endpoints.reconcile import reconcile_endpoint
@@ -220,6 +221,19 @@ def test_a_budget_without_room_refuses(chat, world, tenant):
     world.tell(chat, in_flight=3 * at_once(chat))
     assert world.look(chat) == 1
     assert condition(chat).reason == "BudgetSpent"
+
+
+def test_a_rule_of_approval_stops_what_nobody_agreed_to_and_nothing_else(chat, world, settle):
+    with scope.tenant(chat.tenant_id):
+        rule_create(kind="price-above", amount=Decimal("0.1"))
+    world.tell(chat, in_flight=3 * at_once(chat))
+    assert world.look(chat) == 1
+    assert condition(chat).reason == "NeedsApproval"
+    assert "by hand" in condition(chat).message
+    to_zero(chat, world)
+    settle(chat)
+    world.tell(chat, in_flight=1)
+    assert world.look(chat) == 1, "it was ordered with one"
 
 
 def test_a_full_pool_gives_as_many_as_it_has(order, settle, world):

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import uuid
+
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from clusters.endpoints import services
-from clusters.models import NodePool, Revision
+from clusters.endpoints.autoscaling.bounds import Bounds
+from clusters.endpoints.autoscaling.giving_way import Neighbour, taken_from
+from clusters.models import NodePool
 from tenants import scope
 from tests.clusters.autoscaling.test_carrying import at_once
-from tests.clusters.endpoints.conftest import fresh
 from tests.factories import default_project, make_tenant
 
 pytestmark = pytest.mark.django_db
@@ -108,32 +111,42 @@ def test_other_tenants_give_way_too_and_interactive_never_does(scaled, world, se
     assert world.wants(theirs) == 2, "nobody goes below its floor"
 
 
-@settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck))
-@given(standard=st.integers(1, 2), batch=st.integers(1, 2), wish=st.integers(2, 4), floors=st.integers(0, 1))
-def test_interactive_is_never_refused_while_lower_ones_are_above_their_floors(
-    scaled, world, settle, tenant, standard, batch, wish, floors
-):
-    with scope.tenant(tenant.id):
-        number = Revision.objects.count()
-    endpoints = {
-        "standard": scaled(f"s{number}", "standard", floor=floors),
-        "batch": scaled(f"b{number}", "batch", floor=floors),
-        "interactive": scaled(f"i{number}", "interactive"),
+LEVEL = st.integers(0, 6)
+
+
+@st.composite
+def neighbours(draw) -> list[Neighbour]:
+    found = []
+    for _ in range(draw(st.integers(0, 5))):
+        floor = draw(st.integers(0, 3))
+        bounds = Bounds(floor=floor, ceiling=9, idle_s=None, scheduled=False, until=None)
+        found.append(
+            Neighbour(
+                endpoint_id=uuid.uuid4(),
+                tenant_id=uuid.uuid4(),
+                priority=draw(st.integers(2, 4)),
+                replicas=floor + draw(LEVEL),
+                wants=0,
+                gpus_per_replica=draw(st.sampled_from((1, 2, 4))),
+                bounds=bounds,
+            )
+        )
+    return found
+
+
+@settings(deadline=None)
+@given(neighbours(), st.integers(0, 40))
+def test_as_long_as_anybody_is_above_its_floor_enough_is_given_and_no_more(lower, gpus):
+    takes = taken_from(lower, gpus)
+    left = {each.endpoint_id: each.replicas for each in lower} | {
+        each.endpoint_id: keeps for each, keeps in takes
     }
-    chat = endpoints["interactive"]
-    NodePool.objects.filter(cluster__name="de-a").update(higher_share=0)
-    for name, replicas in (("standard", standard), ("batch", batch)):
-        busy(world, endpoints[name], replicas)
-        world.look(endpoints[name])
-        settle(endpoints[name])
-    busy(world, chat, wish)
-    for _ in range(6):
-        has = world.look(chat)
-        for each in endpoints.values():
-            settle(each)
-    above = sum(max(0, world.wants(endpoints[name]) - floors) for name in ("standard", "batch"))
-    assert has == wish or above == 0
-    for each in endpoints.values():
-        with scope.tenant(tenant.id):
-            services.endpoint_delete(endpoint=fresh(each), actor="a test")
-        settle(each)
+    assert all(left[each.endpoint_id] >= each.bounds.floor for each in lower)
+    assert all(keeps < each.replicas for each, keeps in takes)
+    given_back = sum((each.replicas - left[each.endpoint_id]) * each.gpus_per_replica for each in lower)
+    assert given_back >= gpus or all(left[each.endpoint_id] == each.bounds.floor for each in lower)
+    largest = max((each.gpus_per_replica for each, _ in takes), default=0)
+    assert given_back < gpus + largest or not gpus
+    for each, _ in takes:  # nobody's last one goes while somebody has another above the floor
+        if left[each.endpoint_id] == 0:
+            assert all(left[other.endpoint_id] <= max(1, other.bounds.floor) for other in lower)
