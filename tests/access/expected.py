@@ -76,6 +76,9 @@ OPERATIONS: Final[dict[str, str]] = {
         GET endpoints/{id}/events
         GET endpoints/{id}/revisions
         GET endpoints/{id}/revisions/{number}/configuration
+        GET endpoints/{id}/rollouts
+        GET endpoints/{id}/rollouts/{rollout_id}
+        POST endpoints/{id}:plan-change
         GET endpoints/{id}/logs
         GET endpoints/{id}/signals
         GET endpoints/{id}/load
@@ -123,6 +126,11 @@ OPERATIONS: Final[dict[str, str]] = {
         POST endpoints/{id}:replan
         POST endpoints/{id}:keep-order
         POST endpoints/{id}/revisions/{number}:restore
+        POST endpoints/{id}:change
+        POST endpoints/{id}/rollouts/{rollout_id}:promote
+        POST endpoints/{id}/rollouts/{rollout_id}:rollback
+        POST endpoints/{id}/rollouts/{rollout_id}:retry
+        POST endpoints/{id}/rollouts/{rollout_id}:dismiss
         POST routes
         PATCH routes/{id}
         DELETE routes/{id}
@@ -361,6 +369,8 @@ PAGES: Final[dict[str, str]] = {
         tenant:endpoint-status
         tenant:endpoint-revisions
         tenant:endpoint-revision
+        tenant:endpoint-rollouts
+        tenant:endpoint-rollout
         tenant:endpoint-playground
         tenant:endpoint-logs
         tenant:endpoint-log
@@ -387,6 +397,11 @@ PAGES: Final[dict[str, str]] = {
     """,
     "tenant: order": """
         tenant:endpoint-restore
+        tenant:endpoint-change
+        tenant:endpoint-rollout-promote
+        tenant:endpoint-rollout-rollback
+        tenant:endpoint-rollout-retry
+        tenant:endpoint-rollout-dismiss
         tenant:endpoint-replan
         tenant:endpoint-keep-order
         tenant:endpoint-limits

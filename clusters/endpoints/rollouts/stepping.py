@@ -22,7 +22,7 @@ from clusters.endpoints.rollouts.policy import RolloutPolicy
 from clusters.endpoints.rollouts.room import has_room, make_room
 from clusters.endpoints.states import FAILING
 from clusters.endpoints.wishes import tenant_for_update
-from clusters.models import Condition, Endpoint, Revision, Rollout, RolloutWay
+from clusters.models import Condition, Endpoint, OnLittleTraffic, Revision, Rollout, RolloutWay
 from clusters.specs import Trouble
 from tenants import scope
 from tenants.announcements import announce
@@ -174,7 +174,7 @@ def _canary(
     little = found.finding is Finding.TOO_FEW
     if little and since < policy.patience_s:
         _say(rollout, _needs(found, policy))
-    elif little and policy.little_traffic == "hold":
+    elif little and policy.little_traffic == OnLittleTraffic.HOLD:
         _say(rollout, f"It is held: too few requests to tell. {_needs(found, policy)}")
     elif since >= policy.step_s:
         _next(work, endpoint, rollout, policy, now, little=little)
