@@ -25,13 +25,17 @@ def brisk(stack) -> str:
     """A class whose canary is one step of as few requests as may tell."""
     operator = stack.sign_in(accounts.OPERATOR)
     name = f"brisk-{uuid.uuid4().hex[:6]}"
-    standard = next(each for each in operator.get("/slo-classes")["results"] if each["name"] == "standard")
-    operator.post(
-        "/slo-classes",
-        standard
-        | {"name": name, "title": name, "priority": 90, "spare_replicas": 0, "rollout_steps": [50]}
-        | {"rollout_step_s": 1, "rollout_requests": 60, "rollout_patience_s": 600},
-    )
+    spec = {
+        "title": name,
+        "description": "Changes go fast.",
+        "availability": "0.99",
+        "priority": 90,
+        "rollout_steps": [50],
+        "rollout_step_s": 1,
+        "rollout_requests": 60,
+    }
+    document = {"apiVersion": "berth/v1", "kind": "SloClass", "metadata": {"name": name}, "spec": spec}
+    operator.post("/platform/configuration:apply", {"documents": [document]})
     return name
 
 
