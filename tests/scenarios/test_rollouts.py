@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import psutil
 import pytest
@@ -21,39 +21,58 @@ PATIENCE_S = 120
 
 
 @pytest.fixture(scope="module")
-def brisk(stack) -> str:
-    """A class whose canary is one step of as few requests as may tell."""
+def make_class(stack) -> Callable[..., str]:
+    """Makes a class whose canary is one step of as few requests as may tell."""
     operator = stack.sign_in(accounts.OPERATOR)
-    name = f"brisk-{uuid.uuid4().hex[:6]}"
-    spec = {
-        "title": name,
-        "description": "Changes go fast.",
-        "availability": "0.99",
-        "priority": 90,
-        "rollout_steps": [50],
-        "rollout_step_s": 1,
-        "rollout_requests": 60,
-    }
-    document = {"apiVersion": "berth/v1", "kind": "SloClass", "metadata": {"name": name}, "spec": spec}
-    operator.post("/platform/configuration:apply", {"documents": [document]})
-    return name
+
+    def make(**policy: object) -> str:
+        name = f"brisk-{uuid.uuid4().hex[:6]}"
+        spec = {
+            "title": name,
+            "description": "Changes go fast.",
+            "availability": "0.99",
+            "priority": 90,
+            "rollout_steps": [50],
+            "rollout_step_s": 1,
+            "rollout_requests": 60,
+        }
+        metadata = {"name": name}
+        document = {"apiVersion": "berth/v1", "kind": "SloClass", "metadata": metadata, "spec": spec | policy}
+        operator.post("/platform/configuration:apply", {"documents": [document]})
+        return name
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def brisk(make_class) -> str:
+    return make_class()
 
 
 @pytest.fixture
-def served(stack: Stack, owner: Session, brisk: str) -> Iterator[tuple[dict, list[Caller]]]:
-    """A ready endpoint of that class and those who call it all the time."""
-    endpoint = owner.order(f"roll-{uuid.uuid4().hex[:6]}", slo_class=brisk)
-    owner.await_state(endpoint["id"], "ready")
-    callers = [Caller(stack, owner.inference_key(), endpoint["name"]) for _ in range(2)]
-    for caller in callers:
-        caller.start()
-    wait(lambda: all(each.completed.requests for each in callers), 30, lambda: f"{callers[0].errors[-1:]}")
-    for caller in callers:
-        caller.errors.clear()
-    yield endpoint, callers
-    for caller in callers:
-        caller.end()
-    owner.delete(f"/endpoints/{endpoint['id']}")
+def serve(stack: Stack, owner: Session) -> Iterator[Callable[[str], tuple[dict, list[Caller]]]]:
+    """Brings up an endpoint of a class and those who call it all the time."""
+    started: list[tuple[dict, list[Caller]]] = []
+
+    def serve(slo_class: str) -> tuple[dict, list[Caller]]:
+        endpoint = owner.order(f"roll-{uuid.uuid4().hex[:6]}", slo_class=slo_class)
+        owner.await_state(endpoint["id"], "ready")
+        callers = [Caller(stack, owner.inference_key(), endpoint["name"]) for _ in range(2)]
+        started.append((endpoint, callers))
+        for caller in callers:
+            caller.start()
+        wait(
+            lambda: all(each.completed.requests for each in callers), 30, lambda: f"{callers[0].errors[-1:]}"
+        )
+        for caller in callers:
+            caller.errors.clear()
+        return endpoint, callers
+
+    yield serve
+    for endpoint, callers in started:
+        for caller in callers:
+            caller.end()
+        owner.delete(f"/endpoints/{endpoint['id']}")
 
 
 def change(owner: Session, endpoint: dict, **terms: object) -> None:
@@ -73,13 +92,28 @@ def ended(owner: Session, endpoint: dict) -> dict:
     return newest(owner, endpoint)
 
 
-def test_a_change_as_good_as_what_ran_is_promoted_and_no_request_is_lost(owner, served):
-    endpoint, callers = served
+def in_canary(owner: Session, endpoint: dict, *, other_than: str = "") -> dict:
+    found: dict = {}
+
+    def there() -> bool:
+        found.update(newest(owner, endpoint))
+        return found["phase"] == "canary" and found["id"] != other_than
+
+    wait(there, PATIENCE_S, lambda: f"{found}")
+    return found
+
+
+def lost(callers: list[Caller]) -> list[str]:
+    return [error for caller in callers for error in caller.errors]
+
+
+def test_a_change_as_good_as_what_ran_is_promoted_and_no_request_is_lost(owner, serve, brisk):
+    endpoint, callers = serve(brisk)
     change(owner, endpoint, context_tokens=1024)
     done = ended(owner, endpoint)
     assert done["phase"] == "promoted", done
     owner.await_state(endpoint["id"], "ready")
-    assert [error for caller in callers for error in caller.errors] == []
+    assert lost(callers) == []
 
 
 class Slowed(threading.Thread):
@@ -110,13 +144,11 @@ class Slowed(threading.Thread):
                 continue
 
 
-def test_a_slow_change_is_taken_back_with_the_numbers(stack, owner, served):
-    endpoint, callers = served
+def test_a_slow_change_is_taken_back_with_the_numbers(stack, owner, serve, brisk):
+    endpoint, callers = serve(brisk)
     before = {process.pid for process in stack.processes("engine")}
     change(owner, endpoint, context_tokens=1024)
-    wait(
-        lambda: newest(owner, endpoint)["phase"] == "canary", PATIENCE_S, lambda: f"{newest(owner, endpoint)}"
-    )
+    in_canary(owner, endpoint)
     slowed = Slowed([each for each in stack.processes("engine") if each.pid not in before])
     assert slowed.processes
     slowed.start()
@@ -128,4 +160,46 @@ def test_a_slow_change_is_taken_back_with_the_numbers(stack, owner, served):
     assert "p95" in done["reason"]
     failed = owner.await_state(endpoint["id"], "update-failed")
     assert done["reason"][:100] in failed["reason"]
-    assert [error for caller in callers for error in caller.errors] == []
+    assert lost(callers) == []
+
+
+def test_the_worker_dies_in_every_phase_and_the_change_arrives(stack, owner, serve, brisk):
+    endpoint, callers = serve(brisk)
+    change(owner, endpoint, context_tokens=1024)
+    killed_in: list[str] = []
+
+    def over() -> bool:
+        phase = newest(owner, endpoint)["phase"]
+        if phase not in killed_in and stack.kill("worker"):
+            killed_in.append(phase)
+        return phase in ENDED
+
+    wait(over, 3 * PATIENCE_S, lambda: f"{newest(owner, endpoint)}")
+    assert "canary" in killed_in
+    assert killed_in[-1] == "promoted"
+    owner.await_state(endpoint["id"], "ready")
+    assert lost(callers) == []
+
+
+def test_a_change_in_place_waits_for_its_window_and_says_the_outage_beforehand(owner, serve, make_class):
+    endpoint, _ = serve(make_class(rollout_ways=["replace"]))
+    planned = owner.post(f"/endpoints/{endpoint['id']}:plan-change", {"context_tokens": 1024})
+    assert planned["way"] == "replace"
+    assert planned["expected_outage_s"] > 0
+    change(owner, endpoint, context_tokens=1024)
+    done = ended(owner, endpoint)
+    assert done["phase"] == "promoted", done
+    owner.await_state(endpoint["id"], "ready")
+
+
+def test_a_change_during_a_change_and_the_end_during_a_change(owner, serve, make_class):
+    endpoint, callers = serve(make_class(rollout_requests=100_000))
+    change(owner, endpoint, context_tokens=1024)
+    first = in_canary(owner, endpoint)
+    change(owner, endpoint, context_tokens=900)
+    in_canary(owner, endpoint, other_than=first["id"])
+    assert owner.get(f"/endpoints/{endpoint['id']}/rollouts/{first['id']}")["phase"] == "cancelled"
+    assert lost(callers) == []
+    owner.delete(f"/endpoints/{endpoint['id']}")
+    owner.await_state(endpoint["id"], "deleted")
+    assert newest(owner, endpoint)["phase"] == "cancelled"
