@@ -10,12 +10,13 @@ import datetime as dt
 from collections.abc import Iterator
 from typing import Final
 
+from clusters.endpoints.evaluations.gate import Evaluated, evaluation_verdict
 from clusters.endpoints.history import record
 from clusters.endpoints.placement import retire_revisions
 from clusters.endpoints.reconcile.work import Work
+from clusters.endpoints.rollouts import judging
 from clusters.endpoints.rollouts.closing import rollout_of, rollout_promote, rollout_undo
-from clusters.endpoints.rollouts.evaluating import Evaluated, evaluation_verdict
-from clusters.endpoints.rollouts.judging import Finding, Verdict
+from clusters.endpoints.rollouts.judging import Finding
 from clusters.endpoints.rollouts.measuring import counted, judged
 from clusters.endpoints.rollouts.outage import length
 from clusters.endpoints.rollouts.policy import RolloutPolicy
@@ -74,7 +75,16 @@ def _held(work: Work, rollout: Rollout) -> Iterator[tuple[Endpoint, Rollout] | N
         same = current is not None and (current.id, current.phase, current.step) == (
             rollout.id, rollout.phase, rollout.step,
         )  # fmt: skip
-        yield (endpoint, current) if endpoint is not None and current is not None and same else None
+        if endpoint is None or current is None or not same:
+            yield None
+            return
+        current.endpoint = endpoint
+        yield endpoint, current
+
+
+def _still_serves(before: Revision) -> bool:
+    """Say whether there is anything to compare with: it was not lost with its cluster, and does not sleep."""
+    return before.retired_at is None and before.replicas > 0
 
 
 def _was_taken_away(rollout: Rollout) -> bool:
@@ -135,17 +145,21 @@ def _evaluate(
     work: Work, endpoint: Endpoint, rollout: Rollout, policy: RolloutPolicy, now: dt.datetime
 ) -> None:
     found = evaluation_verdict(rollout)
-    if found.state == Evaluated.PENDING:
+    if found.state is Evaluated.PENDING:
         _say(rollout, found.reason)
         work.soon(LOOK_AGAIN_S)
-    elif found.state == Evaluated.FAILED:
-        _undo(work, endpoint, rollout, Phase.FAILED, f"Its evaluation failed: {found.reason}")
-    elif not policy.steps or rollout.way == RolloutWay.REPLACE or rollout.before.retired_at is not None:
+        return
+    if found.state is Evaluated.FAILED:
+        _undo(work, endpoint, rollout, Phase.FAILED, found.reason)
+        return
+    if found.reason:
+        record(endpoint, "rollout", f"The new revision and its evaluation: {found.reason}")
+    if not policy.steps or rollout.way == RolloutWay.REPLACE or not _still_serves(rollout.before):
         _promote(
             work, endpoint, rollout, now, "The class has no canary." if not policy.steps else "It serves."
         )
     else:
-        _enter(rollout, Phase.CANARY, now, "")
+        _enter(rollout, Phase.CANARY, now, found.reason)
         _step(work, endpoint, rollout, policy, 0, now)
 
 
@@ -261,7 +275,7 @@ def serves(endpoint: Endpoint) -> bool:
     return served.count() == 2
 
 
-def _needs(found: Verdict, policy: RolloutPolicy) -> str:
+def _needs(found: judging.Verdict, policy: RolloutPolicy) -> str:
     return (
         f"{found.new_requests} requests of {policy.requests} that are enough to tell"
         f"{f', {found.old_requests} at the revision before it' if found.old_requests < policy.requests else ''}."
