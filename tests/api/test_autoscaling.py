@@ -108,6 +108,7 @@ def test_schedules_are_made_listed_changed_and_taken_away(owner, chat):
     schedule = made.json()
     assert (schedule["days"], schedule["floor"]) == ([1, 2, 3, 4, 5], 2)
     assert owner.get(path(chat, "/schedules")).json()["results"] == [schedule]
+    assert owner.get(made["Location"]).json() == schedule
     twice = owner.post(path(chat, "/schedules"), OFFICE | {"name": "office HOURS"})
     assert_problem(twice, 422, "invalid")
     always = OFFICE | {"days": [1, 2, 3, 4, 5, 6, 7], "from_time": "00:00", "until_time": "00:00", "floor": 3}
