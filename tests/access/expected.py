@@ -542,11 +542,6 @@ PAGES: Final[dict[str, str]] = {
         console:engine-settings
         console:slo-classes
     """,
-    "platform: configuration": """
-        GET platform/configuration
-        POST platform/configuration:diff
-        POST platform/configuration:apply
-    """,
     "platform: manage offer": """
         console:model-add
         console:model-edit

@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from clusters.endpoints.rollouts.changing import endpoint_change
 from clusters.models import Endpoint, EndpointState
 from tenants import scope
 from tenants.models import ApiKey
@@ -85,12 +86,28 @@ def test_logs_of_what_was_never_started(berthctl):
     assert "No engine was started yet." in berthctl.run("logs", "chat", status=4).stderr
 
 
+def test_rollouts_are_listed_promoted_and_taken_back(berthctl, tenant):
+    berthctl.run("order", "chat", *TERMS, "--yes")
+    assert berthctl.json("rollouts", "chat") == []
+    assert "No rollout of chat is under way." in berthctl.run("rollback", "chat", "--yes", status=4).stderr
+    with scope.tenant(tenant.id):
+        endpoint = Endpoint.objects.select_related("slo_class", "model", "project", "tenant", "cluster").get()
+        endpoint_change(endpoint=endpoint, changes={"context_tokens": 256}, actor="a test")
+    (under_way,) = berthctl.json("rollouts", "chat")
+    assert (under_way["phase"], under_way["before"]) == ("starting", 1)
+    assert "1 -> 2" in berthctl.run("rollouts", "chat").stdout
+    berthctl.run("rollback", "chat", status=2)
+    berthctl.run("rollback", "chat", "--yes")
+    assert berthctl.json("rollouts", "chat")[0]["phase"] == "rolled-back"
+    berthctl.run("promote", "chat", "--yes", status=4)
+
+
 def test_the_gate_tells_by_its_exit_status(berthctl, tmp_path):
     berthctl.run("order", "chat", *TERMS, "--yes")
     told = berthctl.run("gate", "chat", "--change", "replicas=2", "--change", "pins.gpu=l4").stdout
     assert told.splitlines()[0].startswith("CRITERION  STANDING")
-    report = {"requests": 200, "failed": 150, "input_tokens": 1, "output_tokens": 1}
-    (tmp_path / "report.json").write_text(json.dumps([report]))
+    target = {"requests": 200, "failed": 150, "answers": [{"at_s": 0.0, "failure": "x" * 1000}] * 2000}
+    (tmp_path / "report.json").write_text(json.dumps({"schema": "berth.replay/1", "targets": [target]}))
     assert "slo" in berthctl.json("gate", "chat", "--report", "report.json", status=1)["broken"]
     (tmp_path / "report.json").write_text("{")
     berthctl.run("gate", "chat", "--report", "report.json", status=2)

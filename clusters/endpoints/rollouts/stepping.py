@@ -10,7 +10,7 @@ import datetime as dt
 from collections.abc import Iterator
 from typing import Final
 
-from clusters.endpoints.evaluations.gate import Outcome, Verdict, evaluation_verdict
+from clusters.endpoints.evaluations.gate import Evaluated, evaluation_verdict
 from clusters.endpoints.history import record
 from clusters.endpoints.placement import retire_revisions
 from clusters.endpoints.reconcile.work import Work
@@ -25,7 +25,6 @@ from clusters.endpoints.rollouts.judging import Finding
 from clusters.endpoints.rollouts.measuring import counted, judged
 from clusters.endpoints.rollouts.outage import length
 from clusters.endpoints.rollouts.policy import RolloutPolicy
-from clusters.endpoints.rollouts.quality import served_before
 from clusters.endpoints.rollouts.room import has_room, make_room
 from clusters.endpoints.states import FAILING
 from clusters.endpoints.wishes import tenant_for_update
@@ -160,18 +159,22 @@ def _start(work: Work, endpoint: Endpoint, rollout: Rollout, policy: RolloutPoli
 def _evaluate(
     work: Work, endpoint: Endpoint, rollout: Rollout, policy: RolloutPolicy, now: dt.datetime
 ) -> None:
-    found = Verdict(Outcome.NOT_NEEDED) if served_before(rollout) else evaluation_verdict(rollout)
-    if found.outcome is Outcome.PENDING:
+    found = evaluation_verdict(rollout)
+    if found.state is Evaluated.PENDING:
         _say(rollout, found.reason)
         work.soon(LOOK_AGAIN_S)
-    elif found.outcome is Outcome.FAILED:
+        return
+    if found.state is Evaluated.FAILED:
         _undo(work, endpoint, rollout, Phase.FAILED, found.reason)
-    elif not policy.steps or rollout.way == RolloutWay.REPLACE or not _still_serves(rollout.before):
+        return
+    if found.reason:
+        record(endpoint, "rollout", f"The new revision and its evaluation: {found.reason}")
+    if not policy.steps or rollout.way == RolloutWay.REPLACE or not _still_serves(rollout.before):
         _promote(
             work, endpoint, rollout, now, "The class has no canary." if not policy.steps else "It serves."
         )
     else:
-        _enter(rollout, Phase.CANARY, now, "")
+        _enter(rollout, Phase.CANARY, now, found.reason)
         _step(work, endpoint, rollout, policy, 0, now)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from clusters.endpoints.evaluations.prompts import (
@@ -102,6 +102,7 @@ def test_days_stay_the_texts_that_they_were_written_as():
     assert found.checks[0].contains == "2026-11-28"
 
 
+@settings(deadline=None)
 @given(st.text(max_size=200))
 def test_whatever_is_written_is_read_or_refused_with_a_message(text):
     with contextlib.suppress(Invalid):
