@@ -26,7 +26,7 @@ from clusters.models import Endpoint, ScaleSchedule
 from tenants.api.base import IF_MATCH, TenantViewSet
 from tenants.api.filters import PAGING, refuse_unknown_parameters
 from tenants.api.idempotency import idempotent
-from tenants.api.preconditions import asks_for_version, etag, refuse_stale
+from tenants.api.preconditions import asks_for_version, content_version, etag, refuse_stale
 from tenants.errors import NotFound
 from tenants.roles import Action
 
@@ -101,24 +101,27 @@ class AutoscalingViewSet(TenantViewSet):
     @extend_schema(responses=ScheduleSerializer, operation_id="endpoints_schedules_retrieve", filters=False)
     def schedule(self, request, id, schedule_id) -> Response:
         """One schedule."""
-        return self.shown(ScheduleSerializer, self._schedule(schedule_id))
+        return self._versioned(self._schedule(schedule_id))
 
     @extend_schema(
-        request=ScheduleBody, responses=ScheduleSerializer, operation_id="endpoints_schedules_update"
+        request=ScheduleBody,
+        responses=ScheduleSerializer,
+        parameters=[IF_MATCH],
+        operation_id="endpoints_schedules_update",
     )
     def schedule_change(self, request, id, schedule_id) -> Response:
         """Give a schedule other terms."""
-        schedule = self._schedule(schedule_id)
+        schedule = self._to_edit(schedule_id)
         terms = ScheduleTerms(**self.validated(ScheduleBody))
         changed = schedule_set(
             endpoint=schedule.endpoint, terms=terms, actor=self.caller.actor, schedule=schedule
         )
-        return self.shown(ScheduleSerializer, changed)
+        return self._versioned(changed)
 
-    @extend_schema(responses={204: None}, operation_id="endpoints_schedules_destroy")
+    @extend_schema(responses={204: None}, parameters=[IF_MATCH], operation_id="endpoints_schedules_destroy")
     def schedule_delete(self, request, id, schedule_id) -> Response:
         """Take a schedule away; the endpoint's own bounds hold from then on."""
-        schedule_delete(schedule=self._schedule(schedule_id), actor=self.caller.actor)
+        schedule_delete(schedule=self._to_edit(schedule_id), actor=self.caller.actor)
         return Response(status=status.HTTP_204_NO_CONTENT)
 
     def _schedule(self, schedule_id) -> ScaleSchedule:
@@ -128,6 +131,17 @@ class AutoscalingViewSet(TenantViewSet):
             raise NotFound
         found.endpoint = endpoint
         return found
+
+    def _to_edit(self, schedule_id) -> ScaleSchedule:
+        if asks_for_version(self.request):
+            ScaleSchedule.objects.select_for_update().filter(id=schedule_id).first()
+        schedule = self._schedule(schedule_id)
+        refuse_stale(self.request, content_version(ScheduleSerializer(schedule).data))
+        return schedule
+
+    def _versioned(self, schedule: ScaleSchedule) -> Response:
+        shown = ScheduleSerializer(schedule).data
+        return Response(shown, headers={"ETag": etag(content_version(shown))})
 
     def _answer(self, endpoint: Endpoint) -> Response:
         found = scaling_shown(endpoint, now=timezone.now())
