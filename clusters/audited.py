@@ -79,6 +79,9 @@ AUDITED = {
             "between_tokens_timeout_s", "total_timeout_s", "attempts", "backoff_s", "backoff_most_s", "queue_s",
             "floor", "context_tokens", "on_overload", "degraded_context_tokens", "may_scale_to_zero",
             "idle_to_zero_s", "wake_hold_s", "high_water", "low_water", "quiet_s", "needs_evaluation",
+            "rollout_ways", "rollout_days", "rollout_from_hour", "rollout_until_hour", "rollout_steps",
+            "rollout_step_s", "rollout_requests", "rollout_patience_s", "rollout_little_traffic", "rollout_start_s",
+            "rollout_ttft_factor", "rollout_itl_factor", "rollout_error_points", "rollout_cost_factor",
         ),
         tenant="",
     ),
@@ -100,7 +103,7 @@ AUDITED = {
         (
             "endpoint_id", "number", "cluster_id", "pool_id", "runtime", "gpu_type", "precision", "tensor_parallel",
             "pipeline_parallel", "context_tokens", "max_batch_size", "price_factor", "restored_from",
-            "policy_version", "policy_exceptions", "place",
+            "policy_version", "policy_exceptions", "place", "terms",
         ),
         name="number",
     ),
@@ -111,6 +114,17 @@ AUDITED = {
     "clusters.ScaleSchedule": Audited(
         "schedule",
         ("endpoint_id", "name", "days", "from_time", "until_time", "time_zone", "floor", "ceiling"),
+    ),
+    "clusters.Rollout": Audited(
+        "rollout",
+        (
+            "endpoint_id", "revision_id", "before_id", "what", "way", "phase", "started_by", "ended_by", "dismissed_at",
+        ),
+        name="what",
+        verbs=(
+            ("phase", "promoted", "promote"), ("phase", "rolled-back", "roll-back"), ("phase", "failed", "fail"),
+            ("phase", "cancelled", "cancel"), ("dismissed_at", "*", "dismiss"),
+        ),
     ),
     "clusters.NamedRoute": Audited("route", ("project_id", "name", "rules")),
     "clusters.Gateway": Audited(

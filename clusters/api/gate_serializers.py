@@ -18,8 +18,10 @@ from clusters.endpoints.planning import OrderTerms
 from clusters.models import CatalogModel, Endpoint, EvaluationRun, SloClass
 from tenants.api.fields import ReferenceField, StrictSerializer
 
-#: Summaries that one report holds at most: what runs, and the change.
-MOST_SUMMARIES: Final = 2
+#: What a report says of its own form.
+REPORT_SCHEMA: Final = "berth.replay/1"
+#: Targets that one report is judged by at most: what runs, and the change.
+MOST_TARGETS: Final = 2
 
 
 class GateChange(ReplanBody):
@@ -61,28 +63,39 @@ class GateChange(ReplanBody):
         return dataclasses.replace(base, **asked)
 
 
-class ReplaySummary(serializers.Serializer):
-    """What ``python -m gateway.replay --json`` printed of one target; figures that are not judged by are ignored."""
+class ReplayTarget(serializers.Serializer):
+    """What a replay measured of one target; figures that are not judged by are ignored."""
 
     target = serializers.CharField(max_length=200, required=False, allow_blank=True)
     requests = serializers.IntegerField(min_value=0, max_value=2**31 - 1)
     failed = serializers.IntegerField(min_value=0, max_value=2**31 - 1)
     ttft_p95_ms = serializers.FloatField(min_value=0, required=False, allow_null=True)
     itl_p95_ms = serializers.FloatField(min_value=0, required=False, allow_null=True)
-    input_tokens = serializers.IntegerField(min_value=0, max_value=2**53)
-    output_tokens = serializers.IntegerField(min_value=0, max_value=2**53)
-    cost = serializers.FloatField(min_value=0, max_value=1e12, required=False, allow_null=True)
-    sent_late_p99_ms = serializers.FloatField(min_value=0, required=False, allow_null=True)
+    cost_per_million_tokens = serializers.FloatField(
+        min_value=0, max_value=1e12, required=False, allow_null=True, help_text="At prices of tokens."
+    )
+    gpu_cost_per_million_tokens = serializers.FloatField(
+        min_value=0, max_value=1e12, required=False, allow_null=True,
+        help_text="At the price of the GPUs; looked at where there is none at prices of tokens.",
+    )  # fmt: skip
+    kept_up = serializers.BooleanField(default=True, help_text="Whether the replay itself was fast enough.")
+
+
+class ReplayReport(serializers.Serializer):
+    """What ``python -m gateway.replay --json`` printed. The ``answers`` of targets may be left out."""
+
+    schema = serializers.ChoiceField(choices=[REPORT_SCHEMA])
+    targets = ReplayTarget(many=True, allow_empty=False, max_length=MOST_TARGETS)
 
 
 class GateBody(StrictSerializer):
     """At least one of change, report and evaluation."""
 
     change = GateChange(required=False)
-    report = ReplaySummary(
-        many=True, required=False, allow_empty=False, max_length=MOST_SUMMARIES,
+    report = ReplayReport(
+        required=False,
         help_text="The report of a replay: of the change alone, or of what runs and the change, in this order.",
-    )  # fmt: skip
+    )
     evaluation = serializers.UUIDField(
         required=False, help_text="Id of a run of this endpoint's, which stands for the quality."
     )
@@ -106,6 +119,8 @@ class GateBody(StrictSerializer):
         """Give what the gate is asked about ``endpoint``."""
         values = dict(self.validated_data)
         change, evaluation = values.pop("change", None), values.pop("evaluation", None)
+        if "report" in values:
+            values["report"] = values["report"]["targets"]
         if change is not None:
             values["terms"] = self.fields["change"].proposed(endpoint, change)
         if evaluation is not None:

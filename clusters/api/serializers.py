@@ -36,6 +36,14 @@ EXPECTED = (
 )  # fmt: skip
 
 
+#: How endpoints of a class change what they run.
+ROLLOUT = [
+    "rollout_ways", "rollout_days", "rollout_from_hour", "rollout_until_hour", "rollout_steps", "rollout_step_s",
+    "rollout_requests", "rollout_patience_s", "rollout_little_traffic", "rollout_start_s", "rollout_ttft_factor",
+    "rollout_itl_factor", "rollout_error_points", "rollout_cost_factor",
+]  # fmt: skip
+
+
 class PrecisionNoteSerializer(serializers.Serializer):
     """What is known of a model's answers in a precision that a job makes of its checkpoint."""
 
@@ -78,8 +86,10 @@ class SloClassSerializer(serializers.ModelSerializer):
     ``queue_s`` is the longest a request waits for a replica, ``floor`` the share of admissions that stays with the
     class while higher ones wait too, ``on_overload`` what happens when there is no room. ``credit_percent`` of an
     endpoint's charge is credited for a month in which it misses a target; ``cost_target`` is what a million tokens
-    should cost at most, null where there is no target. The last six are how replicas follow the load: whether to zero
-    and after how long, how long requests are held while one wakes, and the marks between which replicas stay.
+    should cost at most, null where there is no target. ``may_scale_to_zero`` to ``quiet_s`` are
+    how replicas follow the load: whether to zero and after how long, how long requests are held while one wakes, and
+    the marks between which replicas stay.
+    ``rollout_*`` say how endpoints of the class change what they run: docs/rollouts.md.
     """
 
     class Meta:
@@ -90,7 +100,7 @@ class SloClassSerializer(serializers.ModelSerializer):
             "connect_timeout_s", "first_token_timeout_s", "between_tokens_timeout_s",
             "total_timeout_s", "attempts", "backoff_s", "backoff_most_s", "queue_s", "floor", "context_tokens",
             "on_overload", "degraded_context_tokens", "may_scale_to_zero", "idle_to_zero_s", "wake_hold_s",
-            "high_water", "low_water", "quiet_s", "needs_evaluation",
+            "high_water", "low_water", "quiet_s", "needs_evaluation", *ROLLOUT,
         ]  # fmt: skip
 
 

@@ -39,6 +39,7 @@ from clusters.api.reports import (
     UtilizationView,
 )
 from clusters.api.revisions import MoveViewSet, RevisionViewSet
+from clusters.api.rollouts import RolloutViewSet
 from clusters.api.routes import RouteViewSet, SharedEndpointView
 from clusters.api.secrets import ModelSecretViewSet
 from clusters.api.signals import SignalViewSet
@@ -114,6 +115,21 @@ urlpatterns = [
     path("endpoints/<uuid:id>/trace", TraceViewSet.as_view({"get": "trace"})),
     path("endpoints/<uuid:id>:replan", LoadViewSet.as_view({"post": "replan"})),
     path("endpoints/<uuid:id>:keep-order", LoadViewSet.as_view({"post": "keep_order"})),
+    path("endpoints/<uuid:id>:plan-change", RolloutViewSet.as_view({"post": "plan_change"})),
+    path("endpoints/<uuid:id>:change", RolloutViewSet.as_view({"post": "change"})),
+    path("endpoints/<uuid:id>/rollouts", RolloutViewSet.as_view({"get": "rollouts"})),
+    path("endpoints/<uuid:id>/rollouts/<uuid:rollout_id>", RolloutViewSet.as_view({"get": "rollout"})),
+    path(
+        "endpoints/<uuid:id>/rollouts/<uuid:rollout_id>:promote", RolloutViewSet.as_view({"post": "promote"})
+    ),
+    path(
+        "endpoints/<uuid:id>/rollouts/<uuid:rollout_id>:rollback",
+        RolloutViewSet.as_view({"post": "roll_back"}),
+    ),
+    path("endpoints/<uuid:id>/rollouts/<uuid:rollout_id>:retry", RolloutViewSet.as_view({"post": "retry"})),
+    path(
+        "endpoints/<uuid:id>/rollouts/<uuid:rollout_id>:dismiss", RolloutViewSet.as_view({"post": "dismiss"})
+    ),
     path("endpoints/<uuid:id>:what-if", LoadViewSet.as_view({"post": "what_if"})),
     path("endpoints/<uuid:id>:ask-again", AskAgainViewSet.as_view({"post": "ask_again"})),
     path("endpoints/<uuid:id>:move", MoveViewSet.as_view({"post": "move"})),

@@ -27,7 +27,7 @@ from clusters.endpoints.limits import check_fallbacks
 from clusters.endpoints.names import refuse_name_of_route
 from clusters.endpoints.planning import Market, OrderTerms
 from clusters.endpoints.policy.in_force import refuse_by_policy
-from clusters.endpoints.rollouts.closing import change_give_up, rollout_cancel
+from clusters.endpoints.rollouts.closing import change_give_up, rollout_cancel, rollout_of
 from clusters.endpoints.rollouts.opening import rollout_open
 from clusters.endpoints.rollouts.outage import expected_outage
 from clusters.endpoints.rollouts.terms import OF_ENGINES, terms_running, terms_take
@@ -163,6 +163,11 @@ def endpoint_scale(
     refuse_held(endpoint)
     before = endpoint.replicas
     revision = placement.current_revision(endpoint)
+    if rollout_of(endpoint) is not None and revision is not None and revision.replicas != replicas:
+        raise Conflict(
+            f"{endpoint.name} is being changed; its replicas can be set when its rollout is over. Promote it or "
+            "roll it back first, or change the order with the replicas that it is to have."
+        )
     if revision is not None:
         before = revision.replicas
         if replicas > before:

@@ -113,7 +113,7 @@ class Migration(migrations.Migration):
                 default=200,
                 help_text="Requests of either revision in a step that are enough to tell.",
                 validators=[
-                    django.core.validators.MinValueValidator(20),
+                    django.core.validators.MinValueValidator(60),
                     django.core.validators.MaxValueValidator(1000000),
                 ],
             ),

@@ -311,9 +311,9 @@ class Migration(migrations.Migration):
         migrations.AddConstraint(
             model_name="evaluationset",
             constraint=models.UniqueConstraint(
-                models.F("tenant_id"),
-                models.F("model_id"),
-                models.F("endpoint_id"),
+                models.F("tenant"),
+                models.F("model"),
+                models.F("endpoint"),
                 django.db.models.functions.text.Lower("name"),
                 condition=models.Q(("removed_at", None)),
                 name="evaluation_set_name_once",

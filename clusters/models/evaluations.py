@@ -48,9 +48,9 @@ class EvaluationSet(Identified):
                 name="evaluation_set_of_model_or_endpoint",
             ),
             models.UniqueConstraint(
-                "tenant_id",
-                "model_id",
-                "endpoint_id",
+                "tenant",
+                "model",
+                "endpoint",
                 Lower("name"),
                 condition=Q(removed_at=None),
                 nulls_distinct=False,

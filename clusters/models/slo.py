@@ -143,7 +143,7 @@ class SloClass(Identified):
         default=300, validators=[MaxValueValidator(604_800)], help_text="A step takes at least this long."
     )
     rollout_requests = models.PositiveIntegerField(
-        default=200, validators=[MinValueValidator(20), MaxValueValidator(1_000_000)],
+        default=200, validators=[MinValueValidator(60), MaxValueValidator(1_000_000)],
         help_text="Requests of either revision in a step that are enough to tell.",
     )  # fmt: skip
     rollout_patience_s = models.PositiveIntegerField(

@@ -26,6 +26,7 @@ _Path = tuple[str | int, ...]
 _WHOLE: Final = re.compile(r"[-+]?(0|[1-9][0-9]{0,30})")
 _FRACTION: Final = re.compile(r"[-+]?[0-9]+\.[0-9]*([eE][-+]?[0-9]{1,2})?")
 _TAG: Final = "tag:yaml.org,2002:"
+_SURROGATE: Final = re.compile("[\ud800-\udfff]")
 _Loader: Final = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
@@ -162,8 +163,21 @@ def _scalar(node: yaml.ScalarNode) -> Any:
     return text
 
 
+def _look_through(value: Any, source: str, line: int, depth: int = 0) -> None:
+    """Refuse what the database or an answer cannot hold."""
+    if depth > MOST_DEPTH:
+        raise _unusable(source, line, f"It is nested more than {MOST_DEPTH} deep.")
+    texts = [value] if isinstance(value, str) else list(value) if isinstance(value, dict) else []
+    if any("\0" in text or (not text.isascii() and _SURROGATE.search(text)) for text in texts):
+        raise _unusable(source, line, "It has characters that are none: NUL, or half of a pair.")
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    for each in inner:
+        _look_through(each, source, line, depth + 1)
+
+
 def _document(value: Any, source: str, lines: dict[_Path, int]) -> Document:
     top = lines.get((), 0)
+    _look_through(value, source, top)
     if not isinstance(value, dict):
         raise _unusable(source, top, f"A document has {', '.join(_TOP)}.")
 
@@ -180,7 +194,7 @@ def _document(value: Any, source: str, lines: dict[_Path, int]) -> Document:
     if not isinstance(metadata, dict) or not metadata.get("name"):
         raise refuse("Give it a name, as metadata: {name: …}.", "metadata")
     for name, text in metadata.items():
-        if text is not None and (not isinstance(text, str) or len(text) > 120 or "\0" in text):
+        if text is not None and (not isinstance(text, str) or len(text) > 120):
             raise refuse(
                 "Write a text of at most 120 characters, in quotes if it is a number.", "metadata", name
             )

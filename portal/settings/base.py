@@ -254,6 +254,10 @@ SPECTACULAR_SETTINGS = {
         "Decides": "clusters.models.approvals.Decides",
         "KeyState": ["active", "expired", "revoked", "disabled"],
         "Precision": ["bf16", "fp8", "int4", "nvfp4"],
+        "EvaluationState": "clusters.models.evaluations.EvaluationRun.State",
+        "Runtime": ["triton-llmapi", "triton-engine", "triton-python", "trtllm-serve"],
+        "RolloutWay": "clusters.models.slo.RolloutWay",
+        "OnLittleTraffic": "clusters.models.slo.OnLittleTraffic",
     },
 }
 

@@ -39,6 +39,8 @@ GROUPS: Final[dict[str, frozenset[str]]] = {
     "platform: see endpoints": OPERATORS | {"auditor"},
     "platform: manage endpoints": OPERATORS,
     "platform: see offer": OPERATORS | {"auditor"},
+    # Each kind of document asks for its own right.
+    "platform: configuration": OPERATORS | {"finance", "auditor"},
     "platform: manage offer": WHOLE,
     "platform: see tenants": WHOLE | {"finance", "auditor"},
     "platform: manage tenants": WHOLE,
@@ -74,6 +76,9 @@ OPERATIONS: Final[dict[str, str]] = {
         GET endpoints/{id}/events
         GET endpoints/{id}/revisions
         GET endpoints/{id}/revisions/{number}/configuration
+        GET endpoints/{id}/rollouts
+        GET endpoints/{id}/rollouts/{rollout_id}
+        POST endpoints/{id}:plan-change
         GET endpoints/{id}/logs
         GET endpoints/{id}/signals
         GET endpoints/{id}/load
@@ -105,6 +110,9 @@ OPERATIONS: Final[dict[str, str]] = {
         GET evaluations
         GET evaluations/{id}
         POST endpoints:plan
+        GET configuration
+        POST configuration:diff
+        POST configuration:apply
     """,
     "tenant: order": """
         POST endpoints
@@ -119,6 +127,11 @@ OPERATIONS: Final[dict[str, str]] = {
         POST endpoints/{id}:replan
         POST endpoints/{id}:keep-order
         POST endpoints/{id}/revisions/{number}:restore
+        POST endpoints/{id}:change
+        POST endpoints/{id}/rollouts/{rollout_id}:promote
+        POST endpoints/{id}/rollouts/{rollout_id}:rollback
+        POST endpoints/{id}/rollouts/{rollout_id}:retry
+        POST endpoints/{id}/rollouts/{rollout_id}:dismiss
         POST routes
         PATCH routes/{id}
         DELETE routes/{id}
@@ -260,6 +273,11 @@ OPERATIONS: Final[dict[str, str]] = {
         GET platform/evaluation-sets
         GET platform/evaluation-sets/{id}
     """,
+    "platform: configuration": """
+        GET platform/configuration
+        POST platform/configuration:diff
+        POST platform/configuration:apply
+    """,
     "platform: manage offer": """
         PUT engine-images/{use}
         PATCH engine-settings/{slo_class}
@@ -352,6 +370,8 @@ PAGES: Final[dict[str, str]] = {
         tenant:endpoint-status
         tenant:endpoint-revisions
         tenant:endpoint-revision
+        tenant:endpoint-rollouts
+        tenant:endpoint-rollout
         tenant:endpoint-playground
         tenant:endpoint-logs
         tenant:endpoint-log
@@ -378,6 +398,11 @@ PAGES: Final[dict[str, str]] = {
     """,
     "tenant: order": """
         tenant:endpoint-restore
+        tenant:endpoint-change
+        tenant:endpoint-rollout-promote
+        tenant:endpoint-rollout-rollback
+        tenant:endpoint-rollout-retry
+        tenant:endpoint-rollout-dismiss
         tenant:endpoint-replan
         tenant:endpoint-keep-order
         tenant:endpoint-limits
@@ -669,9 +694,8 @@ OF_TENANTS: Final = {
 #: Kinds that stand on one cluster: to operators of others they do not exist.
 ON_A_CLUSTER: Final = {
     "clusters", "clusters/pools", "clusters/pools/measurements", "kubernetes", "gateways", "gateways/gaps",
-    "endpoints", "endpoints/revisions",
-    "endpoints/logs", "platform/savings", "reports/savings", "platform/approval-requests", "approvals",
-    "platform/evaluations",
+    "endpoints", "endpoints/revisions", "endpoints/logs", "platform/savings", "reports/savings",
+    "platform/approval-requests", "approvals", "platform/evaluations",
 }  # fmt: skip
 
 ALLOWED, UNKNOWN, REFUSED, HIDDEN, NO_TENANT = "allowed", "401", "403", "404", "400: no tenant named"

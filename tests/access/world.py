@@ -27,6 +27,7 @@ from clusters.endpoints.autoscaling.setting import ScheduleTerms, schedule_set
 from clusters.endpoints.evaluations.prompts import checked
 from clusters.endpoints.evaluations.sets import newest_version, set_create
 from clusters.endpoints.reconcile import reconcile_endpoint
+from clusters.endpoints.rollouts.policy import RolloutPolicy
 from clusters.endpoints.routes import route_create
 from clusters.endpoints.services import endpoint_order
 from clusters.inventory import catalog, services
@@ -46,6 +47,7 @@ from clusters.models import (
     PoolMeasurement,
     Region,
     Revision,
+    Rollout,
     Saving,
     TenantPolicy,
 )
@@ -287,12 +289,18 @@ def _of_a_tenant(tenant: Tenant, estate: Any, word: str, *, number: str) -> Ids:
         entry = AuditEntry.objects.filter(tenant=tenant).first()
         allocation = _first("billing.Allocation")
         replica = _first("clusters.Replica")
+        before = Revision.objects.filter(endpoint=endpoint).latest("number")
+        rollout = Rollout.objects.create(
+            endpoint=endpoint, before=before, revision=before, what="A change.", way="surge", phase="promoted",
+            phase_since=timezone.now(), policy=RolloutPolicy.of(endpoint.slo_class).to_document(),
+            started_at=timezone.now(), started_by="a test",
+        )  # fmt: skip
         assert Membership.objects.filter(id=member.id).exists()
     return {
         "tenants": tenant.slug, "t": tenant.slug, "projects": str(second.id), "project slug": second.slug,
         "keys": str(key.id), "members": str(member.id), "endpoints": str(endpoint.id), "endpoint name": endpoint.name,
-        "endpoints/revisions": "1", "endpoints/schedules": str(schedule.id),
-        "endpoints/logs": replica.replica_id, "routes": str(route.id),
+        "endpoints/revisions": "1", "revision": str(before.id), "endpoints/schedules": str(schedule.id),
+        "endpoints/logs": replica.replica_id, "routes": str(route.id), "endpoints/rollouts": str(rollout.id),
         "budgets": str(budget.id), "tenant-budgets": str(budget.id), "webhooks": str(webhook.id),
         "webhooks/deliveries": str(delivery.id), "statements": str(statement.id),
         "tenant-statements": str(statement.id), "month": f"{MAY:%Y-%m}", "commitments": str(committed.id),

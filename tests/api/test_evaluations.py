@@ -5,11 +5,12 @@ from __future__ import annotations
 import uuid
 
 import pytest
+from rest_framework.test import APIClient
 
 from clusters.endpoints.evaluations.working import run_work
 from clusters.models import CatalogModel, Endpoint, EvaluationRun, EvaluationVersion, Gateway, SloClass
 from tenants import scope
-from tenants.models import Role
+from tenants.models import Membership, Role
 from tests.api.conftest import client_of
 from tests.api.contract import API, EditContract, assert_problem
 from tests.api.orders import order
@@ -188,10 +189,6 @@ def test_owners_and_admins_accept_and_say_why(owner, tenant, stranger, endpoint)
 
 
 def test_people_accept_by_their_session_and_operators_for_any_tenant(owner, tenant, operator, endpoint):
-    from rest_framework.test import APIClient
-
-    from tenants.models import Membership
-
     make(owner, endpoint_id=endpoint["id"])
     one = start(owner, endpoint)
     finish(one, "nonsense that is far too long")
@@ -208,7 +205,10 @@ def test_people_accept_by_their_session_and_operators_for_any_tenant(owner, tena
     two = start(owner, endpoint)
     finish(two)
     waived = operator.post(f"{API}/platform/evaluations/{two['id']}:accept", {"note": "seen"})
-    assert (waived.json()["state"], waived.json()["decided_as"]) == ("waived", "olga@example.org")
+    assert (waived.json()["state"], waived.json()["decided_as"]) == (
+        "waived",
+        "operator olga@example.org",
+    )
 
 
 def test_prompts_rest_sealed(owner):
@@ -226,11 +226,20 @@ def gate(client, endpoint: dict, **body) -> dict:
     return response.json()
 
 
-def summary(**changes) -> dict:
+def target(**changes) -> dict:
+    """Give what a replay measured, as its report tells it."""
     return {
         "target": "new", "requests": 1000, "completed": 1000, "failed": 0, "failures": {}, "ttft_p95_ms": 300.0,
-        "itl_p95_ms": 20.0, "input_tokens": 500_000, "output_tokens": 500_000, "cost": 2.0, "sent_late_p99_ms": 1.0,
+        "itl_p95_ms": 20.0, "cost_per_million_tokens": 2.0, "gpu_cost_per_million_tokens": 9.0, "kept_up": True,
     } | changes  # fmt: skip
+
+
+def priced(cost: float) -> dict:
+    return target(cost_per_million_tokens=cost)
+
+
+def report(*targets: dict) -> dict:
+    return {"schema": "berth.replay/1", "goals": {}, "targets": list(targets)}
 
 
 def standings(found: dict) -> dict[tuple[str, str], str]:
@@ -283,23 +292,24 @@ def test_a_change_that_wants_an_evaluation_says_which_rollout_asks_what(owner, e
 
 
 @pytest.mark.parametrize(
-    ("summaries", "body", "expected"),
+    ("targets", "body", "expected"),
     [
-        ([summary()], {}, {"slo": "kept", "cost": "kept"}),
-        ([summary(cost=None)], {}, {"slo": "kept"}),
-        ([summary(ttft_p95_ms=2001)], {}, {"slo": "broken", "cost": "kept"}),
-        ([summary(itl_p95_ms=None)], {}, {"slo": "broken", "cost": "kept"}),
-        ([summary(failed=5)], {}, {"slo": "kept", "cost": "kept"}),
-        ([summary(failed=6)], {}, {"slo": "broken", "cost": "kept"}),
-        ([summary(requests=99)], {}, {"slo": "undecided", "cost": "kept"}),
-        ([summary(sent_late_p99_ms=500)], {}, {"slo": "undecided", "cost": "kept"}),
-        ([summary(cost=1.0), summary(cost=1.2)], {}, {"slo": "kept", "cost": "broken"}),
-        ([summary(cost=1.0), summary(cost=1.2)], {"cost_factor": "1.25"}, {"slo": "kept", "cost": "kept"}),
-        ([summary(ttft_p95_ms=100), summary()], {"latency_factor": 2}, {"slo": "broken", "cost": "kept"}),
+        ([target()], {}, {"slo": "kept", "cost": "kept"}),
+        ([target(cost_per_million_tokens=None)], {}, {"slo": "kept", "cost": "kept"}),
+        ([target(cost_per_million_tokens=None, gpu_cost_per_million_tokens=None)], {}, {"slo": "kept"}),
+        ([target(ttft_p95_ms=2001)], {}, {"slo": "broken", "cost": "kept"}),
+        ([target(itl_p95_ms=None)], {}, {"slo": "broken", "cost": "kept"}),
+        ([target(failed=5)], {}, {"slo": "kept", "cost": "kept"}),
+        ([target(failed=6)], {}, {"slo": "broken", "cost": "kept"}),
+        ([target(requests=99)], {}, {"slo": "undecided", "cost": "kept"}),
+        ([target(kept_up=False)], {}, {"slo": "undecided", "cost": "kept"}),
+        ([priced(1.0), priced(1.2)], {}, {"slo": "kept", "cost": "broken"}),
+        ([priced(1.0), priced(1.2)], {"cost_factor": "1.25"}, {"slo": "kept", "cost": "kept"}),
+        ([target(ttft_p95_ms=100), target()], {"latency_factor": 2}, {"slo": "broken", "cost": "kept"}),
     ],
 )  # fmt: skip
-def test_a_report_is_held_against_the_class_and_what_runs(owner, endpoint, summaries, body, expected):
-    found = gate(owner, endpoint, report=summaries, **body)
+def test_a_report_is_held_against_the_class_and_what_runs(owner, endpoint, targets, body, expected):
+    found = gate(owner, endpoint, report=report(*targets), **body)
     assert {each["name"]: each["standing"] for each in found["criteria"]} == expected
     assert found["kept"] is (set(expected.values()) == {"kept"})
 
@@ -310,7 +320,7 @@ def test_an_evaluation_stands_for_the_quality(owner, endpoint):
     found = gate(owner, endpoint, evaluation=run["id"])
     assert (found["broken"], standings(found)) == (["quality"], {("quality", "evaluation"): "undecided"})
     finish(run, "5 and nothing else at all")
-    found = gate(owner, endpoint, evaluation=run["id"], report=[summary()])
+    found = gate(owner, endpoint, evaluation=run["id"], report=report(target()))
     assert found["broken"] == ["quality"]
     assert standings(found)["quality", "evaluation"] == "broken"
     again = start(owner, endpoint)
@@ -326,9 +336,10 @@ def test_an_evaluation_stands_for_the_quality(owner, endpoint):
         ({"change": {"precision": "int1"}}, "not a valid choice"),
         ({"change": {"colour": "red"}}, "no such field"),
         ({"evaluation": str(uuid.UUID(int=5))}, "has no such evaluation"),
-        ({"report": []}, "may not be empty"),
-        ({"report": [summary()] * 3}, "no more than 2"),
-        ({"report": [{"requests": 1}]}, "required"),
+        ({"report": report()}, "may not be empty"),
+        ({"report": report(target(), target(), target())}, "no more than 2"),
+        ({"report": report({"requests": 1})}, "required"),
+        ({"report": {"schema": "berth.replay/0", "targets": [target()]}}, "not a valid choice"),
     ],
 )
 def test_what_the_gate_cannot_be_asked_is_told(owner, endpoint, body, told):

@@ -14,9 +14,9 @@ from tests.estate import make_estate
 from tests.factories import default_project, make_tenant
 
 pytestmark = pytest.mark.django_db
-SUMMARY = {
+TARGET = {
     "target": "new", "requests": 1000, "failed": 0, "ttft_p95_ms": 300.0, "itl_p95_ms": 20.0,
-    "input_tokens": 1, "output_tokens": 1, "cost": None, "answer_p50_ms": 3,
+    "cost_per_million_tokens": None, "kept_up": True, "answers": [{"at_s": 0}],
 }  # fmt: skip
 
 
@@ -52,9 +52,9 @@ def test_what_is_kept_passes_and_what_is_broken_is_named():
 
 def test_a_report_is_read_as_it_was_printed(tmp_path):
     report = tmp_path / "report.json"
-    report.write_text(json.dumps([SUMMARY]))
+    report.write_text(json.dumps({"schema": "berth.replay/1", "goals": {}, "targets": [TARGET]}))
     assert gate("acme/chat", "--report", str(report))[0] == 0
-    report.write_text(json.dumps([SUMMARY | {"ttft_p95_ms": 9000}]))
+    report.write_text(json.dumps({"schema": "berth.replay/1", "targets": [TARGET | {"ttft_p95_ms": 9000}]}))
     status, out, err = gate("acme/chat", "--report", str(report))
     assert (status, err.strip()) == (1, "Broken: slo.")
     assert "TTFT p95 is 9000 ms, the target 2000 ms." in out

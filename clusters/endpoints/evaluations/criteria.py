@@ -11,8 +11,9 @@ from typing import Any, Final
 from django.conf import settings
 
 from clusters.endpoints import placement
-from clusters.endpoints.blueprint import SpecUnusable, kept_spec
+from clusters.endpoints.blueprint import SpecUnusable
 from clusters.endpoints.evaluations.sets import sets_for
+from clusters.endpoints.evaluations.traits import changed_quality, quality_of
 from clusters.endpoints.load.replanning import released
 from clusters.endpoints.load.running import Running, keeps_targets
 from clusters.endpoints.planning import Market, OrderTerms
@@ -26,8 +27,8 @@ from tenants.errors import Invalid
 USUAL_COST_FACTOR: Final = Decimal("1.1")
 #: Fewer requests tell nothing of a p95.
 LEAST_REQUESTS: Final = 100
-#: A replay that sent its requests later than this measured itself.
-MOST_LATE_MS: Final = 200.0
+#: What a report may say of a million tokens, input and output, at prices of tokens or of GPUs.
+_COSTS: Final = ("cost_per_million_tokens", "gpu_cost_per_million_tokens")
 _MILLION: Final = Decimal(1_000_000)
 _PLACES: Final = Decimal("0.0001")
 
@@ -80,8 +81,8 @@ def endpoint_gate(
 ) -> Gate:
     """Judge a change of ``endpoint`` before it is made; nothing is written.
 
-    ``terms`` are those of the order with the change, which the planner judges. ``report`` are the summaries that a
-    replay printed: the last is judged, and compared with the first where there are two. ``run`` is the evaluation that
+    ``terms`` are those of the order with the change, which the planner judges. ``report`` are the targets of a
+    replay's report: the last is judged, and compared with the first where there are two. ``run`` is the evaluation that
     stands for the quality. Cost may be ``cost_factor`` times that of what runs, the p95s ``latency_factor`` times
     theirs (None: only the class's targets count).
 
@@ -195,9 +196,9 @@ def _measured(
 ) -> list[Criterion]:
     judged, before = report[-1], report[0] if len(report) > 1 else None
     found = [_measured_slo(slo_class, judged, before, latency_factor)]
-    after = _measured_cost(judged)
-    if after is not None:
-        old = _measured_cost(before) if before else None
+    name = next((name for name in _COSTS if judged.get(name) is not None), "")
+    if name:
+        after, old = _amount(judged[name]), _amount(before.get(name)) if before else None
         found.append(_cost(after, old, slo_class, cost_factor, source="report", currency=currency))
     return found
 
@@ -224,12 +225,11 @@ def _measured_slo(
     most = (1 - slo_class.availability) * requests
     if failed > most:
         wrong.append(f"{failed} of {requests} requests failed, {most:.2f} may")
-    late = judged.get("sent_late_p99_ms")
     why = ""
     if requests < LEAST_REQUESTS:
         why = f"{requests} requests tell too little; replay at least {LEAST_REQUESTS}."
-    elif late is not None and late > MOST_LATE_MS:
-        why = f"The replay itself sent its requests up to {late:.0f} ms late; run it on a faster machine."
+    elif not judged.get("kept_up", True):
+        why = "The replay itself was too slow to measure this; run it on a faster machine."
     if why:
         return Criterion(
             name="slo", source="report", standing=Standing.UNDECIDED, message=why, figures=figures
@@ -237,12 +237,8 @@ def _measured_slo(
     return _criterion("slo", "report", wrong, "The measured p95s keep the class's targets.", figures)
 
 
-def _measured_cost(summary: Mapping[str, Any]) -> Decimal | None:
-    """Give what a million tokens came to, input and output; None where the replay had no prices."""
-    cost, tokens = summary.get("cost"), summary["input_tokens"] + summary["output_tokens"]
-    if cost is None or not tokens:
-        return None
-    return (Decimal(str(cost)) * _MILLION / tokens).quantize(_PLACES)
+def _amount(value: float | None) -> Decimal | None:
+    return None if value is None else Decimal(str(value)).quantize(_PLACES)
 
 
 # Quality
@@ -289,18 +285,13 @@ def _wants(proposal: _Proposal) -> list[str]:
     current, terms, chosen = proposal.current, proposal.terms, proposal.plan.configuration
     if current is None or chosen is None:
         return []
-    try:
-        spec = kept_spec(current)
-    except SpecUnusable:
-        return ["from what another version of Berth wrote"]
-    cap = terms.context_tokens or terms.model.context_tokens
-    pairs = [
-        ("model", spec.model, terms.model.name),
-        ("weight precision", current.precision, str(chosen.precision)),
-        ("KV precision", spec.tuning.kv_cache_dtype, chosen.tuning.kv_cache_dtype),
-        ("context cap", current.context_tokens, max(cap, current.context_tokens)),
-    ]
-    return [f"{name} {old} -> {new}" for name, old, new in pairs if old != new]
+    after = {
+        "model": terms.model.name,
+        "weight precision": str(chosen.precision),
+        "KV precision": chosen.tuning.kv_cache_dtype,
+        "context cap": terms.context_tokens or terms.model.context_tokens,
+    }
+    return changed_quality(quality_of(current), after)
 
 
 # What both judge by

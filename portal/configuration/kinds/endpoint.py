@@ -26,6 +26,7 @@ from portal.configuration.documents import Document
 from portal.configuration.kinds import base
 from portal.configuration.kinds.base import Done, Kind, Money
 from portal.configuration.kinds.projects import project_named
+from portal.configuration.kinds.scaling import ScalingSpec, scaling_apply, scaling_spec, scaling_told
 from portal.configuration.writing import plain
 from tenants import narrowing
 from tenants.api.fields import ReferenceField
@@ -39,10 +40,11 @@ _TERMS: Final = (
     "model", "slo_class", "residency", "certifications", "near", "profile", "requests_per_second", *SHAPE,
     "context_tokens", "output_limit", "replicas", "pins", "approved_precisions",
 )  # fmt: skip
+_SCALING: Final = ("autoscaling", "schedules")
 _CAPS: Final = ("context_tokens", "output_limit")
 
 
-class EndpointSpec(RatesBody, PlanRequest):
+class EndpointSpec(ScalingSpec, RatesBody, PlanRequest):
     """An order as a document says it."""
 
     name = None
@@ -86,6 +88,7 @@ class EndpointKind(Kind):
             **{name: getattr(row, name) for name in RATES},
             "fallbacks": _names(row.fallbacks),
             "state": str(row.wanted),
+            **scaling_told(row),
         }
 
     def wanted(self, document: Document, row: Endpoint | None) -> base.Wanted:
@@ -97,7 +100,9 @@ class EndpointKind(Kind):
         if "fallbacks" in values:
             values["fallbacks"] = list(dict.fromkeys(values["fallbacks"]))
         given = {name: values[name] for name in _TERMS if name in values}
-        others = {name: plain(value) for name, value in values.items() if name not in given}
+        others = {
+            name: plain(value) for name, value in values.items() if name not in (*given, *_SCALING)
+        } | scaling_spec(values)
         if row is None:
             terms = OrderTerms(**completed(_deduplicated(given), given["model"]))
             rest = {**dict.fromkeys(RATES), "fallbacks": [], "state": str(Wanted.RUNNING), **others}
@@ -124,6 +129,7 @@ class EndpointKind(Kind):
             asked_by=by.asked_by,
             limits={name: values[name] for name in RATES if name in values},
         )
+        scaling_apply(endpoint, values, actor=by.actor)
         if values.get("state") == Wanted.PAUSED:
             services.endpoint_pause(endpoint=endpoint, actor=by.actor)
             return Done(result=base.CREATED, row=endpoint, note="It is paused.")
@@ -153,9 +159,15 @@ class EndpointKind(Kind):
                 )
             else:
                 endpoint = endpoint_replan(
-                    endpoint=endpoint, terms=values["terms"], actor=by.actor, asked_by=by.asked_by
+                    endpoint=endpoint,
+                    terms=values["terms"],
+                    ways=tuple(endpoint.slo_class.rollout_ways),
+                    actor=by.actor,
+                    asked_by=by.asked_by,
                 )
             asked = endpoint.generation == generation and waits_for_approval(endpoint)
+        # After the replicas: to set them by hand switches off that they follow the load.
+        scaling_apply(endpoint, values, actor=by.actor)
         if "state" in changed and values["state"] == Wanted.RUNNING:
             endpoint = services.endpoint_resume(endpoint=endpoint, actor=by.actor, asked_by=by.asked_by)
             asked = asked or waits_for_approval(endpoint)

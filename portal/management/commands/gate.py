@@ -99,7 +99,7 @@ def _body(options: dict[str, Any]) -> dict[str, Any]:
         body["change"] = _change(options["change"])
     if options["report"] is not None:
         try:
-            body["report"] = json.loads(options["report"].read_text())
+            body["report"] = _without_answers(json.loads(options["report"].read_text()))
         except OSError as error:
             raise CommandError(
                 f"{error.filename} cannot be read: {error.strerror}.", returncode=WRONG
@@ -107,6 +107,15 @@ def _body(options: dict[str, Any]) -> dict[str, Any]:
         except ValueError as error:
             raise CommandError(f"{options['report']} is not JSON: {error}.", returncode=WRONG) from error
     return body
+
+
+def _without_answers(report: Any) -> Any:
+    """Leave out the single requests of a replay's report, which nothing is judged by."""
+    targets = report.get("targets") if isinstance(report, dict) else None
+    if not isinstance(targets, list) or not all(isinstance(target, dict) for target in targets):
+        return report
+    kept = [{name: each for name, each in target.items() if name != "answers"} for target in targets]
+    return {**report, "targets": kept}
 
 
 def _change(wishes: list[str]) -> dict[str, Any]:

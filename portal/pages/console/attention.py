@@ -32,6 +32,7 @@ RENEWAL_LATE = dt.timedelta(minutes=10)
 _ENDPOINTS = (
     (EndpointState.FAILED, "danger"),
     (EndpointState.UNREACHABLE, "danger"),
+    (EndpointState.UPDATE_FAILED, "warn"),
     (EndpointState.DEGRADED, "warn"),
     (EndpointState.WAITING_FOR_CAPACITY, "warn"),
     (EndpointState.WAITING_FOR_APPROVAL, "warn"),

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -21,6 +23,7 @@ from clusters.drivers.local.faults import LocalFaults
 from clusters.drivers.local.folder import HEARTBEAT_STALE_S, Heartbeat
 from clusters.specs import Phase, Trouble
 from embedded import processes
+from embedded.faults import wires
 from embedded.faults.journal import Fault
 
 from .contract import DriverContract, deleted, observed_ready, until
@@ -102,6 +105,33 @@ class TestFaults:
         (after,) = observed_ready(running, "faulty", replicas=1).replicas
         assert after.replica_id != before.replica_id
         assert after.trouble is Trouble.NONE
+
+    def test_gateways_reach_an_engine_by_a_wire_that_can_be_cut_where_wires_are_laid(self, running):
+        running.data_dir.folder(wires.FOLDER)
+        environment = os.environ | {"BERTH_DATA_DIR": str(running.data_dir.path)}
+        with subprocess.Popen([sys.executable, "-m", "embedded.faults.relay"], env=environment) as relay:
+            try:
+                running.driver.apply(running.spec("wired"))
+                (replica,) = observed_ready(running, "wired", replicas=1).replicas
+
+                def answers() -> bool:
+                    with contextlib.suppress(httpx.HTTPError):
+                        return httpx.get(f"{replica.url}/v2/health/ready", timeout=5).status_code == 200
+                    return False
+
+                until(answers, patience_s=running.patience_s, what="its answer by the wire")
+                faults = LocalFaults(running.data_dir, clusters_of=lambda region: ())
+                plan = faults.plan(Wish(kind=Kind.CUT, target="engine:wired", seconds=60))
+                plan.do()
+                until(lambda: not answers(), patience_s=running.patience_s, what="the cut")
+                assert running.driver.observe("wired").replicas == [replica]  # it runs on
+                faults.undo(Fault(id="f", kind="cut", target="", until=0, undo=plan.undo))
+                until(answers, patience_s=running.patience_s, what="its answer by the mended wire")
+                deleted(running, "wired")
+                assert wires.listed(running.data_dir) == []
+            finally:
+                relay.kill()
+                shutil.rmtree(running.data_dir.path / wires.FOLDER)
 
     def test_a_lost_cluster_does_not_answer_and_its_engines_come_back_with_it(self, running):
         (before,) = observed_ready(running, "faulty", replicas=1).replicas

@@ -7,10 +7,18 @@ import datetime as dt
 import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
 
 from clusters.endpoints import services
 from clusters.endpoints.reconcile import reconcile_endpoint
-from clusters.models import EndpointEvent, Reservation, Revision, Rollout
+from clusters.endpoints.rollouts.deciding import (
+    rollout_dismiss,
+    rollout_promote_now,
+    rollout_retry,
+    rollout_roll_back,
+)
+from clusters.endpoints.snapshot import build_snapshot
+from clusters.models import Endpoint, EndpointEvent, NodePool, Reservation, Revision, Rollout
 from tenants import scope
 from tenants.errors import Conflict
 from tests.clusters.endpoints.conftest import fresh
@@ -207,8 +215,6 @@ def test_an_earlier_revision_comes_back_by_a_canary_with_the_terms_of_then(rolli
 
 
 def test_gateways_are_told_the_old_context_until_the_new_one_is_promoted(rolling, estate):
-    from clusters.endpoints.snapshot import build_snapshot
-
     it = rolling({"rollout_steps": [50]})
     it.change(context_tokens=256)
     it.look()
@@ -274,3 +280,209 @@ def test_a_worker_killed_at_every_write_changes_nothing_of_the_outcome(rolling, 
         assert Reservation.objects.held().count() == 1
         assert Rollout.objects.count() == 1
         assert Revision.objects.filter(retired_at=None).count() == 1
+
+
+def crowd(revision, free=0):
+    """Leave no GPU free beside what a revision holds, but for ``free``."""
+    for pool in NodePool.objects.all():
+        held = revision.replicas * revision.gpus_per_replica if pool.id == revision.pool_id else 0
+        NodePool.objects.filter(id=pool.id).update(reserve=pool.total_gpus - held - free)
+
+
+def at(hour):
+    """Give that hour of UTC on a day to come."""
+    return (timezone.now() + dt.timedelta(days=1)).replace(hour=hour, minute=30, second=0, microsecond=0)
+
+
+NIGHT = {"rollout_from_hour": 2, "rollout_until_hour": 5}
+
+
+def first_revision(it):
+    with scope.tenant(it.endpoint.tenant_id):
+        return Revision.objects.select_related("pool").get(endpoint=it.endpoint, number=1)
+
+
+def test_without_free_gpus_what_runs_is_replaced_in_the_window_of_its_class(rolling, cluster, tenant):
+    it = rolling(NIGHT)
+    it.now = at(12)
+    old = first_revision(it)
+    crowd(old)
+    it.change(pins={"max_batch_size": 4})
+    waits = it.look()
+    assert (waits.phase, waits.way, waits.revision) == ("waiting", "replace", None)
+    assert "02:00 to 05:00 UTC" in waits.reason
+    assert waits.outage_s > 0
+    assert f"starts of {it.endpoint.model.name} on" in waits.outage_from
+    shown = it.shown
+    assert (shown.state, it.weights()) == ("ready", {1: 100})
+    assert "waits for its window" in shown.state_reason
+    it.now = at(3)
+    it.look(passes=1)
+    assert it.shown.state == "updating"
+    assert "nothing serves" in it.shown.state_reason
+    found = it.look()
+    assert (found.phase, found.revision.number) == ("promoted", 2)
+    assert (it.weights(), it.shown.state) == ({2: 100}, "ready")
+    assert set(cluster.specs) == {found.revision.deployment}
+    with scope.tenant(tenant.id):
+        assert Reservation.objects.held().gpus() == 1
+
+
+def test_gpus_that_a_replacement_waits_for_are_nobody_elses(rolling, order, cluster, tenant):
+    it = rolling(NIGHT)
+    it.now = at(3)
+    crowd(first_revision(it))
+    it.change(pins={"max_batch_size": 4})
+    it.look(passes=1)
+    other = order("other")
+    it.look(passes=1)
+    reconcile_endpoint(other.id)
+    assert fresh(other).state == "waiting-for-capacity"
+    assert it.look().phase == "promoted"
+
+
+def test_a_replacement_that_does_not_come_up_is_undone_in_place(rolling, cluster, tenant):
+    it = rolling(NIGHT)
+    it.now = at(3)
+    crowd(first_revision(it))
+    it.change(pins={"max_batch_size": 4})
+    it.look(passes=3, ready=False)
+    cluster.fail(it.rollout.revision.deployment, "CUDA out of memory")
+    it.look(passes=1, ready=False)
+    found = it.look()
+    assert (found.phase, found.revision.number) == ("failed", 2)
+    shown = it.shown
+    assert (shown.state, shown.pins, it.weights()) == ("update-failed", {}, {3: 100})
+    with scope.tenant(tenant.id):
+        assert Revision.objects.get(number=3).restored_from == 1
+
+
+def test_a_replacement_is_not_changed_while_nothing_serves_but_can_be_paused(rolling, cluster, tenant):
+    it = rolling(NIGHT)
+    it.now = at(3)
+    crowd(first_revision(it))
+    it.change(pins={"max_batch_size": 4})
+    it.look(passes=2, ready=False)
+    with pytest.raises(Conflict, match="being replaced in place"):
+        it.change(pins={"max_batch_size": 8})
+    with scope.tenant(tenant.id):
+        services.endpoint_pause(endpoint=fresh(it.endpoint), actor="ann")
+    assert it.look().phase == "cancelled"
+    assert (it.shown.state, cluster.specs) == ("paused", {})
+    with scope.tenant(tenant.id):
+        assert not Reservation.objects.held().exists()
+
+
+def test_a_waiting_replacement_gives_way_to_another_change(rolling):
+    it = rolling(NIGHT)
+    it.now = at(12)
+    crowd(first_revision(it))
+    it.change(pins={"max_batch_size": 4})
+    it.look()
+    it.change(pins={"max_batch_size": 8})
+    assert it.look().phase == "waiting"
+    it.now = at(3)
+    assert it.look().phase == "promoted"
+    assert it.shown.pins == {"max_batch_size": 8}
+
+
+def test_a_class_without_that_way_refuses_what_has_no_room(rolling):
+    it = rolling({"rollout_ways": ["surge"]})
+    crowd(first_revision(it))
+    with pytest.raises(Conflict, match="cannot be run so now"):
+        it.change(pins={"max_batch_size": 4})
+
+
+def test_replicas_of_its_own_make_room_one_by_one(rolling, cluster, tenant):
+    it = rolling({"rollout_steps": [10, 50]}, replicas=3)
+    crowd(first_revision(it))
+    it.change(pins={"max_batch_size": 4})
+    assert (it.rollout.phase, it.rollout.way) == ("waiting", "borrow")
+    held = it.look(passes=12)
+    assert (held.phase, held.weight, held.lent) == ("canary", 10, 1)
+    assert replicas_of(tenant) == {1: 2, 2: 1}
+    it.both()
+    it.look(61, passes=12)
+    assert replicas_of(tenant) == {1: 1, 2: 2}
+    assert (it.rollout.weight, it.weights()) == (50, {1: 50, 2: 50})
+    it.both()
+    assert it.look(61, passes=12).phase == "promoted"
+    assert replicas_of(tenant) == {2: 3}
+    assert it.shown.state == "ready"
+    with scope.tenant(tenant.id):
+        assert Reservation.objects.held().gpus() == 3
+
+
+def test_replicas_that_were_lent_come_back_when_it_is_undone(rolling, cluster, tenant):
+    it = rolling({"rollout_steps": [10, 50]}, replicas=3)
+    crowd(first_revision(it))
+    it.change(pins={"max_batch_size": 4})
+    it.look(passes=12)
+    it.both(ttft_ms=1400)
+    assert it.look(5, passes=12).phase == "rolled-back"
+    assert replicas_of(tenant) == {1: 3}
+    assert len(cluster.replicas[first_revision(it).deployment]) == 3
+    assert it.shown.state == "update-failed"
+    with scope.tenant(tenant.id):
+        assert Reservation.objects.held().gpus() == 3
+
+
+def replicas_of(tenant):
+    with scope.tenant(tenant.id):
+        return dict(Revision.objects.filter(retired_at=None).values_list("number", "replicas"))
+
+
+def test_a_worker_killed_at_every_write_of_a_replacement_leaves_it_to_the_next(rolling, cluster, tenant):
+    it = rolling(NIGHT)
+    it.now = at(3)
+    crowd(first_revision(it))
+    it.change(pins={"max_batch_size": 4})
+    for _ in range(8):
+        look_killed(it)
+    assert (it.rollout.phase, it.weights(), it.shown.state) == ("promoted", {2: 100}, "ready")
+    with scope.tenant(tenant.id):
+        assert Reservation.objects.held().gpus() == 1
+
+
+def test_people_promote_roll_back_try_again_and_dismiss(rolling, tenant):
+    it = rolling()
+
+    def decide(service):
+        with scope.tenant(tenant.id):
+            rows = Endpoint.objects.select_related("tenant", "slo_class", "model", "project", "cluster")
+            return service(endpoint=rows.get(id=it.endpoint.id), rollout_id=it.rollout.id, actor="ann")
+
+    it.change(**H100)
+    with pytest.raises(Conflict, match="in its canary"):
+        decide(rollout_promote_now)
+    it.look()
+    decide(rollout_roll_back)
+    it.look()
+    assert (it.rollout.phase, it.rollout.ended_by, it.shown.state) == ("rolled-back", "ann", "ready")
+    decide(rollout_retry)
+    it.look()
+    it.both(ttft_ms=1400)
+    it.look(5)
+    assert it.shown.state == "update-failed"
+    decide(rollout_dismiss)
+    it.look()
+    assert it.shown.state == "ready"
+    with pytest.raises(Conflict, match="no failed update"):
+        decide(rollout_dismiss)
+    decide(rollout_retry)
+    it.look()
+    decide(rollout_promote_now)
+    it.look()
+    assert (it.rollout.phase, it.weights(), it.shown.pins) == ("promoted", {4: 100}, {"gpu": "h100_sxm"})
+    with pytest.raises(Conflict, match="only one that was undone"):
+        decide(rollout_retry)
+
+
+def test_a_canary_that_does_not_get_its_share_says_so(rolling):
+    it = rolling()
+    it.change(**H100)
+    it.look()
+    it.serve(it.rollout.before, 4000)
+    it.serve(it.rollout.revision, 20)
+    assert it.look(5).weight == 5
+    assert "its share of 5 % would be 201" in it.rollout.reason

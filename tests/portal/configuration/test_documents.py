@@ -64,6 +64,8 @@ def test_scalars_are_what_they_look_like(text, value):
         (HEAD + "spec:\n\t- a", "a.yaml:5: It is not YAML"),
         (HEAD.encode() + b"spec: {a: \xff}", "a.yaml:4: It is not UTF-8."),
         (HEAD + "spec: {a: \x07}", "It is not YAML"),
+        (HEAD + 'spec: {a: "\\0"}', "a.yaml:1: It has characters that are none"),
+        (HEAD + 'spec: {"\\ud800": 1}', "It is not YAML: found invalid Unicode"),
         (HEAD + "spec: {[a]: 1}", "a.yaml:4: Names of fields are plain text."),
         (HEAD + "spec: 5", "a.yaml:4: spec: A spec has fields."),
         (HEAD + "spce: {}", "a.yaml:4: spce: There is no such field here. Did you mean spec?"),
@@ -102,6 +104,13 @@ def test_what_comes_as_json_has_no_lines():
     assert (document.source, document.line("spec.a")) == ("documents[0]", 0)
     with pytest.raises(Unusable, match=r"documents\[0\]: A document has"):
         read_values([[]], source="documents")
+    deep: list = []
+    for _ in range(900):
+        deep = [deep]
+    with pytest.raises(Unusable, match="It has characters that are none"):
+        read_values([{"spec": {"\ud800": 1}}], source="documents")
+    with pytest.raises(Unusable, match=r"documents\[0\]: It is nested more than 20 deep"):
+        read_values([{"spec": deep}], source="documents")
 
 
 values = st.recursive(

@@ -13,11 +13,14 @@ from django.utils import timezone
 from billing.models import Book, Budget, Price
 from clusters.inventory.tuning import tuning_of
 from clusters.models import (
+    AdvicePolicy,
     ApprovalRule,
     CatalogModel,
     Endpoint,
+    EndpointScaling,
     EngineImage,
     NamedRoute,
+    ScaleSchedule,
     SloClass,
     TenantPolicy,
     Wanted,
@@ -112,6 +115,18 @@ class TestEngineImage:
         settled(apply, text)
         told = refused(apply, document("EngineImage", "teapot", {"reference": "a/b:c", "digest": ""}))
         assert "metadata.name: Choose from" in told
+
+
+class TestAdvicePolicy:
+    def test_the_advisors_knobs_are_set(self, estate, apply):
+        text = document("AdvicePolicy", "advisor", {"least_saving_percent": 7.5, "days": [5, 6]})
+        apply(text)
+        held = AdvicePolicy.current()
+        assert (held.least_saving_percent, held.days) == (Decimal("7.5"), [5, 6])
+        settled(apply, text)
+        assert "metadata.name: The advisor has one policy" in refused(
+            apply, document("AdvicePolicy", "a", {})
+        )
 
 
 class TestCatalogModel:
@@ -332,6 +347,44 @@ class TestEndpoint:
         assert "Endpoint large" in told
         with scope.tenant(acme.id):
             assert not Endpoint.objects.exists()
+
+    def test_its_replicas_follow_the_load_and_the_clock(self, acme, apply):
+        night = {
+            "name": "night", "days": [5, 1], "from_time": "20:00", "until_time": "06:00:00",
+            "time_zone": "Europe/Berlin", "floor": 1,
+        }  # fmt: skip
+        spec = {"autoscaling": {"enabled": True, "floor": 1, "ceiling": 3}, "schedules": [night]}
+        apply(order(**spec))
+        settled(apply, order(**spec))
+        with scope.tenant(acme.id):
+            scaling = EndpointScaling.objects.get()
+            assert (scaling.enabled, scaling.floor, scaling.ceiling) == (True, 1, 3)
+            assert [each.days for each in ScaleSchedule.objects.all()] == [[1, 5]]
+        # Replicas by hand switch it off; the file wants it on.
+        apply(order(replicas=2, **spec))
+        settled(apply, order(replicas=2, **spec))
+        with scope.tenant(acme.id):
+            assert EndpointScaling.objects.get().enabled
+        apply(order(schedules=[], autoscaling={"enabled": False}))
+        with scope.tenant(acme.id):
+            assert not EndpointScaling.objects.get().enabled
+            assert not ScaleSchedule.objects.exists()
+
+    @pytest.mark.parametrize(
+        ("spec", "told"),
+        [
+            ({"autoscaling": {"floor": 1}}, "spec.autoscaling.enabled: This field is required."),
+            (
+                {"autoscaling": {"enabled": True, "floor": 3, "ceiling": 2}},
+                "spec.autoscaling.floor: The floor cannot",
+            ),
+            ({"schedules": [{"name": "night"}]}, "spec.schedules.0.days: This field is required."),
+        ],
+    )
+    def test_bounds_that_are_wrong_are_told_with_their_field(self, acme, apply, spec, told):
+        assert told in refused(apply, order(**spec))
+        apply(order())
+        assert told in refused(apply, order(**spec))
 
     def test_it_stays_in_its_project(self, acme, apply):
         apply(order())
