@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from clusters.api.order_serializers import MOST_REPLICAS, MOST_TOKENS, PinsBody
@@ -18,7 +19,7 @@ from clusters.models import CatalogModel, OnLittleTraffic, Rollout, RolloutWay
 from tenants.api.fields import ReferenceField, StrictSerializer
 
 
-class ChangeBody(StrictSerializer):
+class OrderChangeBody(StrictSerializer):
     """What of the order is to change; what is left out stays."""
 
     model = ReferenceField(
@@ -171,5 +172,6 @@ class RolloutSerializer(serializers.ModelSerializer):
     def get_step(self, rollout: Rollout) -> int | None:
         return rollout.step + 1 if rollout.step_since else None
 
-    def get_verdict(self, rollout: Rollout) -> VerdictSerializer | None:
+    @extend_schema_field(VerdictSerializer(allow_null=True))
+    def get_verdict(self, rollout: Rollout) -> dict[str, Any] | None:
         return VerdictSerializer(rollout.verdict).data if rollout.verdict else None
