@@ -98,6 +98,11 @@ class AutoscalingViewSet(TenantViewSet):
         schedule = schedule_set(endpoint=self.get_object(), terms=terms, actor=self.caller.actor)
         return self.created(ScheduleSerializer, schedule)
 
+    @extend_schema(responses=ScheduleSerializer, operation_id="endpoints_schedules_retrieve", filters=False)
+    def schedule(self, request, id, schedule_id) -> Response:
+        """One schedule."""
+        return self.shown(ScheduleSerializer, self._schedule(schedule_id))
+
     @extend_schema(
         request=ScheduleBody, responses=ScheduleSerializer, operation_id="endpoints_schedules_update"
     )

@@ -103,7 +103,7 @@ class ChangePlanSerializer(serializers.Serializer):
         return list(plan["evaluates"])
 
 
-class CriterionSerializer(serializers.Serializer):
+class RolloutCriterionSerializer(serializers.Serializer):
     """One thing that the gate judges: the old revision's number, the new one's, the limit, what was found."""
 
     name = serializers.CharField(
@@ -122,7 +122,7 @@ class VerdictSerializer(serializers.Serializer):
     finding = serializers.ChoiceField(choices=[each.value for each in Finding])
     old_requests = serializers.IntegerField()
     new_requests = serializers.IntegerField()
-    criteria = CriterionSerializer(many=True)
+    criteria = RolloutCriterionSerializer(many=True)
 
 
 class RolloutPolicySerializer(serializers.Serializer):

@@ -112,7 +112,9 @@ urlpatterns = [
     ),
     path(
         "endpoints/<uuid:id>/schedules/<uuid:schedule_id>",
-        AutoscalingViewSet.as_view({"put": "schedule_change", "delete": "schedule_delete"}),
+        AutoscalingViewSet.as_view(
+            {"get": "schedule", "put": "schedule_change", "delete": "schedule_delete"}
+        ),
     ),
     path("endpoints/<uuid:id>/load", LoadViewSet.as_view({"get": "load"})),
     path("endpoints/<uuid:id>/trace", TraceViewSet.as_view({"get": "trace"})),

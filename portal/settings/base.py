@@ -257,6 +257,10 @@ SPECTACULAR_SETTINGS = {
         "RolloutPhase": "clusters.models.rollouts.Rollout.Phase",
         "OnLittleTraffic": "clusters.models.slo.OnLittleTraffic",
         "Precision": ["bf16", "fp8", "int4", "nvfp4"],
+        "EvaluationState": "clusters.models.evaluations.EvaluationRun.State",
+        "Runtime": ["triton-llmapi", "triton-engine", "triton-python", "trtllm-serve"],
+        "RolloutWay": "clusters.models.slo.RolloutWay",
+        "OnLittleTraffic": "clusters.models.slo.OnLittleTraffic",
     },
 }
 

@@ -114,13 +114,19 @@ def everything(owner, tenant, estate) -> set[str]:
     return {str(tenant.id), *users, *(each["id"] for each in made)}
 
 
+def filled(path: str) -> str:
+    """Name what stands beside the id in a path."""
+    path = path.replace("{number}", "1").replace("{slug}", "acme").replace("{pool}", "h100")
+    return re.sub(r"{\w+_id}", str(uuid.UUID(int=8)), path)
+
+
 def test_no_operation_shows_one_tenant_to_another(described, everything, stranger, estate):
     """Walk every GET with every id of the other tenant: 404, or an answer that holds none of them."""
     walked = 0
     for path, operations in described["paths"].items():
         if "get" not in operations:
             continue
-        path = path.replace("{number}", "1").replace("{slug}", "acme")
+        path = path.replace("{number}", "1").replace("{slug}", "acme").replace("{pool}", "h100")
         targets = [path.replace("{id}", each) for each in everything] if "{id}" in path else [path]
         for target in targets:
             named = target.replace("{name}", "secret-chat").replace("{code}", "secret")
@@ -141,7 +147,12 @@ def test_no_change_reaches_another_tenant(described, everything, stranger, owner
         path: owner.get(f"{API}/{path}").content for path in ("projects", "members", "keys", "endpoints")
     }
     for path, operations in described["paths"].items():
-        path = path.replace("{number}", "1").replace("{slug}", "acme")
+        path = (
+            path.replace("{number}", "1")
+            .replace("{slug}", "acme")
+            .replace("{pool}", "h100")
+            .replace("{name}", "de-a")
+        )
         for method in set(operations) - {"get"}:
             if "{id}" not in path:
                 continue

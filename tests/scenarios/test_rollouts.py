@@ -50,12 +50,12 @@ def brisk(make_class) -> str:
 
 
 @pytest.fixture
-def serve(stack: Stack, owner: Session) -> Iterator[Callable[[str], tuple[dict, list[Caller]]]]:
+def serve(stack: Stack, owner: Session) -> Iterator[Callable[..., tuple[dict, list[Caller]]]]:
     """Brings up an endpoint of a class and those who call it all the time."""
     started: list[tuple[dict, list[Caller]]] = []
 
-    def serve(slo_class: str) -> tuple[dict, list[Caller]]:
-        endpoint = owner.order(f"roll-{uuid.uuid4().hex[:6]}", slo_class=slo_class)
+    def serve(slo_class: str, **terms: object) -> tuple[dict, list[Caller]]:
+        endpoint = owner.order(f"roll-{uuid.uuid4().hex[:6]}", slo_class=slo_class, **terms)
         owner.await_state(endpoint["id"], "ready")
         callers = [Caller(stack, owner.inference_key(), endpoint["name"]) for _ in range(2)]
         started.append((endpoint, callers))
@@ -203,3 +203,17 @@ def test_a_change_during_a_change_and_the_end_during_a_change(owner, serve, make
     owner.delete(f"/endpoints/{endpoint['id']}")
     owner.await_state(endpoint["id"], "deleted")
     assert newest(owner, endpoint)["phase"] == "cancelled"
+
+
+def test_a_change_that_fails_its_evaluation_gets_no_traffic(owner, serve, brisk):
+    endpoint, callers = serve(brisk, context_tokens=512)
+    prompts = [{"prompt": "Berth is", "max_tokens": 8, "checks": [{"contains": "never said by any engine"}]}]
+    owner.post("/evaluation-sets", {"name": "says it", "endpoint_id": endpoint["id"], "prompts": prompts})
+    change(owner, endpoint, context_tokens=1024)
+    done = ended(owner, endpoint)
+    assert (done["phase"], done["weight"]) == ("failed", 0), done
+    assert "says it" in done["reason"]
+    owner.await_state(endpoint["id"], "update-failed")
+    (run,) = owner.get("/evaluations", endpoint=endpoint["id"])["results"]
+    assert (run["state"], float(run["score"])) == ("failed", 0)
+    assert lost(callers) == []

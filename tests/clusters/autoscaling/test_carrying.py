@@ -333,6 +333,11 @@ def test_on_the_way_down_the_highest_are_sent_nothing_before_the_cluster_is_told
     assert len(cluster.writes) == len(before) + 1
 
 
+def test_an_engine_may_finish_any_answer_that_its_class_allows(chat, cluster):
+    (spec,) = cluster.specs.values()
+    assert spec.tuning.drain_s == 3600, "as long as a whole answer of class batch may take"
+
+
 def test_a_gateway_that_does_not_confirm_holds_it_up_for_ten_seconds_only(chat, world, settle, cluster):
     to_zero(chat, world)
     Gateway.objects.update(confirmed_at=timezone.now() - dt.timedelta(minutes=1))
