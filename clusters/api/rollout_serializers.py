@@ -19,7 +19,7 @@ from clusters.models import CatalogModel, OnLittleTraffic, Rollout, RolloutWay
 from tenants.api.fields import ReferenceField, StrictSerializer
 
 
-class ChangeBody(StrictSerializer):
+class OrderChangeBody(StrictSerializer):
     """What of the order is to change; what is left out stays."""
 
     model = ReferenceField(
