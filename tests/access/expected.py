@@ -85,6 +85,7 @@ OPERATIONS: Final[dict[str, str]] = {
         GET endpoints/{id}/autoscaling
         GET endpoints/{id}/scaling-decisions
         GET endpoints/{id}/schedules
+        GET endpoints/{id}/schedules/{schedule_id}
         GET endpoints/{id}/trace
         GET shared-endpoints
         GET routes
