@@ -10,7 +10,7 @@ import click
 from click.shell_completion import get_completion_class
 
 from berthctl import __version__, showing
-from berthctl.commands import configuration, endpoints, gate, signing_in, usage
+from berthctl.commands import configuration, endpoints, gate, rollouts, signing_in, usage
 from berthctl.commands.keys import keys
 from berthctl.failures import Failure
 from berthctl.session import Session
@@ -70,7 +70,8 @@ def completion(shell: str) -> None:
 for _command in (
     signing_in.login, signing_in.logout, signing_in.contexts, signing_in.whoami,
     endpoints.plan, endpoints.order, endpoints.status, endpoints.scale, endpoints.pause, endpoints.resume,
-    endpoints.delete, endpoints.logs, gate.gate, keys, usage.usage,
+    endpoints.delete, endpoints.logs, rollouts.rollouts, rollouts.promote, rollouts.rollback,
+    gate.gate, keys, usage.usage,
     configuration.diff, configuration.apply, configuration.export,
 ):  # fmt: skip
     program.add_command(_command)

@@ -12,8 +12,13 @@ from celery.signals import (
     task_prerun,
     worker_process_init,
 )
+from kombu.transport.redis import Channel
 
 from tenants import acting
+
+# A worker whose Redis died puts back what it had not finished over a connection that is closed already, and ends
+# (celery/kombu 5.7). Nothing has to be put back: what is due in PostgreSQL is enqueued anew.
+Channel.do_restore = False
 
 app = Celery("berth")
 app.config_from_object("django.conf:settings", namespace="CELERY")

@@ -69,7 +69,7 @@ class YamlRenderer(JSONRenderer):
 class DocumentsBody(StrictSerializer):
     """Documents as in a file: apiVersion, kind, metadata, spec. Or send the file itself as application/yaml."""
 
-    documents = serializers.ListField(child=serializers.DictField(), allow_empty=True)
+    documents = serializers.ListField(child=serializers.DictField(), allow_empty=False)
 
 
 class KindsQuery(StrictSerializer):
@@ -137,9 +137,16 @@ _EXPORTED: Final = {
     (200, "application/yaml"): OpenApiTypes.STR,
     (200, "application/json"): DocumentsSerializer,
 }
-_KIND: Final = OpenApiParameter(
-    "kind", str, many=True, enum=list(KINDS), description="Only documents of this kind; repeat for several."
-)
+_QUERY: Final = [
+    OpenApiParameter(
+        "kind",
+        str,
+        many=True,
+        enum=list(KINDS),
+        description="Only documents of this kind; repeat for several.",
+    ),
+    OpenApiParameter("format", exclude=True),  # Accept says it
+]
 
 
 class _Configuration(viewsets.ViewSet):
@@ -210,7 +217,7 @@ class ConfigurationViewSet(TenantScoped, _Configuration):
             actor=caller.actor, may=caller.may, user=caller.user, asked_by=asker_of(caller), role=caller.role
         )
 
-    @extend_schema(operation_id="configuration_export", parameters=[_KIND], responses=_EXPORTED)
+    @extend_schema(operation_id="configuration_export", parameters=_QUERY, responses=_EXPORTED)
     def export(self, request: Request) -> Response:
         """What there is, as YAML or, where that is asked for, as JSON. Applying it changes nothing."""
         return self.exported(request)
@@ -258,7 +265,7 @@ class PlatformConfigurationViewSet(OperatorScoped, _Configuration):
         if changed:
             self.audit("configuration.apply", owner=options.owner, objects=changed)
 
-    @extend_schema(operation_id="platform_configuration_export", parameters=[_KIND], responses=_EXPORTED)
+    @extend_schema(operation_id="platform_configuration_export", parameters=_QUERY, responses=_EXPORTED)
     def export(self, request: Request) -> Response:
         """What there is, as YAML or, where that is asked for, as JSON. Applying it changes nothing."""
         return self.exported(request)

@@ -88,6 +88,9 @@ def configuration_apply(
         Refused: at least one of them cannot be applied, so none is; ``problems`` says which, where and why.
     """
     _check(options)
+    if not documents:
+        # With prune it would take everything away: hardly what an empty folder means.
+        raise Invalid("There is no document to apply.", errors={"documents": ["Give at least one."]})
     found: list[Outcome] = []
     try:
         with transaction.atomic():

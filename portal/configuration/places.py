@@ -34,12 +34,8 @@ class Place:
     @contextlib.contextmanager
     def opened(self) -> Iterator[None]:
         """Work here for the length of the block."""
-        door = (
-            scope.tenant(self.tenant_id)
-            if self.tenant_id
-            else scope.platform("apply documents about the platform")
-        )
-        with door:
+        # The platform's scope is open already: through the audited door, or by a command.
+        with scope.tenant(self.tenant_id) if self.tenant_id else contextlib.nullcontext():
             yield
 
     def remember(self, document: Document, row: Any, *, owner: str, by: Applier) -> None:

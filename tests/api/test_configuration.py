@@ -186,7 +186,7 @@ def test_operators_apply_the_platforms(operator, finance):
     kinds = {
         each["kind"] for each in yaml.safe_load_all(operator.get(f"{API}/platform/configuration").content)
     }
-    assert kinds == {"SloClass", "EngineSettings", "EngineImage", "CatalogModel", "PriceBook"}
+    assert kinds == {"SloClass", "EngineSettings", "EngineImage", "CatalogModel", "PriceBook", "AdvicePolicy"}
     money = {
         each["kind"] for each in yaml.safe_load_all(finance.get(f"{API}/platform/configuration").content)
     }

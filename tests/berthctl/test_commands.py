@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from clusters.endpoints.rollouts.changing import endpoint_change
 from clusters.models import Endpoint, EndpointState
 from tenants import scope
 from tenants.models import ApiKey
@@ -83,6 +84,22 @@ def test_what_there_is_not(berthctl):
 def test_logs_of_what_was_never_started(berthctl):
     berthctl.run("order", "chat", *TERMS, "--yes")
     assert "No engine was started yet." in berthctl.run("logs", "chat", status=4).stderr
+
+
+def test_rollouts_are_listed_promoted_and_taken_back(berthctl, tenant):
+    berthctl.run("order", "chat", *TERMS, "--yes")
+    assert berthctl.json("rollouts", "chat") == []
+    assert "No rollout of chat is under way." in berthctl.run("rollback", "chat", "--yes", status=4).stderr
+    with scope.tenant(tenant.id):
+        endpoint = Endpoint.objects.select_related("slo_class", "model", "project", "tenant", "cluster").get()
+        endpoint_change(endpoint=endpoint, changes={"context_tokens": 256}, actor="a test")
+    (under_way,) = berthctl.json("rollouts", "chat")
+    assert (under_way["phase"], under_way["before"]) == ("starting", 1)
+    assert "1 -> 2" in berthctl.run("rollouts", "chat").stdout
+    berthctl.run("rollback", "chat", status=2)
+    berthctl.run("rollback", "chat", "--yes")
+    assert berthctl.json("rollouts", "chat")[0]["phase"] == "rolled-back"
+    berthctl.run("promote", "chat", "--yes", status=4)
 
 
 def test_the_gate_tells_by_its_exit_status(berthctl, tmp_path):

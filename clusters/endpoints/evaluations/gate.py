@@ -67,10 +67,17 @@ def evaluation_verdict(rollout: Rollout) -> Verdict:
 
 
 def evaluation_reasons(rollout: Rollout) -> list[str]:
-    """Give what changes that answers may depend on; nothing where an earlier revision runs again as it was."""
-    if rollout.revision is None or rollout.revision.restored_from is not None:
+    """Give what changes that answers may depend on; nothing where a revision runs again that was let serve then."""
+    if rollout.revision is None or _served_before(rollout.revision):
         return []
     return changed_quality(quality_of(rollout.before), quality_of(rollout.revision))
+
+
+def _served_before(revision: Revision) -> bool:
+    if revision.restored_from is None:
+        return False
+    earlier = Rollout.objects.filter(endpoint=revision.endpoint_id, revision__number=revision.restored_from)
+    return not earlier.exclude(phase=Rollout.Phase.PROMOTED).exists()
 
 
 def _run(found: EvaluationSet, endpoint: Endpoint, revision: Revision, before: Revision) -> EvaluationRun:

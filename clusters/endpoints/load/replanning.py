@@ -11,7 +11,7 @@ from clusters.endpoints import placement
 from clusters.endpoints.approvals.asking import approvable, is_held
 from clusters.endpoints.approvals.figures import planned, running
 from clusters.endpoints.approvals.judging import judge
-from clusters.endpoints.blueprint import SpecUnusable, kept_spec
+from clusters.endpoints.blueprint import SpecUnusable, kept_spec, patient
 from clusters.endpoints.history import record
 from clusters.endpoints.load.measured import as_ordered, figure, measured_terms
 from clusters.endpoints.planning import Market, OrderTerms
@@ -271,7 +271,7 @@ def _runs_so(current: Revision, chosen: Configuration, terms: OrderTerms) -> boo
         return False
     try:
         kept = kept_spec(current)
-        return (kept.model, kept.tuning) == (terms.model.name, chosen.tuning)
+        return (kept.model, kept.tuning) == (terms.model.name, patient(chosen.tuning, terms.slo_class))
     except SpecUnusable:
         return False
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from portal.configuration.kinds.advice_policy import AdvicePolicyKind
 from portal.configuration.kinds.base import Kind
 from portal.configuration.kinds.budget import BudgetKind
 from portal.configuration.kinds.endpoint import EndpointKind
@@ -21,7 +22,7 @@ KINDS: Final[dict[str, Kind]] = {
     each.name: each
     for each in (
         SloClassKind(), EngineSettingsKind(), EngineImageKind(), CatalogModelKind(), PriceBookKind(),
-        TenantPolicyKind(), ApprovalRuleKind(), BudgetKind(), EndpointKind(), NamedRouteKind(),
+        AdvicePolicyKind(), TenantPolicyKind(), ApprovalRuleKind(), BudgetKind(), EndpointKind(), NamedRouteKind(),
     )
 }  # fmt: skip
 

@@ -16,9 +16,9 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from portal.configuration.applying import Options, Outcome, configuration_apply
-from portal.configuration.commanding import Doors, read_files, told
 from portal.configuration.problems import Refused
-from tenants import acting
+from portal.management.configuring import Doors, read_files, told
+from tenants import acting, scope
 from tenants.errors import BerthError
 from tenants.models import User
 
@@ -72,17 +72,19 @@ class Command(BaseCommand):
         doors = Doors(tenant=options["tenant"], person=person)
 
         def run(*, dry_run: bool) -> list[Outcome]:
-            return configuration_apply(
-                documents,
-                find=doors.of,
-                pruned=doors.labelled(options["owner"]) if options["prune"] else (),
-                options=Options(
-                    dry_run=dry_run,
-                    owner=options["owner"],
-                    prune=options["prune"],
-                    take_over=options["take_over"],
-                ),
-            )
+            # Committed when this returns, before anything is told.
+            with scope.platform("apply configuration files"):
+                return configuration_apply(
+                    documents,
+                    find=doors.of,
+                    pruned=doors.labelled(options["owner"]) if options["prune"] else (),
+                    options=Options(
+                        dry_run=dry_run,
+                        owner=options["owner"],
+                        prune=options["prune"],
+                        take_over=options["take_over"],
+                    ),
+                )
 
         plan = run(dry_run=True)
         self._tell(plan, dry_run=True, with_diff=True, colour=self._colour(options))

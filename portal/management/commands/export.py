@@ -10,10 +10,10 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from portal.configuration.commanding import Doors
 from portal.configuration.exporting import configuration_export
 from portal.configuration.kinds import KINDS
 from portal.configuration.writing import to_file
+from portal.management.configuring import Doors
 from tenants import scope
 from tenants.errors import BerthError
 from tenants.models import Tenant
@@ -34,15 +34,14 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         doors = Doors()
-        with scope.platform("export the configuration of all tenants"):
-            slugs = [options["tenant"]] if options["tenant"] else ["", *_tenants()]
         found = []
-        for slug in slugs:
-            try:
-                place, by = doors.at(slug)
-            except BerthError as error:
-                raise CommandError(error.message) from error
-            found += configuration_export(place=place, by=by, kinds=options["kind"])
+        with scope.platform("export the configuration of the platform and of tenants"):
+            for slug in [options["tenant"]] if options["tenant"] else ["", *_tenants()]:
+                try:
+                    place, by = doors.at(slug)
+                except BerthError as error:
+                    raise CommandError(error.message) from error
+                found += configuration_export(place=place, by=by, kinds=options["kind"])
         self.stdout.write(to_file(found), ending="")
 
 

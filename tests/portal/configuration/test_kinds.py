@@ -13,6 +13,7 @@ from django.utils import timezone
 from billing.models import Book, Budget, Price
 from clusters.inventory.tuning import tuning_of
 from clusters.models import (
+    AdvicePolicy,
     ApprovalRule,
     CatalogModel,
     Endpoint,
@@ -114,6 +115,18 @@ class TestEngineImage:
         settled(apply, text)
         told = refused(apply, document("EngineImage", "teapot", {"reference": "a/b:c", "digest": ""}))
         assert "metadata.name: Choose from" in told
+
+
+class TestAdvicePolicy:
+    def test_the_advisors_knobs_are_set(self, estate, apply):
+        text = document("AdvicePolicy", "advisor", {"least_saving_percent": 7.5, "days": [5, 6]})
+        apply(text)
+        held = AdvicePolicy.current()
+        assert (held.least_saving_percent, held.days) == (Decimal("7.5"), [5, 6])
+        settled(apply, text)
+        assert "metadata.name: The advisor has one policy" in refused(
+            apply, document("AdvicePolicy", "a", {})
+        )
 
 
 class TestCatalogModel:

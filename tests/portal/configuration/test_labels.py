@@ -108,3 +108,9 @@ def refused_with(apply, text: str, **options) -> str:
     with pytest.raises(CommandError) as error:
         apply(text, **options)
     return str(error.value)
+
+
+def test_no_document_at_all_takes_nothing_away(acme, apply):
+    apply(order("a"), owner="team-x")
+    assert "There is no document to apply." in refused_with(apply, "# empty", owner="team-x", prune=True)
+    assert wanted(acme) == {"a": Wanted.RUNNING}

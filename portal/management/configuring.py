@@ -18,7 +18,7 @@ from portal.configuration.kinds import KINDS
 from portal.configuration.kinds.base import Money
 from portal.configuration.places import Place
 from portal.configuration.problems import Problem, Refused, Unusable
-from tenants import roles, scope
+from tenants import roles
 from tenants.errors import Invalid, NotFound
 from tenants.members import memberships_of
 from tenants.models import Tenant, User
@@ -65,7 +65,10 @@ def _unreadable(source: str, message: str) -> Refused:
 
 
 class Doors:
-    """Places for documents, and who applies there: the shell's account, or a person by their own rights."""
+    """Places for documents, and who applies there: the shell's account, or a person by their own rights.
+
+    The command that uses it holds the platform's scope.
+    """
 
     def __init__(self, *, tenant: str = "", person: User | None = None) -> None:
         self._tenant, self._person = tenant, person
@@ -102,11 +105,10 @@ class Doors:
 
     def labelled(self, owner: str) -> list[tuple[Place, Applier]]:
         """Give the places where something has an owner label, within what is asked for."""
-        with scope.platform("find where an owner label is used"):
-            rows = AppliedObject.objects.filter(owner=owner).order_by()
-            slugs = set(rows.values_list("tenant__slug", flat=True))
-            if AppliedPlatformObject.objects.filter(owner=owner).exists():
-                slugs.add("")
+        rows = AppliedObject.objects.filter(owner=owner).order_by()
+        slugs = set(rows.values_list("tenant__slug", flat=True))
+        if AppliedPlatformObject.objects.filter(owner=owner).exists():
+            slugs.add("")
         asked = slugs & {self._tenant} if self._tenant else slugs
         return [self.at(slug) for slug in sorted(asked)]
 
@@ -119,8 +121,7 @@ class Doors:
 def _place(slug: str) -> Place:
     if not slug:
         return Place()
-    with scope.platform("find the tenant that documents belong to"):
-        tenant = Tenant.objects.filter(slug=slug).first()
+    tenant = Tenant.objects.filter(slug=slug).first()
     if tenant is None:
         raise NotFound(f"There is no tenant {slug!r}.")
     return Place(tenant.slug, tenant.id)
