@@ -153,6 +153,7 @@ def test_no_change_reaches_another_tenant(described, everything, stranger, owner
             .replace("{pool}", "h100")
             .replace("{name}", "de-a")
         )
+        path = re.sub(r"\{\w+_id\}", str(uuid.uuid4()), path)
         for method in set(operations) - {"get"}:
             if "{id}" not in path:
                 continue

@@ -21,6 +21,7 @@ UNREPEATED = {
     "clusters/{name}:uncordon": "a repeat is refused: it is in use",
     "clusters:check": LOOKING,
     "endpoints/{id}:what-if": LOOKING,
+    "endpoints/{id}:plan-change": LOOKING,
     "endpoints:plan": LOOKING,
     "invitations/{id}:resend": "sends another mail, which is what a repeat asks for",
     "invitations/{id}:revoke": REVOKING,
