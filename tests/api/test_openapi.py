@@ -126,7 +126,7 @@ def test_no_operation_shows_one_tenant_to_another(described, everything, strange
     for path, operations in described["paths"].items():
         if "get" not in operations:
             continue
-        path = path.replace("{number}", "1").replace("{slug}", "acme").replace("{pool}", "h100")
+        path = filled(path)
         targets = [path.replace("{id}", each) for each in everything] if "{id}" in path else [path]
         for target in targets:
             named = target.replace("{name}", "secret-chat").replace("{code}", "secret")
@@ -147,13 +147,7 @@ def test_no_change_reaches_another_tenant(described, everything, stranger, owner
         path: owner.get(f"{API}/{path}").content for path in ("projects", "members", "keys", "endpoints")
     }
     for path, operations in described["paths"].items():
-        path = (
-            path.replace("{number}", "1")
-            .replace("{slug}", "acme")
-            .replace("{pool}", "h100")
-            .replace("{name}", "de-a")
-        )
-        path = re.sub(r"\{\w+_id\}", str(uuid.uuid4()), path)
+        path = filled(path).replace("{name}", "de-a")
         for method in set(operations) - {"get"}:
             if "{id}" not in path:
                 continue
