@@ -259,8 +259,6 @@ SPECTACULAR_SETTINGS = {
         "Precision": ["bf16", "fp8", "int4", "nvfp4"],
         "EvaluationState": "clusters.models.evaluations.EvaluationRun.State",
         "Runtime": ["triton-llmapi", "triton-engine", "triton-python", "trtllm-serve"],
-        "RolloutWay": "clusters.models.slo.RolloutWay",
-        "OnLittleTraffic": "clusters.models.slo.OnLittleTraffic",
     },
 }
 

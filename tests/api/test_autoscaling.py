@@ -112,7 +112,9 @@ def test_schedules_are_made_listed_changed_and_taken_away(owner, chat):
     twice = owner.post(path(chat, "/schedules"), OFFICE | {"name": "office HOURS"})
     assert_problem(twice, 422, "invalid")
     always = OFFICE | {"days": [1, 2, 3, 4, 5, 6, 7], "from_time": "00:00", "until_time": "00:00", "floor": 3}
-    changed = owner.put(path(chat, f"/schedules/{schedule['id']}"), always)
+    own = path(chat, f"/schedules/{schedule['id']}")
+    assert_problem(owner.put(own, always, headers={"If-Match": '"other"'}), 412, "stale")
+    changed = owner.put(own, always, headers={"If-Match": owner.get(own)["ETag"]})
     assert changed.status_code == 200, changed.content
     shown = owner.put(path(chat), {"enabled": True, "ceiling": 9}).json()
     assert (shown["floor_now"], shown["ceiling_now"], shown["scheduled"]) == (3, 4, True)

@@ -138,7 +138,8 @@ class TestProjects:
             f"routes/{route}", f"routes/{route}/costs", f"endpoints/{theirs}/load",
             f"endpoints/{theirs}/evidence?from=2026-01-01&to=2026-02-01", f"endpoints/{theirs}/rollouts",
             f"endpoints/{theirs}/autoscaling", f"endpoints/{theirs}/scaling-decisions", f"endpoints/{theirs}/trace",
-            f"evaluation-sets/{asking}",
+            f"evaluation-sets/{asking}", f"endpoints/{theirs}/schedules",
+            f"endpoints/{theirs}/schedules/{uuid.uuid4()}",
         ):  # fmt: skip
             found = client.get(f"{API}/{path}")
             assert (found.status_code, found.content) == (404, missing.content), path
@@ -209,7 +210,7 @@ class TestProjects:
             "SignalViewSet", "RouteViewSet", "UsageView", "CostView", "CatalogModelViewSet", "SloClassViewSet",
             "RegionViewSet", "ProfileView", "SharedEndpointView", "AskAgainViewSet", "EvidenceViewSet",
             "AutoscalingViewSet", "EndpointEvaluationViewSet", "EvaluationSetViewSet", "EvaluationViewSet",
-            "GateViewSet", "RolloutViewSet", "TraceViewSet",
+            "GateViewSet", "RolloutViewSet", "ScheduleViewSet", "TraceViewSet",
         }  # fmt: skip
 
 

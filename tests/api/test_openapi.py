@@ -13,7 +13,7 @@ from clusters.models import Replica, Revision
 from tenants import scope
 from tenants.members import member_add
 from tenants.models import Membership, Role
-from tests.api.contract import API, assert_problem
+from tests.api.contract import API, assert_problem, filled
 from tests.estate import MODEL
 
 pytestmark = pytest.mark.django_db
@@ -112,12 +112,6 @@ def everything(owner, tenant, estate) -> set[str]:
         users = {str(each) for each in Membership.objects.values_list("user_id", flat=True)}
     made = (project, member, key, endpoint, endpoint["revision"])
     return {str(tenant.id), *users, *(each["id"] for each in made)}
-
-
-def filled(path: str) -> str:
-    """Name what stands beside the id in a path."""
-    path = path.replace("{number}", "1").replace("{slug}", "acme").replace("{pool}", "h100")
-    return re.sub(r"{\w+_id}", str(uuid.UUID(int=8)), path)
 
 
 def test_no_operation_shows_one_tenant_to_another(described, everything, stranger, estate):

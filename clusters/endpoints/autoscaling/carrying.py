@@ -119,7 +119,9 @@ class _Look:
             and not Rollout.objects.active().filter(endpoint=endpoint).exists()
         )
         if not ready_to_scale:
-            write_scaling(scaling, {"due_at": now + dt.timedelta(seconds=AWAY_S)})
+            # What is paused is due again once it is ready.
+            running_wanted = endpoint.wanted == Wanted.RUNNING
+            write_scaling(scaling, {"due_at": now + dt.timedelta(seconds=AWAY_S) if running_wanted else None})
             return None
         revision = wanted[0]
         schedules = schedules_of(endpoint)

@@ -293,9 +293,9 @@ def test_paused_ones_are_left_alone_and_looked_at_again_once_ready(chat, world, 
     with scope.tenant(chat.tenant_id):
         services.endpoint_pause(endpoint=fresh(chat), actor="ann")
     assert world.look(chat) is None
+    assert world.scaling(chat).due_at is None, "nobody looks at what is paused"
     settle(chat)
     with scope.tenant(chat.tenant_id):
-        EndpointScaling.objects.update(due_at=None)
         services.endpoint_resume(endpoint=fresh(chat), actor="ann")
     settle(chat)
     assert world.scaling(chat).due_at is not None
