@@ -13,12 +13,22 @@ from celery.signals import (
     worker_process_init,
 )
 from kombu.transport.redis import Channel
+from redis.exceptions import ConnectionError
 
 from tenants import acting
 
-# A worker whose Redis died puts back what it had not finished over a connection that is closed already, and ends
-# (celery/kombu 5.7). Nothing has to be put back: what is due in PostgreSQL is enqueued anew.
-Channel.do_restore = False
+_connparams = Channel._connparams
+
+
+def _params_of_an_open_connection(channel: Channel, asynchronous: bool = False) -> dict[str, Any]:
+    if channel.connection is None or channel.connection.client is None:
+        raise ConnectionError("the connection to the broker is closed")
+    return _connparams(channel, asynchronous)
+
+
+# A worker whose Redis died puts back, and acknowledges, what it had in hand over a connection that is closed already.
+# kombu 5.7 then raises what Celery takes for a mistake in the program, and the worker ends; this it logs, and goes on.
+Channel._connparams = _params_of_an_open_connection
 
 app = Celery("berth")
 app.config_from_object("django.conf:settings", namespace="CELERY")

@@ -281,6 +281,8 @@ def _shown(value: Any) -> str:
         return "none"
     if isinstance(value, float):
         return figure(value)
-    if isinstance(value, list | tuple | dict):
-        return str(value) if value else "none"
+    if isinstance(value, dict):
+        return ", ".join(f"{name.replace('_', ' ')} {each}" for name, each in value.items()) or "none"
+    if isinstance(value, list | tuple):
+        return ", ".join(map(str, value)) or "none"
     return str(value)
