@@ -36,7 +36,8 @@ MINUTES: Final = 30.0
 RATE: Final = 10.0
 SEED: Final = 20
 PARTS: Final = ("web", "worker", "beat", "gateway", "engine", "redis", "postgres")
-PAUSE_S: Final = (3.0, 9.0)
+#: On two cores: to start a part again takes several seconds of one.
+PAUSE_S: Final = (5.0, 15.0)
 KEYS: Final = 4
 MODEL: Final = "steady"
 SETTLE_S: Final = 120.0

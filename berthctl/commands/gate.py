@@ -39,7 +39,7 @@ def gate(session: Session, /, name: str, changes: Sequence[str], report: Path | 
         body["change"] = named_values(changes, hint="--change")
     if report is not None:
         try:
-            body["report"] = json.loads(report.read_text())
+            body["report"] = _without_answers(json.loads(report.read_text()))
         except ValueError as error:
             raise Failure(f"{report} is not JSON: {error}.", Exit.USAGE) from error
     api = session.api
@@ -47,6 +47,15 @@ def gate(session: Session, /, name: str, changes: Sequence[str], report: Path | 
     session.show(found, lambda: _show(found))
     if not found["kept"]:
         raise SystemExit(Exit.REFUSED)
+
+
+def _without_answers(report: Any) -> Any:
+    """Leave out a report's single requests, which make it long and which nothing is judged by."""
+    targets = report.get("targets") if isinstance(report, dict) else None
+    if not isinstance(targets, list) or not all(isinstance(target, dict) for target in targets):
+        return report
+    kept = [{name: each for name, each in target.items() if name != "answers"} for target in targets]
+    return {**report, "targets": kept}
 
 
 def _show(found: dict[str, Any]) -> None:

@@ -23,7 +23,8 @@ from clusters.endpoints.autoscaling.setting import (
     schedule_set,
 )
 from clusters.models import Endpoint, ScaleSchedule
-from tenants.api.base import IF_MATCH, TenantViewSet
+from tenants import narrowing
+from tenants.api.base import IF_MATCH, EditableTenantViewSet, TenantViewSet
 from tenants.api.filters import PAGING, refuse_unknown_parameters
 from tenants.api.idempotency import idempotent
 from tenants.api.preconditions import asks_for_version, etag, refuse_stale
@@ -38,9 +39,7 @@ class AutoscalingViewSet(TenantViewSet):
     model = Endpoint
     serializer_class = AutoscalingSerializer
     project_field = "project"
-    role_actions = dict.fromkeys(
-        ("set", "schedule_create", "schedule_change", "schedule_delete"), Action.ORDER
-    )
+    role_actions = {"set": Action.ORDER}
 
     def rows(self):
         return selectors.endpoint_list()
@@ -77,53 +76,6 @@ class AutoscalingViewSet(TenantViewSet):
         """What was decided of its replicas, why, and what it costs per hour before and after; newest first."""
         return self._page(DecisionSerializer, scaling_decisions(self.get_object()))
 
-    @extend_schema(
-        responses=ScheduleSerializer(many=True), operation_id="endpoints_schedules_list", filters=False
-    )
-    def schedules(self, request, id) -> Response:
-        """The times of the week at which other bounds hold. Where several do, the highest floor wins."""
-        return self._page(
-            ScheduleSerializer, ScaleSchedule.objects.filter(endpoint=self.get_object()).order_by("-id")
-        )
-
-    @extend_schema(
-        request=ScheduleBody,
-        responses={201: ScheduleSerializer},
-        operation_id="endpoints_schedules_create",
-    )
-    @idempotent
-    def schedule_create(self, request, id) -> Response:
-        """Add a schedule."""
-        terms = ScheduleTerms(**self.validated(ScheduleBody))
-        schedule = schedule_set(endpoint=self.get_object(), terms=terms, actor=self.caller.actor)
-        return self.created(ScheduleSerializer, schedule)
-
-    @extend_schema(
-        request=ScheduleBody, responses=ScheduleSerializer, operation_id="endpoints_schedules_update"
-    )
-    def schedule_change(self, request, id, schedule_id) -> Response:
-        """Give a schedule other terms."""
-        schedule = self._schedule(schedule_id)
-        terms = ScheduleTerms(**self.validated(ScheduleBody))
-        changed = schedule_set(
-            endpoint=schedule.endpoint, terms=terms, actor=self.caller.actor, schedule=schedule
-        )
-        return self.shown(ScheduleSerializer, changed)
-
-    @extend_schema(responses={204: None}, operation_id="endpoints_schedules_destroy")
-    def schedule_delete(self, request, id, schedule_id) -> Response:
-        """Take a schedule away; the endpoint's own bounds hold from then on."""
-        schedule_delete(schedule=self._schedule(schedule_id), actor=self.caller.actor)
-        return Response(status=status.HTTP_204_NO_CONTENT)
-
-    def _schedule(self, schedule_id) -> ScaleSchedule:
-        endpoint = self.get_object()
-        found = ScaleSchedule.objects.filter(endpoint=endpoint, id=schedule_id).first()
-        if found is None:
-            raise NotFound
-        found.endpoint = endpoint
-        return found
-
     def _answer(self, endpoint: Endpoint) -> Response:
         found = scaling_shown(endpoint, now=timezone.now())
         return self.shown(AutoscalingSerializer, found, ETag=etag(endpoint.generation))
@@ -134,3 +86,64 @@ class AutoscalingViewSet(TenantViewSet):
         return self.get_paginated_response(
             serializer_class(page, many=True, context=self.get_serializer_context()).data
         )
+
+
+@extend_schema(tags=["endpoints"])
+class ScheduleViewSet(EditableTenantViewSet):
+    """The times of the week at which other bounds hold for an endpoint's replicas."""
+
+    model = ScaleSchedule
+    serializer_class = ScheduleSerializer
+    project_field = "endpoint__project"
+    lookup_url_kwarg = "schedule_id"
+    role_actions = dict.fromkeys(("create", "update", "destroy"), Action.ORDER)
+
+    def rows(self):
+        return ScaleSchedule.objects.filter(endpoint=self._endpoint()).select_related("endpoint")
+
+    @extend_schema(operation_id="endpoints_schedules_list", filters=False)
+    def list(self, request, id) -> Response:
+        """Where several hold at once the highest floor wins."""
+        return super().list(request)
+
+    @extend_schema(operation_id="endpoints_schedules_retrieve")
+    def retrieve(self, request, id, schedule_id) -> Response:
+        """One schedule. The ETag is for If-Match."""
+        return super().retrieve(request)
+
+    @extend_schema(
+        request=ScheduleBody, responses={201: ScheduleSerializer}, operation_id="endpoints_schedules_create"
+    )
+    @idempotent
+    def create(self, request, id) -> Response:
+        """Add a schedule."""
+        terms = ScheduleTerms(**self.validated(ScheduleBody))
+        schedule = schedule_set(endpoint=self._endpoint(), terms=terms, actor=self.caller.actor)
+        return self.created(ScheduleSerializer, schedule)
+
+    @extend_schema(
+        request=ScheduleBody,
+        responses=ScheduleSerializer,
+        parameters=[IF_MATCH],
+        operation_id="endpoints_schedules_update",
+    )
+    def update(self, request, id, schedule_id) -> Response:
+        """Give a schedule other terms."""
+        schedule = self.to_edit()
+        terms = ScheduleTerms(**self.validated(ScheduleBody))
+        return self.versioned(
+            schedule_set(endpoint=schedule.endpoint, terms=terms, actor=self.caller.actor, schedule=schedule)
+        )
+
+    @extend_schema(responses={204: None}, parameters=[IF_MATCH], operation_id="endpoints_schedules_destroy")
+    def destroy(self, request, id, schedule_id) -> Response:
+        """Take a schedule away; the endpoint's own bounds hold from then on."""
+        schedule_delete(schedule=self.to_edit(), actor=self.caller.actor)
+        return Response(status=status.HTTP_204_NO_CONTENT)
+
+    def _endpoint(self) -> Endpoint:
+        rows = narrowing.within(selectors.endpoint_list(), "project")
+        found = rows.filter(id=self.kwargs["id"]).first()
+        if found is None:
+            raise NotFound
+        return found

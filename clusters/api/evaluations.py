@@ -195,8 +195,8 @@ class EvaluationViewSet(ReadOnlyTenantViewSet):
     @idempotent
     def accept(self, request, id) -> Response:
         """Accept its result, with a reason; one that was not passed is waived, for later revisions alike as well."""
-        body = self.validated(AcceptBody)
-        run_accept(run=self.get_object(), actor=self.caller.actor, user=self.caller.user, **body)
+        run, body = self.get_object(), self.validated(AcceptBody)
+        run_accept(run=run, actor=self.caller.actor, user=self.caller.user, **body)
         return self.shown(EvaluationRunDetailSerializer, self.get_object())
 
 

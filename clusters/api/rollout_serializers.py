@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from clusters.api.order_serializers import MOST_REPLICAS, MOST_TOKENS, PinsBody
@@ -18,7 +19,7 @@ from clusters.models import CatalogModel, OnLittleTraffic, Rollout, RolloutWay
 from tenants.api.fields import ReferenceField, StrictSerializer
 
 
-class ChangeBody(StrictSerializer):
+class OrderChangeBody(StrictSerializer):
     """What of the order is to change; what is left out stays."""
 
     model = ReferenceField(
@@ -102,7 +103,7 @@ class ChangePlanSerializer(serializers.Serializer):
         return list(plan["evaluates"])
 
 
-class CriterionSerializer(serializers.Serializer):
+class RolloutCriterionSerializer(serializers.Serializer):
     """One thing that the gate judges: the old revision's number, the new one's, the limit, what was found."""
 
     name = serializers.CharField(
@@ -121,7 +122,7 @@ class VerdictSerializer(serializers.Serializer):
     finding = serializers.ChoiceField(choices=[each.value for each in Finding])
     old_requests = serializers.IntegerField()
     new_requests = serializers.IntegerField()
-    criteria = CriterionSerializer(many=True)
+    criteria = RolloutCriterionSerializer(many=True)
 
 
 class RolloutPolicySerializer(serializers.Serializer):
@@ -171,5 +172,6 @@ class RolloutSerializer(serializers.ModelSerializer):
     def get_step(self, rollout: Rollout) -> int | None:
         return rollout.step + 1 if rollout.step_since else None
 
-    def get_verdict(self, rollout: Rollout) -> VerdictSerializer | None:
+    @extend_schema_field(VerdictSerializer(allow_null=True))
+    def get_verdict(self, rollout: Rollout) -> dict[str, Any] | None:
         return VerdictSerializer(rollout.verdict).data if rollout.verdict else None

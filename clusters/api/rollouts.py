@@ -12,7 +12,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from clusters.api.approvals import asker_of
-from clusters.api.rollout_serializers import ChangeBody, ChangePlanSerializer, RolloutSerializer
+from clusters.api.rollout_serializers import ChangePlanSerializer, OrderChangeBody, RolloutSerializer
 from clusters.api.serializers import EndpointDetailSerializer
 from clusters.endpoints import selectors
 from clusters.endpoints.rollouts import deciding
@@ -40,11 +40,13 @@ class RolloutViewSet(TenantViewSet):
     def rows(self):
         return selectors.endpoint_detail()
 
-    @extend_schema(request=ChangeBody, responses=ChangePlanSerializer, operation_id="endpoints_plan_change")
+    @extend_schema(
+        request=OrderChangeBody, responses=ChangePlanSerializer, operation_id="endpoints_plan_change"
+    )
     def plan_change(self, request: Request, id: uuid.UUID) -> Response:
         """What a change of the order would come to: what would run, at what price, by what way, with what outage."""
         endpoint = self.get_object()
-        plan = change_plan(endpoint=endpoint, changes=self.validated(ChangeBody))
+        plan = change_plan(endpoint=endpoint, changes=self.validated(OrderChangeBody))
         answer = {
             **{
                 name: getattr(plan, name)
@@ -57,7 +59,7 @@ class RolloutViewSet(TenantViewSet):
         return self.shown(ChangePlanSerializer, answer)
 
     @extend_schema(
-        request=ChangeBody, responses=CHANGED, parameters=[IF_MATCH], operation_id="endpoints_change"
+        request=OrderChangeBody, responses=CHANGED, parameters=[IF_MATCH], operation_id="endpoints_change"
     )
     @idempotent
     def change(self, request: Request, id: uuid.UUID) -> Response:
@@ -66,7 +68,7 @@ class RolloutViewSet(TenantViewSet):
         refuse_stale(request, endpoint.generation)
         endpoint_change(
             endpoint=endpoint,
-            changes=self.validated(ChangeBody),
+            changes=self.validated(OrderChangeBody),
             actor=self.caller.actor,
             asked_by=asker_of(self.caller),
         )

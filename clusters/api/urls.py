@@ -10,7 +10,7 @@ from clusters.api.approvals import (
     RuleViewSet,
 )
 from clusters.api.asset_rates import AssetRateViewSet
-from clusters.api.autoscaling import AutoscalingViewSet
+from clusters.api.autoscaling import AutoscalingViewSet, ScheduleViewSet
 from clusters.api.budgets import TenantBudgetViewSet
 from clusters.api.catalog import CatalogModelViewSet, ProfileView, RegionViewSet, SloClassViewSet
 from clusters.api.clusters import ClusterViewSet
@@ -106,13 +106,10 @@ urlpatterns = [
     path("endpoints/<uuid:id>/signals", SignalViewSet.as_view({"get": "signals"})),
     path("endpoints/<uuid:id>/autoscaling", AutoscalingViewSet.as_view({"get": "read", "put": "set"})),
     path("endpoints/<uuid:id>/scaling-decisions", AutoscalingViewSet.as_view({"get": "decisions"})),
-    path(
-        "endpoints/<uuid:id>/schedules",
-        AutoscalingViewSet.as_view({"get": "schedules", "post": "schedule_create"}),
-    ),
+    path("endpoints/<uuid:id>/schedules", ScheduleViewSet.as_view({"get": "list", "post": "create"})),
     path(
         "endpoints/<uuid:id>/schedules/<uuid:schedule_id>",
-        AutoscalingViewSet.as_view({"put": "schedule_change", "delete": "schedule_delete"}),
+        ScheduleViewSet.as_view({"get": "retrieve", "put": "update", "delete": "destroy"}),
     ),
     path("endpoints/<uuid:id>/load", LoadViewSet.as_view({"get": "load"})),
     path("endpoints/<uuid:id>/trace", TraceViewSet.as_view({"get": "trace"})),

@@ -12,7 +12,7 @@ from clusters.drivers.base import TryLater
 from clusters.endpoints.autoscaling.handed_over import cluster_scaling
 from clusters.inventory.catalog import weights_of, weights_secrets
 from clusters.inventory.images import image_of
-from clusters.models import CatalogModel, Endpoint, NodePool, Revision
+from clusters.models import CatalogModel, Endpoint, NodePool, Revision, SloClass
 from clusters.planning.plans import Configuration
 from clusters.specs import DeploymentSpec, Owner, Placement, Tuning, WeightsKind
 from tenants.sealing import CannotOpen, KeysAway
@@ -51,7 +51,7 @@ def spec_for(
         precision=chosen.precision,
         tensor_parallel=chosen.tp,
         pipeline_parallel=chosen.pp,
-        tuning=_patient(chosen.tuning, endpoint),
+        tuning=patient(chosen.tuning, endpoint.slo_class),
         weights=weights_of(endpoint.model, precision=chosen.precision),
         image=image_of(chosen.runtime),
         placement=Placement(
@@ -64,9 +64,9 @@ def spec_for(
     )
 
 
-def _patient(tuning: Tuning, endpoint: Endpoint) -> Tuning:
+def patient(tuning: Tuning, slo_class: SloClass) -> Tuning:
     """Let an engine that is told to go finish any answer that its class allows: it goes as soon as it is idle."""
-    longest_s = math.ceil(endpoint.slo_class.total_timeout_s)
+    longest_s = math.ceil(slo_class.total_timeout_s)
     return dataclasses.replace(tuning, drain_s=max(tuning.drain_s, longest_s))
 
 

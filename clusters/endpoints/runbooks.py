@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from clusters.endpoints.states import BUDGET_SPENT, POLICY_REFUSED
-from clusters.models import Condition
+from clusters.models import Condition, EndpointState
 from clusters.specs import Trouble
 
 #: Where the portal serves the pages.
@@ -50,6 +50,9 @@ OF_CONDITION: Final[Mapping[tuple[str, str], str]] = {
     (_TYPE.SCALING, "NeedsApproval"): "scaling-held-back",
 }
 
+#: By an endpoint's state, where no condition tells of it.
+OF_STATE: Final[Mapping[str, str]] = {EndpointState.UPDATE_FAILED: "update-failed"}
+
 #: Reasons that tell of no trouble: somebody decides, or work is under way; nothing has to be mended.
 NO_TROUBLE: Final[Mapping[tuple[str, str], str]] = {
     (_TYPE.APPROVED, "Pending"): "somebody decides; the request says who",
@@ -72,6 +75,11 @@ def runbook_of(condition: Condition) -> str:
     if condition.good:
         return ""
     return runbook(OF_CONDITION.get((condition.type, condition.reason), ""))
+
+
+def runbook_of_state(state: str) -> str:
+    """Give the address of what to do about an endpoint's state, empty where its conditions tell more."""
+    return runbook(OF_STATE.get(state, ""))
 
 
 def runbook_of_trouble(trouble: str) -> str:

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from django.db import transaction
+from django.utils import timezone
 
 from billing.allocations import label_write
 from clusters.endpoints import placement
@@ -27,7 +28,12 @@ from clusters.endpoints.limits import check_fallbacks
 from clusters.endpoints.names import refuse_name_of_route
 from clusters.endpoints.planning import Market, OrderTerms
 from clusters.endpoints.policy.in_force import refuse_by_policy
-from clusters.endpoints.rollouts.closing import change_give_up, rollout_cancel
+from clusters.endpoints.rollouts.closing import (
+    change_give_up,
+    rollout_cancel,
+    rollout_forget,
+    rollout_of,
+)
 from clusters.endpoints.rollouts.opening import rollout_open
 from clusters.endpoints.rollouts.outage import expected_outage
 from clusters.endpoints.rollouts.terms import OF_ENGINES, terms_running, terms_take
@@ -163,6 +169,11 @@ def endpoint_scale(
     refuse_held(endpoint)
     before = endpoint.replicas
     revision = placement.current_revision(endpoint)
+    if rollout_of(endpoint) is not None and revision is not None and revision.replicas != replicas:
+        raise Conflict(
+            f"{endpoint.name} is being changed; its replicas can be set when its rollout is over. Promote it or "
+            "roll it back first, or change the order with the replicas that it is to have."
+        )
     if revision is not None:
         before = revision.replicas
         if replicas > before:
@@ -276,6 +287,7 @@ def endpoint_move(
     current = placement.current_revision(endpoint)
     endpoint.cluster, endpoint.restoring = cluster, None
     if cluster is None or endpoint.wanted != Wanted.RUNNING or (current and current.cluster == cluster):
+        rollout_forget(endpoint, now=timezone.now())  # of a change that was undone: it is where it is wanted
         bump(endpoint, "cluster", "restoring")
         where = f"Cluster {cluster.name} chosen for it." if cluster else "Berth chooses its cluster again."
         record(endpoint, "cluster", where, actor=actor)

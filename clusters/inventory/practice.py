@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Final
 
 from django.conf import settings
-from django.db import DatabaseError, InterfaceError
+from django.db import DatabaseError, InterfaceError, connection
 
 from clusters.drivers.base import GiveUp
 from clusters.drivers.faults import FaultDriver, Kind, Plan, Refused, Wish
@@ -95,11 +95,13 @@ class Practice:
             undo=[step for plan in plans for step in plan.undo],
         )
         command = [*guard_command, fault.id] if guard_command and self._asks_clusters(fault) else None
-        with guard.guarded(self.data_dir, fault, command=command, undo=self.undo):
-            for plan in plans:
-                plan.do()
-            self._wait(fault, [plan.hold for plan in plans if plan.hold])
-        self._tell_end(facts)
+        try:
+            with guard.guarded(self.data_dir, fault, command=command, undo=self.undo):
+                for plan in plans:
+                    plan.do()
+                self._wait(fault, [plan.hold for plan in plans if plan.hold])
+        finally:  # on Ctrl-C, too
+            self._tell_end(facts)
 
     def undo(self, fault: Fault) -> None:
         """Take a fault back, everywhere that it was done."""
@@ -158,6 +160,7 @@ class Practice:
                 if time.monotonic() > deadline:
                     log.error("the end of the fault could not be told to the audit: %s", error)
                     return
+                connection.close_if_unusable_or_obsolete()
                 self.sleep(1.0)
 
 

@@ -19,6 +19,7 @@ from markdown_it.token import Token
 
 AT: Final = "/docs/"
 _INDEX: Final = "README"
+_SCROLLS: Final = '<div class="table-scroll" role="region" aria-label="Table" tabindex="0">'
 
 
 @require_safe
@@ -61,13 +62,16 @@ def rendered(path: Path) -> tuple[str, SafeString]:
             token.attrSet("id", anchor(plain(tokens[place + 1])))
         elif token.type == "table_open":
             token.attrSet("class", "table")
+        elif token.type in ("th_open", "td_open") and token.attrs.pop("style", ""):
+            token.attrSet("class", "num")  # the pages' policy allows no style of an element's own
         for child in token.children or ():
             if child.type == "link_open":
                 _lead(child, path)
             elif child.type == "image":  # pictures are on the repository's pages
                 child.type, child.tag, child.children = "text", "", None
     html = markdown.renderer.render(tokens, markdown.options, {})
-    html = html.replace("<table", '<div class="table-wrap"><table').replace("</table>", "</table></div>")
+    # It scrolls by itself where the screen is narrow, by keyboard, too.
+    html = html.replace("<table", f"{_SCROLLS}<table").replace("</table>", "</table></div>")
     # What is marked as safe is the renderer's own: it escapes all text of the page.
     return title, mark_safe(html)  # noqa: S308
 

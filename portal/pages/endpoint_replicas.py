@@ -10,6 +10,7 @@ from django import forms
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.utils import timezone
+from django.utils.html import escape
 
 from clusters.endpoints.autoscaling.bounds import DecidedBy
 from clusters.endpoints.autoscaling.selectors import ScalingShown, scaling_decisions, scaling_shown
@@ -57,7 +58,7 @@ class ScalingForm(forms.Form):
         self.fields["floor"].help_text = f"Replicas. Empty: {shown.planned_floor}, as planned." + (
             " 0 lets it be scaled to zero."
             if slo_class.may_scale_to_zero
-            else f" Class {slo_class.title} keeps at least 1."
+            else f" Class {escape(slo_class.title)} keeps at least 1."
         )
         self.fields["ceiling"].help_text = f"Replicas. Empty: {shown.planned_ceiling}, as planned."
         if slo_class.may_scale_to_zero:

@@ -253,7 +253,12 @@ SPECTACULAR_SETTINGS = {
         "ApprovalRuleKind": "clusters.models.approvals.ApprovalRule.Kind",
         "Decides": "clusters.models.approvals.Decides",
         "KeyState": ["active", "expired", "revoked", "disabled"],
+        "RolloutWay": "clusters.models.slo.RolloutWay",
+        "RolloutPhase": "clusters.models.rollouts.Rollout.Phase",
+        "OnLittleTraffic": "clusters.models.slo.OnLittleTraffic",
         "Precision": ["bf16", "fp8", "int4", "nvfp4"],
+        "EvaluationState": "clusters.models.evaluations.EvaluationRun.State",
+        "Runtime": ["triton-llmapi", "triton-engine", "triton-python", "trtllm-serve"],
     },
 }
 

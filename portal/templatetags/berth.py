@@ -14,7 +14,7 @@ from django.urls import reverse
 from django.utils import timezone
 from django.utils.html import format_html
 
-from clusters.endpoints.runbooks import runbook_of, runbook_of_trouble
+from clusters.endpoints.runbooks import runbook_of, runbook_of_state, runbook_of_trouble
 from portal.charts.finders import style_ids
 from portal.pages.troubles import TROUBLES
 
@@ -186,6 +186,7 @@ def remedy(code: str) -> str:
 
 register.filter("runbook", runbook_of)
 register.filter("trouble_runbook", runbook_of_trouble)
+register.filter("state_runbook", runbook_of_state)
 
 
 @register.filter

@@ -85,6 +85,7 @@ OPERATIONS: Final[dict[str, str]] = {
         GET endpoints/{id}/autoscaling
         GET endpoints/{id}/scaling-decisions
         GET endpoints/{id}/schedules
+        GET endpoints/{id}/schedules/{schedule_id}
         GET endpoints/{id}/trace
         GET shared-endpoints
         GET routes
@@ -541,11 +542,6 @@ PAGES: Final[dict[str, str]] = {
         console:engine-images
         console:engine-settings
         console:slo-classes
-    """,
-    "platform: configuration": """
-        GET platform/configuration
-        POST platform/configuration:diff
-        POST platform/configuration:apply
     """,
     "platform: manage offer": """
         console:model-add

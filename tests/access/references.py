@@ -38,7 +38,7 @@ QUERY_PLAIN: Final = {
 #: Fields of bodies that name a tenant's objects.
 BODY: Final = {
     "created_by", "data.project", "endpoint", "endpoint_id", "endpoints", "evaluation", "fallbacks", "ids", "key",
-    "members", "project", "projects",
+    "members", "project", "projects", "revision_id",
     "rules.targets.endpoint_id", "rules.key_ids", "service_account", "set_id",
 }  # fmt: skip
 #: A key's text, not its name: nobody has another tenant's.
@@ -54,6 +54,7 @@ BODIES: Final[tuple[tuple[str, Mapping[str, Any]], ...]] = (
     ("POST budgets", {"name": "b", "unit": "money", "limit": "5", "period": "month", "key": "{keys}"}),
     ("POST keys", {"name": "k", "scope": "inference", "project": "{project slug}"}),
     ("POST keys", {"name": "k", "scope": "inference", "project": "default", "endpoints": ["{endpoints}"]}),
+    ("POST keys", {"name": "k", "scope": "inference", "project": "default", "revision_id": "{revision}"}),
     ("POST keys", {"name": "k", "scope": "management", "role": "viewer", "projects": ["{projects}"]}),
     ("POST keys", {"name": "k", "scope": "management", "service_account": "{robot}"}),
     ("PATCH keys/{id}", {"endpoints": ["{endpoints}"]}),

@@ -299,7 +299,7 @@ def _of_a_tenant(tenant: Tenant, estate: Any, word: str, *, number: str) -> Ids:
     return {
         "tenants": tenant.slug, "t": tenant.slug, "projects": str(second.id), "project slug": second.slug,
         "keys": str(key.id), "members": str(member.id), "endpoints": str(endpoint.id), "endpoint name": endpoint.name,
-        "endpoints/revisions": "1", "endpoints/schedules": str(schedule.id),
+        "endpoints/revisions": "1", "revision": str(before.id), "endpoints/schedules": str(schedule.id),
         "endpoints/logs": replica.replica_id, "routes": str(route.id), "endpoints/rollouts": str(rollout.id),
         "budgets": str(budget.id), "tenant-budgets": str(budget.id), "webhooks": str(webhook.id),
         "webhooks/deliveries": str(delivery.id), "statements": str(statement.id),

@@ -5,11 +5,12 @@ from __future__ import annotations
 import uuid
 
 import pytest
+from rest_framework.test import APIClient
 
 from clusters.endpoints.evaluations.working import run_work
 from clusters.models import CatalogModel, Endpoint, EvaluationRun, EvaluationVersion, Gateway, SloClass
 from tenants import scope
-from tenants.models import Role
+from tenants.models import Membership, Role
 from tests.api.conftest import client_of
 from tests.api.contract import API, EditContract, assert_problem
 from tests.api.orders import order
@@ -188,10 +189,6 @@ def test_owners_and_admins_accept_and_say_why(owner, tenant, stranger, endpoint)
 
 
 def test_people_accept_by_their_session_and_operators_for_any_tenant(owner, tenant, operator, endpoint):
-    from rest_framework.test import APIClient
-
-    from tenants.models import Membership
-
     make(owner, endpoint_id=endpoint["id"])
     one = start(owner, endpoint)
     finish(one, "nonsense that is far too long")
@@ -208,7 +205,10 @@ def test_people_accept_by_their_session_and_operators_for_any_tenant(owner, tena
     two = start(owner, endpoint)
     finish(two)
     waived = operator.post(f"{API}/platform/evaluations/{two['id']}:accept", {"note": "seen"})
-    assert (waived.json()["state"], waived.json()["decided_as"]) == ("waived", "olga@example.org")
+    assert (waived.json()["state"], waived.json()["decided_as"]) == (
+        "waived",
+        "operator olga@example.org",
+    )
 
 
 def test_prompts_rest_sealed(owner):

@@ -37,7 +37,7 @@ KNOWN = {
     "gateway/engines/http.py": "our own engines, as the control plane names them; no redirects",
     "gateway/limits/shared.py": "the deployment (BERTH_GATEWAY_REDIS_URL)",
     "gateway/tracing.py": "the deployment (OTEL_EXPORTER_OTLP_ENDPOINT)",
-    "gateway/replay/__main__.py": "whoever runs this command",
+    "gateway/replay/arrivals.py": "whoever runs the command; no redirects",
     "embedded/redis.py": "the Redis that it started on this machine",
 }
 

@@ -133,6 +133,7 @@ def test_every_runbook_is_led_to() -> None:
     index = {href.removeprefix("/docs/runbooks/") for href in read("runbooks").hrefs}
     assert PAGES.keys() <= index
     led = {*led_to_by_alerts().values(), *runbooks.OF_CONDITION.values(), *led_to_by_the_console()}
+    led |= set(runbooks.OF_STATE.values())
     others = {
         href.removeprefix("/docs/runbooks/").partition("#")[0]
         for name in PAGES

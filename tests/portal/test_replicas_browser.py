@@ -16,10 +16,8 @@ from clusters.models import ScalingDecision
 from tenants import scope
 from tests.estate import make_estate
 from tests.factories import default_project, make_tenant, make_user
-from tests.portal.test_approvals_browser import portal
 from tests.scenarios.browser import CHROMIUM, Visitor, chromium
 
-__all__ = ["portal"]
 pytestmark = [
     pytest.mark.browser,
     pytest.mark.skipif(not CHROMIUM, reason="there is no Chromium here"),

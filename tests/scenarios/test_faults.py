@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import random
 import signal
-import subprocess
-import sys
 import threading
 import time
 import uuid
@@ -17,13 +14,12 @@ import pytest
 
 from gateway.usage_log import summarize
 from portal.demo import accounts
-from tests.scenarios.stack import ROOT, Session, Stack, wait
+from tests.scenarios.stack import Session, Stack, wait
 from tests.scenarios.usage import Sum, accounted
 
 pytestmark = [pytest.mark.xdist_group("stack"), pytest.mark.timeout(600)]
 
 rng = random.Random(20)
-OURS = ("BERTH_", "DATABASE_", "DJANGO_", "CELERY_")
 
 
 class Caller(threading.Thread):
@@ -175,52 +171,6 @@ def test_the_control_plane_stops_and_the_gateway_goes_on(stack, owner, ordered, 
     settled(owner, ordered["id"], callers)
     completed = sum((caller.completed for caller in callers), start=Sum())
     assert accounted(owner, ordered["id"]) == completed
-
-
-@pytest.mark.parametrize("part", ["postgres", "redis"])
-def test_the_database_or_the_broker_dies_while_an_endpoint_is_provisioned(stack, owner, ordered, part):
-    assert "kill -9" in practised(stack, "kill", part)
-    wait(lambda: _alive(f"{stack.portal}/healthz"), 30, lambda: "the portal did not come back")
-    owner.await_state(ordered["id"], "ready", 120)
-
-
-def test_a_gateway_whose_disk_is_full_serves_nothing_and_afterwards_all_that_it_served_is_billed(
-    stack, owner, ordered, callers
-):
-    served = [caller.completed.requests for caller in callers]
-    told = practised(stack, "fill-disk", "gateway", "--for", "3s")
-    assert "taken back" in told
-    assert any("usage" in error or "50" in error for caller in callers for error in caller.errors)
-    wait(lambda: _alive(f"{stack.gateway}/readyz"), 20, lambda: "it is not ready again")
-    wait(
-        lambda: all(
-            caller.completed.requests > before + 3 for caller, before in zip(callers, served, strict=True)
-        ),
-        30,
-        lambda: f"no answers afterwards: {callers[0].errors[-3:]}",
-    )
-    settled(owner, ordered["id"], callers)
-    assert accounted(owner, ordered["id"]) == sum((caller.completed for caller in callers), start=Sum())
-
-
-def practised(stack: Stack, *words: str) -> str:
-    """Break something by the command that people use."""
-    done = subprocess.run(
-        [sys.executable, "manage.py", "fault", *words],
-        cwd=ROOT,
-        env={
-            **{name: value for name, value in os.environ.items() if not name.startswith(OURS)},
-            "BERTH_DATA_DIR": str(stack.data_dir.path),
-            "BERTH_FAULTS": "allowed",
-            "DJANGO_SETTINGS_MODULE": "portal.settings.embedded",
-        },
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
-    return done.stdout
 
 
 def completed_requests(owner: Session, endpoint_id: str) -> int:

@@ -234,6 +234,7 @@ class Deployment:
 
     def _start(self, slot: Slot, now: float) -> None:
         assert self._wanted is not None
+        assert self._spec is not None
         try:
             slot.engine = Engine.launch(
                 self._site,
@@ -242,6 +243,7 @@ class Deployment:
                 token=slot.token,
                 restarts=slot.restarts,
                 engine_spec=self._wanted.digest,
+                drain_s=self._spec.tuning.drain_s,
                 now=now,
             )
         except (EmbeddedError, OSError) as error:

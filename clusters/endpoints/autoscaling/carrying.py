@@ -36,6 +36,7 @@ from clusters.models import (
     EndpointScaling,
     Replica,
     Revision,
+    Rollout,
     ScalingDecision,
     Wanted,
 )
@@ -115,9 +116,12 @@ class _Look:
             and wanted[0].applied_at is not None
             and decided_by(scaling, wanted[0]) is DecidedBy.BERTH
             and not is_held(endpoint)
+            and not Rollout.objects.active().filter(endpoint=endpoint).exists()
         )
         if not ready_to_scale:
-            write_scaling(scaling, {"due_at": now + dt.timedelta(seconds=AWAY_S)})
+            # What is paused is due again once it is ready.
+            running_wanted = endpoint.wanted == Wanted.RUNNING
+            write_scaling(scaling, {"due_at": now + dt.timedelta(seconds=AWAY_S) if running_wanted else None})
             return None
         revision = wanted[0]
         schedules = schedules_of(endpoint)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import json
+import math
 from typing import Any, Final
 
 from clusters.endpoints.evaluations.prompts import Check, Prompt, compiled, matching
@@ -83,18 +84,27 @@ def _failing(check: Check, answer: Answer, other: Answer | None) -> str:
 
 def _unfit(schema: dict[str, Any], text: str) -> str:
     try:
-        document = json.loads(text)
+        document = json.loads(text, parse_constant=_no_number, parse_float=_finite)
     except (ValueError, RecursionError):
         return "the answer is not JSON"
     try:
         error = next(compiled(schema).iter_errors(document), None)
-    except ValueError:
+    except (ValueError, OverflowError, RecursionError):
         return "the answer cannot be held against the schema"
     if error is None:
         return ""
     # The path into the answer, and what stands there, are the answer's own text.
     keyword = error.schema_path[-1] if error.schema_path else "false"
     return f"the answer does not fit the schema ({keyword})"
+
+
+def _no_number(text: str) -> float:
+    raise ValueError(f"{text} is no number of JSON.")
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    return value if math.isfinite(value) else _no_number(text)
 
 
 def likeness(first: str, second: str) -> float:

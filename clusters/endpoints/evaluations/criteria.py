@@ -11,8 +11,9 @@ from typing import Any, Final
 from django.conf import settings
 
 from clusters.endpoints import placement
-from clusters.endpoints.blueprint import SpecUnusable, kept_spec
+from clusters.endpoints.blueprint import SpecUnusable
 from clusters.endpoints.evaluations.sets import sets_for
+from clusters.endpoints.evaluations.traits import changed_quality, quality_of
 from clusters.endpoints.load.replanning import released
 from clusters.endpoints.load.running import Running, keeps_targets
 from clusters.endpoints.planning import Market, OrderTerms
@@ -284,18 +285,13 @@ def _wants(proposal: _Proposal) -> list[str]:
     current, terms, chosen = proposal.current, proposal.terms, proposal.plan.configuration
     if current is None or chosen is None:
         return []
-    try:
-        spec = kept_spec(current)
-    except SpecUnusable:
-        return ["from what another version of Berth wrote"]
-    cap = terms.context_tokens or terms.model.context_tokens
-    pairs = [
-        ("model", spec.model, terms.model.name),
-        ("weight precision", current.precision, str(chosen.precision)),
-        ("KV precision", spec.tuning.kv_cache_dtype, chosen.tuning.kv_cache_dtype),
-        ("context cap", current.context_tokens, max(cap, current.context_tokens)),
-    ]
-    return [f"{name} {old} -> {new}" for name, old, new in pairs if old != new]
+    after = {
+        "model": terms.model.name,
+        "weight precision": str(chosen.precision),
+        "KV precision": chosen.tuning.kv_cache_dtype,
+        "context cap": terms.context_tokens or terms.model.context_tokens,
+    }
+    return changed_quality(quality_of(current), after)
 
 
 # What both judge by

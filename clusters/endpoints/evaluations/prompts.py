@@ -71,7 +71,7 @@ def read(text: str) -> tuple[Prompt, ...]:
     Raises:
         Invalid: it is neither, or a prompt or check is wrong; the message says which and why.
     """
-    if len(text.encode()) > MOST_BYTES:
+    if len(text.encode(errors="replace")) > MOST_BYTES:
         raise _wrong(f"The prompts are longer than {MOST_BYTES // 1024} KiB.")
     try:
         document = yaml.load(text, Loader=_Loader)  # noqa: S506 - a loader without objects and aliases
@@ -101,10 +101,19 @@ def checked(document: Any) -> tuple[Prompt, ...]:
             prompt = msgspec.convert(each, Prompt)
         except msgspec.ValidationError as error:
             raise _wrong(f"Prompt {number}: {error}.") from error
+        except RecursionError as error:
+            raise _wrong(f"Prompt {number}: it is nested too deeply.") from error
         for problem in _problems(prompt):
             raise _wrong(f"Prompt {number}: {problem}")
         found.append(prompt)
-    if len(packed(found)) > MOST_BYTES:
+    try:
+        content = packed(found)
+        same = unpacked(content) == tuple(found)
+    except (UnicodeEncodeError, msgspec.DecodeError, RecursionError):
+        same = False
+    if not same:
+        raise _wrong("A text or number cannot be kept as JSON: half of a surrogate pair, or NaN.")
+    if len(content) > MOST_BYTES:
         raise _wrong(f"The prompts are longer than {MOST_BYTES // 1024} KiB.")
     return tuple(found)
 
@@ -199,7 +208,7 @@ def _problem(check: Check) -> str:
             matching(value)
         elif kind == "json_schema":
             compiled(value)
-    except (jsonschema_rs.ValidationError, ValueError):
+    except (jsonschema_rs.ValidationError, ValueError, OverflowError, RecursionError):
         if kind == "regex":
             return "the regex is wrong or too large. Look-around and back references are not known."
         return "the schema is wrong, too large, or refers to something outside itself."

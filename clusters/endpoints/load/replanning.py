@@ -11,7 +11,7 @@ from clusters.endpoints import placement
 from clusters.endpoints.approvals.asking import approvable, is_held
 from clusters.endpoints.approvals.figures import planned, running
 from clusters.endpoints.approvals.judging import judge
-from clusters.endpoints.blueprint import SpecUnusable, kept_spec
+from clusters.endpoints.blueprint import SpecUnusable, kept_spec, patient
 from clusters.endpoints.history import record
 from clusters.endpoints.load.measured import as_ordered, figure, measured_terms
 from clusters.endpoints.planning import Market, OrderTerms
@@ -271,7 +271,7 @@ def _runs_so(current: Revision, chosen: Configuration, terms: OrderTerms) -> boo
         return False
     try:
         kept = kept_spec(current)
-        return (kept.model, kept.tuning) == (terms.model.name, chosen.tuning)
+        return (kept.model, kept.tuning) == (terms.model.name, patient(chosen.tuning, terms.slo_class))
     except SpecUnusable:
         return False
 
@@ -281,6 +281,8 @@ def _shown(value: Any) -> str:
         return "none"
     if isinstance(value, float):
         return figure(value)
-    if isinstance(value, list | tuple | dict):
-        return str(value) if value else "none"
+    if isinstance(value, dict):
+        return ", ".join(f"{name.replace('_', ' ')} {each}" for name, each in value.items()) or "none"
+    if isinstance(value, list | tuple):
+        return ", ".join(map(str, value)) or "none"
     return str(value)

@@ -71,7 +71,7 @@ def _place(work: Work, endpoint: Endpoint, tenant: Tenant) -> Revision | None:
     rollout = rollout_of(endpoint)
     if rollout is not None and rollout.way == RolloutWay.REPLACE and rollout.revision is None:
         if endpoint.restoring:
-            return rollout_took(endpoint, rollout, _again(endpoint))
+            return rollout_took(endpoint, rollout, _again(endpoint), now=work.now)
         revision = replace(endpoint, tenant, rollout, now=work.now)
         if revision is not None or not endpoint.restoring:
             return revision

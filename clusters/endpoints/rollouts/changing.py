@@ -12,9 +12,9 @@ from django.utils import timezone
 from clusters.endpoints.approvals.deciding import Asker
 from clusters.endpoints.approvals.figures import planned, running
 from clusters.endpoints.approvals.judging import Trip, tripped
+from clusters.endpoints.evaluations.traits import changed_quality, quality_of
 from clusters.endpoints.load.replanning import Replan, endpoint_replan, order_changes, replan_find
 from clusters.endpoints.planning import Market, OrderTerms
-from clusters.endpoints.rollouts.evaluating import changed_quality, quality_of
 from clusters.endpoints.rollouts.outage import Outage, expected_outage
 from clusters.endpoints.rollouts.policy import RolloutPolicy
 from clusters.models import Endpoint, RolloutWay

@@ -131,8 +131,9 @@ def change_give_up(endpoint: Endpoint, *, actor: str, now: dt.datetime | None = 
 def _give_back(rollout: Rollout, before: Revision) -> None:
     """Have what ran before run with all its replicas again: their GPUs were kept for it."""
     if rollout.lent:
+        before.grown_from, before.shrunk_at = before.replicas, None
         before.replicas += rollout.lent
-        before.save(update_fields=["replicas"])
+        before.save(update_fields=["replicas", "grown_from", "shrunk_at"])
         rollout.lent = 0
         rollout.save(update_fields=["lent"])
 

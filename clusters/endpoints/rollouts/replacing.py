@@ -24,7 +24,7 @@ def replace(endpoint: Endpoint, tenant: Tenant, rollout: Rollout, *, now: dt.dat
         try:
             with transaction.atomic():
                 revision = placement.settle(endpoint, plan, market.capacities)
-            return rollout_took(endpoint, rollout, revision)
+            return rollout_took(endpoint, rollout, revision, now=now)
         except (OverBudget, PolicyRefused) as error:
             why = error.message
     why = f"It cannot be placed by now: {why}"
@@ -32,11 +32,14 @@ def replace(endpoint: Endpoint, tenant: Tenant, rollout: Rollout, *, now: dt.dat
     return None
 
 
-def rollout_took(endpoint: Endpoint, rollout: Rollout, revision: Revision | None) -> Revision | None:
+def rollout_took(
+    endpoint: Endpoint, rollout: Rollout, revision: Revision | None, *, now: dt.datetime
+) -> Revision | None:
     """Write down which revision a rollout brought; None while there is none."""
     if revision is not None:
         placement.begin_change(endpoint)
         rollout.revision, rollout.replicas = revision, revision.replicas
         rollout.reason = f"Revision {revision.number} is starting."
-        rollout.save(update_fields=["revision", "replicas", "reason"])
+        rollout.phase, rollout.phase_since = Rollout.Phase.STARTING, now
+        rollout.save(update_fields=["revision", "replicas", "reason", "phase", "phase_since"])
     return revision

@@ -120,7 +120,8 @@ def _lend(endpoint: Endpoint, rollout: Rollout) -> bool:
     if before.replicas <= 1:
         return False
     before.replicas -= 1
-    before.save(update_fields=["replicas"])
+    before.grown_from = before.shrunk_at = None
+    before.save(update_fields=["replicas", "grown_from", "shrunk_at"])
     rollout.lent += 1
     rollout.save(update_fields=["lent"])
     record(
@@ -135,8 +136,12 @@ def _grow(endpoint: Endpoint, revision: Revision, nodes: tuple[tuple[int, ...], 
     held = Reservation.objects.held().select_for_update().get(revision=revision)
     held.nodes = [*held.nodes, *itertools.chain.from_iterable(nodes)]
     held.save(update_fields=["nodes"])
+    revision.grown_from = min(
+        revision.replicas, revision.replicas if revision.grown_from is None else revision.grown_from
+    )
     revision.replicas += len(nodes)
-    revision.save(update_fields=["replicas"])
+    revision.shrunk_at = None
+    revision.save(update_fields=["replicas", "grown_from", "shrunk_at"])
     placement.claim_for(endpoint, revision, refuse=False)
 
 

@@ -10,12 +10,18 @@ import datetime as dt
 from collections.abc import Iterator
 from typing import Final
 
+from clusters.endpoints.evaluations.gate import Evaluated, evaluation_verdict
 from clusters.endpoints.history import record
 from clusters.endpoints.placement import retire_revisions
 from clusters.endpoints.reconcile.work import Work
-from clusters.endpoints.rollouts.closing import rollout_of, rollout_promote, rollout_undo
-from clusters.endpoints.rollouts.evaluating import Evaluated, evaluation_verdict
-from clusters.endpoints.rollouts.judging import Finding, Verdict
+from clusters.endpoints.rollouts import judging
+from clusters.endpoints.rollouts.closing import (
+    rollout_cancel,
+    rollout_of,
+    rollout_promote,
+    rollout_undo,
+)
+from clusters.endpoints.rollouts.judging import Finding
 from clusters.endpoints.rollouts.measuring import counted, judged
 from clusters.endpoints.rollouts.outage import length
 from clusters.endpoints.rollouts.policy import RolloutPolicy
@@ -43,7 +49,10 @@ def advance(work: Work, rollout: Rollout) -> None:
             return
         endpoint, rollout = held
         now, policy = work.now, RolloutPolicy.from_document(rollout.policy)
-        if _was_taken_away(rollout):
+        if _nothing_is_left(rollout):
+            rollout_cancel(endpoint, why="What ran before is gone: its cluster was lost.", now=now)
+            work.soon(0)
+        elif _was_taken_away(rollout):
             _undo(work, endpoint, rollout, Phase.FAILED, "Its revision is gone: its cluster was lost.")
         elif rollout.phase == Phase.WAITING and rollout.way == RolloutWay.REPLACE:
             _wait_for_window(work, endpoint, rollout, policy, now)
@@ -74,7 +83,23 @@ def _held(work: Work, rollout: Rollout) -> Iterator[tuple[Endpoint, Rollout] | N
         same = current is not None and (current.id, current.phase, current.step) == (
             rollout.id, rollout.phase, rollout.step,
         )  # fmt: skip
-        yield (endpoint, current) if endpoint is not None and current is not None and same else None
+        if endpoint is None or current is None or not same:
+            yield None
+            return
+        current.endpoint = endpoint
+        yield endpoint, current
+
+
+def _still_serves(before: Revision) -> bool:
+    """Say whether there is anything to compare with: it was not lost with its cluster, and does not sleep."""
+    return before.retired_at is None and before.replicas > 0
+
+
+def _nothing_is_left(rollout: Rollout) -> bool:
+    """Say whether there is neither anything to go back to nor anything that is to serve."""
+    if rollout.way == RolloutWay.REPLACE or rollout.before.retired_at is None:
+        return False
+    return rollout.revision is None or rollout.revision.retired_at is not None
 
 
 def _was_taken_away(rollout: Rollout) -> bool:
@@ -135,17 +160,21 @@ def _evaluate(
     work: Work, endpoint: Endpoint, rollout: Rollout, policy: RolloutPolicy, now: dt.datetime
 ) -> None:
     found = evaluation_verdict(rollout)
-    if found.state == Evaluated.PENDING:
+    if found.state is Evaluated.PENDING:
         _say(rollout, found.reason)
         work.soon(LOOK_AGAIN_S)
-    elif found.state == Evaluated.FAILED:
-        _undo(work, endpoint, rollout, Phase.FAILED, f"Its evaluation failed: {found.reason}")
-    elif not policy.steps or rollout.way == RolloutWay.REPLACE or rollout.before.retired_at is not None:
+        return
+    if found.state is Evaluated.FAILED:
+        _undo(work, endpoint, rollout, Phase.FAILED, found.reason)
+        return
+    if found.reason:
+        record(endpoint, "rollout", f"The new revision and its evaluation: {found.reason}")
+    if not policy.steps or rollout.way == RolloutWay.REPLACE or not _still_serves(rollout.before):
         _promote(
             work, endpoint, rollout, now, "The class has no canary." if not policy.steps else "It serves."
         )
     else:
-        _enter(rollout, Phase.CANARY, now, "")
+        _enter(rollout, Phase.CANARY, now, found.reason)
         _step(work, endpoint, rollout, policy, 0, now)
 
 
@@ -173,9 +202,9 @@ def _canary(
         return
     little = found.finding is Finding.TOO_FEW
     if little and since < policy.patience_s:
-        _say(rollout, _needs(found, policy))
+        _say(rollout, _needs(found, policy, rollout.weight))
     elif little and policy.little_traffic == OnLittleTraffic.HOLD:
-        _say(rollout, f"It is held: too few requests to tell. {_needs(found, policy)}")
+        _say(rollout, f"It is held: too few requests to tell. {_needs(found, policy, rollout.weight)}")
     elif since >= policy.step_s:
         _next(work, endpoint, rollout, policy, now, little=little)
     else:
@@ -261,8 +290,14 @@ def serves(endpoint: Endpoint) -> bool:
     return served.count() == 2
 
 
-def _needs(found: Verdict, policy: RolloutPolicy) -> str:
-    return (
-        f"{found.new_requests} requests of {policy.requests} that are enough to tell"
-        f"{f', {found.old_requests} at the revision before it' if found.old_requests < policy.requests else ''}."
-    )
+def _needs(found: judging.Verdict, policy: RolloutPolicy, weight: int) -> str:
+    new, old = found.new_requests, found.old_requests
+    told = f"{new} requests of {policy.requests} that are enough to tell"
+    if old < policy.requests:
+        return f"{told}, {old} at the revision before it."
+    if judging.wilson(new, new + old, judging.CERTAIN)[1] < weight / 200:
+        return (
+            f"{told}. Of {new + old} requests its share of {weight} % would be {(new + old) * weight // 100}: gateways "
+            "may have tried others again at the revision before it, because its engines failed or were full."
+        )
+    return f"{told}."

@@ -177,7 +177,7 @@ class PoolMeasurementRemove(ConsolePage):
                 "Plans are made without it from now on. What runs goes on as it was planned.",
                 "The same report can qualify the pool again.",
             ],
-            "intro": f"{found.model.title} on {found.pool.name}, measured by {found.target} at speed {found.speed:g}.",
+            "intro": f"{found.model.title} on {found.pool.name}, replayed as {found.target} at speed {found.speed:g}.",
             "cancel_url": _pool_crumbs(found.pool)[-1]["url"],
         }
         return self.render("console/pool_measurement_remove.html", context)

@@ -293,9 +293,9 @@ def test_paused_ones_are_left_alone_and_looked_at_again_once_ready(chat, world, 
     with scope.tenant(chat.tenant_id):
         services.endpoint_pause(endpoint=fresh(chat), actor="ann")
     assert world.look(chat) is None
+    assert world.scaling(chat).due_at is None, "nobody looks at what is paused"
     settle(chat)
     with scope.tenant(chat.tenant_id):
-        EndpointScaling.objects.update(due_at=None)
         services.endpoint_resume(endpoint=fresh(chat), actor="ann")
     settle(chat)
     assert world.scaling(chat).due_at is not None
@@ -331,6 +331,11 @@ def test_on_the_way_down_the_highest_are_sent_nothing_before_the_cluster_is_told
     estate.confirm_gateway()
     reconcile_endpoint(chat.id)
     assert len(cluster.writes) == len(before) + 1
+
+
+def test_an_engine_may_finish_any_answer_that_its_class_allows(chat, cluster):
+    (spec,) = cluster.specs.values()
+    assert spec.tuning.drain_s == 3600, "as long as a whole answer of class batch may take"
 
 
 def test_a_gateway_that_does_not_confirm_holds_it_up_for_ten_seconds_only(chat, world, settle, cluster):

@@ -40,7 +40,7 @@ class Rolling:
             rows = Endpoint.objects.select_related("tenant", "project", "model", "slo_class", "cluster")
             return endpoint_change(endpoint=rows.get(id=self.endpoint.id), changes=changes, actor="ann")
 
-    def look(self, seconds: float = 0, *, passes: int = 8, ready: bool = True) -> Rollout:
+    def look(self, seconds: float = 0, *, passes: int = 8, ready: bool = True) -> Rollout | None:
         """Let time pass, then look until nothing changes at once."""
         self.now += dt.timedelta(seconds=seconds)
         for _ in range(passes):
@@ -53,9 +53,9 @@ class Rolling:
         return self.rollout
 
     @property
-    def rollout(self) -> Rollout:
+    def rollout(self) -> Rollout | None:
         with scope.tenant(self.endpoint.tenant_id):
-            return Rollout.objects.select_related("revision", "before").latest("id")
+            return Rollout.objects.select_related("revision", "before").order_by("-id").first()
 
     @property
     def shown(self) -> Endpoint:

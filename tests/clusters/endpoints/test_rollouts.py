@@ -476,3 +476,13 @@ def test_people_promote_roll_back_try_again_and_dismiss(rolling, tenant):
     assert (it.rollout.phase, it.weights(), it.shown.pins) == ("promoted", {4: 100}, {"gpu": "h100_sxm"})
     with pytest.raises(Conflict, match="only one that was undone"):
         decide(rollout_retry)
+
+
+def test_a_canary_that_does_not_get_its_share_says_so(rolling):
+    it = rolling()
+    it.change(**H100)
+    it.look()
+    it.serve(it.rollout.before, 4000)
+    it.serve(it.rollout.revision, 20)
+    assert it.look(5).weight == 5
+    assert "its share of 5 % would be 201" in it.rollout.reason

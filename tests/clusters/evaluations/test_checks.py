@@ -34,6 +34,8 @@ def judged(check, text, *, tokens=3, other=None):
         ({"json_schema": SCHEMA}, '{"n": 3}', '{"n": "secret"}'),
         ({"json_schema": SCHEMA}, ' {"n": 0, "m": 1}\n', "n is 3"),
         ({"json_schema": {"const": 1}}, "1", "[" * 100_000),
+        ({"json_schema": {"maximum": 1}}, "0.5", "1e400"),
+        ({"json_schema": {"maximum": 1}}, "1", "NaN"),
     ],
 )
 def test_a_check_says_yes_and_no(check, good, bad):

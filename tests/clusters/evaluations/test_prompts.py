@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from clusters.endpoints.evaluations.prompts import (
@@ -55,6 +55,8 @@ def test_yaml_and_json_say_the_same_with_and_without_a_head():
         ([prompt(temperature=1)], "unknown field `temperature`"),
         ([prompt(prompt=None, messages=[])], "1 to 50 messages"),
         ([prompt(prompt=None, messages=[{"role": "tool", "content": "a"}])], "Invalid enum value 'tool'"),
+        ([prompt(prompt="\ud800")], "half of a surrogate pair"),
+        ([prompt(checks=[{"json_schema": {"const": float("nan")}}])], "cannot be kept as JSON"),
         ([prompt(checks=[])], "1 to 20 checks"),
         ([prompt(checks=[{}])], "check 1: give exactly one of contains"),
         ([prompt(checks=[{"contains": "a", "equals": "a"}])], "exactly one"),
@@ -102,6 +104,7 @@ def test_days_stay_the_texts_that_they_were_written_as():
     assert found.checks[0].contains == "2026-11-28"
 
 
+@settings(deadline=None)
 @given(st.text(max_size=200))
 def test_whatever_is_written_is_read_or_refused_with_a_message(text):
     with contextlib.suppress(Invalid):

@@ -14,7 +14,7 @@ from tests.estate import MODEL
 from tests.portal.console.test_estate import endpoint_pool
 
 BY_HAND = {
-    "model": MODEL, "runtime": "triton-python", "precision": "fp32", "tensor_parallel": "1",
+    "model": MODEL, "runtime": "triton-python", "precision": "bf16", "tensor_parallel": "1",
     "pipeline_parallel": "1", "replicas": "1", "max_batch_size": "8", "max_num_tokens": "2048",
 }  # fmt: skip
 

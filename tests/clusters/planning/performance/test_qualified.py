@@ -65,7 +65,7 @@ def test_the_first_token_is_corrected_by_itself() -> None:
     assert corrected.step_ms(SMALL, decoding=8.0, context=500.0, prompt_tokens=0.0) == pytest.approx(
         MODEL.step_ms(SMALL, decoding=8.0, context=500.0, prompt_tokens=0.0)
     )
-    assert "ms to the first token over 0.5 h and 1,000 requests" in corrected.correction.explanation[1]
+    assert "ms to the first token over 30 min and 1,000 requests" in corrected.correction.explanation[1]
 
 
 def test_one_noisy_run_among_three_changes_little_and_two_newer_ones_win() -> None:

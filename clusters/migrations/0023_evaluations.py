@@ -25,7 +25,7 @@ def shown_to_tenants(table: str) -> migrations.RunSQL:
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("clusters", "0023_configuration"),
+        ("clusters", "0022_configuration"),
         ("tenants", "0011_keys_of_revisions"),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]

@@ -8,7 +8,7 @@ import tenants.models.base
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("clusters", "0021_autoscaling"),
+        ("clusters", "0020_autoscaling"),
     ]
 
     operations = [

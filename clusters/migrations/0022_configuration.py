@@ -31,7 +31,7 @@ def _fields():
 
 
 class Migration(migrations.Migration):
-    dependencies = [("clusters", "0022_replay"), ("tenants", "0005_webhooks")]
+    dependencies = [("clusters", "0021_replay"), ("tenants", "0005_webhooks")]
 
     operations = [
         migrations.CreateModel(
