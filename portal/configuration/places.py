@@ -42,7 +42,9 @@ class Place:
         """Keep that a document was applied; what was kept already is left alone."""
         record = self.records.filter(kind=document.kind, name=document.name).first()
         facts = {"owner": owner or (record.owner if record else ""), "digest": digest(document)}
-        facts["object_id"] = getattr(row, "id", None)
+        # Of what holds without a row, the policy of the advisor for one, an id would be another each time.
+        unsaved = getattr(getattr(row, "_state", None), "adding", False)
+        facts["object_id"] = None if unsaved else getattr(row, "id", None)
         if record is not None and all(getattr(record, name) == value for name, value in facts.items()):
             return
         record = record or self.records.model(kind=document.kind, name=document.name)

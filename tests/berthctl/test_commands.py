@@ -92,7 +92,7 @@ def test_rollouts_are_listed_promoted_and_taken_back(berthctl, tenant):
     assert "No rollout of chat is under way." in berthctl.run("rollback", "chat", "--yes", status=4).stderr
     with scope.tenant(tenant.id):
         endpoint = Endpoint.objects.select_related("slo_class", "model", "project", "tenant", "cluster").get()
-        endpoint_change(endpoint=endpoint, changes={"context_tokens": 256}, actor="a test")
+        endpoint_change(endpoint=endpoint, changes={"pins": {"max_batch_size": 2}}, actor="a test")
     (under_way,) = berthctl.json("rollouts", "chat")
     assert (under_way["phase"], under_way["before"]) == ("starting", 1)
     assert "1 -> 2" in berthctl.run("rollouts", "chat").stdout
