@@ -38,6 +38,7 @@ KNOWN = {
     "gateway/limits/shared.py": "the deployment (BERTH_GATEWAY_REDIS_URL)",
     "gateway/tracing.py": "the deployment (OTEL_EXPORTER_OTLP_ENDPOINT)",
     "gateway/replay/arrivals.py": "whoever runs the command; no redirects",
+    "embedded/faults/relay.py": "the processes of this machine that a fault stands between",
     "embedded/redis.py": "the Redis that it started on this machine",
 }
 
