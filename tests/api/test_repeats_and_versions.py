@@ -24,7 +24,6 @@ UNREPEATED = {
     "endpoints/{id}:gate": LOOKING,
     "endpoints/{id}:plan-change": LOOKING,
     "endpoints/{id}:what-if": LOOKING,
-    "endpoints/{id}:plan-change": LOOKING,
     "endpoints:plan": LOOKING,
     "invitations/{id}:resend": "sends another mail, which is what a repeat asks for",
     "invitations/{id}:revoke": REVOKING,
