@@ -62,7 +62,7 @@ def _run(stack: Stack, folder: Path, rate: float) -> Figures:
         rollout_requests=REQUESTS,
     )
     owner = stack.sign_in(accounts.TENANTS[0].owner)
-    endpoint = owner.order(MODEL, replicas=1, context_tokens=1024)
+    endpoint = owner.order(MODEL, replicas=1, context_tokens=1024, output_limit=64)
     owner.await_state(endpoint["id"], "ready", 240)
     key = owner.inference_key()
     await_serving(stack, MODEL, key)

@@ -40,6 +40,7 @@ EXEMPT = {
     "clusters.Cluster": "the platform's estate",
     "clusters.NodePool": "the platform's estate",
     "clusters.Node": "the platform's estate",
+    "clusters.PoolMeasurement": "what was measured on the platform's estate, which plans for all tenants read",
     "clusters.EngineImage": "the platform's images, the same for all tenants",
     "clusters.ClassTuning": "the engine settings of the classes, the same for all tenants",
     "clusters.GpuType": "the platform's estate",

@@ -62,6 +62,8 @@ def rendered(path: Path) -> tuple[str, SafeString]:
             token.attrSet("id", anchor(plain(tokens[place + 1])))
         elif token.type == "table_open":
             token.attrSet("class", "table")
+        elif token.type in ("th_open", "td_open") and token.attrs.pop("style", ""):
+            token.attrSet("class", "num")  # the pages' policy allows no style of an element's own
         for child in token.children or ():
             if child.type == "link_open":
                 _lead(child, path)

@@ -104,8 +104,10 @@ def test_rollouts_are_listed_promoted_and_taken_back(berthctl, tenant):
 
 def test_the_gate_tells_by_its_exit_status(berthctl, tmp_path):
     berthctl.run("order", "chat", *TERMS, "--yes")
-    told = berthctl.run("gate", "chat", "--change", "replicas=2", "--change", "pins.gpu=l4").stdout
+    twice = ("gate", "chat", "--change", "replicas=2", "--change", "pins.gpu=l4")
+    told = berthctl.run(*twice, "--cost-factor", "3").stdout
     assert told.splitlines()[0].startswith("CRITERION  STANDING")
+    assert berthctl.json(*twice, status=1)["broken"] == ["cost"]
     target = {"requests": 200, "failed": 150, "answers": [{"at_s": 0.0, "failure": "x" * 1000}] * 2000}
     (tmp_path / "report.json").write_text(json.dumps({"schema": "berth.replay/1", "targets": [target]}))
     assert "slo" in berthctl.json("gate", "chat", "--report", "report.json", status=1)["broken"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from portal.pages.docs import pages
+from portal.pages.docs import pages, rendered
 
 pytestmark = pytest.mark.django_db
 
@@ -34,9 +34,12 @@ def test_only_pages_are_served(client, page):
     assert client.get(f"/docs/{page}").status_code == 404
 
 
-def test_html_in_a_page_is_text(tmp_path, settings):
-    from portal.pages.docs import rendered
+@pytest.mark.parametrize("page", sorted(pages()))
+def test_no_page_needs_a_style_of_its_own(page):
+    assert "style=" not in rendered(pages()[page])[1]
 
+
+def test_html_in_a_page_is_text(tmp_path, settings):
     settings.BASE_DIR = tmp_path
     path = tmp_path / "docs" / "bad.md"
     path.parent.mkdir()

@@ -113,7 +113,7 @@ def checked(document: Any) -> tuple[Prompt, ...]:
         same = False
     if not same:
         raise _wrong(
-            "A text or number cannot be kept as JSON: half of a surrogate pair, NaN, or one too large."
+            "A text or number cannot be kept as JSON: half of a surrogate pair, or NaN."
         )
     if len(content) > MOST_BYTES:
         raise _wrong(f"The prompts are longer than {MOST_BYTES // 1024} KiB.")
