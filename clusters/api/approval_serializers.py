@@ -239,7 +239,7 @@ class WishChanges(StrictSerializer):
     pins = PinsBody(required=False)
 
 
-class OtherTermsBody(DecisionBody):
+class ChangeBody(DecisionBody):
     """Other terms than those that were asked for, to be agreed to as that."""
 
     changes = WishChanges()

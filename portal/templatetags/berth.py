@@ -14,7 +14,6 @@ from django.urls import reverse
 from django.utils import timezone
 from django.utils.html import format_html
 
-from clusters.endpoints.runbooks import runbook_of, runbook_of_state, runbook_of_trouble
 from portal.charts.finders import style_ids
 from portal.pages.troubles import TROUBLES
 
@@ -182,11 +181,6 @@ def remedy(code: str) -> str:
     """Say what to do about a replica's trouble; nothing where none is known."""
     known = TROUBLES.get(str(code))
     return known.remedy if known else ""
-
-
-register.filter("runbook", runbook_of)
-register.filter("trouble_runbook", runbook_of_trouble)
-register.filter("state_runbook", runbook_of_state)
 
 
 @register.filter

@@ -50,11 +50,7 @@ class Cluster:
             self._deployment(name)
 
     def tick(self, now: float) -> None:
-        """Read what changed, then bring every deployment one step on; a cluster marked as lost loses its engines."""
-        if self._site.folder.lost:
-            for deployment in self._deployments.values():
-                deployment.lose()
-            return
+        """Read what changed, then bring every deployment one step on."""
         self._scan(now)
         for name, deployment in list(self._deployments.items()):
             if not deployment.tick(now):

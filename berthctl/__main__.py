@@ -1,3 +1,0 @@
-from berthctl.cli import main
-
-main()
