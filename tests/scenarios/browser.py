@@ -30,7 +30,7 @@ RULES = {
     "resultTypes": ["violations"],
 }
 #: What a page's other colours may break.
-DARK_RULES = RULES | {"runOnly": {"type": "rule", "values": ["color-contrast"]}}
+DARK_RULES = RULES | {"runOnly": {"type": "rule", "values": ["color-contrast", "link-in-text-block"]}}
 PAINTED = "() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))"
 
 
