@@ -39,7 +39,7 @@ lint: $(STAMP) ## Style, types, import rules, known weaknesses
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/bandit -q -c pyproject.toml --severity-level high -r portal tenants billing clusters gateway embedded
+	$(BIN)/bandit -q -c pyproject.toml --severity-level high -r portal tenants billing clusters gateway embedded berthctl
 
 audit: $(STAMP) ## Ask the package index whether advisories name what requirements.lock pins
 	$(BIN)/pip-audit --strict --require-hashes --disable-pip -r requirements.lock

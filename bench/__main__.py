@@ -1,6 +1,7 @@
 """Run the benchmarks of this folder; each prints a table and writes ``bench/results/NAME.json``.
 
-Without names all are run but those that say ``ONLY_BY_NAME``.
+Without names all are run but those that say ``ONLY_BY_NAME``. One that has promises to keep names those that its
+figures break with ``broken(figures)``; the exit status is 1 then.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ NOT_BENCHMARKS = {"__init__", "__main__"}
 
 
 def main(wanted: list[str]) -> int:
-    """Run ``wanted`` benchmarks, or all; return 0 when each of them ran."""
+    """Run ``wanted`` benchmarks, or all; return 0 when each of them ran and none broke a promise."""
     known = sorted(path.stem for path in HERE.glob("*.py") if path.stem not in NOT_BENCHMARKS)
     unknown = set(wanted) - set(known)
     if unknown:
@@ -30,6 +31,7 @@ def main(wanted: list[str]) -> int:
         f"{platform.machine()}, {os.cpu_count()} cores, load {load:.1f}, Python {platform.python_version()}"
     )
     modules = {name: importlib.import_module(f"bench.{name}") for name in wanted or known}
+    failed = False
     for name, module in modules.items():
         if not wanted and getattr(module, "ONLY_BY_NAME", False):
             continue
@@ -39,7 +41,10 @@ def main(wanted: list[str]) -> int:
         for figure, value in figures.items():
             shown = f"{value:,.3f}" if isinstance(value, float) else str(value)
             print(f"  {figure:<58}{shown:>14}")
-    return 0
+        for promise in module.broken(figures) if hasattr(module, "broken") else ():
+            failed = True
+            print(f"  BROKEN: {promise}")
+    return int(failed)
 
 
 if __name__ == "__main__":

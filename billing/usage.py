@@ -5,15 +5,17 @@ from __future__ import annotations
 import dataclasses
 import datetime as dt
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from django.db.models import Sum
+from django.db.models import Q, Sum
+from django.db.models.functions import Coalesce
 
 from billing.buckets import Width, buckets
 from billing.costs import Dimension, Names, Narrow, reading
 from billing.metering.rollups import quantile_ms
-from billing.models import UsageHour, UsageMinutes
+from billing.models import UsageHour, UsageMinute, UsageMinutes
+from billing.quantities import HOUR, round_down
 from gateway.contract import ITL_BOUNDS_MS, LATENCY_BOUNDS_MS, Outcome
 from tenants import scope
 from tenants.models import Tenant
@@ -64,6 +66,32 @@ class LoadPoint:
     input_tokens_squared: int
     output_tokens_squared: int
     busiest_minute: int
+    ttft_ms: tuple[int, ...]
+    itl_ms: tuple[int, ...]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class MinutePoint:
+    """The requests of one key to an endpoint that ended in one minute, which begins at ``bucket``, in the same way."""
+
+    bucket: dt.datetime
+    outcome: str
+    requests: int
+    input_tokens: int
+    output_tokens: int
+    cached_tokens: int
+    input_tokens_squared: int
+    output_tokens_squared: int
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RevisionUsage:
+    """What a revision served: requests that were answered to the end, those that failed, tokens and histograms."""
+
+    completed: int
+    failed: int
+    input_tokens: int
+    output_tokens: int
     ttft_ms: tuple[int, ...]
     itl_ms: tuple[int, ...]
 
@@ -171,6 +199,56 @@ def endpoint_load(*, endpoint_id: uuid.UUID, start: dt.datetime, end: dt.datetim
         for row in rows
         if row["bucket"] in busiest
     ]
+
+
+def endpoint_minutes(*, endpoint_id: uuid.UUID, start: dt.datetime, end: dt.datetime) -> list[MinutePoint]:
+    """Give the open tenant's requests to an endpoint by minute, in order of time, told apart by who asked.
+
+    A minute belongs to ``[start, end)`` if it begins there. Minutes are kept for ``USAGE_MINUTE_DAYS`` days.
+    """
+    rows = UsageMinute.objects.filter(
+        endpoint_id=endpoint_id, bucket__gte=start, bucket__lt=end, requests__gt=0
+    )
+    names = [field.name for field in dataclasses.fields(MinutePoint)]
+    ordered = rows.order_by("bucket", "key_id", "outcome", "revision_id", "route_id", "id")
+    return [MinutePoint(**row) for row in ordered.values(*names)]
+
+
+def revision_usage(
+    *, endpoint_id: uuid.UUID, revision_ids: Collection[uuid.UUID], start: dt.datetime
+) -> dict[uuid.UUID, RevisionUsage]:
+    """Sum what revisions of an endpoint served in all hours from the one of ``start`` on, of the open scope's tenants.
+
+    Requests that the client left, or that were refused, say nothing of a revision and are not counted.
+    """
+    rows = (
+        UsageHour.objects.filter(
+            endpoint_id=endpoint_id,
+            revision_id__in=list(revision_ids),
+            bucket__gte=round_down(start, HOUR),
+            outcome__in=(Outcome.COMPLETED, Outcome.FAILED),
+        )
+        .values("revision_id")
+        .order_by("revision_id")
+        .annotate(
+            sum_completed=Coalesce(Sum("requests", filter=Q(outcome=Outcome.COMPLETED)), 0),
+            sum_failed=Coalesce(Sum("requests", filter=Q(outcome=Outcome.FAILED)), 0),
+            sum_input_tokens=Coalesce(Sum("input_tokens", filter=Q(outcome=Outcome.COMPLETED)), 0),
+            sum_output_tokens=Coalesce(Sum("output_tokens", filter=Q(outcome=Outcome.COMPLETED)), 0),
+            **_PLACES,
+        )
+    )
+    return {
+        row["revision_id"]: RevisionUsage(
+            completed=row["sum_completed"],
+            failed=row["sum_failed"],
+            input_tokens=row["sum_input_tokens"],
+            output_tokens=row["sum_output_tokens"],
+            ttft_ms=_histogram(row, "ttft_ms"),
+            itl_ms=_histogram(row, "itl_ms"),
+        )
+        for row in rows
+    }
 
 
 def _histogram(row: Mapping[str, Any], name: str) -> tuple[int, ...]:

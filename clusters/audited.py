@@ -29,7 +29,21 @@ AUDITED = {
     ),
     "clusters.NodePool": Audited(
         "pool",
-        ("cluster_id", "name", "gpu_type_id", "gpus_per_node", "reserve", "discovered", "resource", "selector"),
+        (
+            "cluster_id", "name", "gpu_type_id", "gpus_per_node", "reserve", "higher_share", "discovered", "resource",
+            "selector",
+        ),
+        tenant="",
+    ),
+    "clusters.PoolMeasurement": Audited(
+        "pool-measurement",
+        (
+            "pool_id", "model_id", "runtime", "engine_version", "precision", "tensor_parallel", "pipeline_parallel",
+            "replicas", "max_batch_size", "max_num_tokens", "digest", "target", "speed", "measured_at", "measured_by",
+            "requests", "requests_per_second", "input_tokens", "output_tokens", "in_flight", "ttft_mean_ms",
+            "itl_mean_ms",
+        ),
+        name="target",
         tenant="",
     ),
     "clusters.EngineImage": Audited(
@@ -63,7 +77,11 @@ AUDITED = {
             "name", "title", "description", "ttft_p95_ms", "itl_p95_ms", "availability", "priority", "price_factor",
             "credit_percent", "cost_target", "spare_replicas", "connect_timeout_s", "first_token_timeout_s",
             "between_tokens_timeout_s", "total_timeout_s", "attempts", "backoff_s", "backoff_most_s", "queue_s",
-            "floor", "context_tokens", "on_overload", "degraded_context_tokens",
+            "floor", "context_tokens", "on_overload", "degraded_context_tokens", "may_scale_to_zero",
+            "idle_to_zero_s", "wake_hold_s", "high_water", "low_water", "quiet_s", "needs_evaluation",
+            "rollout_ways", "rollout_days", "rollout_from_hour", "rollout_until_hour", "rollout_steps",
+            "rollout_step_s", "rollout_requests", "rollout_patience_s", "rollout_little_traffic", "rollout_start_s",
+            "rollout_ttft_factor", "rollout_itl_factor", "rollout_error_points", "rollout_cost_factor",
         ),
         tenant="",
     ),
@@ -85,9 +103,28 @@ AUDITED = {
         (
             "endpoint_id", "number", "cluster_id", "pool_id", "runtime", "gpu_type", "precision", "tensor_parallel",
             "pipeline_parallel", "context_tokens", "max_batch_size", "price_factor", "restored_from",
-            "policy_version", "policy_exceptions", "place",
+            "policy_version", "policy_exceptions", "place", "terms",
         ),
         name="number",
+    ),
+    "clusters.EndpointScaling": Audited(
+        "scaling", ("endpoint_id", "enabled", "floor", "ceiling", "idle_s"), name="",
+        verbs=(("enabled", "true", "enable"), ("enabled", "false", "disable")),
+    ),
+    "clusters.ScaleSchedule": Audited(
+        "schedule",
+        ("endpoint_id", "name", "days", "from_time", "until_time", "time_zone", "floor", "ceiling"),
+    ),
+    "clusters.Rollout": Audited(
+        "rollout",
+        (
+            "endpoint_id", "revision_id", "before_id", "what", "way", "phase", "started_by", "ended_by", "dismissed_at",
+        ),
+        name="what",
+        verbs=(
+            ("phase", "promoted", "promote"), ("phase", "rolled-back", "roll-back"), ("phase", "failed", "fail"),
+            ("phase", "cancelled", "cancel"), ("dismissed_at", "*", "dismiss"),
+        ),
     ),
     "clusters.NamedRoute": Audited("route", ("project_id", "name", "rules")),
     "clusters.Gateway": Audited(
@@ -139,6 +176,33 @@ AUDITED = {
         ("request_id", "round", "part", "by_id", "signed_as", "via", "comment"),
         name="part",
     ),
+    "clusters.EvaluationSet": Audited(
+        "evaluation-set",
+        ("name", "model_id", "endpoint_id", "version", "removed_at"),
+        verbs=(("removed_at", "*", "remove"),),
+    ),
+    "clusters.EvaluationVersion": Audited(
+        "evaluation-version",
+        ("set_id", "number", "prompts", "checks", "pass_percent", "most_drop", "made_as"),
+        name="number",
+        hidden=("sealed",),
+    ),
+    "clusters.EvaluationRun": Audited(
+        "evaluation",
+        (
+            "endpoint_id", "revision_id", "before_id", "version_id", "asked_as", "state", "score", "score_before",
+            "pass_percent", "most_drop", "decided_by_id", "decided_as", "note",
+        ),
+        name="",
+        hidden=("sealed",),
+        verbs=(("state", "waived", "waive"), ("state", "passed", "pass"), ("state", "failed", "fail")),
+    ),
+    "clusters.AppliedObject": Audited(
+        "applied-object", ("kind", "name", "owner", "digest", "object_id", "applied_as")
+    ),
+    "clusters.AppliedPlatformObject": Audited(
+        "applied-platform-object", ("kind", "name", "owner", "digest", "object_id", "applied_as"), tenant=""
+    ),
     "clusters.AdvicePolicy": Audited(
         "advice-policy",
         (
@@ -172,6 +236,7 @@ UNAUDITED = {
     "clusters.Saving": _OBSERVED,
     "clusters.EndpointSignal": _OBSERVED,
     "clusters.CapacityWait": _OBSERVED,
+    "clusters.ScalingDecision": "made by rules that are audited, and the history of itself",
 }
 
 

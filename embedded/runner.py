@@ -19,7 +19,7 @@ from honcho.environ import parse_procfile  # type: ignore[import-untyped]
 from honcho.printer import Printer  # type: ignore[import-untyped]
 from honcho.process import Process  # type: ignore[import-untyped]
 
-from embedded import keep
+from embedded import keep, processes
 from embedded.datadir import DataDir
 from embedded.errors import EmbeddedError
 
@@ -77,7 +77,8 @@ class ProcfileRunner(honcho.manager.Manager):  # type: ignore[misc]
         self._on_started = on_started
         self._answer: int | None = None
         for name, command in commands.items():
-            self.add_process(name, command, env=dict(environment), cwd=cwd)
+            # The mark by which it is found, whatever it calls itself.
+            self.add_process(name, command, env={**environment, processes.PROCESS: name}, cwd=cwd)
 
     @property
     def result(self) -> int:

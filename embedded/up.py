@@ -20,6 +20,7 @@ from embedded import environment as environments
 from embedded import processes, proctable, requirements, services
 from embedded.datadir import DataDir, open_data_dir, read_json, write_json
 from embedded.errors import AlreadyRunning, EmbeddedError
+from embedded.faults import wires
 from embedded.keep import GRACE_S
 from embedded.runner import ProcfileRunner, kept_command, read_procfile
 
@@ -77,6 +78,7 @@ def run(
             processes.reap_orphans(data_dir, keep=services.pids(data_dir))
             running = services.start(data_dir)
             environment = environments.process_environment(data_dir, running, extra=extra_env)
+            commands, environment = wires.prepare(data_dir, commands, environment)
             for command in prepare:
                 _prepare(command, data_dir=data_dir, environment=environment, cwd=folder, say=say)
             _write_state(data_dir, environments.urls(environment))

@@ -302,7 +302,12 @@ class Exchange:
         newest = self._dispatcher.newest(self._endpoint)
         if newest is not self._endpoint:
             self._endpoint = newest
-            self._options = routing.options(newest, residency=self._residency, needs=self._demand.needs)
+            self._options = routing.options(
+                newest,
+                residency=self._residency,
+                needs=self._demand.needs,
+                revision_id=self._demand.key.revision_id,
+            )
             self._single = _single(self._options)
         if self._single:
             return self._options if book.passable(self._options[0].replicas[0].replica_id) else ()

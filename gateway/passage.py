@@ -118,7 +118,7 @@ class Passage:
         """
         await self.resolve()
         self._count_at(self.endpoint)
-        options = routing.options(self.endpoint, needs=self._needs) or await self._woken()
+        options = self._options(self.endpoint) or await self._woken()
         policy, shorter_context = self.slo_class.on_overload, self.slo_class.degraded_context_tokens
         if policy is OnOverload.SHORTEN and shorter_context is not None and options:
             return await self._shorten(options, shorter_context)
@@ -150,13 +150,20 @@ class Passage:
         self.slo_class = self._directory.slo_class(endpoint, *self._asked_classes)
         self._ticket.slo_class = self.slo_class.name
 
+    def _options(self, endpoint: Endpoint, *, residency: str | None = None) -> Sequence[routing.Option]:
+        return routing.options(
+            endpoint, residency=residency, needs=self._needs, revision_id=self._key.revision_id
+        )
+
     async def _woken(self) -> Sequence[routing.Option]:
-        """Have the endpoint woken if it sleeps, and wait for it if the client asked for that."""
+        """Have the endpoint woken if it sleeps, and wait for it: as long as it says, or as its client asks."""
         endpoint = self.endpoint
         if endpoint.state == "scaled-to-zero":
             self._desk.waking.want(endpoint.endpoint_id)
         left_s = self._began + self.slo_class.timeouts.total_s - self._desk.dispatcher.clock()
-        hold_s = asked_hold_s(self._headers, most_s=left_s)
+        # Whoever stands in for it and is awake answers at once, unless the client asks to be held.
+        default_s = 0.0 if self._stands_in() else endpoint.wake_hold_s
+        hold_s = asked_hold_s(self._headers, default_s=default_s, most_s=left_s)
         if not hold_s:
             return ()
         directory = await self._desk.waking.hold(self._directory, endpoint.endpoint_id, hold_s)
@@ -166,7 +173,14 @@ class Passage:
         if (found := directory.callable_by(self._key, endpoint.endpoint_id)) is None:
             raise errors.model_not_found(self._call.model)
         self._use(found)
-        return routing.options(found, needs=self._needs)
+        return self._options(found)
+
+    def _stands_in(self) -> bool:
+        """Say whether a fallback would take the request now."""
+        return self.slo_class.on_overload is OnOverload.FALLBACK and any(
+            routing.options(fallback, residency=self.endpoint.residency, needs=self._needs)
+            for fallback in candidates.fallbacks(self._directory, self.endpoint)
+        )
 
     async def _ask(
         self,
@@ -285,7 +299,7 @@ class Passage:
         origin, target = self.endpoint, self._ticket.target
         for fallback in candidates.fallbacks(self._directory, origin):
             slo_class = self._directory.slo_class(fallback, *self._asked_classes)
-            options = routing.options(fallback, residency=origin.residency, needs=self._needs)
+            options = self._options(fallback, residency=origin.residency)
             if fallback.state == "scaled-to-zero" and not options:
                 self._desk.waking.want(fallback.endpoint_id)
             self._ticket.withdraw()

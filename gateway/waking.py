@@ -124,22 +124,20 @@ class Waking:
                 self._asked.set()
 
 
-def asked_hold_s(headers: Mapping[str, str], *, most_s: float) -> float:
-    """Give the seconds that a client asks to be held, within what is allowed; 0 if it does not.
+def asked_hold_s(headers: Mapping[str, str], *, default_s: float = 0.0, most_s: float) -> float:
+    """Give the seconds that a request is held, within what is allowed: as its client asks, else ``default_s``.
 
     Raises:
         ApiError: the header is no number of seconds (400).
     """
     text = headers.get(HOLD_HEADER)
-    if text is None:
-        return 0.0
     try:
-        seconds = float(text)
+        seconds = default_s if text is None else float(text)
     except ValueError:
         seconds = math.nan
     if not seconds >= 0:
         raise errors.invalid(
-            f"The header X-Scale-Up-Timeout must be a number of seconds, 0 or more; it is {text[:40]!r}.",
+            f"The header X-Scale-Up-Timeout must be a number of seconds, 0 or more; it is {str(text)[:40]!r}.",
             param="X-Scale-Up-Timeout",
         )
     # The rest of the request's time is for the answer that says so.

@@ -12,8 +12,23 @@ from celery.signals import (
     task_prerun,
     worker_process_init,
 )
+from kombu.transport.redis import Channel
+from redis.exceptions import ConnectionError
 
 from tenants import acting
+
+_connparams = Channel._connparams
+
+
+def _params_of_an_open_connection(channel: Channel, asynchronous: bool = False) -> dict[str, Any]:
+    if channel.connection is None or channel.connection.client is None:
+        raise ConnectionError("the connection to the broker is closed")
+    return _connparams(channel, asynchronous)
+
+
+# A worker whose Redis died puts back, and acknowledges, what it had in hand over a connection that is closed already.
+# kombu 5.7 then raises what Celery takes for a mistake in the program, and the worker ends; this it logs, and goes on.
+Channel._connparams = _params_of_an_open_connection
 
 app = Celery("berth")
 app.config_from_object("django.conf:settings", namespace="CELERY")

@@ -61,6 +61,20 @@ def settings_complaints(app_configs: Any = None, **options: Any) -> list[checks.
     return [_error(*each) for look in _LOOKS for each in look()]
 
 
+@checks.register(checks.Tags.security)
+def faults_warning(app_configs: Any = None, **options: Any) -> list[checks.Warning]:
+    """Warn where faults may be made on purpose in what is set up like production: a staging installation may be."""
+    if not (settings.PRODUCTION and settings.FAULTS_ALLOWED):
+        return []
+    return [
+        checks.Warning(
+            "BERTH_FAULTS is allowed: whoever may run commands here can break what runs, on purpose.",
+            hint="Unset it, unless this is a staging installation.",
+            id="berth.faults",
+        )
+    ]
+
+
 def role_complaints() -> list[checks.Error]:
     """Ask the database which rights the role of a production process has.
 

@@ -8,6 +8,7 @@ from portal.api.errors import no_such_path
 from portal.api.openapi import error_docs
 from portal.pages import account_security, invitations, providers
 from portal.pages.decide import DecideByLink
+from portal.pages.docs import docs_page
 from portal.pages.failures import no_such_page
 from portal.pages.health import healthz
 from portal.pages.home import Home, Tenants
@@ -29,6 +30,7 @@ urlpatterns = [
     path("api/gateway/v1/wakes", gateways.wakes, name="gateway-wakes"),
     re_path(r"^api(/.*)?$", no_such_path),
     path("docs/errors", error_docs, name="error-docs"),
+    path("docs/<path:page>", docs_page, name="docs"),
     path("account/security", account_security.Security.as_view(), name="security"),
     path(
         "account/sessions/end-others", account_security.EndOtherSessions.as_view(), name="sessions-end-others"

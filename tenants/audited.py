@@ -51,9 +51,9 @@ AUDITED = {
     "tenants.ApiKey": Audited(
         "key",
         (
-            "name", "hint", "scope", "role", "project_id", "ephemeral", "slo_class", "context_tokens", "expires_at",
-            "revoked_at", "created_by_id", "service_account_id", "projects", "endpoints", "verbs", "networks",
-            "rotated_at", "replaced_by_id", *RATES,
+            "name", "hint", "scope", "role", "project_id", "ephemeral", "revision", "slo_class", "context_tokens",
+            "expires_at", "revoked_at", "created_by_id", "service_account_id", "projects", "endpoints", "verbs",
+            "networks", "rotated_at", "replaced_by_id", *RATES,
         ),
         verbs=(("revoked_at", "*", "revoke"), ("rotated_at", "*", "rotate")),
     ),

@@ -38,14 +38,16 @@ def key_mint(
     granted_by: ApiKey | None = None,
     expires_at: dt.datetime | None = None,
     ephemeral: bool = False,
+    revision: uuid.UUID | None = None,
     limits: Mapping[str, Any] | None = None,
     narrowed: Mapping[str, Any] | None = None,
 ) -> tuple[ApiKey, str]:
     """Make a key and give it with its text, which is kept nowhere.
 
     Without ``expires_at`` the key lasts 90 days. ``limits`` are those of :data:`tenants.limits.KEY_LIMITS`,
-    ``narrowed`` those of :data:`tenants.reach.KEY_REACH`. A management key of a service account has its role and none
-    of its own. ``granted_by`` is the management key that asks for it, whose reach the new one stays within.
+    ``narrowed`` those of :data:`tenants.reach.KEY_REACH`; ``revision`` is the one that answers its requests, where any
+    may not. A management key of a service account has its role and none of its own. ``granted_by`` is
+    the management key that asks for it, whose reach the new one stays within.
 
     Raises:
         Invalid: project, role, account, expiry, limits or reach do not go together.
@@ -80,6 +82,7 @@ def key_mint(
         created_by=created_by,
         expires_at=expires_at,
         ephemeral=ephemeral,
+        revision=revision,
         **(limits or {}),
         **reach.checked(key_scope, narrowed or {}),
     )
@@ -129,6 +132,8 @@ def key_rotate(
         granter_role=granter_role,
         granted_by=granted_by,
         expires_at=expires_at or now + min(life, LONGEST_KEY_LIFE),
+        ephemeral=old.ephemeral,
+        revision=old.revision,
         limits={name: getattr(old, name) for name in KEY_LIMITS},
         narrowed={name: getattr(old, name) for name in reach.KEY_REACH},
     )

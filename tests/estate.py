@@ -111,6 +111,8 @@ def _write(tables: list[list[models.Model]]) -> None:
 def make_estate_anew() -> Estate:
     """Make the estate by its services."""
     call_command("bootstrap", verbosity=0)
+    # Nobody asks these engines anything by which a canary could be judged; tests of rollouts set steps.
+    SloClass.objects.update(rollout_steps=[])
     regions = {
         code: services.region_register(
             code=code, name=code, country=country, zones=zones, certifications=held

@@ -239,7 +239,7 @@ class WishChanges(StrictSerializer):
     pins = PinsBody(required=False)
 
 
-class ChangeBody(DecisionBody):
+class OtherTermsBody(DecisionBody):
     """Other terms than those that were asked for, to be agreed to as that."""
 
     changes = WishChanges()

@@ -10,8 +10,8 @@ from rest_framework.response import Response
 from clusters.api.approval_serializers import (
     ApprovalSerializer,
     AskAgainBody,
-    ChangeBody,
     DecisionBody,
+    OtherTermsBody,
     RuleChange,
     RuleCreate,
     RuleSerializer,
@@ -86,11 +86,13 @@ class ApprovalViewSet(ReadOnlyTenantViewSet):
         """Refuse it. What runs goes on as it is."""
         return self._decide(decisions.approval_refuse, DecisionBody)
 
-    @extend_schema(request=ChangeBody, responses=ApprovalSerializer, operation_id="approval_requests_change")
+    @extend_schema(
+        request=OtherTermsBody, responses=ApprovalSerializer, operation_id="approval_requests_change"
+    )
     @idempotent
     def change(self, request, id) -> Response:
         """Change what is asked for and agree to it so; dearer than quoted, it stays pending with its new quote."""
-        return self._decide(decisions.approval_change, ChangeBody)
+        return self._decide(decisions.approval_change, OtherTermsBody)
 
     @extend_schema(request=None, responses=ApprovalSerializer, operation_id="approval_requests_withdraw")
     @idempotent

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from rest_framework import serializers
 
+from clusters.api.autoscaling_serializers import AutoscalingBody
 from clusters.api.plan_serializers import PRECISIONS
 from clusters.endpoints.limits import MOST_FALLBACKS
 from clusters.endpoints.planning import OrderTerms
@@ -56,6 +58,25 @@ class PinsBody(StrictSerializer):
             for name, value in values.items()
             if value is not None
         }
+
+
+def check_precisions(model: CatalogModel, asked: Mapping[str, Any]) -> None:
+    """Check the precisions that an order names against those that its model is offered in.
+
+    Raises:
+        ValidationError: it is not offered so.
+    """
+    offered = ", ".join(model.precisions)
+    pinned = asked.get("pins", {}).get("precision")
+    if pinned is not None and pinned not in model.precisions:
+        raise serializers.ValidationError(
+            {"pins": {"precision": [f"{model.name} is offered in {offered}, not in {pinned}."]}}
+        )
+    strange = [name for name in asked.get("approved_precisions", ()) if name not in model.precisions]
+    if strange:
+        raise serializers.ValidationError(
+            {"approved_precisions": [f"{model.name} is offered in {offered}, not in {', '.join(strange)}."]}
+        )
 
 
 class PlanRequest(StrictSerializer):
@@ -136,21 +157,7 @@ class PlanRequest(StrictSerializer):
         asked = dict(values)
         order = {name: asked.pop(name) for name in ("name", "project") if name in asked}
         model = asked["model"]
-        offered = ", ".join(model.precisions)
-        pinned = asked.get("pins", {}).get("precision")
-        if pinned is not None and pinned not in model.precisions:
-            raise serializers.ValidationError(
-                {"pins": {"precision": [f"{model.name} is offered in {offered}, not in {pinned}."]}}
-            )
-        strange = [name for name in asked["approved_precisions"] if name not in model.precisions]
-        if strange:
-            raise serializers.ValidationError(
-                {
-                    "approved_precisions": [
-                        f"{model.name} is offered in {offered}, not in {', '.join(strange)}."
-                    ]
-                }
-            )
+        check_precisions(model, asked)
         for name in ("certifications", "approved_precisions"):
             asked[name] = tuple(dict.fromkeys(asked[name]))
         return {**order, "terms": OrderTerms(**completed(asked, model))}
@@ -170,11 +177,14 @@ class EndpointOrder(EndpointLimits, PlanRequest):
 
     name = serializers.CharField(max_length=63, help_text="The model name that clients of the endpoint send.")
     project = project_field(help_text="Its slug.")
+    autoscaling = AutoscalingBody(
+        required=False, help_text="Between what its replicas follow the load. Left out: they do not."
+    )
 
     def validate(self, values: dict[str, Any]) -> dict[str, Any]:
         limits = {name: values.pop(name) for name in RATES if name in values}
-        fallbacks = values.pop("fallbacks", [])
-        return {**super().validate(values), "limits": limits, "fallbacks": fallbacks}
+        fallbacks, scaling = values.pop("fallbacks", []), values.pop("autoscaling", None)
+        return {**super().validate(values), "limits": limits, "fallbacks": fallbacks, "scaling": scaling}
 
 
 class EndpointChange(EndpointLimits):

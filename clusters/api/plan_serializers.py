@@ -88,7 +88,7 @@ class PlannedConfigurationSerializer(serializers.Serializer):
     answer_ms = _ms("A whole mean answer.")
     tokens_per_s = serializers.FloatField(help_text="Output that all replicas give within the targets.")
     utilisation = serializers.FloatField(help_text="Share of that which the mean load takes.")
-    performance_source = serializers.CharField(help_text="measured, calibrated or roofline.")
+    performance_source = serializers.CharField(help_text="measured here, measured, calibrated or roofline.")
     itl_error = serializers.FloatField(
         help_text="How far the times between tokens may be off, as a fraction, in 9 of 10 cases."
     )

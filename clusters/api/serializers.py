@@ -13,6 +13,7 @@ from clusters.api.plan_serializers import PRECISIONS
 from clusters.endpoints import selectors
 from clusters.endpoints.approvals.selectors import request_of
 from clusters.endpoints.limits import endpoint_fallbacks, overload_policy
+from clusters.endpoints.runbooks import runbook_of
 from clusters.endpoints.states import NEXT_ACTION
 from clusters.endpoints.waiting import capacity_of
 from clusters.models import (
@@ -33,6 +34,14 @@ EXPECTED = (
     "ttft_ms", "ttft_p95_ms", "itl_ms", "itl_p95_ms", "answer_ms", "tokens_per_s", "price_per_gpu_hour",
     "price_per_hour", "price_per_million_tokens",
 )  # fmt: skip
+
+
+#: How endpoints of a class change what they run.
+ROLLOUT = [
+    "rollout_ways", "rollout_days", "rollout_from_hour", "rollout_until_hour", "rollout_steps", "rollout_step_s",
+    "rollout_requests", "rollout_patience_s", "rollout_little_traffic", "rollout_start_s", "rollout_ttft_factor",
+    "rollout_itl_factor", "rollout_error_points", "rollout_cost_factor",
+]  # fmt: skip
 
 
 class PrecisionNoteSerializer(serializers.Serializer):
@@ -77,7 +86,10 @@ class SloClassSerializer(serializers.ModelSerializer):
     ``queue_s`` is the longest a request waits for a replica, ``floor`` the share of admissions that stays with the
     class while higher ones wait too, ``on_overload`` what happens when there is no room. ``credit_percent`` of an
     endpoint's charge is credited for a month in which it misses a target; ``cost_target`` is what a million tokens
-    should cost at most, null where there is no target.
+    should cost at most, null where there is no target. ``may_scale_to_zero`` to ``quiet_s`` are
+    how replicas follow the load: whether to zero and after how long, how long requests are held while one wakes, and
+    the marks between which replicas stay.
+    ``rollout_*`` say how endpoints of the class change what they run: docs/rollouts.md.
     """
 
     class Meta:
@@ -87,7 +99,8 @@ class SloClassSerializer(serializers.ModelSerializer):
             "price_factor", "credit_percent", "cost_target", "spare_replicas",
             "connect_timeout_s", "first_token_timeout_s", "between_tokens_timeout_s",
             "total_timeout_s", "attempts", "backoff_s", "backoff_most_s", "queue_s", "floor", "context_tokens",
-            "on_overload", "degraded_context_tokens",
+            "on_overload", "degraded_context_tokens", "may_scale_to_zero", "idle_to_zero_s", "wake_hold_s",
+            "high_water", "low_water", "quiet_s", "needs_evaluation", *ROLLOUT,
         ]  # fmt: skip
 
 
@@ -100,9 +113,16 @@ class RegionSerializer(serializers.ModelSerializer):
 
 
 class ConditionSerializer(serializers.ModelSerializer):
+    runbook = serializers.SerializerMethodField(
+        help_text="Path of the page that says what to do about it; empty while nothing is to be done."
+    )
+
     class Meta:
         model = Condition
-        fields = ["type", "status", "reason", "message", "observed_generation", "changed_at"]
+        fields = ["type", "status", "reason", "message", "runbook", "observed_generation", "changed_at"]
+
+    def get_runbook(self, condition: Condition) -> str:
+        return runbook_of(condition)
 
 
 class ReplicaSerializer(serializers.ModelSerializer):

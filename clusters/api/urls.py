@@ -10,13 +10,23 @@ from clusters.api.approvals import (
     RuleViewSet,
 )
 from clusters.api.asset_rates import AssetRateViewSet
+from clusters.api.autoscaling import AutoscalingViewSet, ScheduleViewSet
 from clusters.api.budgets import TenantBudgetViewSet
 from clusters.api.catalog import CatalogModelViewSet, ProfileView, RegionViewSet, SloClassViewSet
 from clusters.api.clusters import ClusterViewSet
 from clusters.api.endpoints import EndpointViewSet
 from clusters.api.engines import ImageViewSet, TuningViewSet
+from clusters.api.evaluations import (
+    EndpointEvaluationViewSet,
+    EvaluationSetViewSet,
+    EvaluationViewSet,
+    OperatorEvaluationViewSet,
+    PlatformEvaluationSetViewSet,
+)
 from clusters.api.evidence import EvidenceViewSet, evidence_keys
+from clusters.api.gate import GateViewSet
 from clusters.api.loads import LoadViewSet
+from clusters.api.measurements import PoolMeasurementViewSet
 from clusters.api.people import PersonViewSet
 from clusters.api.policy import ExceptionViewSet, PolicyFloorViewSet, PolicyViewSet
 from clusters.api.reports import (
@@ -29,11 +39,13 @@ from clusters.api.reports import (
     UtilizationView,
 )
 from clusters.api.revisions import MoveViewSet, RevisionViewSet
+from clusters.api.rollouts import RolloutViewSet
 from clusters.api.routes import RouteViewSet, SharedEndpointView
 from clusters.api.secrets import ModelSecretViewSet
 from clusters.api.signals import SignalViewSet
 from clusters.api.statements import TenantStatementViewSet
 from clusters.api.tokenizers import ModelTokenizerViewSet
+from clusters.api.traces import TraceViewSet
 from clusters.api.usage_checks import ReconciliationView, SequenceGapViewSet, UsageRefusalViewSet
 
 
@@ -52,6 +64,8 @@ class NameConverter:
 register_converter(NameConverter, "name")
 
 READ_LIST, READ_ONE = {"get": "list"}, {"get": "retrieve"}
+READ_AND_MAKE = {**READ_LIST, "post": "create"}
+EDIT_ONE = {**READ_ONE, "patch": "partial_update", "delete": "destroy"}
 
 urlpatterns = [
     path("models", CatalogModelViewSet.as_view(READ_LIST)),
@@ -76,13 +90,46 @@ urlpatterns = [
     path("endpoints/<uuid:id>:resume", EndpointViewSet.as_view({"post": "resume"})),
     path("endpoints/<uuid:id>/evidence", EvidenceViewSet.as_view({"get": "evidence"})),
     path("evidence-keys", evidence_keys),
+    path("endpoints/<uuid:id>/evaluations", EndpointEvaluationViewSet.as_view({"post": "evaluate"})),
+    path("endpoints/<uuid:id>:gate", GateViewSet.as_view({"post": "gate"})),
+    path("evaluations", EvaluationViewSet.as_view(READ_LIST)),
+    path("evaluations/<uuid:id>", EvaluationViewSet.as_view(READ_ONE)),
+    path("evaluations/<uuid:id>:accept", EvaluationViewSet.as_view({"post": "accept"})),
+    path("evaluation-sets", EvaluationSetViewSet.as_view(READ_AND_MAKE)),
+    path("evaluation-sets/<uuid:id>", EvaluationSetViewSet.as_view(EDIT_ONE)),
+    path("platform/evaluation-sets", PlatformEvaluationSetViewSet.as_view(READ_AND_MAKE)),
+    path("platform/evaluation-sets/<uuid:id>", PlatformEvaluationSetViewSet.as_view(EDIT_ONE)),
+    path("platform/evaluations/<uuid:id>:accept", OperatorEvaluationViewSet.as_view({"post": "accept"})),
     path("endpoints/<uuid:id>/events", EndpointViewSet.as_view({"get": "events"})),
     path("endpoints/<uuid:id>/revisions", EndpointViewSet.as_view({"get": "revisions"})),
     path("endpoints/<uuid:id>/logs", EndpointViewSet.as_view({"get": "logs"})),
     path("endpoints/<uuid:id>/signals", SignalViewSet.as_view({"get": "signals"})),
+    path("endpoints/<uuid:id>/autoscaling", AutoscalingViewSet.as_view({"get": "read", "put": "set"})),
+    path("endpoints/<uuid:id>/scaling-decisions", AutoscalingViewSet.as_view({"get": "decisions"})),
+    path("endpoints/<uuid:id>/schedules", ScheduleViewSet.as_view({"get": "list", "post": "create"})),
+    path(
+        "endpoints/<uuid:id>/schedules/<uuid:schedule_id>",
+        ScheduleViewSet.as_view({"get": "retrieve", "put": "update", "delete": "destroy"}),
+    ),
     path("endpoints/<uuid:id>/load", LoadViewSet.as_view({"get": "load"})),
+    path("endpoints/<uuid:id>/trace", TraceViewSet.as_view({"get": "trace"})),
     path("endpoints/<uuid:id>:replan", LoadViewSet.as_view({"post": "replan"})),
     path("endpoints/<uuid:id>:keep-order", LoadViewSet.as_view({"post": "keep_order"})),
+    path("endpoints/<uuid:id>:plan-change", RolloutViewSet.as_view({"post": "plan_change"})),
+    path("endpoints/<uuid:id>:change", RolloutViewSet.as_view({"post": "change"})),
+    path("endpoints/<uuid:id>/rollouts", RolloutViewSet.as_view({"get": "rollouts"})),
+    path("endpoints/<uuid:id>/rollouts/<uuid:rollout_id>", RolloutViewSet.as_view({"get": "rollout"})),
+    path(
+        "endpoints/<uuid:id>/rollouts/<uuid:rollout_id>:promote", RolloutViewSet.as_view({"post": "promote"})
+    ),
+    path(
+        "endpoints/<uuid:id>/rollouts/<uuid:rollout_id>:rollback",
+        RolloutViewSet.as_view({"post": "roll_back"}),
+    ),
+    path("endpoints/<uuid:id>/rollouts/<uuid:rollout_id>:retry", RolloutViewSet.as_view({"post": "retry"})),
+    path(
+        "endpoints/<uuid:id>/rollouts/<uuid:rollout_id>:dismiss", RolloutViewSet.as_view({"post": "dismiss"})
+    ),
     path("endpoints/<uuid:id>:what-if", LoadViewSet.as_view({"post": "what_if"})),
     path("endpoints/<uuid:id>:ask-again", AskAgainViewSet.as_view({"post": "ask_again"})),
     path("endpoints/<uuid:id>:move", MoveViewSet.as_view({"post": "move"})),
@@ -133,6 +180,14 @@ urlpatterns = [
     path("clusters/<name:name>:declare-lost", ClusterViewSet.as_view({"post": "declare_lost"})),
     path("clusters/<name:name>/credentials", ClusterViewSet.as_view({"post": "credentials"})),
     path("clusters/<name:name>/nodes", ClusterViewSet.as_view({"get": "nodes"})),
+    path("clusters/<name:name>/pools/<name:pool>/measurements", PoolMeasurementViewSet.as_view(READ_LIST)),
+    path(
+        "clusters/<name:name>/pools/<name:pool>/measurements/<uuid:id>",
+        PoolMeasurementViewSet.as_view({"get": "retrieve", "delete": "destroy"}),
+    ),
+    path(
+        "clusters/<name:name>/pools/<name:pool>:qualify", PoolMeasurementViewSet.as_view({"post": "qualify"})
+    ),
     path("tenant-budgets", TenantBudgetViewSet.as_view(READ_LIST)),
     path("tenant-budgets/<uuid:id>", TenantBudgetViewSet.as_view(READ_ONE)),
     path("asset-rates", AssetRateViewSet.as_view({"get": "list", "post": "create"})),

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import uuid
 
 import msgspec
 
 from clusters.drivers.base import TryLater
+from clusters.endpoints.autoscaling.handed_over import cluster_scaling
 from clusters.inventory.catalog import weights_of, weights_secrets
 from clusters.inventory.images import image_of
-from clusters.models import Cluster, Endpoint, NodePool, Revision
+from clusters.models import CatalogModel, Endpoint, NodePool, Revision, SloClass
 from clusters.planning.plans import Configuration
-from clusters.specs import DeploymentSpec, Owner, Placement, Scaling, WeightsKind
+from clusters.specs import DeploymentSpec, Owner, Placement, Tuning, WeightsKind
 from tenants.sealing import CannotOpen, KeysAway
 from tenants.services import quota_limits
 
@@ -49,7 +51,7 @@ def spec_for(
         precision=chosen.precision,
         tensor_parallel=chosen.tp,
         pipeline_parallel=chosen.pp,
-        tuning=chosen.tuning,
+        tuning=patient(chosen.tuning, endpoint.slo_class),
         weights=weights_of(endpoint.model, precision=chosen.precision),
         image=image_of(chosen.runtime),
         placement=Placement(
@@ -60,6 +62,12 @@ def spec_for(
         ),
         tool_parser=endpoint.model.tool_parser,
     )
+
+
+def patient(tuning: Tuning, slo_class: SloClass) -> Tuning:
+    """Let an engine that is told to go finish any answer that its class allows: it goes as soon as it is idle."""
+    longest_s = math.ceil(slo_class.total_timeout_s)
+    return dataclasses.replace(tuning, drain_s=max(tuning.drain_s, longest_s))
 
 
 def spec_again(
@@ -99,13 +107,15 @@ def spec_of(endpoint: Endpoint, revision: Revision, *, gpu_quota: int | None) ->
     spec = dataclasses.replace(
         kept_spec(revision),
         replicas=revision.replicas,
-        scaling=_scaling(revision),
+        scaling=cluster_scaling(revision),
         gpu_quota=gpu_quota,
     )
     if spec.weights.kind in NEEDS_NO_SECRET:
         return spec
     try:
-        return dataclasses.replace(spec, secrets=weights_secrets(endpoint.model, endpoint.tenant_id))
+        return dataclasses.replace(
+            spec, secrets=weights_secrets(_model_of(endpoint, spec), endpoint.tenant_id)
+        )
     except KeysAway as error:
         raise TryLater(error.message) from error
     except CannotOpen as error:
@@ -114,20 +124,17 @@ def spec_of(endpoint: Endpoint, revision: Revision, *, gpu_quota: int | None) ->
         ) from error
 
 
+def _model_of(endpoint: Endpoint, spec: DeploymentSpec) -> CatalogModel:
+    """Give the model that a spec runs: while one is changed for its variant, not both are the endpoint's."""
+    if spec.model == endpoint.model.name:
+        return endpoint.model
+    return CatalogModel.objects.filter(name=spec.model).first() or endpoint.model
+
+
 def gpu_quota() -> int | None:
     """Give how many GPUs a namespace of the open tenant may hold at most, None for no bound."""
     limit = quota_limits().get("gpus")
     return None if limit is None else ROOM_FOR_CHANGE * limit
-
-
-def _scaling(revision: Revision) -> Scaling | None:
-    """Give the room that the cluster's own autoscaler has, None where Berth decides how many replicas run."""
-    if revision.cluster.autoscaler == Cluster.Autoscaler.NONE:
-        return None
-    least = min(revision.replicas, max(1, revision.plan["configuration"]["replicas_floor"]))
-    if least == revision.replicas:
-        return None
-    return Scaling(least=least, most=revision.replicas, in_flight_per_replica=revision.max_batch_size)
 
 
 def _labels(endpoint: Endpoint, revision_id: uuid.UUID) -> dict[str, str]:

@@ -16,7 +16,7 @@ from tenants.models import ApiKey, KeyScope, Project, RateLimited, Tenant
 
 _COLUMNS: Final = (
     "id", "pepper_id", "digest", "tenant_id", "project_id", "name", "expires_at", "requests_per_minute",
-    "tokens_per_minute", "slo_class", "context_tokens", "networks", "verbs", "endpoints", "earlier",
+    "tokens_per_minute", "slo_class", "context_tokens", "networks", "verbs", "endpoints", "revision", "earlier",
 )  # fmt: skip
 #: Where a row's version lies: PostgreSQL writes another one with every change, whoever makes it.
 _VERSIONS: Final = RawSQL(
@@ -58,6 +58,7 @@ def _key(
     networks: list[str],
     verbs: list[str],
     endpoints: list[uuid.UUID],
+    revision: uuid.UUID | None,
     earlier: list[uuid.UUID],
 ) -> contract.Key:
     return contract.Key(
@@ -76,6 +77,7 @@ def _key(
         networks=tuple(networks),
         verbs=tuple(verbs),
         endpoints=tuple(map(str, endpoints)),
+        revision_id="" if revision is None else str(revision),
         earlier=tuple(map(str, earlier)),
     )
 

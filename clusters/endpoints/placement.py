@@ -16,6 +16,7 @@ from clusters.endpoints.conditions import set_condition
 from clusters.endpoints.history import record
 from clusters.endpoints.names import deployment_name
 from clusters.endpoints.policy.in_force import InForce, keep_policy
+from clusters.endpoints.rollouts.terms import terms_document
 from clusters.endpoints.states import POLICY_REFUSED
 from clusters.endpoints.waiting import wait_begin, wait_end, wait_for
 from clusters.inventory.capacity import PoolCapacity, capacities
@@ -75,7 +76,8 @@ def settle_again(endpoint: Endpoint, earlier: Revision) -> Revision | None:
         PolicyRefused: the tenant's policy does not allow it.
     """
     current = current_revision(endpoint)
-    replicas = current.replicas if current else endpoint.replicas or earlier.replicas
+    # What sleeps comes up with one: nobody has a look at a configuration that does not run.
+    replicas = max(1, current.replicas if current else endpoint.replicas or earlier.replicas)
     pool = next(iter(capacities(lock=True, pool_ids=[earlier.pool_id])), None)
     nodes, why = None, "is no more"
     if pool is not None:
@@ -135,8 +137,8 @@ def cancel_change(endpoint: Endpoint) -> bool:
     serving = wanted.select_related("pool__cluster__region").first()
     if serving is None or wanted.count() < 2:
         return False
-    _retire(endpoint, wanted.exclude(id=serving.id))
-    _claim_for(endpoint, serving, refuse=False)
+    retire_revisions(endpoint, wanted.exclude(id=serving.id))
+    claim_for(endpoint, serving, refuse=False)
     begin_change(endpoint)
     return True
 
@@ -151,9 +153,16 @@ def begin_change(endpoint: Endpoint) -> None:
 
 def retire_all(endpoint: Endpoint) -> None:
     """Want none of the endpoint's revisions any more; what was never applied gives its GPUs back at once."""
-    _retire(endpoint, Revision.objects.filter(endpoint=endpoint, retired_at=None))
+    retire_revisions(endpoint, Revision.objects.filter(endpoint=endpoint, retired_at=None))
+    release_kept(endpoint)
     wait_end(endpoint)
     unclaim_released(endpoint)
+
+
+def release_kept(endpoint: Endpoint) -> None:
+    """Give back GPUs that were kept for a revision in place of one that is gone."""
+    kept = Reservation.objects.held().filter(endpoint=endpoint, revision__cleaned_at__isnull=False)
+    kept.update(released_at=timezone.now())
 
 
 def unclaim_released(endpoint: Endpoint) -> None:
@@ -165,7 +174,8 @@ def unclaim_released(endpoint: Endpoint) -> None:
         gpus_unclaim(endpoint_id=endpoint.id)
 
 
-def _retire(endpoint: Endpoint, revisions: QuerySet[Revision]) -> None:
+def retire_revisions(endpoint: Endpoint, revisions: QuerySet[Revision]) -> None:
+    """Want revisions no more; what was never applied gives its GPUs back at once."""
     now = timezone.now()
     revisions.update(retired_at=now)
     unapplied = Revision.objects.filter(
@@ -213,12 +223,20 @@ def resize(endpoint: Endpoint, revision: Revision, replicas: int) -> None:
             )
         reservation.nodes = [*reservation.nodes, *itertools.chain.from_iterable(added)]
         reservation.save(update_fields=["nodes"])
+    if more > 0:
+        grown_from = min(
+            revision.replicas, revision.replicas if revision.grown_from is None else revision.grown_from
+        )
+        revision.grown_from, revision.shrunk_at = grown_from, None
+    else:
+        revision.grown_from = revision.shrunk_at = None
     revision.replicas = replicas
-    revision.save(update_fields=["replicas"])
-    _claim_for(endpoint, revision)
+    revision.save(update_fields=["replicas", "grown_from", "shrunk_at"])
+    claim_for(endpoint, revision)
 
 
-def _claim_for(endpoint: Endpoint, revision: Revision, *, refuse: bool = True) -> None:
+def claim_for(endpoint: Endpoint, revision: Revision, *, refuse: bool = True) -> None:
+    """Reserve in budgets what a revision comes to with the replicas that it has now."""
     gpus = revision.replicas * revision.gpus_per_replica
     _claim(endpoint, revision.pool, revision.gpu_type, gpus, revision.price_factor, refuse=refuse)
 
@@ -280,6 +298,7 @@ def _revision(endpoint: Endpoint, spec: DeploymentSpec, pool: NodePool, **values
         max_batch_size=spec.max_batch_size,
         spec=spec.to_document(),
         place=pool.cluster.region.attributes,
+        terms=terms_document(endpoint),
         **values,
     )
 

@@ -18,6 +18,7 @@ from clusters.inventory.capacity import PoolCapacity, capacities
 from clusters.inventory.catalog import architecture_of, weights_places
 from clusters.inventory.drivers import feature
 from clusters.inventory.images import min_drivers, unpinned
+from clusters.inventory.qualification import planning_model
 from clusters.inventory.tuning import tuning_of
 from clusters.kube.kinds import LEADER_WORKER_SET
 from clusters.models import CatalogModel, Cluster, Endpoint, Reservation, Revision, SloClass
@@ -101,7 +102,7 @@ class Market:
     pools: list[problem.Pool]
     quota: problem.QuotaState
     classes: list[problem.SloTargets]
-    performance: PerformanceModel | None = None  # None: the planner's own
+    performance: PerformanceModel | None = None  # None: the planner's own, of the data folder alone
     policy: InForce | None = None  # what the tenant lets itself use; None: anything
 
     @classmethod
@@ -116,7 +117,8 @@ class Market:
         """Read what is free and at what price now, for the open tenant.
 
         ``besides`` is an endpoint being planned again: neither it nor the GPUs it holds count against the quota,
-        and what was measured of its latencies corrects the performance model. The policy is the one in force for it,
+        and what was measured of its latencies corrects the performance model; without any, what was measured on
+        the pools does. The policy is the one in force for it,
         else for what is ordered in ``project``.
         ``lock`` holds the pools until the transaction ends.
         """
@@ -126,7 +128,7 @@ class Market:
             pools=pools_of(found, tenant),
             quota=quota_of(besides),
             classes=slo_targets(),
-            performance=performance_of(besides) if besides else None,
+            performance=(performance_of(besides) if besides else None) or planning_model(),
             policy=policy_in_force(tenant=tenant, endpoint=besides, project=project),
         )
 

@@ -23,11 +23,16 @@ def held_price(revision: Revision, pools: Iterable[problem.Pool]) -> Decimal:
 
     Where its pool is not for sale any more, the price that it was planned with counts.
     """
+    return replica_price(revision, pools) * revision.replicas
+
+
+def replica_price(revision: Revision, pools: Iterable[problem.Pool]) -> Decimal:
+    """Give the price per hour of one replica, as :func:`held_price` does of all."""
     prices = {pool.id: pool.price_per_gpu_hour for pool in pools}
     each = prices.get(str(revision.pool))
     if each is None:
         each = Decimal(revision.plan["configuration"]["price_per_gpu_hour"])
-    return each * revision.replicas * revision.gpus_per_replica * revision.price_factor
+    return each * revision.gpus_per_replica * revision.price_factor
 
 
 class EndpointBooks:

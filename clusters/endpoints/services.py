@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from django.db import transaction
+from django.utils import timezone
 
 from billing.allocations import label_write
 from clusters.endpoints import placement
@@ -18,6 +20,7 @@ from clusters.endpoints.approvals.deciding import Asker
 from clusters.endpoints.approvals.figures import Figures, planned, running
 from clusters.endpoints.approvals.judging import NeedsApproval, judge
 from clusters.endpoints.approvals.placing import place_first
+from clusters.endpoints.autoscaling.setting import scaling_by_hand, scaling_ordered
 from clusters.endpoints.blueprint import SpecUnusable, kept_spec
 from clusters.endpoints.conditions import set_condition
 from clusters.endpoints.history import record
@@ -25,10 +28,28 @@ from clusters.endpoints.limits import check_fallbacks
 from clusters.endpoints.names import refuse_name_of_route
 from clusters.endpoints.planning import Market, OrderTerms
 from clusters.endpoints.policy.in_force import refuse_by_policy
+from clusters.endpoints.rollouts.closing import (
+    change_give_up,
+    rollout_cancel,
+    rollout_forget,
+    rollout_of,
+)
+from clusters.endpoints.rollouts.opening import rollout_open
+from clusters.endpoints.rollouts.outage import expected_outage
+from clusters.endpoints.rollouts.terms import OF_ENGINES, terms_running, terms_take
 from clusters.endpoints.states import BUDGET_SPENT
 from clusters.endpoints.wake import wake
 from clusters.endpoints.wishes import bump, for_update, refusals, refuse_hopeless, tenant_for_update
-from clusters.models import ApprovalRequest, Cluster, Condition, Endpoint, Reservation, Revision, Wanted
+from clusters.models import (
+    ApprovalRequest,
+    Cluster,
+    Condition,
+    Endpoint,
+    Reservation,
+    Revision,
+    RolloutWay,
+    Wanted,
+)
 from clusters.planning.plans import Plan, PlanStatus
 from tenants import scope
 from tenants.announcements import announce
@@ -60,12 +81,13 @@ def endpoint_order(
     asked_by: Asker | None = None,
     limits: Mapping[str, int | None] | None = None,
     fallbacks: Sequence[uuid.UUID] = (),
+    scaling: Mapping[str, Any] | None = None,
 ) -> Endpoint:
     """Accept an order: plan it, reserve its GPUs and wake the reconciler.
 
     Where only capacity is wanting, or others wait for it already, the order is accepted and waits; so it does where a
     rule wants somebody's approval, who is asked. ``limits`` and ``fallbacks`` are those of
-    :mod:`clusters.endpoints.limits`.
+    :mod:`clusters.endpoints.limits`, ``scaling`` is what :func:`endpoint_scaling_set` takes.
 
     Raises:
         Invalid: a value is wrong, or the name is taken.
@@ -103,6 +125,8 @@ def endpoint_order(
         model=terms.model.name,
         slo_class=terms.slo_class.name,
     )
+    if scaling is not None:
+        scaling_ordered(endpoint, **scaling)
     record(endpoint, "ordered", f"Ordered {terms.model.name} in class {terms.slo_class.name}.", actor=actor)
     try:
         place_first(endpoint, plan, market)
@@ -126,7 +150,7 @@ def endpoint_scale(
     if_generation: int | None = None,
     granted: ApprovalRequest | None = None,
 ) -> Endpoint:
-    """Change the number of replicas, holding or giving back their GPUs.
+    """Change the number of replicas, holding or giving back their GPUs. Berth chooses them no more, if it did.
 
     Raises:
         Invalid: the number is out of bounds.
@@ -145,6 +169,11 @@ def endpoint_scale(
     refuse_held(endpoint)
     before = endpoint.replicas
     revision = placement.current_revision(endpoint)
+    if rollout_of(endpoint) is not None and revision is not None and revision.replicas != replicas:
+        raise Conflict(
+            f"{endpoint.name} is being changed; its replicas can be set when its rollout is over. Promote it or "
+            "roll it back first, or change the order with the replicas that it is to have."
+        )
     if revision is not None:
         before = revision.replicas
         if replicas > before:
@@ -153,7 +182,8 @@ def endpoint_scale(
             judge(endpoint, figures, before=running(endpoint, revision, market), granted=granted)
         if replicas != before:
             placement.resize(endpoint, revision, replicas)
-    if replicas == before and endpoint.replicas == replicas:
+    by_hand = scaling_by_hand(endpoint, actor=actor)
+    if replicas == before and endpoint.replicas == replicas and not by_hand:
         return endpoint
     endpoint.replicas = replicas
     endpoint.cleared = endpoint.cleared and revision is not None
@@ -179,6 +209,7 @@ def endpoint_pause(
     endpoint = for_update(endpoint, if_generation)
     if endpoint.wanted != Wanted.PAUSED:
         endpoint.wanted, endpoint.restoring, endpoint.cleared = Wanted.PAUSED, None, False
+        rollout_cancel(endpoint, why="It is paused.", actor=actor)
         placement.retire_all(endpoint)
         supersede(endpoint, actor=actor)
         let_go(endpoint, "Paused", "It is asked about when it is resumed.")
@@ -247,12 +278,16 @@ def endpoint_move(
         PolicyRefused: the tenant's policy does not allow it there.
     """
     endpoint = for_update(endpoint, if_generation)
-    if cluster is not None:
+    back = terms_running(endpoint)
+    if cluster is not None and change_give_up(endpoint, actor=actor):
         # One change at a time: to move back to where it still serves is to give the change up.
-        placement.cancel_change(endpoint)
+        taken = terms_take(endpoint, back)
+        if taken:
+            endpoint.save(update_fields=taken)
     current = placement.current_revision(endpoint)
     endpoint.cluster, endpoint.restoring = cluster, None
     if cluster is None or endpoint.wanted != Wanted.RUNNING or (current and current.cluster == cluster):
+        rollout_forget(endpoint, now=timezone.now())  # of a change that was undone: it is where it is wanted
         bump(endpoint, "cluster", "restoring")
         where = f"Cluster {cluster.name} chosen for it." if cluster else "Berth chooses its cluster again."
         record(endpoint, "cluster", where, actor=actor)
@@ -272,9 +307,11 @@ def endpoint_move(
             granted=granted,
         )
     bump(endpoint, "cluster", "restoring")
+    what = f"Move to cluster {cluster.name}."
     record(endpoint, "move", f"Move to cluster {cluster.name} asked for.", actor=actor)
-    placement.settle(endpoint, plan, market.capacities)
+    revision = placement.settle(endpoint, plan, market.capacities)
     placement.begin_change(endpoint)
+    rollout_open(endpoint, before=current, revision=revision, back=back, what=what, actor=actor)
     return endpoint
 
 
@@ -318,14 +355,15 @@ def endpoint_restore(
         raise Invalid(
             f"Revision {number} is the one that runs.", errors={"number": ["Choose an earlier one."]}
         )
+    back = terms_running(endpoint)
     # One change at a time: to restore what still serves is to give the change up.
-    if placement.cancel_change(endpoint):
+    if change_give_up(endpoint, actor=actor):
         current = placement.current_revision(endpoint)
         if current is not None and earlier.id == current.id:
-            bump(endpoint)
+            bump(endpoint, *terms_take(endpoint, back))
             record(endpoint, "restore", f"Back to revision {number}, which still served.", actor=actor)
             return endpoint
-    replicas = current.replicas if current else earlier.replicas
+    replicas = max(1, current.replicas if current else earlier.replicas)
     market = _check_restorable(endpoint, earlier, replicas)
     judge(
         endpoint,
@@ -334,17 +372,19 @@ def endpoint_restore(
         granted=granted,
     )
     endpoint.restoring = None
+    taken = terms_take(endpoint, {name: earlier.terms[name] for name in OF_ENGINES if name in earlier.terms})
+    told = {"before": current, "back": back, "what": f"Run revision {number} again.", "actor": actor}
     if in_place:
-        placement.retire_all(endpoint)
-        endpoint.restoring = number
-    elif placement.settle_again(endpoint, earlier) is None:
+        _restore_in_place(endpoint, earlier, told)
+    elif (revision := placement.settle_again(endpoint, earlier)) is None:
         raise Conflict(
             f"There is no room in {earlier.pool} to run revision {number} beside what runs now. Restore it in "
             "place, with an outage while it starts, or ask the operators for capacity."
         )
     else:
         placement.begin_change(endpoint)
-    bump(endpoint, "restoring")
+        rollout_open(endpoint, revision=revision, **told)
+    bump(endpoint, "restoring", *taken)
     record(endpoint, "restore", f"Configuration of revision {number} asked for again.", actor=actor)
     return endpoint
 
@@ -355,11 +395,21 @@ def endpoint_delete(*, endpoint: Endpoint, actor: str, if_generation: int | None
     endpoint = for_update(endpoint, if_generation, deleting_too=True)
     if endpoint.wanted != Wanted.DELETED:
         endpoint.wanted = Wanted.DELETED
+        rollout_cancel(endpoint, why="It is deleted.", actor=actor)
         placement.retire_all(endpoint)
         supersede(endpoint, actor=actor)
         bump(endpoint, "wanted")
         record(endpoint, "deletion", "Deletion asked for.", actor=actor)
     return endpoint
+
+
+def _restore_in_place(endpoint: Endpoint, earlier: Revision, told: Mapping[str, Any]) -> None:
+    outage = expected_outage(
+        endpoint, model=endpoint.model.name, runtime=earlier.runtime, cluster=earlier.cluster.name
+    )
+    rollout_open(endpoint, revision=None, way=RolloutWay.REPLACE, outage=outage, at_once=True, **told)
+    placement.retire_all(endpoint)
+    endpoint.restoring = earlier.number
 
 
 def refuse_held(endpoint: Endpoint) -> None:

@@ -12,10 +12,11 @@ from typing import Final
 
 import msgspec
 from django.db import connection
+from django.db.models import Q
 from django.utils import timezone
 
 from billing.metering.rollups import quantile_ms
-from clusters.models import Endpoint, EndpointSignal, Gateway, Wanted
+from clusters.models import Endpoint, EndpointScaling, EndpointSignal, Gateway, Wanted
 from clusters.planning.residency import residency_allows
 from gateway import contract
 from tenants import scope
@@ -24,6 +25,9 @@ from tenants.models import Tenant
 FRESH: Final = dt.timedelta(seconds=contract.SIGNAL_STALE_S)
 #: Rows that nobody writes any more, of processes that are gone, stay no longer than this.
 FORGOTTEN: Final = dt.timedelta(hours=1)
+
+#: So soon an endpoint is looked at that a gateway tells of.
+LOOK_WITHIN: Final = dt.timedelta(seconds=5)
 
 _TOLD: Final = tuple(field for field in contract.EndpointSignal.__struct_fields__ if field != "endpoint_id")
 
@@ -68,6 +72,7 @@ def keep_signals(*, gateway: Gateway, message: contract.EndpointSignals, now: dt
             for endpoint_id, tenant_id in _served(gateway, list(told))
         ]
         if rows:
+            _look_at(rows, now)
             _write(rows, gateway=gateway.name, instance=instance, region=gateway.region.code, heard_at=now)
     return len(rows)
 
@@ -86,6 +91,14 @@ def _write(rows: list[dict[str, object]], **same: object) -> None:
     """  # noqa: S608 - names of columns only
     with connection.cursor() as cursor:
         cursor.execute(statement, [*same.values(), msgspec.json.encode(rows).decode()])
+
+
+def _look_at(rows: list[dict[str, object]], now: dt.datetime) -> None:
+    """Have those looked at whose replicas Berth chooses: one at rest is not, until a gateway tells of it."""
+    soon = now + LOOK_WITHIN
+    EndpointScaling.objects.filter(
+        Q(due_at=None) | Q(due_at__gt=soon), enabled=True, endpoint__in=[row["endpoint_id"] for row in rows]
+    ).update(due_at=soon)
 
 
 def endpoint_now(endpoint: Endpoint) -> EndpointNow:

@@ -15,8 +15,12 @@ from django.utils import timezone
 from billing.budgets.selectors import contract_budgets
 from billing.rating.prices import PriceBook
 from clusters.endpoints import owners
+from clusters.endpoints.autoscaling.sleeping import Sleepers
+from clusters.endpoints.draining import goes
 from clusters.endpoints.elsewhere import GatewayPlaces, elsewhere, named_route, split_routes
 from clusters.endpoints.pricing import EndpointBooks, token_prices
+from clusters.endpoints.rollouts.terms import as_served
+from clusters.endpoints.rollouts.weights import active_rollouts, weight_of
 from clusters.models import (
     Cluster,
     Endpoint,
@@ -26,6 +30,7 @@ from clusters.models import (
     Region,
     Replica,
     Revision,
+    Rollout,
     SloClass,
     Wanted,
 )
@@ -77,6 +82,8 @@ def build_snapshot(gateway: Gateway) -> contract.Snapshot:
         by_endpoint: dict = defaultdict(list)
         for replica in replicas:
             by_endpoint[replica.endpoint_id].append(replica)
+        rollouts = active_rollouts(endpoints)
+        endpoints = [as_served(endpoint, rollouts.get(endpoint.id)) for endpoint in endpoints]
         now = timezone.now()
         active = {"tenant__state": Tenant.State.ACTIVE}
         tenants = list(Tenant.objects.filter(state=Tenant.State.ACTIVE).order_by("id"))
@@ -84,14 +91,23 @@ def build_snapshot(gateway: Gateway) -> contract.Snapshot:
         routes = split_routes(NamedRoute.objects.filter(**active).order_by("id"), endpoints)
         places = GatewayPlaces.read(gateway)
         classes = list(SloClass.objects.order_by("priority", "name"))
-        books = EndpointBooks(endpoints)
+        books, sleepers = EndpointBooks(endpoints), Sleepers.read(endpoints)
         return contract.Snapshot.build(
             gateway=gateway.name,
             region=region.code,
             zones=tuple(sorted(region.zones)),
             keys=owners.keys(now),
             endpoints=tuple(
-                _endpoint(endpoint, by_endpoint[endpoint.id], books.of(endpoint), region, classes, now)
+                _endpoint(
+                    endpoint,
+                    by_endpoint[endpoint.id],
+                    rollouts.get(endpoint.id),
+                    books.of(endpoint),
+                    region,
+                    classes,
+                    sleepers,
+                    now,
+                )
                 for endpoint in endpoints
             ),
             classes=tuple(map(_class, classes)),
@@ -170,9 +186,11 @@ def _class(slo: SloClass) -> contract.SloClass:
 def _endpoint(
     endpoint: Endpoint,
     replicas: Iterable[Replica],
+    rollout: Rollout | None,
     book: PriceBook,
     region: Region,
     classes: Iterable[SloClass],
+    sleepers: Sleepers,
     now: dt.datetime,
 ) -> contract.Endpoint:
     routes: dict[str, list[contract.Replica]] = defaultdict(list)
@@ -182,7 +200,9 @@ def _endpoint(
         runtime = replica.revision.runtime
     # A route is there as soon as an engine answers; "ready" waits for a gateway to confirm the route.
     serving = any(not replica.draining for members in routes.values() for replica in members)
-    state = EndpointState.READY if serving and endpoint.wanted == Wanted.RUNNING else endpoint.state
+    state: str = endpoint.state
+    if endpoint.wanted == Wanted.RUNNING:
+        state = EndpointState.READY if serving else sleepers.state(endpoint)
     return contract.Endpoint(
         endpoint_id=str(endpoint.id),
         tenant_id=str(endpoint.tenant_id),
@@ -198,7 +218,7 @@ def _endpoint(
         chat_template=endpoint.model.chat_template,
         state=str(state),
         routes=tuple(
-            contract.Route(revision_id=revision, weight=100, replicas=tuple(members))
+            contract.Route(revision_id=revision, weight=weight_of(revision, rollout), replicas=tuple(members))
             for revision, members in sorted(routes.items())
         ),
         prices=token_prices(endpoint, book, now, region=region.code),
@@ -214,6 +234,7 @@ def _endpoint(
         fallbacks=tuple(map(str, endpoint.fallbacks)),
         tokenizer=endpoint.model.tokenizer_id or "",
         special_tokens=SPECIAL_TOKENS[runtime],
+        wake_hold_s=sleepers.hold_s(endpoint),
     )
 
 
@@ -228,7 +249,7 @@ def _replica(replica: Replica) -> contract.Replica:
         zones=tuple(sorted(region.zones)),
         metrics_url=_metrics_url(replica),
         concurrency=replica.revision.max_batch_size,
-        draining=replica.phase == Replica.Phase.DRAINING or replica.revision.retired_at is not None,
+        draining=replica.phase == Replica.Phase.DRAINING or goes(replica.revision, replica.index),
         features=_features(replica.revision),
     )
 

@@ -18,11 +18,27 @@ class Known:
     message: str
 
 
+@dataclasses.dataclass(frozen=True)
+class Change:
+    """What is to be told of a change: that it ``waits``, how it ``goes_on``, why it was ``undone``.
+
+    ``serves`` says whether the revision before it still does.
+    """
+
+    waits: str = ""
+    goes_on: str = ""
+    undone: str = ""
+    serves: bool = True
+
+
 #: Reason of the condition Placed of what a budget keeps from running: it waits, or was paused.
 BUDGET_SPENT = "BudgetSpent"
 #: Reason of the condition Placed of what the tenant's own policy keeps from running.
 POLICY_REFUSED = "PolicyRefused"
 _WAITING = {"NoCapacity", BUDGET_SPENT}
+
+#: The message of the condition EngineReady while no replica is wanted.
+ASLEEP = "No replica runs until a request comes."
 
 UNKNOWN = Known(Condition.Status.UNKNOWN, "NotYet", "")
 
@@ -33,9 +49,14 @@ NEXT_ACTION: dict[str, str] = {
     "class, or ask the operators for capacity.",
     EndpointState.PROVISIONING: "Nothing to do: the engine is being started.",
     EndpointState.READY: "Call it with an inference key of its project.",
-    EndpointState.UPDATING: "Nothing to do: it goes on serving while the change is carried out.",
+    EndpointState.UPDATING: "Nothing to do: the change is being carried out. Its rollout shows how far it is; you can "
+    "promote it now or roll it back there.",
+    EndpointState.UPDATE_FAILED: "It serves as before the change. Read in its rollout what was worse, then try the "
+    "change again, order another one, or dismiss the failure.",
     EndpointState.DEGRADED: "It serves with fewer replicas than ordered; Berth is bringing them back.",
     EndpointState.PAUSED: "It holds no GPUs and costs nothing. Resume it to serve again.",
+    EndpointState.SCALED_TO_ZERO: "Call it: the first request wakes it and is held until an engine answers. It "
+    "holds no GPUs and costs nothing meanwhile.",
     EndpointState.UNREACHABLE: "Its cluster does not answer. Engines there may still serve; Berth keeps trying and the "
     "operators see the cluster in their console.",
     EndpointState.FAILED: "Read the reason and the engine's log, then pause and resume it to try again, or delete it.",
@@ -57,11 +78,17 @@ def derive(
     served: bool,
     holds: bool,
     before: int = 0,
+    grown_from: int | None = None,
+    asleep: bool = False,
+    change: Change | None = None,
 ) -> tuple[str, str]:
     """Give the state and the reason shown with it.
 
     ``ready`` of ``replicas`` engines answer; ``served`` says whether it was ready before; ``holds`` whether anything
-    of it is left on a cluster; ``before`` counts engines of the revision that serves until this one does.
+    of it is left on a cluster; ``before`` counts engines of the revision that serves until this one does; ``change``
+    is what its rollout tells.
+    ``grown_from`` is how many replicas were enough before more were wanted, None where none are on their way.
+    ``asleep``: none is wanted until a request comes.
     """
     kind = Condition.Type
     placed = conditions.get(kind.PLACED, UNKNOWN)
@@ -86,6 +113,8 @@ def derive(
     if _is_false(placed):
         state = EndpointState.WAITING_FOR_CAPACITY if placed.reason in _WAITING else EndpointState.FAILED
         return state, placed.message
+    if change is not None and change.goes_on and (ready or not change.serves):
+        return EndpointState.UPDATING, change.goes_on
     if before:
         refused = _is_false(provisioned) and provisioned.reason == "Refused"
         news = next(
@@ -94,19 +123,33 @@ def derive(
             if says
         )
         return EndpointState.UPDATING, f"The revision before it serves until this one does. {news}".strip()
+    if asleep:
+        return EndpointState.SCALED_TO_ZERO, engine.message or ASLEEP
     if _is_false(reachable):
         return EndpointState.UNREACHABLE, reachable.message
     if _is_false(provisioned) and provisioned.reason == "Refused":
         return EndpointState.FAILED, provisioned.message
     if ready == 0 and engine.reason in FAILING:
         return EndpointState.FAILED, engine.message
+    growing = grown_from is not None and grown_from <= ready < replicas
+    if growing and not ready:
+        return (
+            EndpointState.PROVISIONING,
+            engine.message or "A request woke it; its engines are being started.",
+        )
     if ready and routed.status == Condition.Status.TRUE:
+        if growing:
+            more = f"{ready} of {replicas} replicas are ready; the others are being started."
+            return EndpointState.UPDATING, more
         if ready < replicas:
             return (
                 EndpointState.DEGRADED,
                 f"{ready} of {replicas} replicas are ready. {engine.message}".strip(),
             )
-        return EndpointState.READY, f"{ready} of {replicas} replicas are ready."
+        told = f"{ready} of {replicas} replicas are ready."
+        if change is not None and change.undone:
+            return EndpointState.UPDATE_FAILED, change.undone
+        return EndpointState.READY, f"{told} {change.waits}" if change is not None and change.waits else told
     if ready:
         return EndpointState.PROVISIONING, routed.message
     if served:

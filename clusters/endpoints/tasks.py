@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import logging
+import uuid
 
 from celery import Task, shared_task
 from django.utils import timezone
@@ -13,7 +14,11 @@ from clusters.endpoints.advisor.policy import advice_keep
 from clusters.endpoints.advisor.runs import ADVISE, advice_run_execute
 from clusters.endpoints.approvals.sweeping import approvals_sweep
 from clusters.endpoints.attainment import attainment_keep
+from clusters.endpoints.autoscaling.sleeping import AUTOSCALE
+from clusters.endpoints.autoscaling.sweeping import autoscale_one, autoscaling_sweep
 from clusters.endpoints.budgets import endpoints_stop_spent
+from clusters.endpoints.evaluations import runs as evaluations
+from clusters.endpoints.evaluations.working import LEASE, run_work
 from clusters.endpoints.gateways import reconcile_gateway
 from clusters.endpoints.load.observing import load_observe
 from clusters.endpoints.reconcile import reconcile_endpoint
@@ -24,7 +29,7 @@ from clusters.endpoints.signals import forget_signals
 from clusters.endpoints.watch import remove_leaks
 from clusters.inventory import gateways, renewing
 from clusters.inventory.supply import supply_sweep
-from clusters.models import Cluster, Endpoint, Gateway, Wanted
+from clusters.models import Cluster, Endpoint, EvaluationRun, Gateway, Wanted
 from tenants import scope
 from tenants.locks import claimed
 
@@ -65,6 +70,30 @@ def _lease_due() -> list:
             due_at=now + dt.timedelta(seconds=LEASE_S)
         )
     return due
+
+
+@shared_task(name=evaluations.WORK)
+def evaluate(tenant_id: str, run_id: str) -> None:
+    """Work on one evaluation for a while, and enqueue the rest."""
+    again = run_work(tenant_id, run_id)
+    if again is not None:
+        evaluations.enqueue(tenant_id, run_id, delay=again)
+
+
+@shared_task
+def sweep_evaluations() -> int:
+    """Enqueue the evaluations that are due; return how many that were."""
+    with claimed("sweep:evaluations") as mine:
+        if not mine:
+            return 0
+        now = timezone.now()
+        with scope.platform("find evaluations that are due"):
+            due = EvaluationRun.objects.due(now).order_by("due_at")
+            found = list(due.values_list("tenant_id", "id")[:MOST_PER_SWEEP])
+            EvaluationRun.objects.due(now).filter(id__in=[run for _, run in found]).update(due_at=now + LEASE)
+    for tenant_id, run_id in found:
+        evaluations.enqueue(str(tenant_id), str(run_id))
+    return len(found)
 
 
 @shared_task
@@ -181,6 +210,19 @@ def _observe_load(tenant_id: str, endpoint_id: str) -> bool:
         rows = Endpoint.objects.live().select_related("tenant", "project", "model", "slo_class", "cluster")
         endpoint = rows.filter(id=endpoint_id).first() if mine else None
         return endpoint is not None and load_observe(endpoint=endpoint)
+
+
+@shared_task(name=AUTOSCALE)
+def autoscale(tenant_id: str, endpoint_id: str) -> int | None:
+    """Look at the replicas of one endpoint now; give how many it is to have."""
+    return autoscale_one(uuid.UUID(tenant_id), uuid.UUID(endpoint_id), now=timezone.now())
+
+
+@shared_task
+def sweep_autoscaling() -> int:
+    """Look at the replicas of the endpoints that are due, some of them a pass; return how many those were."""
+    with claimed("sweep:autoscaling") as mine:
+        return autoscaling_sweep(now=timezone.now()) if mine else 0
 
 
 @shared_task

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from django.db import transaction
 from django.utils import timezone
 
+from clusters.endpoints.autoscaling.sleeping import scaling_wanted
 from clusters.endpoints.snapshot import served_endpoints
 from clusters.endpoints.wake import wake
 from clusters.models import Gateway, Wanted
@@ -23,6 +24,7 @@ def wake_wanted(*, gateway: Gateway, endpoint_ids: Iterable[str]) -> int:
     now = timezone.now()
     with scope.platform(f"endpoints wanted at gateway {gateway.name}"), transaction.atomic():
         endpoints = served_endpoints(gateway, id__in=ids, wanted=Wanted.RUNNING)
+        scaling_wanted(endpoints, now=now)
         sleeping = [each for each in endpoints if each.due_at is None or each.due_at > now]
         for endpoint in sleeping:
             wake(endpoint)

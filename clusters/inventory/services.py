@@ -109,8 +109,8 @@ def pool_add(
 
 
 @transaction.atomic
-def pool_change(*, pool: NodePool, nodes: int, reserve: int) -> NodePool:
-    """Give a pool another number of nodes or another reserve.
+def pool_change(*, pool: NodePool, nodes: int, reserve: int, higher_share: int | None = None) -> NodePool:
+    """Give a pool another number of nodes, another reserve, or leave higher classes another share to grow into.
 
     Raises:
         Invalid: an endpoint holds GPUs on a node that would go, the reserve is larger than the pool, or its nodes
@@ -137,9 +137,13 @@ def pool_change(*, pool: NodePool, nodes: int, reserve: int) -> NodePool:
             "The reserve is larger than the pool.", errors={"reserve": ["At most all GPUs of the pool."]}
         )
     pool.nodes, pool.reserve = nodes, reserve
+    if higher_share is not None:
+        if not 0 <= higher_share <= 100:
+            raise Invalid("The share is a percentage.", errors={"higher_share": ["Choose 0 to 100."]})
+        pool.higher_share = higher_share
     if not pool.discovered:
         clean(pool)
-    pool.save(update_fields=["nodes", "reserve"])
+    pool.save(update_fields=["nodes", "reserve", "higher_share"])
     supply_keep(pool.cluster, now=timezone.now())
     return pool
 

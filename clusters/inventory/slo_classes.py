@@ -7,13 +7,16 @@ from typing import Any, Final
 
 from django.db import transaction
 
-from clusters.models import OnOverload, SloClass
+from clusters.models import OnOverload, RolloutWay, SloClass
 from tenants.announcements import announce
 from tenants.errors import Invalid
 from tenants.validation import clean
 
 #: Replicas that a class may keep beyond what the load needs.
 MOST_SPARE: Final = 16
+
+#: Fewer requests than these tell nothing of a 95th percentile.
+FEWEST_REQUESTS: Final = 60
 
 _TIMEOUTS: Final = (
     "connect_timeout_s", "first_token_timeout_s", "between_tokens_timeout_s", "total_timeout_s",
@@ -56,7 +59,12 @@ def slo_class_change(*, slo_class: SloClass, **wishes: Any) -> SloClass:
 
 
 def _check(slo_class: SloClass) -> None:
-    errors = {**_wrong_promises(slo_class), **_wrong_policies(slo_class)}
+    errors = {
+        **_wrong_promises(slo_class),
+        **_wrong_policies(slo_class),
+        **_wrong_marks(slo_class),
+        **_wrong_rollouts(slo_class),
+    }
     if errors:
         raise Invalid(next(iter(errors.values()))[0], errors=errors)
 
@@ -79,6 +87,38 @@ def _wrong_promises(slo_class: SloClass) -> dict[str, list[str]]:
     if not errors and slo_class.first_token_timeout_s > slo_class.total_timeout_s:
         errors["first_token_timeout_s"] = [
             "Waiting for the first token cannot take longer than the whole answer."
+        ]
+    return errors
+
+
+def _wrong_marks(slo_class: SloClass) -> dict[str, list[str]]:
+    errors: dict[str, list[str]] = {}
+    if not 0 < slo_class.low_water < slo_class.high_water <= 1:
+        errors["low_water"] = [
+            "The low-water mark must be below the high-water mark, which is 1 at most: else replicas come and go."
+        ]
+    return errors
+
+
+def _wrong_rollouts(slo_class: SloClass) -> dict[str, list[str]]:
+    errors: dict[str, list[str]] = {}
+    ways, steps = slo_class.rollout_ways, slo_class.rollout_steps
+    known = [str(way) for way in RolloutWay]
+    if not ways or len(set(ways)) < len(ways) or not set(ways) <= set(known):
+        errors["rollout_ways"] = [
+            f"Name at least one of {', '.join(known)}, each once, in the order to try them."
+        ]
+    if steps != sorted(set(steps)) or not all(1 <= step <= 99 for step in steps):
+        errors["rollout_steps"] = [
+            "Write rising percentages from 1 to 99, for instance 5, 25, 50; none: no canary."
+        ]
+    if not set(slo_class.rollout_days) <= set(range(7)):
+        errors["rollout_days"] = ["Days are 0 (Monday) to 6 (Sunday)."]
+    if slo_class.rollout_patience_s < slo_class.rollout_step_s:
+        errors["rollout_patience_s"] = ["It cannot be shorter than a step."]
+    if slo_class.rollout_requests < FEWEST_REQUESTS:
+        errors["rollout_requests"] = [
+            f"Fewer than {FEWEST_REQUESTS} requests tell nothing of a 95th percentile."
         ]
     return errors
 

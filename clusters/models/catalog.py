@@ -83,6 +83,11 @@ class CatalogModel(Identified):
     def __str__(self) -> str:
         return self.title
 
+    def is_kin(self, other: CatalogModel) -> bool:
+        """Say whether one is a variant of the other, or both are of a third."""
+        root = self.derived_from_id or self.id
+        return root == (other.derived_from_id or other.id) or self.derived_from_id == other.id
+
 
 class ModelSecret(TenantOwned):
     """A tenant's own credentials for fetching the weights of a model, sealed; they go before the platform's."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from django.contrib.postgres.fields import ArrayField
-from django.core.validators import MinValueValidator
+from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
 
 from tenants.models import Identified
@@ -164,6 +164,10 @@ class NodePool(Identified):
     nodes = models.PositiveIntegerField(validators=[MinValueValidator(1)])
     gpus_per_node = models.PositiveSmallIntegerField(validators=[MinValueValidator(1)])
     reserve = models.PositiveIntegerField(default=0, help_text="GPUs the operator keeps back.")
+    higher_share = models.PositiveSmallIntegerField(
+        default=50, validators=[MaxValueValidator(100)],
+        help_text="Percent of the GPUs that endpoints of higher classes may still grow to, left free by lower ones.",
+    )  # fmt: skip
     discovered = models.BooleanField(default=False)
     resource = models.CharField(max_length=80, default="nvidia.com/gpu")
     selector = models.JSONField(default=dict, blank=True)

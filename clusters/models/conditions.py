@@ -21,6 +21,7 @@ class Condition(TenantOwned):
         LOAD_DRIFT = "LoadDrift"
         APPROVED = "Approved"
         POLICY = "WithinPolicy"
+        SCALING = "Scaling"
 
     class Status(models.TextChoices):
         TRUE = "true"

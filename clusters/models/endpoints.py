@@ -40,8 +40,10 @@ class EndpointState(models.TextChoices):
     UPDATING = "updating", "Updating"
     DEGRADED = "degraded", "Degraded"
     PAUSED = "paused", "Paused"
+    SCALED_TO_ZERO = "scaled-to-zero", "Scaled to zero"
     UNREACHABLE = "unreachable", "Unreachable"
     FAILED = "failed", "Failed"
+    UPDATE_FAILED = "update-failed", "Update failed"
     DELETING = "deleting", "Deleting"
     DELETED = "deleted", "Deleted"
 

@@ -54,7 +54,20 @@ class Revision(TenantOwned):
         null=True, blank=True,
         help_text="Region, country, zones and certifications of its cluster when it was placed there.",
     )  # fmt: skip
+    terms = models.JSONField(
+        default=dict, blank=True,
+        help_text="Of the order as it was planned by: what is the order's again when this is restored.",
+    )  # fmt: skip
     applied_at = models.DateTimeField(null=True, blank=True)
+    shrunk_at = models.DateTimeField(
+        null=True, blank=True,
+        help_text="Since when it wants fewer replicas; its cluster is told once gateways send those none.",
+    )  # fmt: skip
+    grown_from = models.PositiveSmallIntegerField(
+        null=True,
+        blank=True,
+        help_text="How many replicas it had before more were wanted, until those answer.",
+    )
     retired_at = models.DateTimeField(null=True, blank=True, help_text="Since when it is no longer wanted.")
     cleaned_at = models.DateTimeField(null=True, blank=True)
 

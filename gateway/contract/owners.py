@@ -43,8 +43,9 @@ class Key(Message, frozen=True, omit_defaults=True):
     answer.
 
     ``networks`` (CIDR) are those it may be used from, ``verbs`` what it may ask (of :class:`Verb`), ``endpoints`` ids
-    of the endpoints and named routes that it may call; empty: no such limit. ``earlier`` are the ids of the keys whose
-    place it took, the first one first: limits, budgets and rules of routes hold for all of them together.
+    of the endpoints and named routes that it may call; empty: no such limit. ``revision_id`` is the one revision that
+    answers its requests, whatever traffic that gets (evaluations ask so); empty: any. ``earlier`` are the ids of the
+    keys whose place it took, the first one first: limits, budgets and rules of routes hold for all of them together.
 
     What a key does not have is left out of the message, so that a gateway of an older version reads keys without such
     limits, and refuses the whole snapshot, instead of serving too much, once there is one with them.
@@ -63,6 +64,7 @@ class Key(Message, frozen=True, omit_defaults=True):
     networks: tuple[str, ...] = ()
     verbs: tuple[str, ...] = ()
     endpoints: tuple[str, ...] = ()
+    revision_id: str = ""
     earlier: tuple[str, ...] = ()
 
     @property

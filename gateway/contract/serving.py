@@ -123,7 +123,8 @@ class Endpoint(Message, frozen=True):
     SHA-256 (hex) under which the control plane gives the model's ``tokenizer.json``, empty where it has none;
     ``special_tokens`` is how its engines count with it.
     ``prices`` are those of its own class, ``lower_prices`` those of each class that a request may be
-    lowered to, by its name.
+    lowered to, by its name. ``wake_hold_s`` is how many seconds a request is held while it has no replica and comes by
+    itself, where its client says nothing; 0 where it is refused.
     """
 
     endpoint_id: str
@@ -147,6 +148,7 @@ class Endpoint(Message, frozen=True):
     tokenizer: str = ""
     lower_prices: dict[str, TokenPrices] = {}
     special_tokens: SpecialTokens = SpecialTokens.ONCE
+    wake_hold_s: float = 0.0
 
 
 class Elsewhere(Message, frozen=True):

@@ -71,6 +71,16 @@ class UsageLog:
         self._torn = False
         self._size += len(line)
 
+    def probe(self) -> None:
+        """See whether records can be written again, by an empty line, which is none.
+
+        Raises:
+            OSError: they cannot.
+        """
+        os.write(self._descriptor, b"\n")
+        self._torn = False
+        self._size += 1
+
     def rotate_if_large(self) -> None:
         """Begin a new file once the present one has grown enough."""
         if self._size >= ROTATE_BYTES:

@@ -73,11 +73,13 @@ class Meter:
             raise
 
     async def run(self, *, window_s: float, on_cut: Callable[[], None]) -> None:
-        """Cut every ``window_s`` seconds and sync more often, until cancelled."""
+        """Cut every ``window_s`` seconds, sync and try a log that cannot be written more often, until cancelled."""
         loop = asyncio.get_running_loop()
         next_cut = loop.time() + window_s
         while True:
             await asyncio.sleep(max(0.0, min(_SYNC_S, next_cut - loop.time())))
+            if not self.writable:
+                self._probe()
             try:
                 if self._unsynced:
                     self._unsynced = False
@@ -89,6 +91,12 @@ class Meter:
             except OSError:
                 self._unsynced = True
                 _log.exception("the usage log cannot be synced or cut; trying again")
+
+    def _probe(self) -> None:
+        # While it is not ready nobody asks this gateway, so that no request would find out.
+        with contextlib.suppress(OSError):
+            self._log.probe()
+            self.writable = True
 
     def remove_shipped(self) -> None:
         """Remove log files whose records are all acknowledged."""

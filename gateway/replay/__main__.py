@@ -4,173 +4,123 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import hashlib
 import json
-import os
+import platform
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
-import aiohttp
-
-from gateway.replay.client import Client, Measured, Target, TargetRefused
-from gateway.replay.report import summarize, table
-from gateway.replay.trace import TracedRequest, TraceError, cut, read_trace
-
-_EPILOG = """
-examples:
-  python -m gateway.replay trace.csv --url http://127.0.0.1:8080/v1 --model docs --limit 500
-  python -m gateway.replay trace.csv --url https://a.example/v1 --model large --name large \\
-      --url https://a.example/v1 --model small --name small --prices 2/6/0.5 --prices 0.2/0.6/0.05 --speed 4
-
-The key is read from the environment variable BERTH_API_KEY, or from the one that --key-env names.
-Exit status: 0 all requests came to their end, 1 some failed, 2 the command or the trace is wrong.
-"""
+from gateway.replay.arrivals import Run, replay
+from gateway.replay.client import Target, TargetRefused
+from gateway.replay.options import make_parser, targets_of
+from gateway.replay.report import Goals, ReportError, make_report, read_report
+from gateway.replay.table import table
+from gateway.replay.trace import TracedRequest, TraceError, cut, digest, read_trace, shorten
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run; gives the exit status."""
-    parser = _parser()
-    options = parser.parse_args(arguments)
+    options = make_parser().parse_args(arguments)
     try:
-        targets = _targets(options)
-        trace = cut(read_trace(options.trace), skip=options.skip, limit=options.limit, speed=options.speed)
-        if not trace:
-            raise TraceError(f"{options.trace} has no request after the first {options.skip}.")
-        if options.most_output_tokens is not None:
-            most = options.most_output_tokens
-            trace = [request._replace(output_tokens=min(request.output_tokens, most)) for request in trace]
-        if options.most_input_tokens is not None:
-            most = options.most_input_tokens
-            trace = [request._replace(input_tokens=min(request.input_tokens, most)) for request in trace]
-        summaries = asyncio.run(_replay(trace, targets, timeout_s=options.timeout))
-    except (TraceError, TargetRefused, argparse.ArgumentTypeError) as error:
+        if options.compare:
+            return _compare(options.compare)
+        if options.trace is None:
+            raise argparse.ArgumentTypeError("name a trace, or two reports with --compare.")
+        report = _replayed(options, targets_of(options), arguments)
+        if options.out is not None:
+            _keep(report, options.out)
+    except (TraceError, TargetRefused, ReportError, argparse.ArgumentTypeError) as error:
         print(f"gateway.replay: {error}", file=sys.stderr)
         return 2
-    print(json.dumps(summaries, indent=2) if options.json else table(summaries))
-    return 1 if any(summary["failed"] for summary in summaries) else 0
+    results = report["targets"]
+    print(json.dumps(report, indent=1) if options.json else table(_named(results)))
+    if options.strict and not all(result["kept_up"] for result in results):
+        return 3
+    return 1 if any(result["failed"] for result in results) else 0
 
 
-async def _replay(
-    trace: Sequence[TracedRequest], targets: Sequence[Target], *, timeout_s: float
-) -> list[dict[str, Any]]:
-    """Send the whole trace to one target after the other; each gets the same prompts."""
-    summaries = []
-    connector = aiohttp.TCPConnector(limit=0)
-    async with aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar()) as session:
-        for target in targets:
-            client = Client(target, session, timeout_s=timeout_s)
-            scale = await client.scale()
-            begin = time.perf_counter()
-            tasks = []
-            for number, request in enumerate(trace):
-                due = begin + request.at_s
-                await asyncio.sleep(max(0.0, due - time.perf_counter()))
-                sending = client.send(request, due=due, scale=scale, seed=str(number))
-                tasks.append(asyncio.create_task(sending))
-            measured: list[Measured] = await asyncio.gather(*tasks)
-            summaries.append(summarize(target, measured, seconds=time.perf_counter() - begin))
-    return summaries
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m gateway.replay",
-        description="Replay the lengths and times of a trace against OpenAI endpoints and measure the answers.",
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+def _replayed(
+    options: argparse.Namespace, targets: Sequence[Target], arguments: Sequence[str] | None
+) -> dict[str, Any]:
+    goals = Goals(ttft_ms=options.ttft_ms, itl_ms=options.itl_ms)
+    whole = read_trace(options.trace)
+    part = shorten(
+        cut(whole.requests, skip=options.skip, limit=options.limit),
+        most_input=options.most_input_tokens,
+        most_output=options.most_output_tokens,
     )
-    add = parser.add_argument
-    add("trace", type=Path, help="CSV file with the columns TIMESTAMP, ContextTokens, GeneratedTokens")
-    add(
-        "--url",
-        action="append",
-        required=True,
-        type=_url,
-        help="base URL up to /v1; again for each further target",
-    )
-    add(
-        "--model",
-        action="append",
-        required=True,
-        help="model to ask for; one for all targets, or one for each",
-    )
-    add("--name", action="append", default=[], help="what to call a target in the report")
-    add(
-        "--key-env",
-        action="append",
-        default=[],
-        metavar="VARIABLE",
-        help="variable that holds a target's key",
-    )
-    add("--prices", action="append", default=[], type=_prices, metavar="INPUT/OUTPUT[/CACHED]",
-        help="prices per million tokens; one for all targets, or one for each")  # fmt: skip
-    add("--speed", type=_positive, default=1.0, help="how many times as fast as the trace (default 1)")
-    add("--skip", type=_count, default=0, help="leave out that many requests at the beginning")
-    add("--limit", type=_count, help="send at most that many requests")
-    add("--most-input-tokens", type=_count, metavar="TOKENS", help="cut longer prompts to that length")
-    add("--most-output-tokens", type=_count, metavar="TOKENS", help="ask for no longer answers")
-    add("--timeout", type=_positive, default=600.0, help="seconds a request may take (default 600)")
-    add("--json", action="store_true", help="print the report as JSON")
-    return parser
+    if not part:
+        raise TraceError(f"{options.trace} has no request after the first {options.skip}.")
+    speeds = options.speed or [1.0]
+    runs = asyncio.run(_at_speeds(part, speeds, targets, options))
+    about = {
+        "command": list(sys.argv[1:] if arguments is None else arguments),
+        "host": {"python": platform.python_version(), "system": platform.platform(terse=True)},
+        "trace": {
+            "file": options.trace.name,
+            "sha256": hashlib.sha256(options.trace.read_bytes()).hexdigest(),
+            "notes": whole.notes,
+            "digest": digest(part),
+            "requests": len(part),
+            "seconds": round(part[-1].at_s, 3),
+            "mean_input_tokens": round(sum(each.input_tokens for each in part) / len(part), 3),
+            "mean_output_tokens": round(sum(each.output_tokens for each in part) / len(part), 3),
+        },
+        "warm_up": options.warm_up,
+        "together": options.together,
+        "timeout_s": options.timeout,
+    }
+    return make_report(runs, goals=goals, about=about)
 
 
-def _targets(options: argparse.Namespace) -> list[Target]:
-    count = len(options.url)
-    models = _for_each(options.model, count, "--model")
-    names = _for_each(
-        options.name or [f"target {place + 1}" for place in range(count)], count, "--name", own=True
-    )
-    variables = _for_each(options.key_env or ["BERTH_API_KEY"], count, "--key-env")
-    prices = _for_each(options.prices or [(None, None, None)], count, "--prices")
-    for variable in options.key_env:
-        if not os.environ.get(variable):
-            raise argparse.ArgumentTypeError(f"the environment variable {variable} is not set.")
-    return [
-        Target(
-            name=name, url=url, model=model, key=os.environ.get(variable, ""),
-            input_price=price[0], output_price=price[1], cached_price=price[2],
-        )
-        for name, url, model, variable, price in zip(names, options.url, models, variables, prices, strict=True)
-    ]  # fmt: skip
+async def _at_speeds(
+    trace: Sequence[TracedRequest],
+    speeds: Sequence[float],
+    targets: Sequence[Target],
+    options: argparse.Namespace,
+) -> list[tuple[float, Run]]:
+    runs: list[tuple[float, Run]] = []
+    for speed in speeds:
+        made = await replay(
+            cut(trace, speed=speed), targets,
+            timeout_s=options.timeout, warm_up=options.warm_up, together=options.together,
+        )  # fmt: skip
+        runs += [(speed, run) for run in made]
+    return runs
 
 
-def _for_each(values: list[Any], count: int, option: str, *, own: bool = False) -> list[Any]:
-    if len(values) == count:
-        return values
-    if len(values) == 1 and not own:
-        return values * count
-    raise argparse.ArgumentTypeError(f"{option} was given {len(values)} times for {count} targets.")
+def _compare(paths: Sequence[Path]) -> int:
+    reports = []
+    for path in paths:
+        try:
+            reports.append(read_report(path.read_bytes(), str(path)))
+        except OSError as error:
+            raise ReportError(f"{path} cannot be read: {error.strerror}") from None
+    results = [
+        {**result, "target": f"{path.stem}: {result['target']}"}
+        for path, report in zip(paths, reports, strict=True)
+        for result in report["targets"]
+    ]
+    print(table(_named(results)))
+    if len({report["trace"]["digest"] for report in reports}) > 1:
+        print("The reports are of different traces: their figures say nothing about each other.")
+    return 0
 
 
-def _url(text: str) -> str:
-    parts = urlsplit(text)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise argparse.ArgumentTypeError(f"{text!r} is no http:// or https:// URL")
-    return text.rstrip("/")
+def _named(results: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Tell results of one target at several speeds apart."""
+    if len({result["speed"] for result in results}) == 1:
+        return list(results)
+    return [{**result, "target": f"{result['target']} x{result['speed']:g}"} for result in results]
 
 
-def _positive(text: str) -> float:
-    value = float(text)
-    if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text} is not above 0")
-    return value
-
-
-def _count(text: str) -> int:
-    value = int(text)
-    if value < 0:
-        raise argparse.ArgumentTypeError(f"{text} is below 0")
-    return value
-
-
-def _prices(text: str) -> tuple[float, float, float | None]:
-    parts = [float(part) for part in text.split("/")]
-    if len(parts) not in (2, 3) or min(parts) < 0:
-        raise argparse.ArgumentTypeError(f"{text!r} is not INPUT/OUTPUT or INPUT/OUTPUT/CACHED")
-    return parts[0], parts[1], parts[2] if len(parts) == 3 else None
+def _keep(report: dict[str, Any], path: Path) -> None:
+    try:
+        path.write_text(json.dumps(report, separators=(",", ":")) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise ReportError(f"{path} cannot be written: {error.strerror}") from None
 
 
 if __name__ == "__main__":

@@ -63,18 +63,24 @@ def eligible(
 
 
 def options(
-    endpoint: Endpoint, *, residency: str | None = None, needs: Set[str] = frozenset()
+    endpoint: Endpoint,
+    *,
+    residency: str | None = None,
+    needs: Set[str] = frozenset(),
+    revision_id: str = "",
 ) -> tuple[Option, ...]:
     """Give what may serve a request to ``endpoint``: revisions with a weight, and replicas that may be given it.
 
     ``needs`` are the features that a replica must have. ``residency`` is another one to satisfy besides the
-    endpoint's own: that of the endpoint which it stands in for.
+    endpoint's own: that of the endpoint which it stands in for. ``revision_id`` leaves that one revision, though its
+    weight be 0.
     """
     residencies = (endpoint.residency,) if residency is None else (endpoint.residency, residency)
     return tuple(
-        Option(route.revision_id, route.weight, replicas)
+        Option(route.revision_id, max(1, route.weight), replicas)
         for route in endpoint.routes
-        if route.weight > 0 and (replicas := eligible(route.replicas, residencies=residencies, needs=needs))
+        if (route.revision_id == revision_id if revision_id else route.weight > 0)
+        and (replicas := eligible(route.replicas, residencies=residencies, needs=needs))
     )
 
 

@@ -12,6 +12,7 @@ from django.urls import include, path, re_path
 from portal.api.audit import PlatformAuditViewSet
 from portal.api.billing_accounts import BillingAccountViewSet
 from portal.api.commitments import TenantCommitmentViewSet, TenantCreditViewSet
+from portal.api.configuration import ConfigurationViewSet, PlatformConfigurationViewSet
 from portal.api.errors import no_such_path
 from portal.api.keys import LimitedKeyViewSet
 from portal.api.openapi import SchemaView, api_docs
@@ -24,6 +25,12 @@ LIST_CREATE = {"get": "list", "post": "create"}
 urlpatterns = [
     path("tenant", TenantView.as_view()),
     path("quotas", QuotaView.as_view()),
+    path("configuration", ConfigurationViewSet.as_view({"get": "export"})),
+    path("configuration:diff", ConfigurationViewSet.as_view({"post": "diff"})),
+    path("configuration:apply", ConfigurationViewSet.as_view({"post": "apply"})),
+    path("platform/configuration", PlatformConfigurationViewSet.as_view({"get": "export"})),
+    path("platform/configuration:diff", PlatformConfigurationViewSet.as_view({"post": "diff"})),
+    path("platform/configuration:apply", PlatformConfigurationViewSet.as_view({"post": "apply"})),
     path("platform/audit-entries", PlatformAuditViewSet.as_view({"get": "list"})),
     path("platform/audit-entries/<uuid:id>", PlatformAuditViewSet.as_view({"get": "retrieve"})),
     path("platform/audit-entries:export", PlatformAuditViewSet.as_view({"get": "export"})),

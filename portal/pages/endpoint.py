@@ -17,6 +17,7 @@ from portal.pages.endpoints import every_s, revision_price
 from portal.pages.load_shown import load_alert
 from portal.pages.orders_shown import limit_facts, load_facts, overload_facts
 from portal.pages.quotes import running_plan
+from portal.pages.rollouts_shown import rollout_card
 from portal.pages.signals_shown import now_shown
 from portal.templatetags.berth import residency
 from tenants.roles import Action
@@ -27,7 +28,7 @@ EVENTS_SHOWN: Final = 30
 _TONES: Final = {
     "ready": "ok", "placed": "info", "ordered": "info", "resumed": "info", "scaled": "info",
     "failed": "danger", "degraded": "warn", "unreachable": "warn", "waiting-for-capacity": "warn",
-    "waiting-for-approval": "warn",
+    "waiting-for-approval": "warn", "replaced": "ok", "rolled-back": "danger", "canary": "info", "rollout": "info",
 }  # fmt: skip
 
 CURL = """\
@@ -90,8 +91,11 @@ class EndpointPage(TenantPage):
             ("endpoint-logs", "Logs", True),
             ("endpoint-cost", "Cost", self.may(Action.VIEW_COST)),
             ("endpoint-load", "Load", True),
+            ("endpoint-replicas", "Replicas", True),
             ("endpoint-what-if", "What if", self.may(Action.VIEW_COST)),
+            ("endpoint-rollouts", "Rollouts", True),
             ("endpoint-revisions", "Revisions", True),
+            ("endpoint-evaluations", "Evaluations", True),
             ("endpoint-evidence", "Evidence", self.may(Action.VIEW_AUDIT)),
         ]
         return context | {
@@ -122,6 +126,7 @@ class OverviewPage(EndpointPage):
                 "next_action": NEXT_ACTION.get(endpoint.state, ""),
                 "capacity": endpoint_capacity(endpoint),
                 "approval": endpoint_waits(endpoint, self.url),
+                "shown": rollout_card(endpoint, self.tenant.currency),
                 "now": now_shown(endpoint),
                 "conditions": [
                     {"condition": each, "tone": _condition_tone(each)} for each in endpoint.conditions.all()

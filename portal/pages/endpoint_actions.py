@@ -9,6 +9,7 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 
 from clusters.endpoints import services
+from clusters.endpoints.autoscaling.setting import scaling_of
 from clusters.models import Endpoint, Wanted
 from portal.pages.approvals_shown import told_of
 from portal.pages.base import put_on_form
@@ -56,6 +57,7 @@ class Scale(EndpointPage):
         context = {
             "form": form,
             "now": self._now(),
+            "follows": scaling_of(self.endpoint).enabled,
             "each": revision_price(revision) / revision.replicas if revision and revision.replicas else None,
         }
         return self.render("tenant/endpoint/scale.html", context, status=status)

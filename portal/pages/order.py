@@ -123,6 +123,7 @@ class Order(OrderPage):
                 terms=terms,
                 actor=self.actor,
                 created_by=request.user,
+                scaling={"enabled": True} if form.cleaned_data["follow_load"] else None,
             )
         except BerthError as error:
             return self._show(form, error=error, status=422)

@@ -94,6 +94,10 @@ class OrderForm(forms.Form):
         min_value=1, max_value=MOST_REPLICAS, required=False, label="Replicas",
         help_text="Empty: as many as load, bursts and the class need.",
     )  # fmt: skip
+    follow_load = forms.BooleanField(
+        required=False, label="Let the number of replicas follow the load",
+        help_text="Between what the mean load needs and what the busiest minute does. You can set other bounds later.",
+    )  # fmt: skip
     name = forms.CharField(
         max_length=LONGEST_NAME,
         required=False,

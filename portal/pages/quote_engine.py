@@ -11,6 +11,7 @@ from portal.templatetags.berth import count, decimals, gib, ms, percent, sentenc
 
 #: What the expected times were come by.
 SOURCES: Final = {
+    "measured here": "Measured on this installation's own GPUs",
     "measured": "Measured on these GPUs",
     "calibrated": "Estimated by measurements of other GPUs or models",
     "roofline": "Estimated from the data sheet of the GPU",

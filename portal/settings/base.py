@@ -253,7 +253,12 @@ SPECTACULAR_SETTINGS = {
         "ApprovalRuleKind": "clusters.models.approvals.ApprovalRule.Kind",
         "Decides": "clusters.models.approvals.Decides",
         "KeyState": ["active", "expired", "revoked", "disabled"],
+        "RolloutWay": "clusters.models.slo.RolloutWay",
+        "RolloutPhase": "clusters.models.rollouts.Rollout.Phase",
+        "OnLittleTraffic": "clusters.models.slo.OnLittleTraffic",
         "Precision": ["bf16", "fp8", "int4", "nvfp4"],
+        "EvaluationState": "clusters.models.evaluations.EvaluationRun.State",
+        "Runtime": ["triton-llmapi", "triton-engine", "triton-python", "trtllm-serve"],
     },
 }
 
@@ -337,6 +342,7 @@ CELERY_BEAT_SCHEDULE = {
         "schedule": 3600.0,
         "options": {"expires": 3600},
     },
+    "autoscaling": {"task": "clusters.endpoints.tasks.sweep_autoscaling", "schedule": 5.0},
     "signals-expiry": {"task": "clusters.endpoints.tasks.expire_signals", "schedule": 3600.0},
     "metering-partitions": {"task": "billing.metering.tasks.keep_partitions", "schedule": 3600.0},
     "metering-retention": {"task": "billing.metering.tasks.drop_partitions", "schedule": 3600.0},
@@ -379,6 +385,11 @@ CELERY_BEAT_SCHEDULE = {
         "task": "billing.budgets.tasks.forecast",
         "schedule": 600.0,
         "options": {"expires": 600},
+    },
+    "evaluations-sweep": {
+        "task": "clusters.endpoints.tasks.sweep_evaluations",
+        "schedule": 2.0,
+        "options": {"expires": 4},
     },
     "budgets-stop": {
         "task": "clusters.endpoints.tasks.stop_spent",
@@ -442,6 +453,8 @@ WEBHOOK_DISABLE_AFTER_DAYS = env.number("WEBHOOK_DISABLE_AFTER_DAYS", 5)
 
 SOFTWARE_VERSION = tomllib.loads((BASE_DIR / "pyproject.toml").read_text())["project"]["version"]
 DATA_DIR = Path(env.text("BERTH_DATA_DIR", str(BASE_DIR / ".berth")))
+# Whether `manage.py fault` may break things on purpose here. A staging installation says "allowed", a production never.
+FAULTS_ALLOWED = env.choice("BERTH_FAULTS", ("allowed",)) == "allowed"
 CURRENCY = env.text("BERTH_CURRENCY", "EUR")
 USAGE_RETENTION_DAYS = env.number("USAGE_RETENTION_DAYS", 400)
 USAGE_MINUTE_DAYS = env.number("USAGE_MINUTE_DAYS", 35)

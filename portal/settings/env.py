@@ -35,6 +35,14 @@ def flag(name: str, default: bool = False) -> bool:
     raise ImproperlyConfigured(f"{name} must be one of 1, 0, true, false, yes, no; it is {value!r}.")
 
 
+def choice(name: str, words: tuple[str, ...]) -> str:
+    """Read one of some words, empty where it is unset."""
+    value = os.environ.get(name, "").strip()
+    if value and value not in words:
+        raise ImproperlyConfigured(f"{name} must be {' or '.join(words)}, or not be set; it is {value!r}.")
+    return value
+
+
 def number(name: str, default: int) -> int:
     """Read a whole number."""
     value = os.environ.get(name, str(default))

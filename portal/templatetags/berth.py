@@ -14,6 +14,7 @@ from django.urls import reverse
 from django.utils import timezone
 from django.utils.html import format_html
 
+from clusters.endpoints.runbooks import runbook_of, runbook_of_state, runbook_of_trouble
 from portal.charts.finders import style_ids
 from portal.pages.troubles import TROUBLES
 
@@ -181,6 +182,11 @@ def remedy(code: str) -> str:
     """Say what to do about a replica's trouble; nothing where none is known."""
     known = TROUBLES.get(str(code))
     return known.remedy if known else ""
+
+
+register.filter("runbook", runbook_of)
+register.filter("trouble_runbook", runbook_of_trouble)
+register.filter("state_runbook", runbook_of_state)
 
 
 @register.filter

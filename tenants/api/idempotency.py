@@ -61,7 +61,8 @@ def idempotent(handler: Callable[..., Response]) -> Callable[..., Response | Htt
             "path": request.path[:200],
             "key": key,
         }
-        fingerprint = _fingerprint(request.data)
+        asked = sorted(request.query_params.lists())
+        fingerprint = _fingerprint([request.data, asked] if asked else request.data)
         try:
             with transaction.atomic():
                 record = records.create(**identity, fingerprint=fingerprint)

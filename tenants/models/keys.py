@@ -65,7 +65,13 @@ class ApiKey(RateLimited, TenantOwned):
     hint = models.CharField(max_length=16, help_text="The first characters, to recognise the key by.")
     digest = models.CharField(max_length=64, unique=True, editable=False)
     pepper_id = models.PositiveSmallIntegerField(editable=False)
-    ephemeral = models.BooleanField(default=False, help_text="Minted by the portal for its playground.")
+    ephemeral = models.BooleanField(
+        default=False, help_text="Minted by the portal for its playground, or for an evaluation."
+    )
+    revision = models.UUIDField(
+        null=True, blank=True, editable=False,
+        help_text="The one revision that answers its requests, for evaluations. Empty: any.",
+    )  # fmt: skip
     slo_class = models.CharField(max_length=40, blank=True)
     context_tokens = models.PositiveIntegerField(null=True, blank=True, validators=[MinValueValidator(2)])
     expires_at = models.DateTimeField(null=True, blank=True)
@@ -98,6 +104,10 @@ class ApiKey(RateLimited, TenantOwned):
                 condition=Q(scope=KeyScope.INFERENCE, projects=[], last_used_from=None)
                 | Q(scope=KeyScope.MANAGEMENT, endpoints=[]),
                 name="key_reach_goes_with_scope",
+            ),
+            models.CheckConstraint(
+                condition=Q(revision=None) | Q(scope=KeyScope.INFERENCE, ephemeral=True),
+                name="key_of_a_revision_is_ephemeral",
             ),
             models.CheckConstraint(
                 condition=Q(replaced_by=None, rotated_at=None)

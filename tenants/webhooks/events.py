@@ -12,6 +12,8 @@ EVENT_TYPES: Final = {
     "statement.finalized": "A statement is final and has its number.",
     "approval.requested": "Somebody has to agree to a wish: an order, a change, an exception.",
     "approval.decided": "A wish that somebody had to agree to was approved, refused, or ended otherwise.",
+    "rollout.promoted": "A change of an endpoint is done: its new revision serves alone.",
+    "rollout.undone": "A change of an endpoint was undone: its old revision serves, for a reason that is told.",
     "account.parked": "Statements stopped because the books of the tenant disagree; operators look into it.",
 }
 

@@ -39,6 +39,8 @@ GROUPS: Final[dict[str, frozenset[str]]] = {
     "platform: see endpoints": OPERATORS | {"auditor"},
     "platform: manage endpoints": OPERATORS,
     "platform: see offer": OPERATORS | {"auditor"},
+    # Each kind of document asks for its own right.
+    "platform: configuration": OPERATORS | {"finance", "auditor"},
     "platform: manage offer": WHOLE,
     "platform: see tenants": WHOLE | {"finance", "auditor"},
     "platform: manage tenants": WHOLE,
@@ -74,9 +76,17 @@ OPERATIONS: Final[dict[str, str]] = {
         GET endpoints/{id}/events
         GET endpoints/{id}/revisions
         GET endpoints/{id}/revisions/{number}/configuration
+        GET endpoints/{id}/rollouts
+        GET endpoints/{id}/rollouts/{rollout_id}
+        POST endpoints/{id}:plan-change
         GET endpoints/{id}/logs
         GET endpoints/{id}/signals
         GET endpoints/{id}/load
+        GET endpoints/{id}/autoscaling
+        GET endpoints/{id}/scaling-decisions
+        GET endpoints/{id}/schedules
+        GET endpoints/{id}/schedules/{schedule_id}
+        GET endpoints/{id}/trace
         GET shared-endpoints
         GET routes
         GET routes/{id}
@@ -95,22 +105,42 @@ OPERATIONS: Final[dict[str, str]] = {
         GET policy-exceptions/{id}
         GET service-accounts
         GET service-accounts/{id}
+        GET evaluation-sets
+        GET evaluation-sets/{id}
+        GET evaluations
+        GET evaluations/{id}
         POST endpoints:plan
+        GET configuration
+        POST configuration:diff
+        POST configuration:apply
     """,
     "tenant: order": """
         POST endpoints
         PATCH endpoints/{id}
         DELETE endpoints/{id}
+        PUT endpoints/{id}/autoscaling
+        POST endpoints/{id}/schedules
+        PUT endpoints/{id}/schedules/{schedule_id}
+        DELETE endpoints/{id}/schedules/{schedule_id}
         POST endpoints/{id}:pause
         POST endpoints/{id}:resume
         POST endpoints/{id}:replan
         POST endpoints/{id}:keep-order
         POST endpoints/{id}/revisions/{number}:restore
+        POST endpoints/{id}:change
+        POST endpoints/{id}/rollouts/{rollout_id}:promote
+        POST endpoints/{id}/rollouts/{rollout_id}:rollback
+        POST endpoints/{id}/rollouts/{rollout_id}:retry
+        POST endpoints/{id}/rollouts/{rollout_id}:dismiss
         POST routes
         PATCH routes/{id}
         DELETE routes/{id}
         POST endpoints/{id}:ask-again
         POST policy-exceptions
+        POST endpoints/{id}/evaluations
+        POST evaluation-sets
+        PATCH evaluation-sets/{id}
+        DELETE evaluation-sets/{id}
     """,
     "tenant: keys": """
         POST keys
@@ -146,6 +176,7 @@ OPERATIONS: Final[dict[str, str]] = {
         GET allocations/{id}
         GET routes/{id}/costs
         POST endpoints/{id}:what-if
+        POST endpoints/{id}:gate
     """,
     "tenant: budgets": """
         POST budgets
@@ -187,11 +218,14 @@ OPERATIONS: Final[dict[str, str]] = {
         GET audit-entries/{id}
         GET audit-entries:export
         GET endpoints/{id}/evidence
+        POST evaluations/{id}:accept
     """,
     "platform: see estate": """
         GET clusters
         GET clusters/{name}
         GET clusters/{name}/nodes
+        GET clusters/{name}/pools/{pool}/measurements
+        GET clusters/{name}/pools/{pool}/measurements/{id}
         GET platform/utilization
         GET platform/fragmentation
         GET platform/throughput
@@ -204,6 +238,8 @@ OPERATIONS: Final[dict[str, str]] = {
         POST clusters/{name}:uncordon
         POST clusters/{name}:declare-lost
         POST clusters/{name}/credentials
+        POST clusters/{name}/pools/{pool}:qualify
+        DELETE clusters/{name}/pools/{pool}/measurements/{id}
     """,
     "platform: see fleet": """
         GET advice-policy
@@ -227,18 +263,29 @@ OPERATIONS: Final[dict[str, str]] = {
         POST platform/savings/{id}:dismiss
         POST platform/approval-requests/{id}:approve
         POST platform/approval-requests/{id}:refuse
+        POST platform/evaluations/{id}:accept
     """,
     "platform: see offer": """
         GET engine-images
         GET engine-images/{use}
         GET engine-settings
         GET engine-settings/{slo_class}
+        GET platform/evaluation-sets
+        GET platform/evaluation-sets/{id}
+    """,
+    "platform: configuration": """
+        GET platform/configuration
+        POST platform/configuration:diff
+        POST platform/configuration:apply
     """,
     "platform: manage offer": """
         PUT engine-images/{use}
         PATCH engine-settings/{slo_class}
         PUT models/{name}/tokenizer
         POST endpoints/{id}:share
+        POST platform/evaluation-sets
+        PATCH platform/evaluation-sets/{id}
+        DELETE platform/evaluation-sets/{id}
     """,
     "platform: see tenants": """
         GET tenants/{slug}
@@ -323,10 +370,13 @@ PAGES: Final[dict[str, str]] = {
         tenant:endpoint-status
         tenant:endpoint-revisions
         tenant:endpoint-revision
+        tenant:endpoint-rollouts
+        tenant:endpoint-rollout
         tenant:endpoint-playground
         tenant:endpoint-logs
         tenant:endpoint-log
         tenant:endpoint-load
+        tenant:endpoint-replicas
         tenant:catalog
         tenant:model
         tenant:keys
@@ -342,13 +392,23 @@ PAGES: Final[dict[str, str]] = {
         tenant:policy
         tenant:policy-versions
         tenant:service-accounts
+        tenant:endpoint-evaluations
+        tenant:endpoint-evaluation
+        tenant:endpoint-evaluation-set
     """,
     "tenant: order": """
         tenant:endpoint-restore
+        tenant:endpoint-change
+        tenant:endpoint-rollout-promote
+        tenant:endpoint-rollout-rollback
+        tenant:endpoint-rollout-retry
+        tenant:endpoint-rollout-dismiss
         tenant:endpoint-replan
         tenant:endpoint-keep-order
         tenant:endpoint-limits
         tenant:endpoint-scale
+        tenant:endpoint-schedule-new
+        tenant:endpoint-schedule
         tenant:endpoint-pause
         tenant:endpoint-resume
         tenant:endpoint-delete
@@ -359,6 +419,8 @@ PAGES: Final[dict[str, str]] = {
         tenant:route-delete
         tenant:approval-ask-again
         tenant:policy-exception-new
+        tenant:endpoint-evaluation-set-new
+        tenant:endpoint-evaluation-set-remove
     """,
     "tenant: keys": """
         tenant:endpoint-playground-key
@@ -420,6 +482,7 @@ PAGES: Final[dict[str, str]] = {
         console:home
         console:clusters
         console:cluster
+        console:pool-measurements
         console:gateways
         console:gateway
         console:report-utilization
@@ -436,6 +499,8 @@ PAGES: Final[dict[str, str]] = {
         console:cluster-uncordon
         console:pool-add
         console:pool-change
+        console:pool-qualify
+        console:pool-measurement-remove
         console:gateway-deploy
         console:gateway-change
         console:gateway-remove
@@ -482,6 +547,9 @@ PAGES: Final[dict[str, str]] = {
         console:model-add
         console:model-edit
         console:model-weights
+        console:model-evaluation-add
+        console:model-evaluation
+        console:model-evaluation-remove
         console:model-secret
         console:model-secret-remove
         console:engine-image
@@ -532,6 +600,7 @@ PAGES: Final[dict[str, str]] = {
     "everybody": """
         healthz
         error-docs
+        docs
     """,
     "signed in": """
         home
@@ -587,6 +656,10 @@ PAGES: Final[dict[str, str]] = {
 }
 
 POSTS: Final[dict[str, str]] = {
+    "tenant: order": """
+        tenant:endpoint-evaluations
+        tenant:endpoint-evaluation-set
+    """,
     "tenant: budgets": """
         tenant:budget
     """,
@@ -594,6 +667,7 @@ POSTS: Final[dict[str, str]] = {
         tenant:settings
         tenant:policy
         tenant:policy-versions
+        tenant:endpoint-evaluation
     """,
     "platform: manage endpoints": """
         console:approvals
@@ -612,14 +686,16 @@ WRITES_WHEN_SHOWN: Final = {
 #: Kinds of objects in paths that are of a tenant: to other tenants they do not exist.
 OF_TENANTS: Final = {
     "approval-requests", "approval-rules", "policy-exceptions", "audit-entries", "service-accounts", "invitations",
-    "projects", "members", "keys", "endpoints", "endpoints/revisions", "routes", "budgets", "statements", "commitments",
-    "credits", "allocations", "webhooks", "webhooks/deliveries", "prices",
+    "projects", "members", "keys", "endpoints", "endpoints/revisions", "endpoints/schedules", "routes", "budgets",
+    "statements", "commitments", "credits", "allocations", "webhooks", "webhooks/deliveries", "prices",
+    "evaluation-sets", "evaluations",
 }  # fmt: skip
 
 #: Kinds that stand on one cluster: to operators of others they do not exist.
 ON_A_CLUSTER: Final = {
-    "clusters", "clusters/pools", "kubernetes", "gateways", "gateways/gaps", "endpoints", "endpoints/revisions",
-    "endpoints/logs", "platform/savings", "reports/savings", "platform/approval-requests", "approvals",
+    "clusters", "clusters/pools", "clusters/pools/measurements", "kubernetes", "gateways", "gateways/gaps",
+    "endpoints", "endpoints/revisions", "endpoints/logs", "platform/savings", "reports/savings",
+    "platform/approval-requests", "approvals", "platform/evaluations",
 }  # fmt: skip
 
 ALLOWED, UNKNOWN, REFUSED, HIDDEN, NO_TENANT = "allowed", "401", "403", "404", "400: no tenant named"

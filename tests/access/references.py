@@ -28,22 +28,24 @@ QUERY: Final[dict[str, tuple[str, ...]]] = {
 }
 #: Those that name nothing of a tenant's.
 QUERY_PLAIN: Final = {
-    "action", "active", "against", "bucket_width", "charged", "correction", "cursor", "end", "file", "from",
+    "action", "active", "against", "bucket_width", "charged", "correction", "cursor", "dry_run", "end", "file", "from",
     "gpu_type", "group_by", "held", "in_force", "kind", "latency", "limit", "lines", "min_context_tokens",
-    "model", "models", "month", "owner_kind", "page", "page_size", "precision", "regions", "request_id",
-    "restriction", "runtime", "scope", "search", "since", "slo_classes", "start", "state", "to", "until",
-    "what", "zone",
+    "model", "models", "month", "owner", "owner_kind", "page", "page_size", "precision", "prune", "regions",
+    "request_id", "restriction", "revision", "runtime", "scope", "search", "since", "slo_classes", "start", "state",
+    "take_over", "to", "until", "what", "zone",
 }  # fmt: skip
 
 #: Fields of bodies that name a tenant's objects.
 BODY: Final = {
-    "created_by", "data.project", "endpoint", "endpoints", "fallbacks", "ids", "key", "members", "project", "projects",
-    "rules.targets.endpoint_id", "rules.key_ids", "service_account",
+    "created_by", "data.project", "endpoint", "endpoint_id", "endpoints", "evaluation", "fallbacks", "ids", "key",
+    "members", "project", "projects", "revision_id",
+    "rules.targets.endpoint_id", "rules.key_ids", "service_account", "set_id",
 }  # fmt: skip
 #: A key's text, not its name: nobody has another tenant's.
 BODY_PLAIN_IN: Final = {"POST keys:leaked": {"key"}}
 
 _RULE = {"targets": [{"endpoint_id": "{endpoints}", "weight": 1}]}
+_PROMPTS = [{"prompt": "2 + 2 =", "checks": [{"contains": "4"}]}]
 _ORDER = {"model": "berth-docs-ngram", "slo_class": "standard", "residency": "zone:EU"}
 
 #: Bodies that are accepted from an owner who names objects of their own; ``{kind}`` stands for an id of that kind.
@@ -52,6 +54,7 @@ BODIES: Final[tuple[tuple[str, Mapping[str, Any]], ...]] = (
     ("POST budgets", {"name": "b", "unit": "money", "limit": "5", "period": "month", "key": "{keys}"}),
     ("POST keys", {"name": "k", "scope": "inference", "project": "{project slug}"}),
     ("POST keys", {"name": "k", "scope": "inference", "project": "default", "endpoints": ["{endpoints}"]}),
+    ("POST keys", {"name": "k", "scope": "inference", "project": "default", "revision_id": "{revision}"}),
     ("POST keys", {"name": "k", "scope": "management", "role": "viewer", "projects": ["{projects}"]}),
     ("POST keys", {"name": "k", "scope": "management", "service_account": "{robot}"}),
     ("PATCH keys/{id}", {"endpoints": ["{endpoints}"]}),
@@ -71,6 +74,9 @@ BODIES: Final[tuple[tuple[str, Mapping[str, Any]], ...]] = (
     ("PATCH service-accounts/{id}", {"projects": ["{projects}"]}),
     ("POST approval-rules", {"kind": "price-above", "amount": "9", "decides": "members", "members": ["{user}"]}),
     ("PATCH approval-rules/{id}", {"decides": "members", "members": ["{user}"]}),
+    ("POST evaluation-sets", {"name": "s", "endpoint_id": "{endpoints}", "prompts": _PROMPTS}),
+    ("POST endpoints/{id}/evaluations", {"set_id": "{evaluation-sets}"}),
+    ("POST endpoints/{id}:gate", {"evaluation": "{evaluations}"}),
     ("POST policy-exceptions", {
         "restriction": "zone", "value": "US", "endpoint": "{endpoint name}", "reason": "r", "ends_at": "{soon}",
     }),

@@ -23,7 +23,11 @@ from billing.statements.accounts import account_park
 from clusters.endpoints.approvals.figures import Figures
 from clusters.endpoints.approvals.judging import Trip
 from clusters.endpoints.approvals.rules import rule_create
+from clusters.endpoints.autoscaling.setting import ScheduleTerms, schedule_set
+from clusters.endpoints.evaluations.prompts import checked
+from clusters.endpoints.evaluations.sets import newest_version, set_create
 from clusters.endpoints.reconcile import reconcile_endpoint
+from clusters.endpoints.rollouts.policy import RolloutPolicy
 from clusters.endpoints.routes import route_create
 from clusters.endpoints.services import endpoint_order
 from clusters.inventory import catalog, services
@@ -34,11 +38,16 @@ from clusters.models import (
     CatalogModel,
     Cluster,
     Endpoint,
+    EvaluationRun,
     Gateway,
     GpuType,
     LoadObservation,
+    NodePool,
     PolicyException,
+    PoolMeasurement,
     Region,
+    Revision,
+    Rollout,
     Saving,
     TenantPolicy,
 )
@@ -77,6 +86,8 @@ MISSING = {
     "email": "nobody@example.org",
 }
 HERE, ELSEWHERE = "de-a", "fi-a"
+
+PROMPTS = checked([{"prompt": "2 + 2 =", "checks": [{"contains": "4"}]}])
 
 Ids = dict[str, str]
 
@@ -251,6 +262,24 @@ def _of_a_tenant(tenant: Tenant, estate: Any, word: str, *, number: str) -> Ids:
             restriction=PolicyException.Restriction.ZONE, value="US", reason="a test", request=asked,
             starts_at=timezone.now(), ends_at=timezone.now() + dt.timedelta(days=9), approved_as="a test",
         )  # fmt: skip
+        terms = ScheduleTerms(
+            name=f"{word} nights",
+            days=[1],
+            from_time=dt.time(20),
+            until_time=dt.time(6),
+            time_zone="UTC",
+            floor=0,
+        )
+        schedule = schedule_set(endpoint=endpoint, terms=terms, actor="a test")
+        asking = newest_version(
+            set_create(
+                name=f"{word} set", prompts=PROMPTS, actor="a test", tenant_id=tenant.id, endpoint=endpoint
+            )
+        )
+        evaluation = EvaluationRun.objects.create(
+            endpoint=endpoint, revision=Revision.objects.get(endpoint=endpoint), version=asking,
+            state=EvaluationRun.State.FAILED, pass_percent=100,
+        )  # fmt: skip
         provider = IdentityProvider.objects.create(
             tenant=tenant, name=f"{word} SSO", issuer=f"https://{word}.example", client_id=word
         )
@@ -260,11 +289,18 @@ def _of_a_tenant(tenant: Tenant, estate: Any, word: str, *, number: str) -> Ids:
         entry = AuditEntry.objects.filter(tenant=tenant).first()
         allocation = _first("billing.Allocation")
         replica = _first("clusters.Replica")
+        before = Revision.objects.filter(endpoint=endpoint).latest("number")
+        rollout = Rollout.objects.create(
+            endpoint=endpoint, before=before, revision=before, what="A change.", way="surge", phase="promoted",
+            phase_since=timezone.now(), policy=RolloutPolicy.of(endpoint.slo_class).to_document(),
+            started_at=timezone.now(), started_by="a test",
+        )  # fmt: skip
         assert Membership.objects.filter(id=member.id).exists()
     return {
         "tenants": tenant.slug, "t": tenant.slug, "projects": str(second.id), "project slug": second.slug,
         "keys": str(key.id), "members": str(member.id), "endpoints": str(endpoint.id), "endpoint name": endpoint.name,
-        "endpoints/revisions": "1", "endpoints/logs": replica.replica_id, "routes": str(route.id),
+        "endpoints/revisions": "1", "revision": str(before.id), "endpoints/schedules": str(schedule.id),
+        "endpoints/logs": replica.replica_id, "routes": str(route.id), "endpoints/rollouts": str(rollout.id),
         "budgets": str(budget.id), "tenant-budgets": str(budget.id), "webhooks": str(webhook.id),
         "webhooks/deliveries": str(delivery.id), "statements": str(statement.id),
         "tenant-statements": str(statement.id), "month": f"{MAY:%Y-%m}", "commitments": str(committed.id),
@@ -281,9 +317,27 @@ def _of_a_tenant(tenant: Tenant, estate: Any, word: str, *, number: str) -> Ids:
         "route name": route.name, "robot": account.name, "management key": str(managing.id),
         "email": f"{word}-member@example.org", "user": str(member.user_id),
         "other endpoint": str(second_endpoint.id),
+        "evaluation-sets": str(asking.set_id), "endpoints/evaluation-sets": str(asking.set_id),
+        "evaluations": str(evaluation.id), "endpoints/evaluations": str(evaluation.id),
+        "platform/evaluations": str(evaluation.id),
         "soon": f"{timezone.now() + dt.timedelta(days=9):%Y-%m-%dT%H:%M:%SZ}",
         "reports/savings": str(saving.id), "kind": "csv", "digest": "0" * 64,
     }  # fmt: skip
+
+
+def measured(pool: NodePool) -> PoolMeasurement:
+    """Give a pool a row of the planner's table, of a shape that no order here is planned in."""
+    times = {
+        f"{kind}_{which}_ms": 20.0 for kind in ("ttft", "itl") for which in ("mean", "p50", "p95", "p99")
+    }
+    load = dict.fromkeys(("input_cv", "output_cv", "prefix_share", "failed_percent"), 0.0)
+    return PoolMeasurement.objects.create(
+        pool=pool, model=CatalogModel.objects.get(name="llama-3.1-8b-instruct"), runtime="triton-llmapi",
+        precision="bf16", tensor_parallel=8, pipeline_parallel=1, replicas=1, max_batch_size=64, max_num_tokens=8192,
+        digest="0" * 64, target="t", speed=1.0, measured_at=timezone.now(), measured_by="a test", requests=200,
+        seconds=60.0, requests_per_second=3.0, input_tokens=100, output_tokens=50, burstiness=1.0, in_flight=2.0,
+        output_tokens_per_s_per_gpu=20.0, **load, **times,
+    )  # fmt: skip
 
 
 def sealed() -> None:
@@ -341,10 +395,13 @@ def _of_the_platform(estate: Any) -> Ids:
         )
         mapping = mapping_create(provider=provider, group="ops", platform_role=PlatformRole.OPERATOR)
         run = AdviceRun.objects.create(state=AdviceRun.State.FINISHED, started_by="a test")
+        measurement = measured(NodePool.objects.get(cluster__name=HERE, name="h100"))
+        llama = CatalogModel.objects.get(name="llama-3.1-8b-instruct")
+        asking = set_create(name="set", prompts=PROMPTS, actor="a test", tenant_id=None, model=llama)
         gap = SequenceGap.objects.create(gateway="gw-de", first=1, last=2, noticed_at=timezone.now())
     return {
         "clusters": HERE, "kubernetes": "de-k", "clusters/pools": "h100", "gateways": "gw-de",
-        "gateways/gaps": str(gap.id),
+        "gateways/gaps": str(gap.id), "clusters/pools/measurements": str(measurement.id),
         "regions": "eu-de-1", "models": "llama-3.1-8b-instruct", "catalog": "llama-3.1-8b-instruct",
         "slo-classes": "standard", "engine-images": "triton-llmapi", "engine-settings": "standard",
         "engines/images": "triton-llmapi", "engines/settings": "standard", "list-prices": str(price.id),
@@ -352,6 +409,7 @@ def _of_the_platform(estate: Any) -> Ids:
         "prices/books/prices": str(in_book.id), "asset-rates": str(rate.id), "advice-runs": str(run.id),
         "advisor": str(run.id), "model": MODEL, "people": str(person.id), "platform/people": str(person.id),
         "people/sessions": str(_session(person).pk),
+        "platform/evaluation-sets": str(asking.id), "catalog/evaluation-sets": str(asking.id),
         "sign-in": str(provider.id), "sign-in/mappings": str(mapping.id), "decide": "no-token",
         "account/sessions": "1", "accounts/oidc": "none", "accounts/2fa/webauthn/keys": "1",
     }  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import uuid
 
 import pytest
@@ -199,3 +200,9 @@ class ChangeContract(ReadContract):
 
 class EditContract(CreateContract, ChangeContract):
     """Creating and changing."""
+
+
+def filled(path: str) -> str:
+    """Name what stands beside the id in a path."""
+    path = path.replace("{number}", "1").replace("{slug}", "acme").replace("{pool}", "h100")
+    return re.sub(r"{\w+_id}", str(uuid.UUID(int=8)), path)

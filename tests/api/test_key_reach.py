@@ -127,19 +127,26 @@ class TestProjects:
         route = owner.post(f"{API}/routes", {"name": "r", "project": "default", "rules": target}).json()["id"]
         assert [each["id"] for each in client.get(f"{API}/endpoints").json()["results"]] == [mine]
         assert [each["slug"] for each in client.get(f"{API}/projects").json()["results"]] == ["search"]
-        for path in ("keys", "routes"):
+        prompts = [{"prompt": "Hello", "checks": [{"contains": "hello"}]}]
+        of_theirs = {"name": "asked", "endpoint_id": theirs, "prompts": prompts}
+        asking = owner.post(f"{API}/evaluation-sets", of_theirs).json()["id"]
+        for path in ("keys", "routes", "evaluation-sets", "evaluations"):
             assert client.get(f"{API}/{path}").json()["results"] == []
         missing = client.get(f"{API}/endpoints/{uuid.uuid4()}")
         for path in (
             f"endpoints/{theirs}", f"endpoints/{theirs}/signals", f"endpoints/{theirs}/events", f"keys/{key}",
             f"routes/{route}", f"routes/{route}/costs", f"endpoints/{theirs}/load",
-            f"endpoints/{theirs}/evidence?from=2026-01-01&to=2026-02-01",
+            f"endpoints/{theirs}/evidence?from=2026-01-01&to=2026-02-01", f"endpoints/{theirs}/rollouts",
+            f"endpoints/{theirs}/autoscaling", f"endpoints/{theirs}/scaling-decisions", f"endpoints/{theirs}/trace",
+            f"evaluation-sets/{asking}", f"endpoints/{theirs}/schedules",
+            f"endpoints/{theirs}/schedules/{uuid.uuid4()}",
         ):  # fmt: skip
             found = client.get(f"{API}/{path}")
             assert (found.status_code, found.content) == (404, missing.content), path
         assert client.get(f"{API}/endpoints/{mine}").status_code == 200
         for path in (
             f"keys/{key}:revoke", f"keys/{key}:rotate", f"endpoints/{theirs}:pause", f"endpoints/{theirs}:ask-again",
+            f"endpoints/{theirs}:change", f"endpoints/{theirs}:gate", f"endpoints/{theirs}/evaluations",
         ):  # fmt: skip
             assert client.post(f"{API}/{path}").status_code == 404
         assert client.delete(f"{API}/endpoints/{theirs}").status_code == 404
@@ -202,6 +209,8 @@ class TestProjects:
             "ProjectViewSet", "LimitedKeyViewSet", "EndpointViewSet", "RevisionViewSet", "LoadViewSet",
             "SignalViewSet", "RouteViewSet", "UsageView", "CostView", "CatalogModelViewSet", "SloClassViewSet",
             "RegionViewSet", "ProfileView", "SharedEndpointView", "AskAgainViewSet", "EvidenceViewSet",
+            "AutoscalingViewSet", "EndpointEvaluationViewSet", "EvaluationSetViewSet", "EvaluationViewSet",
+            "GateViewSet", "RolloutViewSet", "ScheduleViewSet", "TraceViewSet",
         }  # fmt: skip
 
 

@@ -13,7 +13,7 @@ from clusters.models import Replica, Revision
 from tenants import scope
 from tenants.members import member_add
 from tenants.models import Membership, Role
-from tests.api.contract import API, assert_problem
+from tests.api.contract import API, assert_problem, filled
 from tests.estate import MODEL
 
 pytestmark = pytest.mark.django_db
@@ -120,7 +120,7 @@ def test_no_operation_shows_one_tenant_to_another(described, everything, strange
     for path, operations in described["paths"].items():
         if "get" not in operations:
             continue
-        path = path.replace("{number}", "1").replace("{slug}", "acme")
+        path = filled(path)
         targets = [path.replace("{id}", each) for each in everything] if "{id}" in path else [path]
         for target in targets:
             named = target.replace("{name}", "secret-chat").replace("{code}", "secret")
@@ -141,7 +141,7 @@ def test_no_change_reaches_another_tenant(described, everything, stranger, owner
         path: owner.get(f"{API}/{path}").content for path in ("projects", "members", "keys", "endpoints")
     }
     for path, operations in described["paths"].items():
-        path = path.replace("{number}", "1").replace("{slug}", "acme")
+        path = filled(path).replace("{name}", "de-a")
         for method in set(operations) - {"get"}:
             if "{id}" not in path:
                 continue

@@ -30,13 +30,15 @@ KNOWN = {
     "clusters/triton/health.py": "our own engines on this machine",
     "clusters/triton/runtimes/group/agent.py": "pods of one engine, to their leader, in the cluster",
     "clusters/triton/runtimes/group/leader.py": "pods of one engine, to their leader, in the cluster",
+    "clusters/endpoints/evaluations/asking.py": "operators (gateways' public addresses); no redirects, no proxies",
     "portal/demo/story.py": "the demo, to this machine",
     "gateway/server.py": "the deployment (BERTH_CONTROL_PLANE_URL); no redirects",
     "gateway/reports.py": "our own engines, as the control plane names them; no redirects",
     "gateway/engines/http.py": "our own engines, as the control plane names them; no redirects",
     "gateway/limits/shared.py": "the deployment (BERTH_GATEWAY_REDIS_URL)",
     "gateway/tracing.py": "the deployment (OTEL_EXPORTER_OTLP_ENDPOINT)",
-    "gateway/replay/__main__.py": "whoever runs this command",
+    "gateway/replay/arrivals.py": "whoever runs the command; no redirects",
+    "embedded/faults/relay.py": "the processes of this machine that a fault stands between",
     "embedded/redis.py": "the Redis that it started on this machine",
 }
 

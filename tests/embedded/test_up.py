@@ -15,6 +15,7 @@ import pytest
 
 from embedded import environment, processes, services, up
 from embedded.datadir import DataDir, read_json
+from embedded.faults import wires
 from tests.embedded.conftest import STUBBORN, carriers, eventually, is_running, pid_in
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -222,3 +223,27 @@ def test_the_keys_that_seal_secrets_stay_with_the_control_plane(name: str) -> No
     assert "BERTH_KEY_PEPPERS=1:bb" in shown
     assert "BERTH_SEALING_KEYS" not in shown
     assert "BERTH_VAULT_TOKEN" not in shown
+
+
+def test_where_faults_are_allowed_wires_lead_through_a_relay_that_can_cut_them(berth: Berth) -> None:
+    berth.start("--env", "BERTH_FAULTS=allowed")
+    eventually(berth.serves)
+    (wire,) = wires.listed(berth.data_dir)
+    assert wire.name == wires.CONTROL_PLANE
+
+    def answers() -> bool:
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{wire.listen}", timeout=5) as answer:
+                return answer.status == 200
+        except OSError:
+            return False
+
+    eventually(answers)
+    mark = wires.fault_path(berth.data_dir, wire.name)
+    mark.write_text('{"cut": true}')
+    eventually(lambda: not answers())
+    assert berth.serves()  # by its own port
+    mark.unlink()
+    eventually(answers)
+    assert berth.call("stop").returncode == 0
+    assert berth.left_over() == []

@@ -219,6 +219,33 @@ async def test_a_full_disk_is_told_and_forgotten_once_there_is_room(
     assert summarize(tmp_path)["total"]["requests"] == 1
 
 
+async def test_a_gateway_that_nobody_asks_notices_by_itself_that_there_is_room_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A load balancer sends nothing to a gateway that is not ready, so that no request can tell."""
+    meter = Meter(tmp_path, gateway="gw")
+    real = os.write
+    tried: list[int] = []
+
+    def full_disk(descriptor: int, content: bytes) -> int:
+        tried.append(descriptor)
+        return _short(real, descriptor, content)
+
+    running = asyncio.create_task(meter.run(window_s=60, on_cut=lambda: None))
+    with monkeypatch.context() as full:
+        full.setattr(os, "write", full_disk)
+        with pytest.raises(OSError, match="No space"):
+            meter.append(record(1))
+        tried.clear()
+        await eventually(lambda: len(tried) >= 1)  # it looks, and there is none yet
+        assert not meter.writable
+    await eventually(lambda: meter.writable)
+    running.cancel()
+    meter.append(record(2))
+    await meter.cut()
+    assert summarize(tmp_path)["total"]["requests"] == 1
+
+
 def _short(real: Any, descriptor: int, content: bytes) -> int:
     if len(content) > 100:
         return int(real(descriptor, content[:-100]))

@@ -55,6 +55,42 @@ async def test_who_asks_for_it_is_held_until_a_replica_is_there(bench: Bench) ->
         }
 
 
+async def test_an_endpoint_that_says_so_holds_requests_that_ask_for_nothing(bench: Bench) -> None:
+    async with farm(bench, "a") as engines:
+        await asleep(engines, wake_hold_s=60.0)
+        asked = [asyncio.create_task(engines.ask("hi")) for _ in range(5)]
+        await bench.in_flight(5)
+        await eventually(lambda: bench.control.wakes == [("e1",)])
+
+        # Who is held is told of as in progress: that alone brings replicas, should the word have been lost.
+        await asleep(engines, "provisioning", wake_hold_s=60.0)
+        late = asyncio.create_task(engines.ask("hi"))
+        await bench.in_flight(6)
+        await engines.publish(routes=(engines.route("rev1", "a"),), state="ready")
+
+        assert [(await task).status for task in (*asked, late)] == [200] * 6
+        assert engines.calls() == {"a": 6}
+
+
+async def test_a_client_may_ask_not_to_be_held(bench: Bench) -> None:
+    async with farm(bench, "a") as engines:
+        await asleep(engines, wake_hold_s=60.0)
+
+        answer = await engines.ask("hi", headers={"X-Scale-Up-Timeout": "0"})
+
+        assert (answer.status, answer.code) == (503, "endpoint_not_ready")
+
+
+async def test_a_fallback_that_is_awake_answers_instead_of_holding(bench: Bench) -> None:
+    async with farm(bench, "b") as engines:
+        bench.world.more["classes"] = bench.world.classes(on_overload=OnOverload.FALLBACK)
+        bench.world.others = (engines.endpoint("second", engines.replica("b")),)
+        await asleep(engines, fallbacks=("second",), wake_hold_s=60.0)
+
+        assert (await engines.ask("hi")).headers["x-berth-fallback"] == "second"
+        await eventually(lambda: bench.control.wakes == [("e1",)])
+
+
 async def test_one_that_is_provisioned_is_waited_for_too_and_not_woken(bench: Bench) -> None:
     async with farm(bench, "a") as engines:
         await asleep(engines, "provisioning")

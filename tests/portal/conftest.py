@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator
 
 import pytest
 from django.test import Client
@@ -14,6 +15,7 @@ from tenants.members import member_add
 from tenants.models import Project, Role, Tenant, User
 from tests.estate import Estate, make_estate
 from tests.factories import make_tenant, make_user
+from tests.portal.browsing import browsable
 
 
 @dataclasses.dataclass
@@ -55,3 +57,10 @@ def world(db) -> World:
             member = member_add(email=f"{role}@nord.example", role=role, granter_role=Role.OWNER)
             people[role.value] = member.user
     return World(estate=make_estate(), tenant=tenant, other=other, people=people)
+
+
+@pytest.fixture
+def portal(committed_db) -> Iterator[str]:
+    """The portal on this test's own database, at an address that a browser reaches."""
+    with browsable() as url:
+        yield url

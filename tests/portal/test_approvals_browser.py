@@ -3,17 +3,10 @@
 from __future__ import annotations
 
 import datetime as dt
-import socketserver
-import threading
-from collections.abc import Iterator
 from decimal import Decimal
-from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 import pytest
 from django.contrib.sessions.backends.db import SessionStore
-from django.contrib.staticfiles.handlers import StaticFilesHandler
-from django.core.wsgi import get_wsgi_application
-from django.db import connection
 from django.test import Client
 from django.utils import timezone
 from playwright.sync_api import expect
@@ -29,38 +22,6 @@ pytestmark = [
     pytest.mark.browser,
     pytest.mark.skipif(not CHROMIUM, reason="there is no Chromium here"),
 ]
-
-
-class _Quiet(WSGIRequestHandler):
-    def log_message(self, *args: object) -> None:
-        pass
-
-
-class _Server(socketserver.ThreadingMixIn, WSGIServer):
-    daemon_threads = True
-
-
-def _application():
-    inner = StaticFilesHandler(get_wsgi_application())
-
-    def answer(environ, start_response):
-        try:
-            return inner(environ, start_response)
-        finally:
-            connection.close()
-
-    return answer
-
-
-@pytest.fixture
-def portal(committed_db) -> Iterator[str]:
-    """The portal on this test's own database, at an address that a browser reaches."""
-    with make_server("127.0.0.1", 0, _application(), server_class=_Server, handler_class=_Quiet) as server:
-        thread = threading.Thread(target=server.serve_forever, daemon=True)
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
-        thread.join()
 
 
 def _office() -> tuple[Office, dict[str, str]]:

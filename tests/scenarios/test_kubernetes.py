@@ -100,13 +100,27 @@ class Caller:
                 self.failures.append(str(error))
 
 
-def test_an_endpoint_moves_to_a_kubernetes_cluster_without_a_failed_request(
-    stack, owner, operator, cluster, kube, kubelet
+@pytest.fixture(scope="module")
+def brisk(operator) -> str:
+    """A class whose canary is one step of as few requests as may tell, whatever the latencies of two clusters are."""
+    name = "brisk-k8s"
+    spec = {
+        "title": name, "description": "Changes go fast.", "availability": "0.99", "priority": 91,
+        "rollout_steps": [50], "rollout_step_s": 1, "rollout_requests": 60, "rollout_ttft_factor": None,
+        "rollout_itl_factor": None, "rollout_cost_factor": None,
+    }  # fmt: skip
+    document = {"apiVersion": "berth/v1", "kind": "SloClass", "metadata": {"name": name}, "spec": spec}
+    operator.post("/platform/configuration:apply", {"documents": [document]})
+    return name
+
+
+def test_an_endpoint_moves_to_a_kubernetes_cluster_by_a_canary_without_a_failed_request(
+    stack, owner, operator, cluster, kube, kubelet, brisk
 ):
     nodes = operator.get(f"/clusters/{NAME}/nodes")["results"]
     assert [(node["name"], node["gpus"]) for node in nodes] == [("gpu-1", 2)]
 
-    endpoint = owner.order(f"k8s-{uuid.uuid4().hex[:6]}", residency="region:eu-de-1")
+    endpoint = owner.order(f"k8s-{uuid.uuid4().hex[:6]}", residency="region:eu-de-1", slo_class=brisk)
     owner.await_state(endpoint["id"], "ready")
     client = openai.OpenAI(
         base_url=f"{stack.gateway}/v1", api_key=owner.inference_key(), timeout=30, max_retries=0

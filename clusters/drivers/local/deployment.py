@@ -12,7 +12,7 @@ from typing import Final
 from clusters.drivers.base import GiveUp
 from clusters.drivers.local.driver import engine_spec
 from clusters.drivers.local.engine import Ended, Engine, Site, replica_id
-from clusters.specs import DeploymentSpec, DeploymentStatus, Phase, ReplicaStatus
+from clusters.specs import DeploymentSpec, DeploymentStatus, Phase, ReplicaStatus, Trouble
 from clusters.triton import ENGINE_MODEL
 from clusters.triton.repository import EngineSpec, write_repository
 from embedded.errors import EmbeddedError
@@ -38,6 +38,14 @@ class Slot:
     message: str = "waiting for its model repository"
     token: str = dataclasses.field(default_factory=lambda: secrets.token_hex(4))
     last: ReplicaStatus | None = None
+    gpu_fault: str = ""
+
+    def lose(self, message: str) -> None:
+        """Kill its engine, through no fault of the engine's."""
+        assert self.engine is not None
+        self.engine.clear()
+        self.last, self.engine, self.token = self.engine.status(), None, secrets.token_hex(4)
+        self.message = message
 
     @property
     def failed(self) -> bool:
@@ -52,21 +60,26 @@ class Slot:
         """Show the engine, or in its absence the last one with what happened to it."""
         if self.engine is not None:
             return self.engine.status()
-        phase = Phase.FAILED if self.failed else Phase.STARTING if self.last else Phase.PENDING
+        broken = self.failed or bool(self.gpu_fault)
+        phase = Phase.FAILED if broken else Phase.STARTING if self.last else Phase.PENDING
+        trouble = Trouble.NODE if self.gpu_fault else Trouble.NONE
+        message = self.gpu_fault or self.message
         if self.last is not None:
             return dataclasses.replace(
-                self.last, phase=phase, url=None, ready_at=None, message=self.message, restarts=self.restarts
-            )
+                self.last, phase=phase, url=None, ready_at=None, message=message, restarts=self.restarts,
+                trouble=trouble,
+            )  # fmt: skip
         return ReplicaStatus(
             replica_id=replica_id(name, self.index, self.token),
             index=self.index,
             phase=phase,
             url=None,
             engine_model=ENGINE_MODEL,
-            message=self.message,
+            message=message,
             started_at=None,
             ready_at=None,
             restarts=self.restarts,
+            trouble=trouble,
         )
 
 
@@ -129,6 +142,16 @@ class Deployment:
         self.write_status()
         return True
 
+    def lose(self) -> None:
+        """Kill every engine at once, as their cluster is gone; what is wanted starts again once it is back."""
+        for slot in self._slots:
+            if slot.engine:
+                slot.lose("its cluster was lost; restarting")
+        for engine in (*self._outgoing, *self._leaving):
+            engine.clear()
+        self._outgoing, self._leaving = [], []
+        self.write_status()  # who looks once the cluster is back must not see what ran before
+
     def stop(self, now: float) -> None:
         """End the engines without notice, because the supervisor itself ends."""
         self._end_all(now, notice=False)
@@ -162,6 +185,11 @@ class Deployment:
         return slot
 
     def _tend(self, slot: Slot, now: float) -> None:
+        slot.gpu_fault = self._site.folder.gpu_fault(self.name, slot.index)
+        if slot.gpu_fault:
+            if slot.engine is not None:
+                slot.lose("restarting")
+            return
         if slot.engine is not None:
             ended = slot.engine.check(now)
             if ended is not None:
@@ -206,6 +234,7 @@ class Deployment:
 
     def _start(self, slot: Slot, now: float) -> None:
         assert self._wanted is not None
+        assert self._spec is not None
         try:
             slot.engine = Engine.launch(
                 self._site,
@@ -214,6 +243,7 @@ class Deployment:
                 token=slot.token,
                 restarts=slot.restarts,
                 engine_spec=self._wanted.digest,
+                drain_s=self._spec.tuning.drain_s,
                 now=now,
             )
         except (EmbeddedError, OSError) as error:

@@ -6,7 +6,7 @@ import dataclasses
 import os
 from collections.abc import Mapping, Sequence
 
-from clusters.drivers.base import DriverError, GiveUp, TryLater
+from clusters.drivers.base import Away, DriverError, GiveUp, TryLater
 from clusters.drivers.local.folder import HEARTBEAT_STALE_S, ClusterFolder, Heartbeat, check_name
 from clusters.specs import DeploymentSpec, DeploymentStatus, GatewaySpec, GatewayStatus
 from clusters.triton.errors import InvalidDeployment
@@ -122,6 +122,8 @@ class LocalDriver:
         return dataclasses.replace(status, labels=desired.labels, spec=desired, deleting=False)
 
     def _check_supervised(self) -> None:
+        if self._folder.lost:
+            raise Away("the cluster does not answer: it is marked as lost", delay=2.0)
         age = self._heartbeat.age_s()
         if age is None:
             raise TryLater("the local supervisor is not running; `make demo` starts it", delay=2.0)

@@ -20,13 +20,15 @@ from clusters.triton.errors import EngineUnavailable
 from clusters.triton.server import Installation, failure_reason
 from embedded import processes
 from embedded.datadir import DataDir, write_json
+from embedded.faults import wires
 from embedded.processes import ProcessRecord
 
 EXIT_TIMEOUT_S: Final = 300
-"""How long streams may go on once the server was told to end."""
+"""How long streams may go on at least once the server was told to end; where its spec says longer, that."""
 DRAIN_NOTICE_S: Final = 1.0
 """How long a draining engine still takes requests, for gateways that have not heard of it yet."""
-KILL_AFTER_S: Final = EXIT_TIMEOUT_S + 5.0
+KILL_AFTER_S: Final = 5.0
+"""After that time, of one that has not ended."""
 MESSAGES: Final = {
     Phase.STARTING: "loading the model",
     Phase.READY: "",
@@ -60,6 +62,8 @@ class EngineRecord(msgspec.Struct, kw_only=True):
     restarts: int
     started_at: dt.datetime
     ready_at: dt.datetime | None = None
+    exit_timeout_s: int = EXIT_TIMEOUT_S
+    wire_port: int | None = None  # where gateways connect, if their way leads through a relay
 
 
 class Ended(enum.StrEnum):
@@ -109,9 +113,12 @@ class Engine:
         token: str,
         restarts: int,
         engine_spec: str,
+        drain_s: int,
         now: float,
     ) -> Engine:
         """Start a server on the deployment's repository of that digest; ``token`` is unique to it.
+
+        It may finish what it has for ``drain_s`` seconds once it is told to end.
 
         Raises:
             EmbeddedError: the process could not be started.
@@ -128,6 +135,8 @@ class Engine:
             admin_key=secrets.token_urlsafe(24),
             restarts=restarts,
             started_at=dt.datetime.now(dt.UTC),
+            exit_timeout_s=max(EXIT_TIMEOUT_S, drain_s),
+            wire_port=wires.lay(site.data_dir, f"engine-{token}", port),
         )
         command = site.installation.command(
             repository=site.folder.repository(deployment, engine_spec),
@@ -136,7 +145,7 @@ class Engine:
             metrics_port=record.metrics_port,
             admin_key=record.admin_key,
             shm_prefix=processes.shm_prefix(site.data_dir, record.process),
-            exit_timeout_s=EXIT_TIMEOUT_S,
+            exit_timeout_s=record.exit_timeout_s,
         )
         log = site.folder.log(deployment, record.replica_id)
         log.parent.mkdir(exist_ok=True)
@@ -209,7 +218,7 @@ class Engine:
         """Go on with ending it; True once nothing of it is left."""
         assert self._drain_at is not None
         # One that never was ready has no requests to finish, and may not heed SIGTERM while it loads.
-        if self.ready and processes.alive(self.process) and now < self._drain_at + KILL_AFTER_S:
+        if self.ready and processes.alive(self.process) and now < self._kill_at:
             if now >= self._drain_at and not self._told_to_end:
                 self._told_to_end = True
                 processes.send(self.process, signal.SIGTERM)
@@ -217,6 +226,11 @@ class Engine:
                 return False
         self.clear()
         return True
+
+    @property
+    def _kill_at(self) -> float:
+        assert self._drain_at is not None
+        return self._drain_at + self.record.exit_timeout_s + KILL_AFTER_S
 
     def clear(self) -> None:
         """Kill what is left of it, its stub and shared memory included, and forget it."""
@@ -233,7 +247,7 @@ class Engine:
             replica_id=self.record.replica_id,
             index=self.record.index,
             phase=phase,
-            url=self.url,
+            url=f"http://127.0.0.1:{self.record.wire_port or self.record.port}",
             engine_model=ENGINE_MODEL,
             message=MESSAGES[phase],
             started_at=self.record.started_at,
@@ -300,4 +314,5 @@ def _write(site: Site, record: EngineRecord) -> None:
 def _clear(site: Site, record: EngineRecord) -> None:
     processes.reap_matching(site.data_dir, processes.PROCESS, record.process)
     processes.record_path(site.data_dir, record.process).unlink(missing_ok=True)
+    wires.remove(site.data_dir, record.process)
     _path(site, record).unlink(missing_ok=True)

@@ -48,6 +48,7 @@ class ClusterFolder:
         self.engines = data_dir.folder(f"{base}/engines")
         self.repositories = data_dir.folder(f"{base}/repositories")
         self.logs = data_dir.folder(f"{base}/logs")
+        self.marks = data_dir.folder(f"{base}/marks")
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
@@ -80,6 +81,26 @@ class ClusterFolder:
         """Name every deployment that is wanted or still there."""
         found = (*self.desired.glob("*.json"), *self.status.glob("*.json"))
         return sorted({path.stem for path in found if not path.name.startswith(".")})
+
+    @property
+    def lost_mark(self) -> Path:
+        """Say where it is marked that this cluster is gone for now, its engines with it."""
+        return self.marks / "lost"
+
+    @property
+    def lost(self) -> bool:
+        return self.lost_mark.exists()
+
+    def gpu_mark(self, name: str, index: int) -> Path:
+        """Say where a fault of the GPUs that a replica runs on is marked; what is wrong is in it."""
+        return self.marks / f"gpu-{check_name('deployment', name)}-{index}"
+
+    def gpu_fault(self, name: str, index: int) -> str:
+        """Say what is wrong with the GPUs of a replica, empty where nothing is."""
+        try:
+            return self.gpu_mark(name, index).read_text()
+        except FileNotFoundError:
+            return ""
 
     def repository(self, name: str, digest: str) -> Path:
         """Say where the model repository of a deployment's engines is."""

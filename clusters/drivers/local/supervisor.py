@@ -50,7 +50,11 @@ class Cluster:
             self._deployment(name)
 
     def tick(self, now: float) -> None:
-        """Read what changed, then bring every deployment one step on."""
+        """Read what changed, then bring every deployment one step on; a cluster marked as lost loses its engines."""
+        if self._site.folder.lost:
+            for deployment in self._deployments.values():
+                deployment.lose()
+            return
         self._scan(now)
         for name, deployment in list(self._deployments.items()):
             if not deployment.tick(now):

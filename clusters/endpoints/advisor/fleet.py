@@ -15,6 +15,7 @@ from clusters.endpoints.load.correction import corrected_by
 from clusters.endpoints.planning import LOCAL_WEIGHTS, OrderTerms, order_of, pools_of
 from clusters.endpoints.policy.in_force import InForce, policy_in_force
 from clusters.inventory.capacity import PoolCapacity, capacities
+from clusters.inventory.qualification import planning_model
 from clusters.inventory.tuning import tuning_of
 from clusters.models import (
     AdviceMove,
@@ -162,7 +163,7 @@ def read_fleet(policy: AdvicePolicy, now: dt.datetime) -> Fleet:
         for endpoint in _endpoints():
             reader.take(endpoint)
         quota_left = _quota_left()
-    chooser = _Chooser(pools)
+        chooser = _Chooser(pools, planning_model())
     return Fleet(
         pools=pools,
         subjects=[dataclasses.replace(each, options=chooser.options(each)) for each in reader.subjects],
@@ -283,8 +284,9 @@ def _nodes(reservation: Reservation) -> tuple[tuple[int, ...], ...]:
 class _Chooser:
     """Finds the ways to serve an order, once for orders that are alike."""
 
-    def __init__(self, pools: Mapping[str, Mapping[str, Pool]]) -> None:
+    def __init__(self, pools: Mapping[str, Mapping[str, Pool]], performance: PerformanceModel) -> None:
         self._pools = pools
+        self._performance = performance
         self._known: dict[Hashable, tuple[Option, ...]] = {}
 
     def options(self, subject: Subject) -> tuple[Option, ...]:
@@ -301,4 +303,4 @@ class _Chooser:
 
     def _find(self, subject: Subject, currency: str) -> tuple[Option, ...]:
         pools = self._pools.get(currency, {}).values()
-        return options(subject.order, pools, performance=subject.performance)
+        return options(subject.order, pools, performance=subject.performance or self._performance)

@@ -13,30 +13,24 @@ from django.utils import timezone
 
 from clusters.endpoints import placement
 from clusters.endpoints.advisor.relocating import endpoint_relocate, plan_into
-from clusters.endpoints.history import record
 from clusters.endpoints.load.measured import measured_terms
 from clusters.endpoints.load.replanning import endpoint_replan, replan_find
 from clusters.endpoints.planning import Market
-from clusters.endpoints.states import FAILING
 from clusters.endpoints.wake import wake
-from clusters.endpoints.wishes import bump, for_update, tenant_for_update
-from clusters.inventory.tuning import tuning_of
+from clusters.endpoints.wishes import tenant_for_update
 from clusters.models import (
     AdviceMove,
     AdvicePolicy,
     AdviceRun,
-    Condition,
     Endpoint,
     EndpointState,
     Revision,
+    Rollout,
     Wanted,
 )
 from clusters.planning.plans import Plan, PlanStatus, price_text
 from tenants import scope
 from tenants.errors import BerthError, Conflict, Stale
-
-#: Beyond what its class allows an engine to take, a new revision that does not serve is given up.
-GRACE_S: Final = 600.0
 
 _LONGEST_REASON: Final = 500
 _HERE: Final = (EndpointState.READY, EndpointState.DEGRADED)
@@ -109,7 +103,7 @@ def moves_advance(now: dt.datetime | None = None) -> int:
         policy = AdvicePolicy.current()
     if not rows:
         return 0
-    changed = sum(_watch(move, now) for move in rows if move.state == AdviceMove.State.APPLYING)
+    changed = sum(_watch(move) for move in rows if move.state == AdviceMove.State.APPLYING)
     applying = sum(move.state == AdviceMove.State.APPLYING for move in rows)
     waiting = [move for move in rows if move.state == AdviceMove.State.ACCEPTED]
     for move in waiting:
@@ -283,7 +277,7 @@ def _why(move: AdviceMove, saving: Decimal) -> str:
     return f"The advisor moves it to {shape} in {after['pool']}: {money} {move.currency} per hour."
 
 
-def _watch(move: AdviceMove, now: dt.datetime) -> bool:
+def _watch(move: AdviceMove) -> bool:
     """See how a move that was begun stands; say whether that is news."""
     with scope.tenant(move.endpoint.tenant_id):
         endpoint = Endpoint.objects.select_related("slo_class").get(id=move.endpoint_id)
@@ -295,13 +289,10 @@ def _watch(move: AdviceMove, now: dt.datetime) -> bool:
         if move.kind == AdviceMove.Kind.PLACE:
             return _watch_placing(move, endpoint, wanted)
         if move.revision not in wanted:
-            return _close(move, AdviceMove.State.REFUSED, "It was paused, deleted or changed meanwhile.")
+            return _close(move, AdviceMove.State.REFUSED, _why_not(move))
         if wanted == [move.revision]:
             return _close(move, AdviceMove.State.APPLIED, "")
-        limit = tuning_of(endpoint.slo_class).load_s + GRACE_S
-        if move.begun_at is not None and (now - move.begun_at).total_seconds() > limit:
-            return _give_up(move, endpoint)
-    return False
+    return False  # its rollout goes on, or undoes it
 
 
 def _watch_placing(move: AdviceMove, endpoint: Endpoint, wanted: list[int]) -> bool:
@@ -313,16 +304,14 @@ def _watch_placing(move: AdviceMove, endpoint: Endpoint, wanted: list[int]) -> b
     return False
 
 
-def _give_up(move: AdviceMove, endpoint: Endpoint) -> bool:
-    """Take a change back whose engines do not come up; what served goes on."""
-    endpoint = for_update(endpoint, None)
-    engine = Condition.objects.filter(endpoint=endpoint, type=Condition.Type.ENGINE_READY).first()
-    told = engine.message if engine and engine.reason in FAILING else "Its engines did not come up in time."
-    reason = f"Revision {move.revision} was given up, and what ran before goes on. {told}"
-    placement.cancel_change(endpoint)
-    bump(endpoint)
-    record(endpoint, "move", reason, actor="advisor")
-    return _close(move, AdviceMove.State.REFUSED, reason)
+def _why_not(move: AdviceMove) -> str:
+    """Say why the revision of a move does not run."""
+    undone = Rollout.objects.filter(
+        endpoint=move.endpoint_id, revision__number=move.revision, phase__in=Rollout.UNDONE
+    ).first()
+    if undone is None:
+        return "It was paused, deleted or changed meanwhile."
+    return f"Revision {move.revision} was given up, and what ran before goes on. {undone.reason}"
 
 
 def _close(move: AdviceMove, state: str, reason: str, *fields: str) -> bool:

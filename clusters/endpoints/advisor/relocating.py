@@ -13,6 +13,8 @@ from clusters.endpoints.approvals.figures import planned, running
 from clusters.endpoints.approvals.judging import tripped
 from clusters.endpoints.history import record
 from clusters.endpoints.planning import Market, OrderTerms
+from clusters.endpoints.rollouts.opening import rollout_open
+from clusters.endpoints.rollouts.terms import terms_document
 from clusters.endpoints.wishes import bump, for_update
 from clusters.errors import ApprovalNeeded
 from clusters.models import Endpoint, Revision
@@ -68,4 +70,6 @@ def endpoint_relocate(
     if revision is None:
         raise ValueError(f"the plan for {endpoint.name} is not placed")
     placement.begin_change(endpoint)
+    back = terms_document(endpoint)
+    rollout_open(endpoint, before=current, revision=revision, back=back, what=why, actor=actor)
     return revision

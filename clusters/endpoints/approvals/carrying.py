@@ -14,7 +14,7 @@ from clusters.endpoints.approvals.judging import NeedsApproval
 from clusters.endpoints.approvals.placing import place_first
 from clusters.endpoints.approvals.rewording import terms_wished
 from clusters.endpoints.approvals.rules import rule_put
-from clusters.endpoints.load.replanning import endpoint_replan
+from clusters.endpoints.load.replanning import BESIDE, endpoint_replan
 from clusters.endpoints.planning import Market, OrderTerms
 from clusters.endpoints.policy.exceptions import exception_grant
 from clusters.endpoints.policy.setting import policy_put
@@ -77,6 +77,7 @@ def _replan(request: ApprovalRequest, decider: Decider) -> None:
     endpoint_replan(
         endpoint=endpoint,
         terms=terms_wished(endpoint, request),
+        ways=request.wish.get("ways", BESIDE),
         actor=_actor(request, decider),
         granted=request,
     )

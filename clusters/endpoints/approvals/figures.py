@@ -9,7 +9,7 @@ from typing import Any
 
 from clusters.endpoints.planning import Market
 from clusters.endpoints.policy.in_force import HOURS_OF_MONTH
-from clusters.endpoints.pricing import held_price
+from clusters.endpoints.pricing import replica_price
 from clusters.models import Cluster, Endpoint, Revision
 from clusters.planning.plans import Configuration, price_text
 
@@ -81,7 +81,7 @@ def running(
     """Give the figures of a revision, as it runs or with another number of replicas."""
     count = revision.replicas if replicas is None else replicas
     cluster = Cluster.objects.select_related("region").get(id=revision.cluster_id)
-    each = held_price(revision, market.pools) / max(1, revision.replicas)
+    each = replica_price(revision, market.pools)
     return _figures(
         endpoint,
         market,

@@ -16,11 +16,11 @@ from clusters.endpoints.approvals.figures import Figures, planned, running
 from clusters.endpoints.approvals.judging import NeedsApproval, Trip, tripped
 from clusters.endpoints.approvals.placing import place_first
 from clusters.endpoints.history import record
-from clusters.endpoints.load.replanning import order_changes, replan_find
+from clusters.endpoints.load.replanning import BESIDE, order_changes, replan_find
 from clusters.endpoints.planning import Market, OrderTerms
 from clusters.endpoints.policy.in_force import refuse_by_policy
 from clusters.endpoints.wishes import bump, for_update, refusals, refuse_hopeless
-from clusters.models import ApprovalRequest, Endpoint, SloClass
+from clusters.models import ApprovalRequest, CatalogModel, Endpoint, SloClass
 from tenants.errors import Conflict, Invalid
 from tenants.models import User
 from tenants.validation import clean
@@ -42,6 +42,8 @@ def terms_wished(endpoint: Endpoint, request: ApprovalRequest) -> OrderTerms:
     for name in ("certifications", "approved_precisions"):
         if name in wished:
             wished[name] = tuple(wished[name])
+    if "model" in wished:
+        wished["model"] = CatalogModel.objects.filter(name=wished["model"]).first() or endpoint.model
     return dataclasses.replace(OrderTerms.of(endpoint), **wished)
 
 
@@ -71,8 +73,10 @@ def reword(request: ApprovalRequest, changes: Mapping[str, Any], *, actor: str) 
     _note(request, {name: (_told(terms, name), _told(wished, name)) for name in changes})
     if request.what == What.REPLAN:
         names = request.wish["terms"]
-        request.wish = {"terms": {name: value for name, value in wished.to_fields().items() if name in names}}
-        plan = replan_find(endpoint=endpoint, terms=wished, market=market).plan
+        fields = wished.to_fields() | {"model": wished.model.name}
+        request.wish = request.wish | {"terms": {name: fields[name] for name in names}}
+        ways = request.wish.get("ways", BESIDE)
+        plan = replan_find(endpoint=endpoint, terms=wished, market=market, ways=ways).plan
     else:
         _take_over(endpoint, terms, wished, actor=actor)
         request.generation = endpoint.generation

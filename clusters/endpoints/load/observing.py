@@ -26,6 +26,7 @@ from clusters.endpoints.load.measured import figure, load_of, measured_load, wit
 from clusters.endpoints.load.replanning import Replan, replan_find
 from clusters.endpoints.load.running import Running
 from clusters.endpoints.planning import Market, OrderTerms
+from clusters.inventory.qualification import planning_model
 from clusters.models import Condition, Endpoint, LoadObservation, Revision, Wanted
 from clusters.planning.plans import price_text
 from clusters.planning.problem import LoadProfile
@@ -112,7 +113,8 @@ def price_replan(
 ) -> dict[str, Any]:
     """Say what planning the endpoint anew for its measured load would come to, as it is kept and shown."""
     market = dataclasses.replace(
-        Market.read(tenant=endpoint.tenant, besides=endpoint), performance=corrected_by(seen)
+        Market.read(tenant=endpoint.tenant, besides=endpoint),
+        performance=corrected_by(seen) or planning_model(),
     )
     try:
         found = replan_find(endpoint=endpoint, terms=with_load(terms, measured_load(seen)), market=market)

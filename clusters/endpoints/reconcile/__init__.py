@@ -6,7 +6,10 @@ endpoint writes nothing, neither to the database nor to the cluster.
 
 from __future__ import annotations
 
+import datetime as dt
 import uuid
+
+from django.utils import timezone
 
 from clusters.endpoints.reconcile.conclude import conclude
 from clusters.endpoints.reconcile.hand_over import hand_over
@@ -21,7 +24,7 @@ from tenants.locks import claimed
 STEPS = (retire, place, provision, observe, route, hand_over, conclude)
 
 
-def reconcile_endpoint(endpoint_id: uuid.UUID | str) -> float | None:
+def reconcile_endpoint(endpoint_id: uuid.UUID | str, now: dt.datetime | None = None) -> float | None:
     """Run one pass over an endpoint; return in how many seconds to look again, None when it is settled.
 
     An endpoint that another pass holds is left to that pass.
@@ -29,7 +32,7 @@ def reconcile_endpoint(endpoint_id: uuid.UUID | str) -> float | None:
     with claimed(f"endpoint:{endpoint_id}") as mine:
         if not mine:
             return None
-        work = load(endpoint_id)
+        work = load(endpoint_id, now or timezone.now())
         if work is None:
             return None
         for step in STEPS:

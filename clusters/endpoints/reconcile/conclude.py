@@ -4,13 +4,23 @@ from __future__ import annotations
 
 import datetime as dt
 
-from django.utils import timezone
-
 from billing.sharing import shared_close
+from clusters.endpoints.autoscaling.handed_over import expected_replicas
 from clusters.endpoints.history import record
+from clusters.endpoints.reconcile.observe import is_asleep
 from clusters.endpoints.reconcile.work import Work
+from clusters.endpoints.rollouts.shown import change_of
 from clusters.endpoints.states import Known, derive
-from clusters.models import Condition, Endpoint, EndpointState, Replica, Revision, Wanted
+from clusters.models import (
+    Cluster,
+    Condition,
+    Endpoint,
+    EndpointScaling,
+    EndpointState,
+    Replica,
+    Revision,
+    Wanted,
+)
 from tenants import scope
 
 QUICK_S, PATIENT_S, QUICK_FOR_S = 0.3, 5.0, 60.0  # what changes on a cluster wakes it anyway
@@ -24,7 +34,7 @@ def conclude(work: Work) -> None:
     with scope.tenant(endpoint.tenant_id):
         state, reason = _state(work)
         reason = reason[:LONGEST_REASON]
-        now = timezone.now()
+        now = work.now
         changes = {}
         if state != endpoint.state:
             changes |= {"state": state, "state_since": now}
@@ -42,9 +52,13 @@ def conclude(work: Work) -> None:
             work.soon(QUICK_S if recent else PATIENT_S)
         elif state == EndpointState.DEGRADED:
             work.soon(PATIENT_S)
+        elif state == EndpointState.SCALED_TO_ZERO and work.current is not None and _present(work.current):
+            work.soon(PATIENT_S)  # its last engines finish their requests
         this_wish = Endpoint.objects.filter(id=endpoint.id, generation=endpoint.generation)
         if changes and this_wish.update(**changes) and "state" in changes:
             record(endpoint, "state", f"{EndpointState(state).label}: {reason}")
+            if state == EndpointState.READY:
+                EndpointScaling.objects.filter(endpoint=endpoint, enabled=True).update(due_at=now)
             if state == EndpointState.DELETED:
                 shared_close(endpoint_id=endpoint.id, ended_at=now)
         due_at = None if work.look_again is None else now + dt.timedelta(seconds=work.look_again)
@@ -62,21 +76,35 @@ def _state(work: Work) -> tuple[str, str]:
         condition.type: Known(condition.status, condition.reason, condition.message)
         for condition in Condition.objects.filter(endpoint=endpoint)
     }
-    ready = 0
+    ready, asleep = 0, False
     if work.current is not None:
         present = Replica.objects.filter(revision=work.current, gone_at=None, phase=Replica.Phase.READY)
         ready = present.count()
+        asleep = is_asleep(work.current)
     return derive(
         wanted=endpoint.wanted,
         conditions=conditions,
         ready=ready,
-        replicas=work.current.replicas if work.current else 0,
+        replicas=_expected(work.current),
         served=_served(work.current),
         holds=bool(work.leftovers) or work.current is not None,
         before=Replica.objects.filter(
             revision__in=work.predecessors, gone_at=None, phase=Replica.Phase.READY
         ).count(),
+        grown_from=work.current.grown_from if work.current else None,
+        asleep=asleep,
+        change=change_of(endpoint),
     )
+
+
+def _expected(revision: Revision | None) -> int:
+    if revision is None or revision.cluster.autoscaler == Cluster.Autoscaler.NONE:
+        return revision.replicas if revision else 0
+    return expected_replicas(revision, Replica.objects.filter(revision=revision, gone_at=None).count())
+
+
+def _present(revision: Revision) -> bool:
+    return Replica.objects.filter(revision=revision, gone_at=None).exists()
 
 
 def _served(revision: Revision | None) -> bool:

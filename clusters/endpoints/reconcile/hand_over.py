@@ -1,17 +1,20 @@
-"""Let go of what served before, once the current revision does."""
+"""Let go of what served before, once the current revision does: by its rollout, step by step."""
 
 from __future__ import annotations
 
-from django.utils import timezone
-
 from clusters.endpoints.history import record
 from clusters.endpoints.reconcile.work import Work
-from clusters.models import Condition, Endpoint, Revision
+from clusters.endpoints.rollouts.stepping import advance, serves
+from clusters.models import Endpoint, Revision
 from tenants import scope
 
 
 def hand_over(work: Work) -> None:
-    """Retire the predecessors when every engine of the current revision answers and gateways route to it."""
+    """Take a rollout on; where there is none, retire the predecessors once gateways route to the current revision."""
+    if work.rollout is not None:
+        if work.running_wanted:
+            advance(work, work.rollout)
+        return
     if not work.predecessors or work.current is None:
         return
     with scope.tenant(work.endpoint.tenant_id):
@@ -20,17 +23,12 @@ def hand_over(work: Work) -> None:
         if not Endpoint.objects.filter(id=work.endpoint.id, generation=work.endpoint.generation).exists():
             work.soon(0)
             return
-        served = Condition.objects.filter(
-            endpoint=work.endpoint,
-            type__in=(Condition.Type.ENGINE_READY, Condition.Type.ROUTED),
-            status=Condition.Status.TRUE,
-        )
-        if served.count() < 2:
+        if not serves(work.endpoint):
             return
         numbers = [revision.number for revision in work.predecessors]
         Revision.objects.filter(
             id__in=[revision.id for revision in work.predecessors], retired_at=None
-        ).update(retired_at=timezone.now())
+        ).update(retired_at=work.now)
         before = ", ".join(map(str, sorted(numbers)))
         record(
             work.endpoint, "replaced", f"Revision {work.current.number} serves in place of revision {before}."

@@ -8,12 +8,14 @@ from collections.abc import Sequence
 from django.utils import timezone
 
 from clusters.drivers.base import Driver, TryLater
+from clusters.endpoints.autoscaling.handed_over import cluster_scaling, expected_replicas
 from clusters.endpoints.conditions import set_condition
 from clusters.endpoints.history import record
 from clusters.endpoints.reconcile.replicas import keep_replicas, keep_reservation
 from clusters.endpoints.reconcile.work import Work
+from clusters.endpoints.states import ASLEEP
 from clusters.inventory.selectors import unfit_nodes
-from clusters.models import Condition, Revision
+from clusters.models import Condition, Replica, Revision, RolloutWay
 from clusters.specs import Phase, ReplicaStatus, Trouble
 from tenants import scope
 
@@ -39,9 +41,15 @@ def observe(work: Work) -> None:
                 _judge(work, revision, replicas, status.drift if status else ())
         # In a transaction of its own: scaling holds the endpoint's row and then waits for the reservation's.
         with scope.tenant(work.endpoint.tenant_id):
-            keep_reservation(revision, replicas)
+            keep_reservation(revision, replicas, whole=_lends(work, revision))
     if work.current is not None or work.leftovers:
         _judge_reach(work)
+
+
+def _lends(work: Work, revision: Revision) -> bool:
+    """Say whether what a revision lets go is kept for the one that is to serve in its place."""
+    rollout = work.rollout
+    return rollout is not None and rollout.way == RolloutWay.BORROW and rollout.before_id == revision.id
 
 
 def _without_faulty(
@@ -71,22 +79,37 @@ def _without_faulty(
     return seen
 
 
+def is_asleep(revision: Revision) -> bool:
+    """Say whether no replica is wanted until a request comes."""
+    if revision.replicas == 0:
+        return True
+    scaling = cluster_scaling(revision)
+    if scaling is None or scaling.least:
+        return False
+    return not Replica.objects.filter(revision=revision, gone_at=None).exists()
+
+
 def _judge(
     work: Work, revision: Revision, replicas: Sequence[ReplicaStatus], drift: Sequence[str] = ()
 ) -> None:
     ready = sum(replica.phase == Phase.READY for replica in replicas)
+    wanted = expected_replicas(revision, len(replicas))
+    if ready >= revision.replicas and revision.grown_from is not None:
+        Revision.objects.filter(id=revision.id, replicas=revision.replicas).update(grown_from=None)
+        revision.grown_from = None
     failing = next((replica for replica in replicas if replica.failing), None)
-    if ready >= revision.replicas:
-        news = (Condition.Status.TRUE, "AllReady", f"{ready} of {revision.replicas} engines answer.")
+    if not wanted:
+        text = "Its last engines finish their requests." if replicas else ASLEEP
+        news = (Condition.Status.TRUE, "ScaledToZero", text)
+    elif ready >= wanted:
+        news = (Condition.Status.TRUE, "AllReady", f"{ready} of {wanted} engines answer.")
     elif failing is not None:
         reason = failing.trouble or Trouble.GAVE_UP
         news = (Condition.Status.FALSE, str(reason), f"Replica {failing.index}: {failing.message}")
     else:
         stuck = next((replica for replica in replicas if replica.trouble), None)
         waiting = next((replica.message for replica in replicas if replica.message), "")
-        message = (
-            f"{ready} of {revision.replicas} engines answer. {stuck.message if stuck else waiting}".strip()
-        )
+        message = f"{ready} of {wanted} engines answer. {stuck.message if stuck else waiting}".strip()
         news = (Condition.Status.FALSE, str(stuck.trouble) if stuck else STARTING, message)
     if set_condition(work.endpoint, Condition.Type.ENGINE_READY, *news) and news[1] != STARTING:
         record(work.endpoint, "engines", news[2])

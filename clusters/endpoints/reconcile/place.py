@@ -12,9 +12,11 @@ from clusters.endpoints.approvals.placing import granted_for, place_first
 from clusters.endpoints.conditions import set_condition
 from clusters.endpoints.planning import Market, OrderTerms
 from clusters.endpoints.reconcile.work import Work
+from clusters.endpoints.rollouts.closing import rollout_of
+from clusters.endpoints.rollouts.replacing import replace, rollout_took
 from clusters.endpoints.states import BUDGET_SPENT, POLICY_REFUSED
 from clusters.errors import PolicyRefused
-from clusters.models import Cluster, Condition, Endpoint, Revision, Wanted
+from clusters.models import Cluster, Condition, Endpoint, Revision, RolloutWay, Wanted
 from tenants import scope
 from tenants.models import Tenant
 
@@ -44,7 +46,8 @@ def place(work: Work) -> None:
             return
         try:
             with transaction.atomic():
-                revision = _again(endpoint) if endpoint.restoring else _anew(endpoint, tenant)
+                placement.release_kept(endpoint)
+                revision = _place(work, endpoint, tenant)
         except OverBudget as error:
             set_condition(
                 endpoint, Condition.Type.PLACED, Condition.Status.FALSE, BUDGET_SPENT, error.message
@@ -62,6 +65,17 @@ def place(work: Work) -> None:
                 work.soon(TRY_AGAIN_S)
             return
         work.current = Revision.objects.select_related("cluster__region", "pool").get(id=revision.id)
+
+
+def _place(work: Work, endpoint: Endpoint, tenant: Tenant) -> Revision | None:
+    rollout = rollout_of(endpoint)
+    if rollout is not None and rollout.way == RolloutWay.REPLACE and rollout.revision is None:
+        if endpoint.restoring:
+            return rollout_took(endpoint, rollout, _again(endpoint), now=work.now)
+        revision = replace(endpoint, tenant, rollout, now=work.now)
+        if revision is not None or not endpoint.restoring:
+            return revision
+    return _again(endpoint) if endpoint.restoring else _anew(endpoint, tenant)
 
 
 def _anew(endpoint: Endpoint, tenant: Tenant) -> Revision | None:

@@ -95,15 +95,18 @@ def keep_replicas(endpoint: Endpoint, revision: Revision, replicas: Sequence[Rep
         announce()  # a replica that drains is to get no new requests from now on
 
 
-def keep_reservation(revision: Revision, replicas: Sequence[ReplicaStatus]) -> None:
-    """Count the reservation on the nodes that replicas really took, and shrink it once a cluster has let go."""
+def keep_reservation(revision: Revision, replicas: Sequence[ReplicaStatus], *, whole: bool = False) -> None:
+    """Count the reservation on the nodes that replicas really took, and shrink it once a cluster has let go.
+
+    A ``whole`` one does not shrink: another revision of the endpoint is to have what is let go.
+    """
     reservation = Reservation.objects.held().select_for_update().filter(revision=revision).first()
     if reservation is None:
         return
     # Read under the lock: somebody may have scaled up since the revision was loaded.
     wanted = Revision.objects.values_list("replicas", flat=True).get(id=revision.id)
     holding = [status for status in replicas if status.holds_gpus]
-    needed = max(wanted, len(holding))
+    needed = max(wanted, len(holding), reservation.replicas if whole else 0)
     if reservation.span > 1:  # a cluster shows the node of a group's leader only
         nodes = reservation.nodes[: needed * reservation.span]
     else:

@@ -7,6 +7,7 @@ import datetime as dt
 from django.utils import timezone
 
 from clusters.endpoints.conditions import set_condition
+from clusters.endpoints.reconcile.observe import is_asleep
 from clusters.endpoints.reconcile.work import Work
 from clusters.models import Condition, Gateway, Replica
 from clusters.planning.residency import residency_allows
@@ -17,6 +18,8 @@ LOOK_AGAIN_S = 0.3
 PATIENT_S = 5.0
 SILENT_AFTER_S = 90.0
 PROPAGATING = "Propagating"
+IN_SNAPSHOT = "InSnapshot"
+HELD = (Condition.Status.TRUE, "Held", "Gateways hold the first request and have it woken.")
 
 
 def route(work: Work) -> None:
@@ -31,7 +34,10 @@ def route(work: Work) -> None:
             revision=work.current, gone_at=None, phase=Replica.Phase.READY
         ).exists()
         held = Condition.objects.filter(endpoint=work.endpoint, type=Condition.Type.ROUTED).first()
-        status, reason, message = _judge(work, ready, held)
+        if not ready and is_asleep(work.current):
+            status, reason, message = HELD
+        else:
+            status, reason, message = _judge(work, ready, held)
         news = set_condition(work.endpoint, Condition.Type.ROUTED, status, reason, message)
         if news and reason == PROPAGATING:
             announce()  # gateways confirm at once, not at their next look
@@ -51,12 +57,12 @@ def _judge(work: Work, ready: bool, held: Condition | None) -> tuple[str, str, s
         message = f"No gateway is registered where {work.endpoint.residency} allows requests to pass."
         return Condition.Status.FALSE, "NoGateway", message
     in_snapshot = held is not None and (
-        held.status == Condition.Status.TRUE
+        held.reason == IN_SNAPSHOT
         or (held.reason == PROPAGATING and _confirmed_since(lawful, held.changed_at))
     )
     if in_snapshot:
         names = ", ".join(gateway.name for gateway in lawful)
-        return Condition.Status.TRUE, "InSnapshot", f"Gateways that may serve it: {names}."
+        return Condition.Status.TRUE, IN_SNAPSHOT, f"Gateways that may serve it: {names}."
     heard = max((gateway.last_seen_at for gateway in lawful if gateway.last_seen_at), default=None)
     if heard is None or (timezone.now() - heard).total_seconds() > SILENT_AFTER_S:
         message = "Engines are ready; no gateway has been heard of lately."

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime as dt
 import uuid
 
 from clusters.drivers.base import Away, Driver, GiveUp, TryLater
 from clusters.endpoints.watch import mark_away
 from clusters.inventory.drivers import driver_of
-from clusters.models import Cluster, Endpoint, Revision, Wanted
+from clusters.models import Cluster, Endpoint, Revision, Rollout, Wanted
 from tenants import scope
 
 AWAY_S, UNUSABLE_S = 10.0, 60.0
@@ -20,13 +21,15 @@ class Work:
 
     ``current`` is the revision that is wanted, ``predecessors`` serve until it does, ``leftovers`` are wanted no
     more but may still be on a cluster. ``away`` is set when the cluster of one that is wanted could not be
-    reached, ``behind`` for a leftover's. ``look_again`` is in seconds.
+    reached, ``behind`` for a leftover's. ``look_again`` is in seconds. ``rollout`` is the one that is under way.
     """
 
+    now: dt.datetime
     endpoint: Endpoint
     current: Revision | None
     predecessors: list[Revision]
     leftovers: list[Revision]
+    rollout: Rollout | None = None
     away: TryLater | None = None
     behind: TryLater | None = None
     refused: str = ""
@@ -74,7 +77,7 @@ class Work:
             revision.cluster.state = Cluster.State.UNREACHABLE
 
 
-def load(endpoint_id: uuid.UUID | str) -> Work | None:
+def load(endpoint_id: uuid.UUID | str, now: dt.datetime) -> Work | None:
     """Read the endpoint and its revisions; None when it is gone."""
     with scope.platform("find the tenant of an endpoint to reconcile"):
         endpoint = (
@@ -90,9 +93,12 @@ def load(endpoint_id: uuid.UUID | str) -> Work | None:
             .filter(endpoint=endpoint, cleaned_at=None)
             .order_by("-number")
         )
+        rollout = Rollout.objects.active().filter(endpoint=endpoint).first()
     wanted = [revision for revision in revisions if revision.retired_at is None]
     return Work(
+        now=now,
         endpoint=endpoint,
+        rollout=rollout,
         current=wanted[0] if wanted else None,
         predecessors=wanted[1:],
         leftovers=[revision for revision in revisions if revision.retired_at is not None],

@@ -15,6 +15,7 @@ from clusters.endpoints.policy.in_force import policy_in_force
 from clusters.endpoints.pricing import held_price
 from clusters.endpoints.what_if.one import Changes, changed_pools
 from clusters.inventory.capacity import PoolCapacity, capacities
+from clusters.inventory.qualification import planning_model
 from clusters.models import Endpoint, Revision, Wanted
 from clusters.planning import problem
 from clusters.planning.plans import Configuration
@@ -174,6 +175,7 @@ class _Planner:
 
     def __init__(self, books: _Books, found: list[PoolCapacity]) -> None:
         self._books, self._found, self._classes = books, found, slo_targets()
+        self._performance = planning_model()
         self._seen: dict[str, problem.Pool] = {}
         self._taken: dict[str, list[int]] = {}
         self._held: dict[Tenant, Counter[str]] = defaultdict(Counter)
@@ -190,7 +192,7 @@ class _Planner:
                 pools=pools[-1:] if only_added else pools,
                 quota=self._quota(endpoint),
                 classes=self._classes,
-                performance=performance_of(endpoint),
+                performance=performance_of(endpoint) or self._performance,
                 policy=policy_in_force(tenant=endpoint.tenant, endpoint=endpoint),
             )
             try:

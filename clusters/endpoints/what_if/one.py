@@ -20,9 +20,9 @@ from clusters.endpoints import placement
 from clusters.endpoints.blueprint import SpecUnusable
 from clusters.endpoints.load.learning import hour_load, learn_load
 from clusters.endpoints.load.measured import with_load
-from clusters.endpoints.load.replanning import released
 from clusters.endpoints.load.running import Running, keeps_targets
 from clusters.endpoints.planning import Market, OrderTerms, pools_of
+from clusters.endpoints.pools import released
 from clusters.endpoints.pricing import held_price
 from clusters.inventory.capacity import PoolCapacity
 from clusters.models import Cluster, Endpoint, GpuType, NodePool, SloClass

@@ -100,8 +100,9 @@ class Factor:
         """Say how it came about; ``what`` is the kind of time, "between tokens" or "to the first token"."""
         if not self.requests:
             return f"nothing measured {what} yet: as predicted"
+        long = f"{self.hours:.3g} h" if self.hours >= 1 else f"{60 * self.hours:.3g} min"
         told = (
-            f"measured {self.measured_ms:.3g} ms {what} over {self.hours:.3g} h and {self.requests:,} requests "
+            f"measured {self.measured_ms:.3g} ms {what} over {long} and {self.requests:,} requests "
             f"where {self.predicted_ms:.3g} ms were predicted: x{self.value:.2f}"
         )
         return f"{told}, as far as a correction goes" if self.bounded else told

@@ -36,6 +36,8 @@ CLASSES = [
         "attempts": 3,
         "queue_s": 1,
         "on_overload": "fallback",
+        "rollout_from_hour": 2,
+        "rollout_until_hour": 5,
     },
     {
         "name": "standard",
@@ -51,6 +53,10 @@ CLASSES = [
         "queue_s": 5,
         "floor": 0.1,
         "on_overload": "fallback",
+        "may_scale_to_zero": True,
+        "idle_to_zero_s": 1800,
+        "rollout_from_hour": 2,
+        "rollout_until_hour": 5,
     },
     {
         "name": "batch",
@@ -68,6 +74,13 @@ CLASSES = [
         "backoff_most_s": 10,
         "queue_s": 60,
         "floor": 0.05,
+        "may_scale_to_zero": True,
+        "high_water": 0.95,
+        "low_water": 0.6,
+        "rollout_steps": [25],
+        "rollout_little_traffic": "promote",
+        "rollout_ttft_factor": None,
+        "rollout_itl_factor": None,
     },
 ]
 

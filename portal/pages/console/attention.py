@@ -12,6 +12,7 @@ from billing.metering.reconciliation import bad_days
 from billing.metering.sequences import settled_gaps
 from billing.metering.tasks import LOOKED_BACK_DAYS
 from billing.models import UsageRefusal
+from clusters.endpoints.runbooks import runbook
 from clusters.inventory import remit
 from clusters.inventory.images import unpinned
 from clusters.inventory.selectors import is_silent, unpriced_pools
@@ -31,6 +32,7 @@ RENEWAL_LATE = dt.timedelta(minutes=10)
 _ENDPOINTS = (
     (EndpointState.FAILED, "danger"),
     (EndpointState.UNREACHABLE, "danger"),
+    (EndpointState.UPDATE_FAILED, "warn"),
     (EndpointState.DEGRADED, "warn"),
     (EndpointState.WAITING_FOR_CAPACITY, "warn"),
     (EndpointState.WAITING_FOR_APPROVAL, "warn"),
@@ -39,13 +41,14 @@ _ENDPOINTS = (
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Matter:
-    """One thing to look at: what, why, since when, and where."""
+    """One thing to look at: what, why, since when, and where; ``runbook`` is the address of what to do about it."""
 
     tone: str
     title: str
     text: str
     url: str
     since: dt.datetime | None = None
+    runbook: str = ""
 
 
 def matters(now: dt.datetime, operator: Operator, *, currency: str) -> list[Matter]:
@@ -78,6 +81,7 @@ def _clusters() -> list[Matter]:
             text=_why(cluster),
             url=reverse("console:cluster", args=[cluster.name]),
             since=cluster.last_seen_at if cluster.state == Cluster.State.UNREACHABLE else None,
+            runbook=runbook("region-lost") if cluster.state == Cluster.State.UNREACHABLE else "",
         )
         for cluster in remit.clusters().filter(state__in=words).order_by("-state", "name")
     ]
@@ -110,6 +114,7 @@ def _credentials(now: dt.datetime, operator: Operator) -> list[Matter]:
             title=f"Credentials for cluster {cluster.name} {words[end][1]}",
             text="Give new ones; nothing that runs is interrupted.",
             url=reverse(f"console:{page}", args=[cluster.name]),
+            runbook=runbook("cluster-credentials"),
         )
         for cluster in remit.clusters().exclude(credentials=None).order_by("name")
         if (end := credentials_end(cluster, now))
@@ -126,6 +131,7 @@ def _nodes() -> list[Matter]:
             text=node.fault,
             url=reverse("console:cluster", args=[node.pool.cluster.name]),
             since=node.fault_since,
+            runbook=runbook("gpu-fault"),
         )
         for node in rows[:MOST_NAMED]
     ]
@@ -165,6 +171,7 @@ def _gateways(now: dt.datetime) -> list[Matter]:
             text=_silence(gateway),
             url=reverse("console:gateway", args=[gateway.name]),
             since=gateway.last_seen_at,
+            runbook=runbook("gateway-down") if gateway.last_seen_at else "",
         )
         for gateway in gateways
         if is_silent(gateway, now)
@@ -191,6 +198,7 @@ def _metering(now: dt.datetime) -> list[Matter]:
             if (name := gap.gateway.partition("/")[0]) in there
             else reverse("console:reconciliation"),
             since=gap.noticed_at,
+            runbook=runbook("usage-not-taken"),
         )
         for gap in gaps
     ]
@@ -200,6 +208,7 @@ def _metering(now: dt.datetime) -> list[Matter]:
             title=f"The usage of {day} does not reconcile",
             text="A gateway logged other sums than came.",
             url=f"{reverse('console:reconciliation')}?day={day}",
+            runbook=runbook("usage-not-taken"),
         )
         for day in bad_days(now=now, days=LOOKED_BACK_DAYS)[:MOST_NAMED]
     ]
@@ -214,6 +223,7 @@ def _metering(now: dt.datetime) -> list[Matter]:
                 text=f"The last one, of {newest.gateway}: {newest.reason}",
                 url=f"{reverse('console:reconciliation')}?day={newest.day}",
                 since=newest.last_seen_at,
+                runbook=runbook("usage-not-taken"),
             )
         )
     return found

@@ -15,12 +15,14 @@ from django.utils import timezone
 from billing.models import Price
 from billing.prices import price_book
 from billing.rating.prices import MissingPrice, Subject
+from clusters.endpoints.evaluations.sets import sets_seen
 from clusters.inventory import catalog, remit
 from clusters.inventory.weights import without_note
 from clusters.models import CatalogModel, SloClass
 from clusters.planning.problem import Precision
 from portal.pages.base import ConsolePage
 from portal.pages.console.forms import ConsoleForm, FormPage, WordsField
+from portal.pages.evaluations_shown import sets_shown
 from tenants.audit import audit
 from tenants.errors import NotFound
 from tenants.roles import PlatformAction
@@ -185,6 +187,7 @@ class ModelDetail(ConsolePage):
             "secret_set": model.weights_secret is not None,
             "needs_secret": model.weights_kind != CatalogModel.WeightsKind.BUILT_IN,
             "prices": _prices(model),
+            "evaluation_sets": sets_shown(sets_seen().filter(tenant=None, model=model)),
             "currency": settings.CURRENCY,
             "in_use": remit.endpoints().live().filter(model=model).count(),
         }

@@ -32,6 +32,7 @@ LOG_LINES = 300
 TONES = {
     EndpointState.FAILED: "danger",
     EndpointState.UNREACHABLE: "danger",
+    EndpointState.UPDATE_FAILED: "warn",
     EndpointState.DEGRADED: "warn",
     EndpointState.WAITING_FOR_APPROVAL: "warn",
     EndpointState.WAITING_FOR_CAPACITY: "warn",

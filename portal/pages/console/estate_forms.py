@@ -86,13 +86,19 @@ class KubernetesPoolForm(PoolForm):
         return found
 
 
-class PoolChangeForm(ConsoleForm):
-    nodes = forms.IntegerField(min_value=1, max_value=100_000, help_text="Nodes in use cannot be taken away.")
-    reserve = forms.IntegerField(min_value=0, help_text="GPUs you keep back from orders.")
-
-
 class ReserveForm(ConsoleForm):
     reserve = forms.IntegerField(min_value=0, help_text="GPUs you keep back from orders.")
+    higher_share = forms.IntegerField(
+        min_value=0, max_value=100, label="Kept for higher classes (%)",
+        help_text="Endpoints of lower classes that follow their load leave this share free of what endpoints of higher "
+        "ones may still grow to here.",
+    )  # fmt: skip
+
+
+class PoolChangeForm(ReserveForm):
+    nodes = forms.IntegerField(min_value=1, max_value=100_000, help_text="Nodes in use cannot be taken away.")
+
+    field_order = ("nodes", "reserve", "higher_share")
 
 
 class CordonForm(ConsoleForm):
@@ -217,7 +223,7 @@ class PoolChange(_OfCluster):
 
     def initial(self) -> dict[str, Any]:
         pool = self.pool
-        return {"nodes": pool.nodes, "reserve": pool.reserve}
+        return {"nodes": pool.nodes, "reserve": pool.reserve, "higher_share": pool.higher_share}
 
     def save(self, form: ConsoleForm) -> HttpResponse:
         pool = services.pool_change(pool=self.pool, **{"nodes": self.pool.nodes, **form.cleaned_data})

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,11 +16,15 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
-from clusters.drivers.base import GiveUp, TryLater
+from clusters.drivers.base import Away, GiveUp, TryLater
+from clusters.drivers.faults import Kind, Wish
 from clusters.drivers.local.engine import EXIT_TIMEOUT_S
+from clusters.drivers.local.faults import LocalFaults
 from clusters.drivers.local.folder import HEARTBEAT_STALE_S, Heartbeat
-from clusters.specs import Phase
+from clusters.specs import Phase, Trouble
 from embedded import processes
+from embedded.faults import wires
+from embedded.faults.journal import Fault
 
 from .contract import DriverContract, deleted, observed_ready, until
 from .machine import Machine
@@ -79,6 +85,69 @@ class TestFaults:
         running.start()
         assert observed_ready(running, "faulty", replicas=1).replicas == before
         assert running.server_of(before[0]) == server
+
+    def test_an_engine_on_faulty_gpus_ends_and_holds_none_until_they_are_mended(self, running):
+        (before,) = observed_ready(running, "faulty", replicas=1).replicas
+        faults = LocalFaults(running.data_dir, clusters_of=lambda region: ())
+        plan = faults.plan(Wish(kind=Kind.GPU, target="engine:faulty", seconds=60))
+        plan.do()
+
+        def failed():
+            (now,) = running.driver.observe("faulty").replicas
+            return now if now.phase is Phase.FAILED else None
+
+        seen = until(failed, patience_s=running.patience_s, what="its failure")
+        assert seen.trouble is Trouble.NODE
+        assert "XID 79" in seen.message
+        assert not seen.holds_gpus
+        assert running.servers() == []
+        faults.undo(Fault(id="f", kind="gpu-fault", target="", until=0, undo=plan.undo))
+        (after,) = observed_ready(running, "faulty", replicas=1).replicas
+        assert after.replica_id != before.replica_id
+        assert after.trouble is Trouble.NONE
+
+    def test_gateways_reach_an_engine_by_a_wire_that_can_be_cut_where_wires_are_laid(self, running):
+        running.data_dir.folder(wires.FOLDER)
+        environment = os.environ | {"BERTH_DATA_DIR": str(running.data_dir.path)}
+        with subprocess.Popen([sys.executable, "-m", "embedded.faults.relay"], env=environment) as relay:
+            try:
+                running.driver.apply(running.spec("wired"))
+                (replica,) = observed_ready(running, "wired", replicas=1).replicas
+
+                def answers() -> bool:
+                    with contextlib.suppress(httpx.HTTPError):
+                        return httpx.get(f"{replica.url}/v2/health/ready", timeout=5).status_code == 200
+                    return False
+
+                until(answers, patience_s=running.patience_s, what="its answer by the wire")
+                faults = LocalFaults(running.data_dir, clusters_of=lambda region: ())
+                plan = faults.plan(Wish(kind=Kind.CUT, target="engine:wired", seconds=60))
+                plan.do()
+                until(lambda: not answers(), patience_s=running.patience_s, what="the cut")
+                assert running.driver.observe("wired").replicas == [replica]  # it runs on
+                faults.undo(Fault(id="f", kind="cut", target="", until=0, undo=plan.undo))
+                until(answers, patience_s=running.patience_s, what="its answer by the mended wire")
+                deleted(running, "wired")
+                assert wires.listed(running.data_dir) == []
+            finally:
+                relay.kill()
+                shutil.rmtree(running.data_dir.path / wires.FOLDER)
+
+    def test_a_lost_cluster_does_not_answer_and_its_engines_come_back_with_it(self, running):
+        (before,) = observed_ready(running, "faulty", replicas=1).replicas
+        faults = LocalFaults(running.data_dir, clusters_of=lambda region: ["test"])
+        plan = faults.plan(Wish(kind=Kind.REGION, target="eu-de-1", seconds=60))
+        plan.do()
+        with pytest.raises(Away, match="does not answer"):
+            running.driver.observe("faulty")
+        until(lambda: running.servers() == [], patience_s=running.patience_s, what="the end of its engines")
+        faults.undo(Fault(id="f", kind="region-lost", target="eu-de-1", until=0, undo=plan.undo))
+
+        def back():
+            (now,) = running.driver.observe("faulty").replicas
+            return now.phase is Phase.READY and now.replica_id != before.replica_id
+
+        until(back, patience_s=running.patience_s, what="another engine")
 
     def test_an_engine_that_died_with_its_supervisor_is_replaced(self, running):
         (before,) = observed_ready(running, "faulty", replicas=1).replicas

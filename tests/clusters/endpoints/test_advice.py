@@ -11,13 +11,12 @@ from django.utils import timezone
 
 from billing.prices import price_set
 from clusters.endpoints import services
-from clusters.endpoints.advisor.moves import GRACE_S, moves_accept, moves_advance, moves_dismiss
+from clusters.endpoints.advisor.moves import moves_accept, moves_advance, moves_dismiss
 from clusters.endpoints.advisor.policy import advice_keep, policy_set
 from clusters.endpoints.advisor.runs import advice_run_execute, advice_run_start, advice_runs_revive
 from clusters.endpoints.planning import OrderTerms
 from clusters.endpoints.reconcile import reconcile_endpoint
 from clusters.inventory.services import cluster_register, pool_add
-from clusters.inventory.tuning import tuning_of
 from clusters.models import (
     AdviceMove,
     AdvicePolicy,
@@ -332,13 +331,15 @@ def test_engines_that_do_not_come_up_are_given_up_and_what_ran_goes_on(cheaper, 
     now = timezone.now()
     moves_advance(now)
     reconcile_endpoint(cheaper.id)
-    limit_s = tuning_of(cheaper.slo_class).load_s + GRACE_S
-    assert moves_advance(now + dt.timedelta(seconds=limit_s - 1)) == 0
-    moves_advance(now + dt.timedelta(seconds=limit_s + 1))
+    limit_s = cheaper.slo_class.rollout_start_s
+    reconcile_endpoint(cheaper.id, now + dt.timedelta(seconds=limit_s - 60))
+    assert moves_advance(now) == 0
+    reconcile_endpoint(cheaper.id, now + dt.timedelta(seconds=limit_s + 60))
+    moves_advance(now)
     (move,) = moves(run)
     assert move.state == "refused"
     assert "what ran before goes on" in move.state_reason
-    assert settle(cheaper).state == "ready"
+    assert settle(cheaper).state == "update-failed"
     assert running(cheaper)[0] == "de-a/h100"
 
 

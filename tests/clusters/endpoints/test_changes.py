@@ -336,9 +336,7 @@ def test_a_resync_finds_what_drifted_writes_nothing_itself_and_has_it_repaired(
     assert [name for _, name in cluster.writes[before:]] == [first.deployment]
 
 
-def test_a_change_that_does_not_come_up_is_told_and_can_be_given_up(
-    order, settle, tenant, cluster, elsewhere
-):
+def test_a_change_that_does_not_come_up_is_undone_and_told(order, settle, tenant, cluster, elsewhere):
     endpoint = settle(order())
     (old,) = revisions(tenant)
     move(tenant, endpoint, elsewhere())
@@ -346,9 +344,10 @@ def test_a_change_that_does_not_come_up_is_told_and_can_be_given_up(
     new = revisions(tenant)[-1]
     cluster.fail(new.deployment, "CUDA out of memory")
     reconcile_endpoint(endpoint.id)
-    state = fresh(endpoint)
-    assert state.state == "updating"
+    state = settle(endpoint)
+    assert state.state == "update-failed"
     assert "CUDA out of memory" in state.state_reason
+    assert state.cluster is None
     move(tenant, endpoint, old.cluster)
     assert settle(endpoint).state == "ready"
     assert len(revisions(tenant)) == 2

@@ -334,11 +334,11 @@ def test_few_requests_are_believed_little(serving, look, tenant, now, predicted)
 def test_a_plan_of_the_endpoint_uses_its_correction(serving, look, tenant, now):
     with scope.tenant(tenant.id):
         endpoint = fresh(serving)
-        assert Market.read(tenant=tenant, besides=endpoint).performance is None
         plain = Market.read(tenant=tenant, besides=endpoint).plan(OrderTerms.of(endpoint)).configuration
     hours(serving, now, 12, itl_ms=900.0)
     look(serving, now)
     with scope.tenant(tenant.id):
-        assert Market.read(tenant=tenant).performance is None, "other orders are planned without"
+        other = Market.read(tenant=tenant).plan(OrderTerms.of(endpoint)).configuration
         corrected = Market.read(tenant=tenant, besides=endpoint).plan(OrderTerms.of(endpoint)).configuration
+    assert other.itl_ms == plain.itl_ms, "other orders are planned without"
     assert corrected.itl_ms == pytest.approx(2 * plain.itl_ms, rel=0.01)

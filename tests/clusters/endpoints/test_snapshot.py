@@ -116,6 +116,17 @@ def test_keys_come_with_what_they_reach_and_whose_place_they_took(snapshot, tena
     assert second.line == (str(old.id), second.key_id)
 
 
+def test_a_key_bound_to_a_revision_says_so_and_stays_so_when_it_is_replaced(snapshot, tenant):
+    with scope.tenant(tenant.id):
+        bound = {"ephemeral": True, "revision": uuid.UUID(int=7)}
+        old, _ = key_mint(
+            name="evaluation", key_scope=KeyScope.INFERENCE, project=default_project(tenant), **bound
+        )
+        assert [each.revision_id for each in snapshot().keys] == [str(uuid.UUID(int=7))]
+        key_rotate(key=old)
+    assert {each.revision_id for each in snapshot().keys} == {str(uuid.UUID(int=7))}
+
+
 def test_the_verbs_of_keys_are_those_of_gateways():
     assert list(InferenceVerb.values) == list(contract.Verb)
 

@@ -158,6 +158,24 @@ def test_an_autoscaler_alone_owns_the_number_of_replicas():
     assert "replicas" in {o["kind"]: o for o in render(spec, engine_of(spec), FACTS)}["Deployment"]["spec"]
 
 
+def test_keda_may_take_an_endpoint_to_none_and_back_and_an_hpa_never_does():
+    spec = spec_of("triton-llmapi", scaling=Scaling(least=0, most=4, in_flight_per_replica=8))
+
+    def scaler(autoscaler: Autoscaler, kind: str) -> dict:
+        facts = dataclasses.replace(FACTS, autoscaler=autoscaler)
+        return {obj["kind"]: obj for obj in render(spec, engine_of(spec), facts)}[kind]["spec"]
+
+    keda = scaler(Autoscaler.KEDA, "ScaledObject")
+    assert (keda["minReplicaCount"], keda["maxReplicaCount"]) == (0, 4)
+    # The gateways' gauge, which counts requests that are held: an engine's own would end with its last pod.
+    (trigger,) = keda["triggers"]
+    assert trigger["metadata"]["query"] == (
+        f'sum(berth_gateway_endpoint_in_flight{{endpoint="{spec.labels["endpoint"]}"}})'
+    )
+    assert trigger["metadata"]["activationThreshold"] == "0"
+    assert scaler(Autoscaler.HPA, "HorizontalPodAutoscaler")["minReplicas"] == 1
+
+
 def test_files_come_back_whole_from_their_maps():
     spec = spec_of("triton-llmapi")
     files = {"a/b_c": "1", "a_b/c": "2", "a/b/c": "3", "x": "y" * (LIMIT - 10), "z": "w" * 50}

@@ -106,11 +106,11 @@ def test_a_reserve_larger_than_the_pool_is_refused_and_input_kept(console, estat
 def test_a_pool_grows_but_never_below_what_is_held(console, endpoint):
     pool = endpoint_pool(endpoint)
     path = reverse("console:pool-change", args=[pool.cluster.name, pool.name])
-    console.post(path, {"nodes": "5", "reserve": "2"})
+    console.post(path, {"nodes": "5", "reserve": "2", "higher_share": "50"})
     pool.refresh_from_db()
     assert (pool.nodes, pool.reserve) == (5, 2)
     hold(endpoint, node=3)
-    answer = console.post(path, {"nodes": "3", "reserve": "0"})
+    answer = console.post(path, {"nodes": "3", "reserve": "0", "higher_share": "50"})
     assert answer.status_code == 422
     assert "node 3 is in use" in answer.text
     pool.refresh_from_db()

@@ -232,7 +232,7 @@ def test_the_reserve_of_a_discovered_pool_can_be_set_and_its_nodes_cannot(consol
     pool = NodePool.objects.get(cluster=cluster)
     path = reverse("console:pool-change", args=["k8s-a", pool.name])
     assert 'name="nodes"' not in console.get(path).text
-    console.post(path, {"reserve": "4", "nodes": "1"})
+    console.post(path, {"reserve": "4", "nodes": "1", "higher_share": "50"})
     pool.refresh_from_db()
     assert (pool.reserve, pool.nodes) == (4, 2)
 

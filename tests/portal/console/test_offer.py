@@ -37,6 +37,11 @@ SLO = {
     "first_token_timeout_s": "600", "between_tokens_timeout_s": "60", "total_timeout_s": "3600", "queue_s": "60",
     "floor_percent": "5", "context_tokens": "", "on_overload": "refuse", "degraded_context_tokens": "",
     "backoff_s": "0.5", "backoff_most_s": "10", "credit_percent": "10", "cost_target": "",
+    "idle_to_zero_s": "600", "wake_hold_s": "60", "high_water": "0.8", "low_water": "0.4", "quiet_s": "60",
+    "rollout_ways": "surge, replace", "rollout_days": [], "rollout_from_hour": "0", "rollout_until_hour": "24",
+    "rollout_steps": "", "rollout_step_s": "0", "rollout_requests": "100", "rollout_patience_s": "600",
+    "rollout_little_traffic": "promote", "rollout_start_s": "3600", "rollout_ttft_factor": "", "rollout_itl_factor": "",
+    "rollout_error_points": "1", "rollout_cost_factor": "1.5",
 }  # fmt: skip
 PRICE = {
     "kind": "gpu_hour",

@@ -1,0 +1,3 @@
+from berthctl.cli import main
+
+main()

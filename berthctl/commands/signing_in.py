@@ -1,0 +1,111 @@
+"""Signing in by a management key, and choosing between installations."""
+
+from __future__ import annotations
+
+import ipaddress
+import sys
+from urllib.parse import urlsplit
+
+import click
+
+from berthctl import showing
+from berthctl.contexts import TOKEN, URL, Context, normal
+from berthctl.failures import Exit, Failure
+from berthctl.session import Session, current
+
+
+@click.command()
+@click.option(
+    "--url", default="", help=f"Address of the portal, for instance https://berth.example. Also {URL}."
+)
+@click.option("--name", default="", help="Of the context; by default the tenant's slug.")
+@click.option("--key-stdin", is_flag=True, help="Read the key from the standard input.")
+@click.option("--allow-http", is_flag=True, help="Send the key unencrypted to another machine.")
+@current
+def login(session: Session, url: str, name: str, key_stdin: bool, allow_http: bool) -> None:
+    """Keep a management key, once the portal has accepted it.
+
+    Make one in the portal under Keys, with scope management. Without a prompt it is read from BERTH_TOKEN.
+    """
+    url = normal(url or session.environment.get(URL, "") or _asked(session, "Address of the portal"))
+    _refuse_plain(url, allowed=allow_http)
+    token = session.environment.get(TOKEN, "")
+    if key_stdin:
+        token = sys.stdin.readline().strip()
+    elif not token:
+        token = _asked(session, "Management key", hidden=True)
+    tenant = session.api_of(Context(url=url, token=token)).get("tenant")
+    name = name or tenant["slug"]
+    session.contexts.put(name, Context(url=url, token=token, tenant=tenant["slug"]))
+    told = {"context": name, "url": url, "tenant": tenant["slug"]}
+    session.show(told, lambda: click.echo(f"Signed in to {tenant['name']} at {url} as context {name}."))
+
+
+@click.command()
+@current
+def logout(session: Session) -> None:
+    """Forget the key of a context. The key itself stays valid: revoke it with keys revoke."""
+    name = session.contexts.drop(session.context_name)
+    session.show({"context": name}, lambda: click.echo(f"Forgot context {name}."))
+
+
+@click.command()
+@click.argument("name", default="")
+@current
+def contexts(session: Session, name: str) -> None:
+    """List the contexts, or use NAME from now on."""
+    if name:
+        session.contexts.use(name)
+    names, used = session.contexts.names()
+    session.show(
+        {"current": used, "contexts": names},
+        lambda: showing.lines(f"{'*' if each == used else ' '} {each}" for each in names),
+    )
+
+
+@click.command()
+@current
+def whoami(session: Session) -> None:
+    """Tell which tenant the key belongs to, and what of its quotas is used."""
+    api = session.api
+    tenant = api.get("tenant")
+
+    def shown() -> None:
+        showing.facts(
+            {
+                "tenant": tenant["name"],
+                "slug": tenant["slug"],
+                "at": api.context.url,
+                "currency": tenant["currency"],
+            }
+        )
+        showing.table(
+            [[each["resource"], each["used"], each["limit"]] for each in tenant["quotas"]],
+            ["QUOTA", "USED", "LIMIT"],
+        )
+
+    session.show(tenant, shown)
+
+
+def _asked(session: Session, what: str, *, hidden: bool = False) -> str:
+    if session.no_input:
+        raise Failure(f"{what} is needed, and nobody can be asked: set {URL} and {TOKEN}.", Exit.USAGE)
+    return str(click.prompt(what, hide_input=hidden, err=True)).strip()
+
+
+def _refuse_plain(url: str, *, allowed: bool) -> None:
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise Failure(f"{url} is no address: write https://berth.example.", Exit.USAGE)
+    if parts.scheme == "http" and not allowed and not _here(parts.hostname):
+        raise Failure(
+            f"{url} is not encrypted, and others could read the key on its way. Use https, or add --allow-http.",
+            Exit.USAGE,
+        )
+
+
+def _here(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

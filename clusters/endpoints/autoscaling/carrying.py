@@ -1,0 +1,402 @@
+"""One look at one endpoint: decide, and carry the decision out within what quota, budget, policy and pool allow."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime as dt
+import uuid
+from decimal import Decimal
+from typing import Any, Final
+
+from django.db import transaction
+
+from billing.errors import OverBudget
+from clusters.endpoints import placement
+from clusters.endpoints.approvals.asking import is_held
+from clusters.endpoints.approvals.figures import running
+from clusters.endpoints.approvals.judging import NeedsApproval, judge
+from clusters.endpoints.autoscaling import giving_way
+from clusters.endpoints.autoscaling.bounds import DecidedBy, bounds_now, decided_by, policy_of
+from clusters.endpoints.autoscaling.deciding import Decision, Memory, Standing, decide
+from clusters.endpoints.autoscaling.hearing import signals_of
+from clusters.endpoints.autoscaling.setting import schedules_of
+from clusters.endpoints.conditions import set_condition
+from clusters.endpoints.history import record
+from clusters.endpoints.planning import Market, pools_of
+from clusters.endpoints.pricing import replica_price
+from clusters.endpoints.states import BUDGET_SPENT, POLICY_REFUSED
+from clusters.endpoints.wake import wake
+from clusters.endpoints.wishes import for_update
+from clusters.errors import PolicyRefused
+from clusters.inventory.capacity import capacities
+from clusters.models import (
+    Cluster,
+    Condition,
+    Endpoint,
+    EndpointScaling,
+    Replica,
+    Revision,
+    Rollout,
+    ScalingDecision,
+    Wanted,
+)
+from clusters.planning.placement.nodes import nodes_for
+from tenants import scope
+from tenants.announcements import announce
+from tenants.errors import BerthError, Conflict, OverQuota
+
+#: Endpoints that cannot be scaled now are looked at again so much later.
+AWAY_S: Final = 60.0
+GIVES_WAY: Final = "gives-way"
+NO_CAPACITY: Final = "NoCapacity"
+_Outcome = ScalingDecision.Outcome
+
+
+@dataclasses.dataclass(frozen=True)
+class Refusal:
+    """Why a decision cannot be carried out; ``reason`` is the condition's."""
+
+    reason: str
+    message: str
+
+
+def endpoint_autoscale(*, tenant_id: uuid.UUID, endpoint_id: uuid.UUID, now: dt.datetime) -> int | None:
+    """Look at one endpoint and scale it where that is right; give its replicas after, None where nobody may."""
+    with scope.tenant(tenant_id):
+        look = _Look.at(endpoint_id, now)
+        if look is None:
+            return None
+        if look.decision.replicas == look.revision.replicas:
+            look.settle()
+            return look.revision.replicas
+        lacks = look.carry_out()
+    # Of other tenants' endpoints in transactions of their own: nobody waits for two of them at once.
+    if (
+        lacks
+        and not make_room(look.endpoint, look.revision, gpus=lacks, now=now)
+        and not look.revision.replicas
+    ):
+        _place_anew(look, now)
+    return look.revision.replicas
+
+
+@dataclasses.dataclass
+class _Look:
+    """What one look found; the tenant's scope is open."""
+
+    endpoint: Endpoint
+    scaling: EndpointScaling
+    revision: Revision
+    decision: Decision
+    least: int  # its floor now
+    until: dt.datetime | None  # when schedules change the bounds
+    now: dt.datetime
+
+    @classmethod
+    def at(cls, endpoint_id: uuid.UUID, now: dt.datetime) -> _Look | None:
+        scaling = (
+            EndpointScaling.objects.select_related(
+                "endpoint__tenant", "endpoint__project", "endpoint__slo_class", "endpoint__model"
+            )
+            .filter(endpoint=endpoint_id, enabled=True)
+            .first()
+        )
+        if scaling is None:
+            return None
+        endpoint = scaling.endpoint
+        wanted = list(
+            Revision.objects.select_related("cluster__region", "pool__cluster__region")
+            .filter(endpoint=endpoint, retired_at=None)
+            .order_by("-number")[:2]
+        )
+        # A change that is under way is left to come to its end first, as is what waits for a place or for approval.
+        ready_to_scale = (
+            len(wanted) == 1
+            and endpoint.wanted == Wanted.RUNNING
+            and wanted[0].applied_at is not None
+            and decided_by(scaling, wanted[0]) is DecidedBy.BERTH
+            and not is_held(endpoint)
+            and not Rollout.objects.active().filter(endpoint=endpoint).exists()
+        )
+        if not ready_to_scale:
+            # What is paused is due again once it is ready.
+            running_wanted = endpoint.wanted == Wanted.RUNNING
+            write_scaling(scaling, {"due_at": now + dt.timedelta(seconds=AWAY_S) if running_wanted else None})
+            return None
+        revision = wanted[0]
+        schedules = schedules_of(endpoint)
+        bounds = bounds_now(endpoint, scaling, revision, schedules, now=now)
+        decision = decide(
+            signals_of(endpoint, scaling, now=now),
+            Standing(
+                replicas=revision.replicas,
+                ready=Replica.objects.filter(
+                    revision=revision, gone_at=None, phase=Replica.Phase.READY
+                ).count(),
+                since=max(scaling.since, revision.created_at),
+            ),
+            policy_of(endpoint.slo_class, revision, bounds),
+            Memory(
+                quiet_since=scaling.quiet_since,
+                idle_since=scaling.idle_since,
+                burnt=scaling.burnt,
+                burnt_at=scaling.burnt_at,
+            ),
+            now=now,
+        )
+        return cls(
+            endpoint=endpoint,
+            scaling=scaling,
+            revision=revision,
+            decision=decision,
+            least=bounds.floor,
+            until=bounds.until,
+            now=now,
+        )
+
+    def settle(self) -> None:
+        """Remember what was seen; nothing is written where nothing changed."""
+        self._keep(wants=0)
+        self._clear()
+
+    def carry_out(self) -> int:
+        """Bring it to what was decided, or as near as may be; give how many GPUs its pool lacks for it."""
+        before, wish = self.revision.replicas, self.decision.replicas
+        self.endpoint = for_update(self.endpoint, None)
+        again = placement.current_revision(self.endpoint)
+        if again is None or (again.id, again.replicas) != (self.revision.id, before):
+            self._keep(look_again_s=1.0)  # somebody was faster
+            return 0
+        self.revision = again
+        if wish < before:
+            placement.resize(self.endpoint, again, wish)
+            self._done(before, wish, str(self.decision.why), self.decision.reason)
+            self._keep(wants=0, changed=True)
+            self._clear()
+            return 0
+        fits, refusal = self._room(wish)
+        gpus = again.gpus_per_replica
+        for step in dict.fromkeys(each for each in (fits, before + 1) if before < each <= fits):
+            error = self._try(step)
+            if error is None:
+                reason = self.decision.reason
+                if step < wish:
+                    reason += (
+                        f" {wish} would be right; {refusal.message if refusal else 'more is not allowed.'}"
+                    )
+                self._done(before, step, str(self.decision.why), reason)
+                self._keep(wants=0 if step == wish else wish, changed=True)
+                if step == wish:
+                    self._clear()
+                return (wish - fits) * gpus
+            refusal = error
+        assert refusal is not None
+        self._refused(before, wish, refusal)
+        return (wish - before) * gpus if refusal.reason == NO_CAPACITY else 0
+
+    def _room(self, wish: int) -> tuple[int, Refusal | None]:
+        """Say how many replicas fit, and why no more: free GPUs, less what is kept for higher classes."""
+        revision, before = self.revision, self.revision.replicas
+        (capacity,) = capacities(lock=True, pool_ids=[revision.pool_id])
+        for more in range(wish - before, 0, -1):
+            found = nodes_for(
+                capacity.free_per_node,
+                revision.gpus_per_replica,
+                more,
+                gpus_per_node=capacity.pool.gpus_per_node,
+            )
+            if found is not None:
+                break
+        else:
+            more = 0
+        why = f"{revision.pool} has {capacity.free} free GPUs."
+        above = max(before, self.least)
+        kept = giving_way.kept_for_higher(capacity.pool, self.endpoint, now=self.now)
+        spare = max(0, capacity.free - kept) // revision.gpus_per_replica
+        bounded = max(min(before + more, above), min(before + more, before + spare))
+        if bounded < before + more:
+            more = bounded - before
+            why = f"{revision.pool} keeps {kept} of {capacity.free} free GPUs for higher classes."
+        if before + more >= wish:
+            return wish, None
+        return before + more, Refusal(NO_CAPACITY, why)
+
+    def _try(self, replicas: int) -> Refusal | None:
+        endpoint, revision = self.endpoint, self.revision
+        try:
+            with transaction.atomic():
+                agreed = _agreed(endpoint, revision)
+                if replicas > agreed:
+                    market = Market.read(tenant=endpoint.tenant, besides=endpoint)
+                    judge(
+                        endpoint,
+                        running(endpoint, revision, market, replicas=replicas),
+                        before=running(endpoint, revision, market, replicas=agreed),
+                        granted=None,
+                    )
+                placement.resize(endpoint, revision, replicas)
+        except NeedsApproval as error:
+            text = f"{error} Scale it by hand to ask for approval, or lower the ceiling."
+            return Refusal("NeedsApproval", text)
+        except (OverQuota, OverBudget, PolicyRefused, Conflict) as error:
+            revision.refresh_from_db(fields=["replicas"])
+            return Refusal(_REASONS.get(type(error), NO_CAPACITY), error.message)
+        return None
+
+    def _done(self, before: int, after: int, why: str, reason: str) -> None:
+        decision_write(self.endpoint, self.revision, before, after, why=why, reason=reason, now=self.now)
+        wake(self.endpoint)
+        announce()
+
+    def _refused(self, before: int, wish: int, refusal: Refusal) -> None:
+        held = f"{self.decision.reason} {wish} replicas would be right, but: {refusal.message}"
+        news = set_condition(
+            self.endpoint, Condition.Type.SCALING, Condition.Status.FALSE, refusal.reason, held
+        )
+        last = ScalingDecision.objects.filter(endpoint=self.endpoint).order_by("-id").first()
+        told = last is not None and (last.outcome, last.before, last.after) == (
+            _Outcome.REFUSED,
+            before,
+            wish,
+        )
+        if news and not told:
+            decision_write(
+                self.endpoint,
+                self.revision,
+                before,
+                wish,
+                why=str(self.decision.why),
+                reason=held,
+                now=self.now,
+                outcome=_Outcome.REFUSED,
+            )
+        self._keep(wants=wish)
+
+    def _keep(
+        self, *, wants: int | None = None, changed: bool = False, look_again_s: float | None = None
+    ) -> None:
+        memory = self.decision.memory
+        wait = self.decision.look_again_s if look_again_s is None else look_again_s
+        due = None if wait is None else self.now + dt.timedelta(seconds=wait)
+        if self.until is not None:
+            due = self.until if due is None else min(due, self.until)
+        values: dict[str, object] = dataclasses.asdict(memory)
+        if wants is not None:
+            values["wants"] = wants
+        if changed:
+            values |= {"since": self.now, "wanted_at": None}
+        values["due_at"] = due
+        write_scaling(self.scaling, values)
+
+    def _clear(self) -> None:
+        held = Condition.objects.filter(endpoint=self.endpoint, type=Condition.Type.SCALING).first()
+        if held is not None and held.status != Condition.Status.TRUE:
+            text = "It has as many replicas as are right."
+            set_condition(self.endpoint, Condition.Type.SCALING, Condition.Status.TRUE, "WithinBounds", text)
+
+
+def _agreed(endpoint: Endpoint, revision: Revision) -> int:
+    """Give how many replicas rules of approval were asked about: those it was placed or scaled to."""
+    planned = revision.plan["configuration"]["replicas"]
+    return max(revision.replicas, planned, endpoint.replicas or 0)
+
+
+def make_room(endpoint: Endpoint, revision: Revision, *, gpus: int, now: dt.datetime) -> bool:
+    """Have lower classes give ``gpus`` back in a revision's pool; say whether any are given or on their way.
+
+    Call it outside of any tenant's transaction.
+    """
+    if revision.cluster.state != Cluster.State.ACTIVE:
+        return False
+    found = giving_way.givers(revision.pool, endpoint, gpus, now=now)
+    for giver, left in found.takes:
+        with scope.tenant(giver.tenant_id):
+            _give_back(giver, left, revision, now)
+    return bool(found.takes) or found.coming > 0
+
+
+def _give_back(giver: giving_way.Neighbour, left: int, needed_by: Revision, now: dt.datetime) -> None:
+    endpoint = for_update(Endpoint.objects.get(id=giver.endpoint_id), None)
+    revision = placement.current_revision(endpoint)
+    scaling = EndpointScaling.objects.get(endpoint=endpoint)
+    if revision is None or revision.replicas != giver.replicas or not scaling.enabled:
+        return  # it has changed meanwhile; the next look goes by what it is then
+    placement.resize(endpoint, revision, left)
+    reason = f"Endpoints of a higher class need GPUs of {needed_by.pool}; it keeps its floor."
+    decision_write(endpoint, revision, giver.replicas, left, why=GIVES_WAY, reason=reason, now=now)
+    write_scaling(scaling, {"since": now, "quiet_since": None, "wants": 0})
+    wake(endpoint)
+    announce()
+
+
+def _place_anew(look: _Look, now: dt.datetime) -> None:
+    """Have what sleeps in a pool without room placed wherever there is, or wait for capacity as an order does."""
+    with scope.tenant(look.endpoint.tenant_id):
+        endpoint = for_update(look.endpoint, None)
+        revision = placement.current_revision(endpoint)
+        if revision is None or revision.id != look.revision.id or revision.replicas:
+            return
+        placement.retire_all(endpoint)
+        record(
+            endpoint,
+            "autoscaling",
+            f"A request asks for it and {revision.pool} has no room: it is placed anew.",
+        )
+        EndpointScaling.objects.filter(id=look.scaling.id).update(since=now, wants=0, wanted_at=None)
+        wake(endpoint)
+        announce()
+
+
+def decision_write(
+    endpoint: Endpoint,
+    revision: Revision,
+    before: int,
+    after: int,
+    *,
+    why: str,
+    reason: str,
+    now: dt.datetime,
+    outcome: ScalingDecision.Outcome = _Outcome.DONE,
+) -> ScalingDecision:
+    """Write a decision down with what the tenant pays per hour before and after it, at today's prices."""
+    each = price_of_one(endpoint, revision)
+    if outcome == _Outcome.DONE:
+        record(endpoint, "autoscaling", f"Replicas {before} -> {after}: {reason}")
+    return ScalingDecision.objects.create(
+        tenant_id=endpoint.tenant_id,
+        endpoint=endpoint,
+        at=now,
+        revision=revision.number,
+        before=before,
+        after=after,
+        outcome=outcome,
+        why=why,
+        reason=reason[:600],
+        currency=endpoint.tenant.currency,
+        price_before=each * before,
+        price_after=each * after,
+    )
+
+
+def price_of_one(endpoint: Endpoint, revision: Revision) -> Decimal:
+    """Give what one replica costs its tenant per hour."""
+    pools = pools_of(capacities(pool_ids=[revision.pool_id]), endpoint.tenant)
+    return replica_price(revision, pools)
+
+
+def write_scaling(scaling: EndpointScaling, values: dict[str, Any]) -> None:
+    """Write what changed. Whoever made it due meanwhile, or woke it, is not overruled."""
+    changed = {name: value for name, value in values.items() if getattr(scaling, name) != value}
+    row = EndpointScaling.objects.filter(id=scaling.id)
+    if "due_at" in changed:
+        due_at = changed.pop("due_at")
+        row.filter(due_at=scaling.due_at, wanted_at=scaling.wanted_at).update(due_at=due_at)
+    if changed:
+        row.update(**changed)
+
+
+_REASONS: Final[dict[type[BerthError], str]] = {
+    OverQuota: "OverQuota",
+    OverBudget: BUDGET_SPENT,
+    PolicyRefused: POLICY_REFUSED,
+}

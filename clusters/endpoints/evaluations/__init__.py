@@ -1,0 +1,1 @@
+"""Evaluations: prompts with checks that a revision has to answer well enough before it gets traffic."""

@@ -1,0 +1,62 @@
+"""How long engines take until they answer: what a change in place is expected to cost in time."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime as dt
+import statistics
+from typing import Final
+
+from clusters.inventory.tuning import tuning_of
+from clusters.models import Endpoint, Replica
+from tenants import scope
+
+#: So many of the newest starts are looked at.
+MOST: Final = 50
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Outage:
+    """For how long nothing serves, in seconds, and from what that is known."""
+
+    seconds: float
+    source: str
+
+
+def expected_outage(endpoint: Endpoint, *, model: str, runtime: str, cluster: str) -> Outage:
+    """Say how long an endpoint is not served when it is replaced in place: draining and starting.
+
+    Starts of the same model and runtime on the same cluster are the best measure, whoever's they were; then those of
+    the runtime there. Where nothing was started yet, what the class lets an engine take at most is said.
+    """
+    tuning = tuning_of(endpoint.slo_class)
+    there = {"revision__cluster__name": cluster, "revision__runtime": runtime}
+    with scope.platform("how long engines took to start on a cluster, of which only the times are told"):
+        for narrow, said in (
+            ({**there, "revision__spec__model": model}, f"starts of {model} on {cluster}"),
+            (there, f"starts of {runtime} on {cluster}"),
+        ):
+            rows = Replica.objects.filter(started_at__isnull=False, ready_at__isnull=False, **narrow)
+            times = [
+                (ready - started).total_seconds()
+                for started, ready in rows.order_by("-id").values_list("started_at", "ready_at")[:MOST]
+                if ready >= started
+            ]
+            if times:
+                return Outage(
+                    seconds=round(statistics.median(times) + tuning.drain_s, 1),
+                    source=f"the last {len(times)} {said}, and {tuning.drain_s} s to drain"[:200],
+                )
+    return Outage(
+        seconds=float(tuning.load_s + tuning.drain_s),
+        source="what the class lets an engine take at most: none was started there yet",
+    )
+
+
+def length(seconds: float) -> str:
+    """Say a time in words."""
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    if seconds < 7200:
+        return f"{seconds / 60:.0f} min"
+    return f"{dt.timedelta(seconds=round(seconds))} h"

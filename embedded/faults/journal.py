@@ -1,0 +1,52 @@
+"""What is done now and has to be undone: one file for each fault, written before it is done."""
+
+from __future__ import annotations
+
+import dataclasses
+import secrets
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from embedded.datadir import DataDir, read_json, write_json
+
+FOLDER = "faults"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Fault:
+    """A fault that lasts ``until`` (seconds since the epoch). ``undo`` is what takes it back, the first step first."""
+
+    id: str
+    kind: str
+    target: str
+    until: float
+    undo: Sequence[Mapping[str, Any]]
+
+
+def opened(
+    data_dir: DataDir, *, kind: str, target: str, until: float, undo: Sequence[Mapping[str, Any]]
+) -> Fault:
+    """Write a fault down that is about to be done."""
+    fault = Fault(id=secrets.token_hex(4), kind=kind, target=target, until=until, undo=list(undo))
+    write_json(data_dir.folder(FOLDER) / f"{fault.id}.json", dataclasses.asdict(fault))
+    return fault
+
+
+def closed(data_dir: DataDir, fault: Fault) -> None:
+    """Forget a fault that was undone."""
+    (data_dir.folder(FOLDER) / f"{fault.id}.json").unlink(missing_ok=True)
+
+
+def read(data_dir: DataDir, fault_id: str) -> Fault | None:
+    """Give one fault that has not been undone yet."""
+    kept = read_json(data_dir.folder(FOLDER) / f"{fault_id}.json")
+    try:
+        return Fault(**kept)
+    except TypeError:
+        return None
+
+
+def listed(data_dir: DataDir) -> list[Fault]:
+    """Give every fault that has not been undone yet."""
+    names = (path.stem for path in sorted(data_dir.folder(FOLDER).glob("[!.]*.json")))
+    return [fault for name in names if (fault := read(data_dir, name)) is not None]

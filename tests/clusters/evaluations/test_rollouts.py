@@ -1,0 +1,86 @@
+"""A rollout asks its evaluation sets before the new revision gets traffic, and goes by what comes of it."""
+
+from __future__ import annotations
+
+import pytest
+
+from clusters.endpoints.evaluations.working import run_work
+from clusters.models import EndpointEvent, EvaluationRun, SloClass
+from tenants import scope
+from tests.clusters.endpoints.rollouts import Rolling, canary
+from tests.clusters.evaluations.conftest import made_set
+
+pytestmark = pytest.mark.django_db
+
+LONGER = {"context_tokens": 900}
+
+
+@pytest.fixture
+def it(order, settle, estate, cluster):
+    """An endpoint that serves with a small context cap, in a class with a canary."""
+    canary()
+    return Rolling(estate=estate, cluster=cluster, endpoint=settle(order(context_tokens=400)))
+
+
+def work(it) -> None:
+    with scope.platform("a test"):
+        found = list(EvaluationRun.objects.active())
+    for run in found:
+        run_work(run.tenant_id, run.id)
+
+
+def told(it) -> str:
+    with scope.tenant(it.endpoint.tenant_id):
+        return " ".join(EndpointEvent.objects.filter(endpoint=it.endpoint).values_list("message", flat=True))
+
+
+def test_a_revision_that_passes_goes_into_its_canary(it, model_gateway):
+    made_set(it.endpoint)
+    it.change(**LONGER)
+    waiting = it.look()
+    assert (waiting.phase, waiting.reason) == ("evaluating", "0 of 2 prompts were asked.")
+    assert it.weights() == {1: 100, 2: 0}, "gateways know it, and give it nothing by themselves"
+    assert it.shown.state == "updating"
+    work(it)
+    found = it.look(5)
+    assert (found.phase, found.weight) == ("canary", 5)
+    assert "basics: 100.00 %" in told(it)
+
+
+def test_a_revision_that_fails_its_evaluation_is_refused(it, model_gateway):
+    made_set(it.endpoint)
+    model_gateway.answer = lambda asked: "no"
+    it.change(**LONGER)
+    it.look()
+    work(it)
+    found = it.look(5)
+    assert (found.phase, found.weight) == ("failed", 0)
+    assert "The score is 50.00 %, at least 100.00 % is demanded." in found.reason
+    assert it.weights() == {1: 100}
+    assert it.shown.state == "update-failed"
+    assert it.shown.context_tokens == 400
+    assert model_gateway.asked
+
+
+def test_without_a_set_it_goes_on_and_says_so_unless_the_class_wants_one(it):
+    it.change(**LONGER)
+    assert it.look().phase == "canary"
+    assert "No evaluation set for" in told(it)
+    SloClass.objects.update(needs_evaluation=True)
+    it.change(context_tokens=1000)
+    found = it.look(5)
+    assert found.phase == "failed"
+    assert "make a set for the endpoint" in found.reason
+
+
+def test_a_change_that_is_taken_back_ends_its_run(it, model_gateway):
+    made_set(it.endpoint)
+    it.change(**LONGER)
+    it.look()
+    it.change(context_tokens=400)
+    it.look(5)
+    work(it)
+    with scope.platform("a test"):
+        (run,) = EvaluationRun.objects.all()
+    assert (run.state, run.message) == ("error", "The revision is not run any more.")
+    assert model_gateway.asked == []
