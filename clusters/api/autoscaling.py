@@ -117,8 +117,9 @@ class ScheduleViewSet(EditableTenantViewSet):
     @idempotent
     def create(self, request, id) -> Response:
         """Add a schedule."""
+        endpoint = self._endpoint()
         terms = ScheduleTerms(**self.validated(ScheduleBody))
-        schedule = schedule_set(endpoint=self._endpoint(), terms=terms, actor=self.caller.actor)
+        schedule = schedule_set(endpoint=endpoint, terms=terms, actor=self.caller.actor)
         return self.created(ScheduleSerializer, schedule)
 
     @extend_schema(

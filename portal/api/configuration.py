@@ -149,10 +149,11 @@ _QUERY: Final = [
 ]
 
 
-class _Configuration(viewsets.ViewSet):
+class _Configuration:
     """Export, diff and apply at one place."""
 
     parser_classes: ClassVar = [StrictJSONParser, YamlParser]
+    action: str
 
     def place(self) -> Place:
         raise NotImplementedError
@@ -204,7 +205,7 @@ class _Configuration(viewsets.ViewSet):
 
 
 @extend_schema(tags=["configuration"])
-class ConfigurationViewSet(TenantScoped, _Configuration):
+class ConfigurationViewSet(_Configuration, TenantScoped, viewsets.ViewSet):
     """A tenant's orders, routes, budgets, policy and rules as documents. Each kind asks for its own right."""
 
     def place(self) -> Place:
@@ -242,10 +243,11 @@ class ConfigurationViewSet(TenantScoped, _Configuration):
 
 
 @extend_schema(tags=["configuration"])
-class PlatformConfigurationViewSet(OperatorScoped, _Configuration):
+class PlatformConfigurationViewSet(_Configuration, OperatorScoped, viewsets.ViewSet):
     """For people of the platform: classes, engine settings and images, catalog and prices as documents."""
 
     default_platform_action = PlatformAction.VIEW_OFFER
+    platform_actions: ClassVar = {"apply": PlatformAction.MANAGE_OFFER}
     reason = "the platform's configuration is read or applied through the REST API"
 
     def place(self) -> Place:
@@ -256,9 +258,11 @@ class PlatformConfigurationViewSet(OperatorScoped, _Configuration):
         return Applier(actor=caller.actor, may=caller.may, user=caller.user, role=caller.role)
 
     def needed_platform_action(self) -> PlatformAction:
-        # Whoever may read one kind may ask; each kind asks for its own right.
-        views = (PlatformAction.VIEW_OFFER, PlatformAction.VIEW_MONEY)
-        return next((each for each in views if self.caller.may(each)), self.default_platform_action)
+        # Whoever has the right for one kind may ask; each kind asks for its own.
+        looks = (PlatformAction.VIEW_OFFER, PlatformAction.VIEW_MONEY)
+        applies = (PlatformAction.MANAGE_OFFER, PlatformAction.MANAGE_MONEY)
+        rights = applies if self.action == "apply" else looks
+        return next((each for each in rights if self.caller.may(each)), rights[0])
 
     def told(self, options: Options, found: list[Outcome]) -> None:
         changed = [each.title for each in found if each.differs]

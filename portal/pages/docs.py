@@ -12,7 +12,6 @@ from urllib.parse import urlsplit
 from django.conf import settings
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import render
-from django.utils.safestring import SafeString, mark_safe
 from django.views.decorators.http import require_safe
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
@@ -49,7 +48,7 @@ def pages() -> dict[str, Path]:
 
 
 @functools.cache
-def rendered(path: Path) -> tuple[str, SafeString]:
+def rendered(path: Path) -> tuple[str, str]:
     """Give a page's title and the rest of it as HTML. HTML within it is text."""
     markdown = MarkdownIt("commonmark", {"html": False}).enable("table")
     tokens = markdown.parse(path.read_text("utf-8"))
@@ -72,8 +71,7 @@ def rendered(path: Path) -> tuple[str, SafeString]:
     html = markdown.renderer.render(tokens, markdown.options, {})
     # It scrolls by itself where the screen is narrow, by keyboard, too.
     html = html.replace("<table", f"{_SCROLLS}<table").replace("</table>", "</table></div>")
-    # What is marked as safe is the renderer's own: it escapes all text of the page.
-    return title, mark_safe(html)  # noqa: S308
+    return title, html
 
 
 def plain(inline: Token) -> str:

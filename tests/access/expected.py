@@ -40,7 +40,8 @@ GROUPS: Final[dict[str, frozenset[str]]] = {
     "platform: manage endpoints": OPERATORS,
     "platform: see offer": OPERATORS | {"auditor"},
     # Each kind of document asks for its own right.
-    "platform: configuration": OPERATORS | {"finance", "auditor"},
+    "platform: see configuration": OPERATORS | {"finance", "auditor"},
+    "platform: apply configuration": WHOLE | {"finance"},
     "platform: manage offer": WHOLE,
     "platform: see tenants": WHOLE | {"finance", "auditor"},
     "platform: manage tenants": WHOLE,
@@ -273,9 +274,11 @@ OPERATIONS: Final[dict[str, str]] = {
         GET platform/evaluation-sets
         GET platform/evaluation-sets/{id}
     """,
-    "platform: configuration": """
+    "platform: see configuration": """
         GET platform/configuration
         POST platform/configuration:diff
+    """,
+    "platform: apply configuration": """
         POST platform/configuration:apply
     """,
     "platform: manage offer": """
@@ -659,6 +662,7 @@ POSTS: Final[dict[str, str]] = {
     "tenant: order": """
         tenant:endpoint-evaluations
         tenant:endpoint-evaluation-set
+        tenant:endpoint-replicas
     """,
     "tenant: budgets": """
         tenant:budget

@@ -297,6 +297,7 @@ def _of_a_tenant(tenant: Tenant, estate: Any, word: str, *, number: str) -> Ids:
         )  # fmt: skip
         assert Membership.objects.filter(id=member.id).exists()
     return {
+        "docs": "rollouts",
         "tenants": tenant.slug, "t": tenant.slug, "projects": str(second.id), "project slug": second.slug,
         "keys": str(key.id), "members": str(member.id), "endpoints": str(endpoint.id), "endpoint name": endpoint.name,
         "endpoints/revisions": "1", "revision": str(before.id), "endpoints/schedules": str(schedule.id),

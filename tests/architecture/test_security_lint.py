@@ -39,7 +39,8 @@ SHELLS = {
 }
 #: Templates that show HTML as it is.
 RAW = {
-    "templates/components/field.html": "help texts of forms, among them Django's lists of rules for passwords"
+    "templates/docs/page.html": "Berth's own pages, from the renderer, which escapes all that is text in them",
+    "templates/components/field.html": "help texts of forms, among them Django's lists of rules for passwords",
 }
 _SECRET = re.compile(r"(^|_)(token|secret|password|api_key|key_text|pepper|kubeconfig|credentials?)s?$")
 _EVIL = {"eval", "exec", "compile", "__import__"}
@@ -58,11 +59,19 @@ def test_nothing_runs_text_as_code_or_reads_objects_from_bytes():
     assert run == set()
     read = re.compile(r"(pickle|marshal|shelve|dill|yaml)\b")
     found = {f"{path}:{line} {name}" for path, line, name in imports() if read.match(name)}
+    safe = {
+        (path, node.name)
+        for path, node in nodes(ast.ClassDef)
+        if [ast.unparse(base) for base in node.bases] == ["yaml.SafeLoader"]
+    }
     loads = {
-        f"{path}:{node.lineno}" for path, node, name in calls() if name in ("yaml.load", "yaml.load_all")
+        f"{path}:{node.lineno}"
+        for path, node, name in calls()
+        if name in ("yaml.load", "yaml.load_all")
+        and not any(word.arg == "Loader" and (path, dotted(word.value)) in safe for word in node.keywords)
     }
     assert loads == set()
-    # YAML is read and written by its safe functions alone.
+    # YAML is read and written by its safe functions alone, or by a loader that knows less than they do.
     assert {each for each in found if not each.endswith(" yaml")} == set()
 
 

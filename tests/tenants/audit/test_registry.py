@@ -16,6 +16,9 @@ SECRET = {"password", "digest", "secret", "token", "sealed", "credentials", "pep
 HARMLESS = {
     "clusters_sloclass.first_token_timeout_s": "a time",
     "clusters_engineimage.digest": "the digest of a public image",
+    "clusters_appliedobject.digest": "tells whether a document says something new",
+    "clusters_appliedplatformobject.digest": "tells whether a document says something new",
+    "clusters_poolmeasurement.digest": "tells one measurement from another, so that none counts twice",
     "clusters_cluster.credentials_version": "counts rotations",
     "clusters_cluster.credentials_name": "who the cluster says we are",
     "clusters_cluster.pull_secret": "the name of a secret in the cluster",
