@@ -16,7 +16,7 @@ from clusters.api.cluster_serializers import (
 )
 from clusters.api.operators import OperatorViewSet
 from clusters.api.serializers import EndpointDetailSerializer
-from clusters.endpoints import selectors, services
+from clusters.endpoints import restoring, selectors, services
 from clusters.endpoints.limits import endpoint_share
 from clusters.inventory import remit
 from clusters.models import Endpoint, Revision
@@ -77,7 +77,7 @@ class RevisionViewSet(TenantViewSet):
         endpoint = self.get_object()
         refuse_stale(request, endpoint.generation)
         _revision(endpoint, number)
-        services.endpoint_restore(
+        restoring.endpoint_restore(
             endpoint=endpoint,
             number=number,
             actor=self.caller.actor,

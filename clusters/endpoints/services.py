@@ -1,4 +1,4 @@
-"""What tenants do with endpoints: quote, order, scale, pause, resume, move, restore, delete.
+"""What tenants do with endpoints: quote, order, scale, pause, resume, move, delete.
 
 Each changes rows and wakes the reconciler; none speaks to a cluster. ``if_generation`` lets a change pass only
 while the endpoint is at that generation, and raises Stale otherwise.
@@ -15,13 +15,12 @@ from django.utils import timezone
 
 from billing.allocations import label_write
 from clusters.endpoints import placement
-from clusters.endpoints.approvals.asking import approvable, hold, is_held, let_go, supersede
+from clusters.endpoints.approvals.asking import approvable, hold, let_go, refuse_held, supersede
 from clusters.endpoints.approvals.deciding import Asker
-from clusters.endpoints.approvals.figures import Figures, planned, running
+from clusters.endpoints.approvals.figures import planned, running
 from clusters.endpoints.approvals.judging import NeedsApproval, judge
 from clusters.endpoints.approvals.placing import place_first
 from clusters.endpoints.autoscaling.setting import scaling_by_hand, scaling_ordered
-from clusters.endpoints.blueprint import SpecUnusable, kept_spec
 from clusters.endpoints.conditions import set_condition
 from clusters.endpoints.history import record
 from clusters.endpoints.limits import check_fallbacks
@@ -35,8 +34,7 @@ from clusters.endpoints.rollouts.closing import (
     rollout_of,
 )
 from clusters.endpoints.rollouts.opening import rollout_open
-from clusters.endpoints.rollouts.outage import expected_outage
-from clusters.endpoints.rollouts.terms import OF_ENGINES, terms_running, terms_take
+from clusters.endpoints.rollouts.terms import terms_running, terms_take
 from clusters.endpoints.states import BUDGET_SPENT
 from clusters.endpoints.wake import wake
 from clusters.endpoints.wishes import bump, for_update, refusals, refuse_hopeless, tenant_for_update
@@ -46,14 +44,12 @@ from clusters.models import (
     Condition,
     Endpoint,
     Reservation,
-    Revision,
-    RolloutWay,
     Wanted,
 )
 from clusters.planning.plans import Plan, PlanStatus
 from tenants import scope
 from tenants.announcements import announce
-from tenants.errors import Conflict, Invalid, OverQuota
+from tenants.errors import Conflict, Invalid
 from tenants.models import Project, Tenant, User
 from tenants.validation import clean
 
@@ -303,7 +299,7 @@ def endpoint_move(
         judge(
             endpoint,
             planned(endpoint, plan.configuration, market),
-            before=_running_now(endpoint, current, market),
+            before=running(endpoint, current, market) if current else None,
             granted=granted,
         )
     bump(endpoint, "cluster", "restoring")
@@ -312,80 +308,6 @@ def endpoint_move(
     revision = placement.settle(endpoint, plan, market.capacities)
     placement.begin_change(endpoint)
     rollout_open(endpoint, before=current, revision=revision, back=back, what=what, actor=actor)
-    return endpoint
-
-
-@approvable(
-    ApprovalRequest.What.RESTORE,
-    wish=lambda *, number, in_place=False, **_: {"number": number, "in_place": in_place},
-    title=lambda *, endpoint, number, **_: f"Run revision {number} of {endpoint.name} again",
-)
-def endpoint_restore(
-    *,
-    endpoint: Endpoint,
-    number: int,
-    actor: str,
-    if_generation: int | None = None,
-    in_place: bool = False,
-    granted: ApprovalRequest | None = None,
-) -> Endpoint:
-    """Run an earlier revision's configuration again, as a new revision.
-
-    What runs serves until it is ready. ``in_place`` stops what runs first, for when there is no room for both.
-
-    Raises:
-        Invalid: there is no such revision, or it is the one that runs, or it cannot be read any more.
-        Conflict: the endpoint is paused; or its configuration may not run where it was, or has no room there.
-        OverQuota: the tenant may not hold that many GPUs.
-        PolicyRefused: the tenant's policy does not allow it any more.
-    """
-    endpoint = for_update(endpoint, if_generation)
-    refuse_held(endpoint)
-    if endpoint.wanted != Wanted.RUNNING:
-        raise Conflict(f"{endpoint.name} is paused; resume it first.")
-    current = placement.current_revision(endpoint)
-    earlier = (
-        Revision.objects.select_related("cluster", "pool").filter(endpoint=endpoint, number=number).first()
-    )
-    if earlier is None:
-        raise Invalid(
-            f"{endpoint.name} has no revision {number}.", errors={"number": ["Choose one of its revisions."]}
-        )
-    if current is not None and earlier.id == current.id:
-        raise Invalid(
-            f"Revision {number} is the one that runs.", errors={"number": ["Choose an earlier one."]}
-        )
-    back = terms_running(endpoint)
-    # One change at a time: to restore what still serves is to give the change up.
-    if change_give_up(endpoint, actor=actor):
-        current = placement.current_revision(endpoint)
-        if current is not None and earlier.id == current.id:
-            bump(endpoint, *terms_take(endpoint, back))
-            record(endpoint, "restore", f"Back to revision {number}, which still served.", actor=actor)
-            return endpoint
-    replicas = max(1, current.replicas if current else earlier.replicas)
-    market = _check_restorable(endpoint, earlier, replicas)
-    judge(
-        endpoint,
-        running(endpoint, earlier, market, replicas=replicas),
-        before=_running_now(endpoint, current, market),
-        granted=granted,
-    )
-    endpoint.restoring = None
-    taken = terms_take(endpoint, {name: earlier.terms[name] for name in OF_ENGINES if name in earlier.terms})
-    told = {"before": current, "back": back, "what": f"Run revision {number} again.", "actor": actor}
-    if in_place:
-        _restore_in_place(endpoint, earlier, told)
-    elif (revision := placement.settle_again(endpoint, earlier)) is None:
-        raise Conflict(
-            f"There is no room in {earlier.pool} to run revision {number} beside what runs now. Restore it in "
-            "place, with an outage while it starts, or ask the operators for capacity."
-        )
-    else:
-        placement.begin_change(endpoint)
-        rollout_open(endpoint, revision=revision, **told)
-    bump(endpoint, "restoring", *taken)
-    record(endpoint, "restore", f"Configuration of revision {number} asked for again.", actor=actor)
     return endpoint
 
 
@@ -401,53 +323,3 @@ def endpoint_delete(*, endpoint: Endpoint, actor: str, if_generation: int | None
         bump(endpoint, "wanted")
         record(endpoint, "deletion", "Deletion asked for.", actor=actor)
     return endpoint
-
-
-def _restore_in_place(endpoint: Endpoint, earlier: Revision, told: Mapping[str, Any]) -> None:
-    outage = expected_outage(
-        endpoint, model=endpoint.model.name, runtime=earlier.runtime, cluster=earlier.cluster.name
-    )
-    rollout_open(endpoint, revision=None, way=RolloutWay.REPLACE, outage=outage, at_once=True, **told)
-    placement.retire_all(endpoint)
-    endpoint.restoring = earlier.number
-
-
-def refuse_held(endpoint: Endpoint) -> None:
-    """Refuse to change what waits for approval as it is.
-
-    Raises:
-        Conflict: it does.
-    """
-    if is_held(endpoint):
-        raise Conflict(
-            f"{endpoint.name} waits for approval as it was ordered. Change it with its request, or delete it."
-        )
-
-
-def _running_now(endpoint: Endpoint, current: Revision | None, market: Market) -> Figures | None:
-    return running(endpoint, current, market) if current else None
-
-
-def _check_restorable(endpoint: Endpoint, earlier: Revision, replicas: int) -> Market:
-    try:
-        kept_spec(earlier)
-    except SpecUnusable as error:
-        raise Invalid(str(error), errors={"number": [str(error)]}) from error
-    if endpoint.cluster_id not in (None, earlier.cluster_id):
-        raise Conflict(
-            f"Revision {earlier.number} ran on cluster {earlier.cluster.name}; the operators keep "
-            f"{endpoint.name} on another one."
-        )
-    market = Market.read(tenant=endpoint.tenant, besides=endpoint)
-    if str(earlier.pool) not in {pool.id for pool in market.pools}:
-        raise Conflict(f"{earlier.pool}, where revision {earlier.number} ran, is not for sale any more.")
-    needed, limit = replicas * earlier.gpus_per_replica, market.quota.gpu_limit
-    if limit is not None and market.quota.gpus_used + needed > limit:
-        raise OverQuota(
-            f"Revision {earlier.number} needs {needed} GPUs; your quota is {limit} and other endpoints hold "
-            f"{market.quota.gpus_used}.",
-            resource="gpus",
-            limit=limit,
-            used=market.quota.gpus_used,
-        )
-    return market

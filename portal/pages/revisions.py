@@ -7,7 +7,7 @@ from typing import Any
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 
-from clusters.endpoints import services
+from clusters.endpoints import restoring
 from clusters.endpoints.planning import OrderTerms
 from clusters.endpoints.selectors import endpoint_revisions
 from portal.pages.approvals_shown import told_of
@@ -77,7 +77,7 @@ class Restore(RevisionConfiguration):
     def post(self, request: HttpRequest, slug: str, id: str, number: int) -> HttpResponse:
         find_revision(self.endpoint, number)
         try:
-            done = services.endpoint_restore(
+            done = restoring.endpoint_restore(
                 endpoint=self.endpoint,
                 number=number,
                 actor=self.actor,

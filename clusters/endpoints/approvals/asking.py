@@ -19,6 +19,7 @@ from clusters.endpoints.history import record
 from clusters.endpoints.waiting import wait_end
 from clusters.errors import ApprovalNeeded
 from clusters.models import ApprovalRequest, Condition, Endpoint, EndpointState, Wanted
+from tenants.errors import Conflict
 from tenants.models import User
 
 What = ApprovalRequest.What
@@ -178,6 +179,18 @@ def is_held(endpoint: Endpoint) -> bool:
         return False
     approved = Condition.objects.filter(endpoint=endpoint, type=Condition.Type.APPROVED)
     return approved.filter(status=Condition.Status.FALSE).exists()
+
+
+def refuse_held(endpoint: Endpoint) -> None:
+    """Refuse to change what waits for approval as it is.
+
+    Raises:
+        Conflict: it does.
+    """
+    if is_held(endpoint):
+        raise Conflict(
+            f"{endpoint.name} waits for approval as it was ordered. Change it with its request, or delete it."
+        )
 
 
 def let_go(endpoint: Endpoint, reason: str, message: str) -> None:

@@ -7,7 +7,7 @@ from typing import Final
 
 from django.utils import timezone
 
-from clusters.endpoints import services
+from clusters.endpoints import restoring, services
 from clusters.endpoints.approvals.asking import Requoted, let_go
 from clusters.endpoints.approvals.deciding import Decider
 from clusters.endpoints.approvals.judging import NeedsApproval
@@ -84,7 +84,7 @@ def _replan(request: ApprovalRequest, decider: Decider) -> None:
 
 
 def _restore(request: ApprovalRequest, decider: Decider) -> None:
-    services.endpoint_restore(
+    restoring.endpoint_restore(
         endpoint=_endpoint(request),
         number=request.wish["number"],
         in_place=request.wish["in_place"],

@@ -7,7 +7,7 @@ import uuid
 from django.db import transaction
 from django.utils import timezone
 
-from clusters.endpoints import services
+from clusters.endpoints import restoring
 from clusters.endpoints.approvals.deciding import Asker
 from clusters.endpoints.history import record
 from clusters.endpoints.rollouts.changing import CHANGEABLE, endpoint_change
@@ -119,7 +119,7 @@ def rollout_retry(
             f"The rollout is {rollout.get_phase_display().lower()}: only one that was undone can be tried again."
         )
     if rollout.revision is not None and rollout.revision.restored_from is not None:
-        return services.endpoint_restore(
+        return restoring.endpoint_restore(
             endpoint=endpoint,
             number=rollout.revision.restored_from,
             actor=actor,

@@ -9,7 +9,7 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.urls import reverse
 
-from clusters.endpoints import services
+from clusters.endpoints import restoring, services
 from clusters.endpoints.limits import endpoint_share
 from clusters.inventory import remit
 from clusters.models import Cluster, Endpoint
@@ -156,7 +156,7 @@ class EndpointRestore(ConsolePage):
         find_revision(endpoint, number, among=remit.revisions())
         try:
             with scope.tenant(endpoint.tenant_id):
-                done = services.endpoint_restore(
+                done = restoring.endpoint_restore(
                     endpoint=endpoint,
                     number=number,
                     actor=self.actor,

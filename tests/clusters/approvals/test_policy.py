@@ -9,7 +9,7 @@ from django.db import DatabaseError, transaction
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from clusters.endpoints import services
+from clusters.endpoints import restoring, services
 from clusters.endpoints.advisor.relocating import plan_into
 from clusters.endpoints.load.replanning import endpoint_replan
 from clusters.endpoints.planning import Market, OrderTerms
@@ -203,7 +203,7 @@ def test_every_path_that_places_keeps_to_the_policy(office, cluster):
     with scope.tenant(office.tenant.id):
         type(endpoint).objects.filter(id=endpoint.id).update(wanted="running")
     with pytest.raises(PolicyRefused):
-        office.act(services.endpoint_restore, endpoint=office.fresh(endpoint), number=number)
+        office.act(restoring.endpoint_restore, endpoint=office.fresh(endpoint), number=number)
     with pytest.raises(PolicyRefused):
         office.act(
             services.endpoint_move, endpoint=office.fresh(endpoint), cluster=office.estate.clusters["us-a"]
@@ -280,7 +280,7 @@ def _try(office, step, number) -> None:
                     where = office.estate.clusters[values[0]]
                     office.act(services.endpoint_move, endpoint=endpoint, cluster=where)
                 else:
-                    office.act(services.endpoint_restore, endpoint=endpoint, number=values[0])
+                    office.act(restoring.endpoint_restore, endpoint=endpoint, number=values[0])
     except (PolicyRefused, Impossible, OverQuota, Conflict, Invalid):
         pass  # refused, which places nothing
     except BerthError as error:

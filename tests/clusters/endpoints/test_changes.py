@@ -11,7 +11,7 @@ from django.utils import timezone
 
 from billing.models import Allocation
 from clusters.drivers.base import Away
-from clusters.endpoints import services
+from clusters.endpoints import restoring, services
 from clusters.endpoints.reconcile import reconcile_endpoint
 from clusters.endpoints.resync import resync_cluster
 from clusters.endpoints.selectors import configuration_diff, revision_configuration
@@ -50,7 +50,7 @@ def move(tenant, endpoint, cluster):
 
 def restore(tenant, endpoint, number, **how):
     with scope.tenant(tenant.id):
-        return services.endpoint_restore(endpoint=fresh(endpoint), number=number, actor="a test", **how)
+        return restoring.endpoint_restore(endpoint=fresh(endpoint), number=number, actor="a test", **how)
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from clusters.endpoints import services
+from clusters.endpoints import restoring, services
 from clusters.endpoints.reconcile import reconcile_endpoint
 from clusters.endpoints.rollouts.deciding import (
     rollout_dismiss,
@@ -207,7 +207,7 @@ def test_an_earlier_revision_comes_back_by_a_canary_with_the_terms_of_then(rolli
     assert it.look(61).phase == "promoted"
     assert it.shown.context_tokens == 256
     with scope.tenant(it.endpoint.tenant_id):
-        services.endpoint_restore(endpoint=fresh(it.endpoint), number=1, actor="ann")
+        restoring.endpoint_restore(endpoint=fresh(it.endpoint), number=1, actor="ann")
     assert it.look().phase == "canary"
     it.both()
     assert it.look(61).phase == "promoted"
