@@ -15,7 +15,7 @@ from clusters.endpoints.advisor.runs import ADVISE, advice_run_execute
 from clusters.endpoints.approvals.sweeping import approvals_sweep
 from clusters.endpoints.attainment import attainment_keep
 from clusters.endpoints.autoscaling.sleeping import AUTOSCALE
-from clusters.endpoints.autoscaling.sweeping import autoscale_one, autoscaling_sweep
+from clusters.endpoints.autoscaling.sweeping import autoscale_one, autoscaling_sweep, decisions_expire
 from clusters.endpoints.budgets import endpoints_stop_spent
 from clusters.endpoints.evaluations import runs as evaluations
 from clusters.endpoints.evaluations.working import LEASE, run_work
@@ -128,6 +128,12 @@ def remove_leaks_of(cluster_id: str) -> int:
 def expire_signals() -> int:
     """Remove what silent gateways told long ago; return how many rows that were."""
     return forget_signals(now=timezone.now())
+
+
+@shared_task
+def expire_decisions() -> int:
+    """Remove decisions on replicas that nobody looks up any more; return how many those were."""
+    return decisions_expire(now=timezone.now())
 
 
 @shared_task

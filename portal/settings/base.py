@@ -344,6 +344,11 @@ CELERY_BEAT_SCHEDULE = {
     },
     "autoscaling": {"task": "clusters.endpoints.tasks.sweep_autoscaling", "schedule": 5.0},
     "signals-expiry": {"task": "clusters.endpoints.tasks.expire_signals", "schedule": 3600.0},
+    "scaling-decisions-expiry": {
+        "task": "clusters.endpoints.tasks.expire_decisions",
+        "schedule": 86400.0,
+        "options": {"expires": 86400},
+    },
     "metering-partitions": {"task": "billing.metering.tasks.keep_partitions", "schedule": 3600.0},
     "metering-retention": {"task": "billing.metering.tasks.drop_partitions", "schedule": 3600.0},
     "metering-watch": {

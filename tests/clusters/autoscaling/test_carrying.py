@@ -13,12 +13,12 @@ from django.utils import timezone
 
 from billing.budgets.services import budget_create
 from billing.models import Allocation, GpuClaim
-from clusters.endpoints import services
+from clusters.endpoints import services, tasks
 from clusters.endpoints.approvals.rules import rule_create
 from clusters.endpoints.autoscaling.setting import endpoint_scaling_set
 from clusters.endpoints.autoscaling.sweeping import autoscaling_sweep
 from clusters.endpoints.reconcile import reconcile_endpoint
-from clusters.models import Cluster, Condition, EndpointScaling, Gateway, Revision
+from clusters.models import Cluster, Condition, EndpointScaling, Gateway, Revision, ScalingDecision
 from gateway import contract
 from tenants import scope
 from tenants.services import quota_set
@@ -347,3 +347,13 @@ def test_a_gateway_that_does_not_confirm_holds_it_up_for_ten_seconds_only(chat, 
         Revision.objects.update(shrunk_at=timezone.now() - dt.timedelta(seconds=11))
     reconcile_endpoint(chat.id)
     assert len(cluster.writes) == len(before) + 1
+
+
+def test_decisions_can_be_looked_up_for_a_year_and_no_longer(chat, world):
+    world.tell(chat, in_flight=3 * at_once(chat))
+    world.look(chat)
+    for days, removed in ((0, 0), (399, 0), (401, 1)):
+        with scope.platform("a test"):
+            ScalingDecision.objects.update(at=timezone.now() - dt.timedelta(days=days))
+        assert tasks.expire_decisions() == removed
+    assert world.decisions(chat) == []
