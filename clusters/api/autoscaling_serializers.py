@@ -9,7 +9,7 @@ from clusters.endpoints.autoscaling.bounds import DecidedBy
 from clusters.endpoints.autoscaling.setting import LEAST_IDLE_S, MOST_IDLE_S
 from clusters.models import Cluster, ScaleSchedule, ScalingDecision
 from clusters.models.autoscaling import MOST_REPLICAS
-from tenants.api.fields import StrictSerializer
+from tenants.api.fields import ClockTimeField, StrictSerializer
 
 
 def _price(**options) -> serializers.DecimalField:
@@ -86,6 +86,9 @@ class DecisionSerializer(serializers.ModelSerializer):
 class ScheduleSerializer(serializers.ModelSerializer):
     """Other bounds at some times of the week."""
 
+    from_time = ClockTimeField()
+    until_time = ClockTimeField()
+
     class Meta:
         model = ScaleSchedule
         fields = [
@@ -101,8 +104,8 @@ class ScheduleBody(StrictSerializer):
         child=serializers.IntegerField(min_value=1, max_value=7), min_length=1, max_length=7,
         help_text="1 (Monday) to 7 (Sunday).",
     )  # fmt: skip
-    from_time = serializers.TimeField(help_text="HH:MM in the schedule's time zone.")
-    until_time = serializers.TimeField(help_text="Not after from_time: on the day after.")
+    from_time = ClockTimeField(help_text="HH:MM in the schedule's time zone.")
+    until_time = ClockTimeField(help_text="Not after from_time: on the day after.")
     time_zone = serializers.CharField(max_length=60, help_text="IANA name, for instance Europe/Berlin.")
     floor = serializers.IntegerField(min_value=0, max_value=MOST_REPLICAS)
     ceiling = serializers.IntegerField(min_value=1, max_value=MOST_REPLICAS, default=None, allow_null=True)

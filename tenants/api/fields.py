@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import re
 from typing import Final
 
 from drf_spectacular.utils import extend_schema_field
@@ -11,6 +12,8 @@ from rest_framework import serializers
 #: Moments and days that people mean lie within. Beyond, a step in a calendar or to another zone may not exist.
 EARLIEST: Final = dt.datetime(2000, 1, 1, tzinfo=dt.UTC)
 LATEST: Final = dt.datetime(2200, 1, 1, tzinfo=dt.UTC)
+#: A time of the day, seconds or none. JSON Schema's "time" demands an offset, which a clock does not have.
+CLOCK: Final = re.compile(r"^([01][0-9]|2[0-3]):[0-5][0-9](:[0-5][0-9])?$")
 
 
 class StrictSerializer(serializers.Serializer):
@@ -63,6 +66,18 @@ class MonthField(serializers.DateField):
 
     def __init__(self, **options) -> None:
         super().__init__(format="%Y-%m", **options)
+
+
+@extend_schema_field({"type": "string", "pattern": CLOCK.pattern, "example": "08:00:00"})
+class ClockTimeField(serializers.TimeField):
+    """A time by the clock of some zone that is named beside it, shown as HH:MM:SS; the seconds may be left out."""
+
+    default_error_messages = {"form": "Write it as HH:MM, for instance 08:00."}
+
+    def to_internal_value(self, value):
+        if not isinstance(value, str) or not CLOCK.fullmatch(value):
+            self.fail("form")
+        return dt.time.fromisoformat(value)
 
 
 class ReferenceField(serializers.CharField):

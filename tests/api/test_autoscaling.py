@@ -133,6 +133,8 @@ def test_schedules_are_made_listed_changed_and_taken_away(owner, chat):
         ({"floor": 5}, "floor"),
         ({"ceiling": 0}, "ceiling"),
         ({"from_time": "25:00"}, "from_time"),
+        ({"from_time": "8:00"}, "from_time"),
+        ({"until_time": "18:00+02:00"}, "until_time"),
         ({"name": " "}, "name"),
     ],
 )
