@@ -6,6 +6,7 @@ import asyncio
 import logging
 import random
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 
 from gateway import errors, routing
@@ -53,6 +54,7 @@ class Dispatcher:
         self.prefixes = routing.PrefixIndex(clock=clock)
         self._directory: Directory | None = None
         self._retries: dict[str, routing.RetryBudget] = {}
+        self._tried_again: dict[str, Counter[str]] = {}
 
     def check(self, endpoint: Endpoint, slo_class: SloClass, key: Key) -> None:
         """Turn a request away before anything is done for it, if it would find no room in time.
@@ -89,6 +91,15 @@ class Dispatcher:
             budget = self._retries[endpoint_id] = routing.RetryBudget()
         return budget
 
+    def tried_again(self, endpoint_id: str) -> Mapping[str, int]:
+        """Give how many requests revisions failed that were then tried again, since the endpoint has several."""
+        return self._tried_again.get(endpoint_id, {})
+
+    def count_again(self, endpoint: Endpoint, revision_id: str) -> None:
+        """Note that a revision failed a request that is tried again; of an only one the request itself tells."""
+        if len({route.revision_id for route in endpoint.routes}) > 1:
+            self._tried_again.setdefault(endpoint.endpoint_id, Counter())[revision_id] += 1
+
     def newest(self, endpoint: Endpoint) -> Endpoint:
         """Give ``endpoint`` as the snapshot in use has it: replicas may come and go while a request waits."""
         return (self._directory and self._directory.by_id(endpoint.endpoint_id)) or endpoint
@@ -99,6 +110,10 @@ class Dispatcher:
         for endpoint_id in list(self._retries):
             if directory.by_id(endpoint_id) is None:
                 del self._retries[endpoint_id]
+        for endpoint_id in list(self._tried_again):
+            endpoint = directory.by_id(endpoint_id)
+            if endpoint is None or len({route.revision_id for route in endpoint.routes}) < 2:
+                del self._tried_again[endpoint_id]
 
 
 class Exchange:
@@ -224,6 +239,8 @@ class Exchange:
             self._dispatcher.metrics.retries_refused(self._demand.endpoint.endpoint_id).inc()
             return False
         self._dispatcher.metrics.retries(self._demand.endpoint.endpoint_id).inc()
+        if self.target is not None and not isinstance(failure, EngineOverloaded):
+            self._dispatcher.count_again(self._endpoint, self.target.revision_id)
         await asyncio.sleep(pause_s)
         return True
 

@@ -203,6 +203,7 @@ class GatewayServer:
             signaller = Signaller(
                 tallies=self._metrics.tallies,
                 queues=self._admission.state,
+                tried_again=self._dispatcher.tried_again,
                 identity=self._meter.identity,
                 session=control_session,
                 control_plane_url=config.control_plane_url,

@@ -63,8 +63,8 @@ class _Window:
 class Signaller:
     """Tells every ``interval_s`` seconds about endpoints whose signal has changed, or would become stale.
 
-    ``queues`` gives what waits now by endpoint. ``session`` carries the gateway's token; ``clock`` gives seconds
-    that never go back.
+    ``queues`` gives what waits now by endpoint, ``tried_again`` what each revision of one failed. ``session`` carries
+    the gateway's token; ``clock`` gives seconds that never go back.
     """
 
     def __init__(
@@ -72,6 +72,7 @@ class Signaller:
         *,
         tallies: Tallies,
         queues: Callable[[], Mapping[str, QueueState]],
+        tried_again: Callable[[str], Mapping[str, int]],
         identity: str,
         session: aiohttp.ClientSession,
         control_plane_url: str,
@@ -80,6 +81,7 @@ class Signaller:
     ) -> None:
         self._tallies = tallies
         self._queues = queues
+        self._tried_again = tried_again
         self._identity = identity
         self._session = session
         self._url = control_plane_url + SIGNALS_PATH
@@ -154,6 +156,7 @@ class Signaller:
             decode_s=decode_s,
             prefills=prefills,
             kv_pressure=pressure,
+            tried_again=dict(self._tried_again(endpoint_id)),
         )
 
     async def _send(self, signals: list[EndpointSignal]) -> bool:

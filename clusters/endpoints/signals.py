@@ -137,6 +137,17 @@ def endpoint_now(endpoint: Endpoint) -> EndpointNow:
     )  # fmt: skip
 
 
+def tried_again(endpoint: Endpoint) -> Counter[str]:
+    """Give how many requests each revision of an endpoint failed that were then tried again.
+
+    The sums are those of all gateways' processes, each since it began; one that began anew starts at 0 again.
+    """
+    found: Counter[str] = Counter()
+    for told in EndpointSignal.objects.filter(endpoint=endpoint).values_list("tried_again", flat=True):
+        found.update(told)
+    return found
+
+
 def forget_signals(*, now: dt.datetime) -> int:
     """Remove what processes told that are long silent; return how many rows that were."""
     with scope.platform("forget old signals"):

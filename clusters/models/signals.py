@@ -41,6 +41,7 @@ class EndpointSignal(TenantOwned):
     decode_s = models.FloatField(default=0)
     prefills = models.PositiveIntegerField(default=0)
     kv_pressure = models.PositiveIntegerField(default=0)
+    tried_again = models.JSONField(default=dict)
 
     class Meta(TenantOwned.Meta):
         constraints = [

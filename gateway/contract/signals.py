@@ -14,12 +14,16 @@ MOST_SIGNALS: Final = 1_000  # in one message
 SIGNAL_WINDOW_S: Final = 60.0  # what the counts of a signal cover
 SIGNAL_STALE_S: Final = 60.0  # after which a signal says nothing any more
 MOST_SIGNALLED_CLASSES: Final = 32  # in one signal
+MOST_SIGNALLED_REVISIONS: Final = 16  # in one signal
 MOST_BUCKETS: Final = 1 + max(len(LATENCY_BOUNDS_MS), len(ITL_BOUNDS_MS))
 
 Number = Annotated[int, Meta(ge=0, le=2**31 - 1)]
 Tokens = Annotated[int, Meta(ge=0, le=2**53)]
 Seconds = Annotated[float, Meta(ge=0, le=1e9)]
 Queued = Annotated[dict[Annotated[str, Meta(max_length=64)], Number], Meta(max_length=MOST_SIGNALLED_CLASSES)]
+TriedAgain = Annotated[
+    dict[Annotated[str, Meta(max_length=64)], Number], Meta(max_length=MOST_SIGNALLED_REVISIONS)
+]
 Buckets = Annotated[tuple[Number, ...], Meta(max_length=MOST_BUCKETS)]
 
 
@@ -32,7 +36,9 @@ class EndpointSignal(Message, frozen=True):
     ``shed`` were turned away because there was no room, ``refused`` for any other reason; ``kv_pressure`` counts
     answers in which an engine said that its cache is full. Histograms are those of usage segments. ``queue_s``,
     ``prefill_s`` and ``decode_s`` are sums: waiting for a place, from the place to the first token, and from the
-    first token to the last; ``prefills`` counts the requests that had a first token.
+    first token to the last; ``prefills`` counts the requests that had a first token. ``tried_again`` counts, while
+    the endpoint has several revisions, the requests that each of them failed and that were then tried again: they are
+    sums since it has several or the process began, for what a rollout adds up must not depend on when it looks.
     """
 
     endpoint_id: str
@@ -53,6 +59,7 @@ class EndpointSignal(Message, frozen=True):
     decode_s: Seconds = 0.0
     prefills: Number = 0
     kv_pressure: Number = 0
+    tried_again: TriedAgain = {}
 
 
 class EndpointSignals(Message, frozen=True):

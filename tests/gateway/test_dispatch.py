@@ -170,6 +170,27 @@ async def test_a_revision_that_cannot_serve_gives_its_share_to_the_others() -> N
     assert bed.moved() == 0
 
 
+async def test_what_a_canary_failed_is_counted_although_clients_do_not_see_it() -> None:
+    bed = Bed(route("old", 50, "a"), route("new", 50, "b"))
+    bed.engines.failing = {"b"}
+
+    for _ in range(60):
+        assert await bed.go() == "a"
+
+    assert bed.dispatcher.tried_again("e1") == {"new": bed.engines.asked.count("b")}
+    assert bed.engines.asked.count("b") > 0
+
+
+async def test_of_an_only_revision_the_requests_tell() -> None:
+    bed = Bed(route("only", 1, "a", "b"))
+    bed.engines.failing = {"b"}
+
+    for _ in range(20):
+        assert await bed.go() == "a"
+
+    assert bed.dispatcher.tried_again("e1") == {}
+
+
 async def test_a_session_waits_for_its_replica_and_leaves_rather_than_be_refused() -> None:
     bed = Bed(route("only", 1, "a", "b", "c"))
     home = await bed.go(session="s")

@@ -112,9 +112,11 @@ class Told:
         self.clock = Clock()
         self.tallies = Tallies()
         self.queues: dict[str, QueueState] = {}
+        self.tried_again: dict[str, dict[str, int]] = {}
         self.signaller = Signaller(
             tallies=self.tallies,
             queues=self._now_queued,
+            tried_again=lambda endpoint_id: self.tried_again.get(endpoint_id, {}),
             identity="gw-1/0",
             session=session,
             control_plane_url="http://control",
@@ -184,6 +186,16 @@ async def test_full_caches_are_counted_within_the_minute(signals: Told) -> None:
     signals.queues["e1"] = queue({}, pressure=3)
     assert signals.after(30)["e1"].kv_pressure == 3
     assert signals.after(31)["e1"].kv_pressure == 1
+
+
+async def test_what_revisions_failed_is_told_as_sums_while_there_are_several(signals: Told) -> None:
+    signals.tallies.add(record())
+    signals.tried_again["e1"] = {"r2": 3}
+    assert signals.after(5)["e1"].tried_again == {"r2": 3}
+    signals.tried_again["e1"] = {"r2": 4}
+    assert signals.after(200)["e1"].tried_again == {"r2": 4}
+    signals.tried_again.clear()
+    assert signals.after(30)["e1"] == EndpointSignal(endpoint_id="e1")
 
 
 async def test_a_message_that_is_lost_is_made_good_by_the_next(signals: Told) -> None:

@@ -25,8 +25,10 @@ QUANTILE: Final = 0.95
 CERTAIN: Final = NormalDist().inv_cdf(0.999)
 #: How sure it is that the old revision's p95 is no higher than it is taken for.
 LIKELY: Final = NormalDist().inv_cdf(0.95)
-#: Of fewer requests nothing is said.
+#: Of fewer requests nothing is said,
 LEAST: Final = 20
+#: but so many that failed are enough: gateways soon leave alone what fails.
+LEAST_FAILURES: Final = 5
 _MS: Final = 1000.0
 
 
@@ -41,24 +43,33 @@ class Finding(enum.StrEnum):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Counts:
-    """What a revision served: requests that were answered, those that failed, tokens, and latencies by bucket."""
+    """What a revision served: requests that were answered, those that failed, tokens, and latencies by bucket.
+
+    ``tried_again`` are requests that it failed and that were answered, or failed, somewhere else.
+    """
 
     completed: int = 0
     failed: int = 0
+    tried_again: int = 0
     input_tokens: int = 0
     output_tokens: int = 0
     ttft_ms: tuple[int, ...] = ()
     itl_ms: tuple[int, ...] = ()
 
     @property
+    def failures(self) -> int:
+        return self.failed + self.tried_again
+
+    @property
     def requests(self) -> int:
-        return self.completed + self.failed
+        return self.completed + self.failures
 
     def since(self, earlier: Counts) -> Counts:
         """Give what came after ``earlier`` was counted."""
         return Counts(
             completed=max(0, self.completed - earlier.completed),
             failed=max(0, self.failed - earlier.failed),
+            tried_again=max(0, self.tried_again - earlier.tried_again),
             input_tokens=max(0, self.input_tokens - earlier.input_tokens),
             output_tokens=max(0, self.output_tokens - earlier.output_tokens),
             ttft_ms=_less(self.ttft_ms, earlier.ttft_ms),
@@ -261,14 +272,16 @@ def _errors(old: Counts, new: Counts, points: float | None) -> Criterion:
     if points is None:
         return Criterion(**shown, limit=None, finding=Finding.NOT_JUDGED)
     limit = (shown["old"] or 0.0) + points
-    if min(old.requests, new.requests) < LEAST:
+    if old.requests < LEAST or (new.requests < LEAST and new.failures < LEAST_FAILURES):
         return Criterion(**shown, limit=limit, finding=Finding.TOO_FEW)
-    if surplus(new.failed, new.requests, old.failed, old.requests, CERTAIN) <= points / 100:
+    if surplus(new.failures, new.requests, old.failures, old.requests, CERTAIN) <= points / 100:
         return Criterion(**shown, limit=limit, finding=Finding.KEPT)
     told = (
-        f"{new.failed} of its {new.requests} requests failed; {old.failed} of {old.requests} did at the "
+        f"{new.failures} of its {new.requests} requests failed; {old.failures} of {old.requests} did at the "
         "revision before it."
     )
+    if new.tried_again:
+        told += f" {new.tried_again} were tried again, and clients did not see that."
     return Criterion(**shown, limit=limit, finding=Finding.WORSE, told=told)
 
 
@@ -339,7 +352,7 @@ def _agreed(old: Slot | None, new: Slot | None, name: str) -> float:
 
 
 def _percent(counts: Counts) -> float | None:
-    return 100 * counts.failed / counts.requests if counts.requests else None
+    return 100 * counts.failures / counts.requests if counts.requests else None
 
 
 def _less(now: Sequence[int], then: Sequence[int]) -> tuple[int, ...]:

@@ -10,16 +10,18 @@ from billing.rating.prices import MissingPrice, PriceBook
 from billing.usage import RevisionUsage, revision_usage
 from clusters.endpoints.rollouts.judging import Counts, Slot, Verdict, judge
 from clusters.endpoints.rollouts.policy import RolloutPolicy
+from clusters.endpoints.signals import tried_again
 from clusters.models import Endpoint, Revision, Rollout
 from tenants import scope
 
 
 def counted(endpoint: Endpoint, rollout: Rollout) -> dict[str, Any]:
     """Give what both revisions served since the rollout began, as a rollout keeps it."""
-    found = _usage(endpoint, rollout)
+    used, again = _usage(endpoint, rollout), tried_again(endpoint)
+    revisions = {"old": rollout.before_id, "new": rollout.revision_id}
     return {
-        "old": _counts(found.get(rollout.before_id)).to_document(),
-        "new": _counts(rollout.revision_id and found.get(rollout.revision_id)).to_document(),
+        name: _counts(used.get(revision_id), again.get(str(revision_id), 0)).to_document()
+        for name, revision_id in revisions.items()
     }
 
 
@@ -65,10 +67,11 @@ def _usage(endpoint: Endpoint, rollout: Rollout) -> dict[Any, RevisionUsage]:
         return revision_usage(**asked)
 
 
-def _counts(used: RevisionUsage | None) -> Counts:
+def _counts(used: RevisionUsage | None, tried_again: int) -> Counts:
     if used is None:
-        return Counts()
+        return Counts(tried_again=tried_again)
     return Counts(
+        tried_again=tried_again,
         completed=used.completed,
         failed=used.failed,
         input_tokens=used.input_tokens,

@@ -297,7 +297,7 @@ def _needs(found: judging.Verdict, policy: RolloutPolicy, weight: int) -> str:
         return f"{told}, {old} at the revision before it."
     if judging.wilson(new, new + old, judging.CERTAIN)[1] < weight / 200:
         return (
-            f"{told}. Of {new + old} requests its share of {weight} % would be {(new + old) * weight // 100}: gateways "
-            "may have tried others again at the revision before it, because its engines failed or were full."
+            f"{told}. Of {new + old} requests its share of {weight} % would be {(new + old) * weight // 100}: the "
+            "others went to the revision before it, because its engines were full or could not be reached."
         )
     return f"{told}."

@@ -13,8 +13,10 @@ from billing.models import UsageHour
 from billing.quantities import HOUR, round_down
 from clusters.endpoints.reconcile import reconcile_endpoint
 from clusters.endpoints.rollouts.changing import endpoint_change
+from clusters.endpoints.signals import keep_signals
 from clusters.endpoints.snapshot import build_snapshot
-from clusters.models import Endpoint, Revision, Rollout, SloClass
+from clusters.models import Endpoint, Gateway, Revision, Rollout, SloClass
+from gateway import contract
 from gateway.contract import ITL_BOUNDS_MS, LATENCY_BOUNDS_MS, Outcome
 from tenants import scope
 from tests.clusters.endpoints.conftest import fresh
@@ -71,6 +73,16 @@ class Rolling:
             for route in told.routes
             if any(not replica.draining for replica in route.replicas)
         }
+
+    def tell_tried_again(self, **revisions: int) -> None:
+        """Let the gateway tell how many requests revisions failed that it tried again, by number: ``r2=3``."""
+        with scope.tenant(self.endpoint.tenant_id):
+            ids = {f"r{each.number}": str(each.id) for each in Revision.objects.all()}
+        told = {ids[number]: count for number, count in revisions.items()}
+        signal = contract.EndpointSignal(endpoint_id=str(self.endpoint.id), tried_again=told)
+        message = contract.EndpointSignals(gateway="gw-de/1", signals=(signal,))
+        gateway = Gateway.objects.select_related("region").get(id=self.estate.gateway.id)
+        keep_signals(gateway=gateway, message=message, now=self.now)
 
     def serve(
         self,

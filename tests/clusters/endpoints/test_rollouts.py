@@ -103,6 +103,21 @@ def test_a_canary_whose_requests_fail_is_rolled_back_before_its_step_is_over(rol
     assert "12 of its 60 requests failed; 0 of 400 did" in found.reason
 
 
+def test_a_canary_whose_failures_clients_never_saw_is_rolled_back(rolling):
+    it = rolling()
+    it.tell_tried_again(r1=7)
+    it.change(**H100)
+    it.look()
+    it.serve(it.rollout.before)
+    it.tell_tried_again(r1=7, r2=4)
+    assert it.look(1).phase == "canary", "four tell nothing"
+    it.tell_tried_again(r1=7, r2=6)
+    found = it.look(1)
+    assert found.phase == "rolled-back"
+    assert "6 of its 6 requests failed; 0 of 400 did" in found.reason
+    assert "clients did not see" in found.reason
+
+
 def test_one_failed_request_more_is_no_reason_to_go_back(rolling):
     it = rolling()
     it.change(**H100)
