@@ -19,6 +19,7 @@ from markdown_it.token import Token
 AT: Final = "/docs/"
 _INDEX: Final = "README"
 _SCROLLS: Final = '<div class="table-scroll" role="region" aria-label="Table" tabindex="0">'
+_CODE: Final = '<pre role="region" aria-label="Code" tabindex="0">'
 
 
 @require_safe
@@ -71,6 +72,7 @@ def rendered(path: Path) -> tuple[str, str]:
     html = markdown.renderer.render(tokens, markdown.options, {})
     # It scrolls by itself where the screen is narrow, by keyboard, too.
     html = html.replace("<table", f"{_SCROLLS}<table").replace("</table>", "</table></div>")
+    html = html.replace("<pre>", _CODE)
     return title, html
 
 

@@ -145,6 +145,11 @@ class Session:
     def delete(self, path: str) -> Any:
         return self._read(self.client.delete(f"/api/v1{path}", headers=self._csrf()))
 
+    def submit(self, page: str, **values: Any) -> None:
+        """Send a form of the portal, as people do."""
+        answer = self.client.post(page, data=values, headers=self._csrf())
+        assert answer.is_success, f"{page}: {answer.status_code} {answer.text[:2000]}"
+
     def order(self, name: str, **changes: Any) -> dict[str, Any]:
         """Order a small endpoint of the shipped model in the EU."""
         body = {

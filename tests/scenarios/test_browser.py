@@ -134,6 +134,60 @@ def test_a_tenant_orders_calls_and_sees_the_cost(visitor):
     expect(page.locator("main")).to_contain_text(f"{name} is being deleted")
 
 
+def test_a_tenant_changes_what_serves(visitor, owner):
+    page = visitor.page
+    endpoint = owner.order(f"walk-{uuid.uuid4().hex[:6]}", slo_class="batch", context_tokens=512)
+    owner.await_state(endpoint["id"], "ready")
+    visitor.sign_in(accounts.TENANTS[0].owner)
+    at = f"/t/{accounts.TENANTS[0].slug}/endpoints/{endpoint['id']}"
+    for tab in ("rollouts", "evaluations"):
+        visitor.open(f"{at}/{tab}")
+        visitor.look(f"empty-{tab}")
+
+    visitor.open(f"{at}/replicas")
+    visitor.look("empty-replicas")
+    page.get_by_label("Never more than").fill("3")
+    page.get_by_role("checkbox").first.check()
+    page.get_by_role("button", name="Save").click()
+    expect(page.locator("main")).to_contain_text("follow its load now")
+    page.get_by_role("link", name="Add a schedule").click()
+    page.get_by_label("Name").fill("Office hours")
+    visitor.look("schedule-new")
+    page.get_by_role("button", name="Add the schedule").click()
+    expect(page.locator("main")).to_contain_text("Office hours")
+    visitor.look("replicas")
+
+    visitor.open(f"{at}/evaluation-sets/new")
+    page.get_by_label("Name").fill("Says it")
+    page.get_by_label("Prompts").fill(
+        "- prompt: Berth is\n  max_tokens: 8\n  checks:\n    - contains: never said by any engine\n"
+    )
+    visitor.look("evaluation-set-new")
+    page.get_by_role("button", name="Make the set").click()
+    expect(page.locator("main")).to_contain_text("Says it")
+
+    visitor.open(f"{at}/change")
+    page.get_by_label("Longest request with its answer").fill("1024")
+    page.get_by_role("button", name="See what comes of it").click()
+    expect(page.locator("main")).to_contain_text("What would come of it")
+    visitor.look("change")
+    page.get_by_role("button", name="Change it").click()
+    owner.await_state(endpoint["id"], "update-failed", READY_MS / 1000)
+    for tab in ("", "/rollouts", "/evaluations"):
+        visitor.open(f"{at}{tab}")
+        expect(page.locator("main")).to_contain_text("Says it")
+        visitor.look(f"failed{tab.replace('/', '-')}")
+    page.get_by_role("link", name="Revision 2").first.click()
+    visitor.look("evaluation")
+    owner.delete(f"/endpoints/{endpoint['id']}")
+
+
+def test_the_documentation_is_served_with_its_runbooks(visitor):
+    for path in ("runbooks", "runbooks/gpu-fault", "rollouts", "configuration"):
+        visitor.open(f"/docs/{path}")
+        visitor.look(f"docs-{path.replace('/', '-')}")
+
+
 def test_an_empty_tenant_is_told_what_to_do_next(visitor):
     visitor.sign_in(accounts.TENANTS[1].owner)
     tenant = f"/t/{accounts.TENANTS[1].slug}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import threading
 import time
 import uuid
@@ -18,6 +19,8 @@ pytestmark = [pytest.mark.xdist_group("stack"), pytest.mark.timeout(600)]
 
 ENDED = {"promoted", "rolled-back", "failed", "cancelled"}
 PATIENCE_S = 120
+#: Those of a change that is evaluated, in their order, until it ends.
+PHASES = ["starting", "evaluating", "canary"]
 
 
 @pytest.fixture(scope="module")
@@ -25,8 +28,8 @@ def make_class(stack) -> Callable[..., str]:
     """Makes a class whose canary is one step of as few requests as may tell."""
     operator = stack.sign_in(accounts.OPERATOR)
 
-    def make(**policy: object) -> str:
-        name = f"brisk-{uuid.uuid4().hex[:6]}"
+    def make(name: str = "", **policy: object) -> str:
+        name = name or f"brisk-{uuid.uuid4().hex[:6]}"
         spec = {
             "title": name,
             "description": "Changes go fast.",
@@ -42,6 +45,15 @@ def make_class(stack) -> Callable[..., str]:
         return name
 
     return make
+
+
+@pytest.fixture
+def one_l40s(stack: Stack) -> Iterator[None]:
+    """Lets orders have one L40S GPU: operators keep the others back."""
+    operator, at = stack.sign_in(accounts.OPERATOR), "/console/clusters/frankfurt-a/pools/l40s"
+    operator.submit(at, nodes=3, reserve=11, higher_share=0)
+    yield
+    operator.submit(at, nodes=3, reserve=0, higher_share=0)
 
 
 @pytest.fixture(scope="module")
@@ -164,7 +176,11 @@ def test_a_slow_change_is_taken_back_with_the_numbers(stack, owner, serve, brisk
 
 
 def test_the_worker_dies_in_every_phase_and_the_change_arrives(stack, owner, serve, brisk):
-    endpoint, callers = serve(brisk)
+    endpoint, callers = serve(brisk, context_tokens=512)
+    prompts = [
+        {"prompt": f"Berth is {word}", "max_tokens": 8, "checks": [{"max_tokens": 8}]} for word in PHASES
+    ]
+    owner.post("/evaluation-sets", {"name": "is short", "endpoint_id": endpoint["id"], "prompts": prompts})
     change(owner, endpoint, context_tokens=1024)
     killed_in: list[str] = []
 
@@ -175,21 +191,41 @@ def test_the_worker_dies_in_every_phase_and_the_change_arrives(stack, owner, ser
         return phase in ENDED
 
     wait(over, 3 * PATIENCE_S, lambda: f"{newest(owner, endpoint)}")
-    assert "canary" in killed_in
-    assert killed_in[-1] == "promoted"
+    assert [phase for phase in killed_in if phase in PHASES] == PHASES, killed_in
+    assert killed_in[-1] == "promoted", newest(owner, endpoint)
     owner.await_state(endpoint["id"], "ready")
     assert lost(callers) == []
 
 
-def test_a_change_in_place_waits_for_its_window_and_says_the_outage_beforehand(owner, serve, make_class):
-    endpoint, _ = serve(make_class(rollout_ways=["replace"]))
+def test_without_a_free_gpu_a_change_waits_for_its_window_and_then_replaces(
+    stack, owner, serve, make_class, one_l40s
+):
+    hour = dt.datetime.now(dt.UTC).hour
+    closed = {"rollout_from_hour": (hour + 3) % 24, "rollout_until_hour": (hour + 4) % 24 or 24}
+    slo_class = make_class(rollout_ways=["surge", "replace"], **closed)
+    endpoint, callers = serve(slo_class, residency="region:eu-de-1", pins={"gpu": "l40s"})
     planned = owner.post(f"/endpoints/{endpoint['id']}:plan-change", {"context_tokens": 1024})
     assert planned["way"] == "replace"
     assert planned["expected_outage_s"] > 0
     change(owner, endpoint, context_tokens=1024)
+    time.sleep(3)
+    waits = newest(owner, endpoint)
+    assert (waits["phase"], waits["way"]) == ("waiting", "replace"), waits
+    assert "window" in waits["reason"]
+    assert lost(callers) == [], "it serves on until then"
+
+    make_class(slo_class, rollout_ways=["surge", "replace"], rollout_from_hour=0, rollout_until_hour=24)
+    change(owner, endpoint, context_tokens=900)
     done = ended(owner, endpoint)
-    assert done["phase"] == "promoted", done
-    owner.await_state(endpoint["id"], "ready")
+    assert (done["phase"], done["way"]) == ("promoted", "replace"), done
+    assert owner.get(f"/endpoints/{endpoint['id']}/rollouts/{waits['id']}")["phase"] == "cancelled"
+    assert owner.await_state(endpoint["id"], "ready")["context_tokens"] == 900
+    answered = sum(each.completed.requests for each in callers)
+    wait(
+        lambda: sum(each.completed.requests for each in callers) > answered,
+        30,
+        lambda: f"{lost(callers)[-1:]}",
+    )
 
 
 def test_a_change_during_a_change_and_the_end_during_a_change(owner, serve, make_class):
