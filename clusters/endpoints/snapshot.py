@@ -212,7 +212,12 @@ def _endpoint(
         routes[str(replica.revision_id)].append(_replica(replica))
         runtime = replica.revision.runtime
     # A route is there as soon as an engine answers; "ready" waits for a gateway to confirm the route.
-    serving = any(not replica.draining for members in routes.values() for replica in members)
+    serving = any(
+        not replica.draining
+        for revision, members in routes.items()
+        if weight_of(revision, rollout)
+        for replica in members
+    )
     terms, new = _terms(endpoint), _terms(wish)
     state: str = endpoint.state
     if endpoint.wanted == Wanted.RUNNING:

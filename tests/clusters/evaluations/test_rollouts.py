@@ -85,6 +85,24 @@ def test_gateways_hold_its_own_keys_to_what_the_new_revision_takes(it, model_gat
     assert [route.terms for route in told.routes] == [None] * len(told.routes)
 
 
+def test_what_sleeps_is_woken_while_its_change_is_evaluated(order, settle, estate, cluster, model_gateway):
+    canary()
+    endpoint = settle(order(slo_class="batch", replicas=1, context_tokens=400))
+    it = Rolling(estate=estate, cluster=cluster, endpoint=endpoint)
+    world = it.sleep()
+    made_set(endpoint)
+    it.change(**LONGER)
+    assert it.look().phase == "evaluating"
+    assert world.shown(endpoint).state == "scaled-to-zero", "what is evaluated answers nobody who would ask"
+    world.tell(endpoint, in_flight=1)
+    assert world.look(endpoint) == 1
+    assert it.look(5).phase == "evaluating"
+    assert it.weights() == {1: 100, 2: 0}
+    assert world.shown(endpoint).state == "ready"
+    work(it)
+    assert it.look(5).phase == "canary", "there is something to compare with again"
+
+
 def test_without_a_set_it_goes_on_and_says_so_unless_the_class_wants_one(it):
     it.change(**LONGER)
     assert it.look().phase == "canary"
