@@ -87,10 +87,11 @@ class Directory:
         """Give what ``key`` may call, by name: its own project's endpoints, then shared ones of other names."""
         owner = (key.tenant_id, key.project_id)
         shared = {name: it for name, it in self._shared.items() if (*owner, name) not in self._elsewhere}
-        return {**shared, **self._endpoints.get(owner, _NONE)}
+        found = {**shared, **self._endpoints.get(owner, _NONE)}
+        return {name: _as_bound(endpoint, key) for name, endpoint in found.items()}
 
     def endpoint(self, key: Key, name: str) -> Endpoint:
-        """Find one endpoint that ``key`` may call.
+        """Find one endpoint that ``key`` may call, with the terms of the revision that the key is bound to.
 
         Raises:
             ApiError: there is none, or it is another's (404), or it may not be served in this region (421).
@@ -102,7 +103,7 @@ class Directory:
             endpoint = None if own else self._shared.get(name)
             if endpoint is None:
                 raise self._not_here(name, own or self._shared_elsewhere.get(name))
-        return endpoint
+        return _as_bound(endpoint, key)
 
     def _not_here(self, name: str, elsewhere: Elsewhere | None) -> errors.ApiError:
         """There is no endpoint of this name (404), or only other regions may serve it (421)."""
@@ -135,12 +136,12 @@ class Directory:
         return self._by_id.get(endpoint_id)
 
     def callable_by(self, key: Key, endpoint_id: str) -> Endpoint | None:
-        """Find one endpoint by its id, None if there is none that ``key`` may call."""
+        """Find one endpoint by its id, as :meth:`endpoint` gives it; None if there is none that ``key`` may call."""
         endpoint = self._by_id.get(endpoint_id)
         if endpoint is None:
             return None
         own = (endpoint.tenant_id, endpoint.project_id) == (key.tenant_id, key.project_id)
-        return endpoint if own or endpoint.shared else None
+        return _as_bound(endpoint, key) if own or endpoint.shared else None
 
     def named_routes(self, key: Key) -> Mapping[str, NamedRoute]:
         """Give the named routes of ``key``'s project, by name."""
@@ -171,6 +172,14 @@ class Directory:
                 if other is not None and other.priority > found.priority:
                     found = other
         return found
+
+
+def _as_bound(endpoint: Endpoint, key: Key) -> Endpoint:
+    """Give the endpoint with the terms of the revision that alone answers ``key``, where it has its own."""
+    if not key.revision_id:
+        return endpoint
+    terms = next((each.terms for each in endpoint.routes if each.revision_id == key.revision_id), None)
+    return endpoint if terms is None else msgspec.structs.replace(endpoint, **msgspec.structs.asdict(terms))
 
 
 def _goes_into_a_header(url: str) -> bool:

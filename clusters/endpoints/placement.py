@@ -201,7 +201,7 @@ def resize(endpoint: Endpoint, revision: Revision, replicas: int) -> None:
             raise Conflict(
                 f"Cluster {revision.cluster.name} is {revision.cluster.state} and takes no more engines."
             )
-        _keep_quota(endpoint, more * reservation.gpus_per_replica)
+        _keep_quota(revision, more * reservation.gpus_per_replica)
         keep_policy(
             endpoint,
             revision.pool,
@@ -262,9 +262,11 @@ def _claim(
     )
 
 
-def _keep_quota(endpoint: Endpoint, more: int) -> None:
+def _keep_quota(revision: Revision, more: int) -> None:
+    """Refuse what goes beyond the quota. A change counts once: what is to take ``revision``'s place is left out."""
     limit = quota_limits().get("gpus")
-    used = Reservation.objects.held().gpus()
+    newer = {"revision__retired_at": None, "revision__number__gt": revision.number}
+    used = Reservation.objects.held().exclude(endpoint=revision.endpoint_id, **newer).gpus()
     if limit is not None and used + more > limit:
         raise OverQuota(
             f"Your quota is {limit} GPUs and {used} are held; {more} more would exceed it. "

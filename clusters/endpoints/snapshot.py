@@ -83,7 +83,8 @@ def build_snapshot(gateway: Gateway) -> contract.Snapshot:
         for replica in replicas:
             by_endpoint[replica.endpoint_id].append(replica)
         rollouts = active_rollouts(endpoints)
-        endpoints = [as_served(endpoint, rollouts.get(endpoint.id)) for endpoint in endpoints]
+        wished = endpoints
+        endpoints = [as_served(endpoint, rollouts.get(endpoint.id)) for endpoint in wished]
         now = timezone.now()
         active = {"tenant__state": Tenant.State.ACTIVE}
         tenants = list(Tenant.objects.filter(state=Tenant.State.ACTIVE).order_by("id"))
@@ -100,6 +101,7 @@ def build_snapshot(gateway: Gateway) -> contract.Snapshot:
             endpoints=tuple(
                 _endpoint(
                     endpoint,
+                    wish,
                     by_endpoint[endpoint.id],
                     rollouts.get(endpoint.id),
                     books.of(endpoint),
@@ -108,7 +110,7 @@ def build_snapshot(gateway: Gateway) -> contract.Snapshot:
                     sleepers,
                     now,
                 )
-                for endpoint in endpoints
+                for endpoint, wish in zip(endpoints, wished, strict=True)
             ),
             classes=tuple(map(_class, classes)),
             tenants=tuple(map(owners.tenant, tenants)),
@@ -183,8 +185,19 @@ def _class(slo: SloClass) -> contract.SloClass:
     )
 
 
+def _terms(endpoint: Endpoint) -> contract.RevisionTerms:
+    return contract.RevisionTerms(
+        context_tokens=endpoint.context_cap,
+        max_output_tokens=endpoint.answer_cap,
+        default_max_tokens=min(DEFAULT_MAX_TOKENS, endpoint.answer_cap),
+        chat_template=endpoint.model.chat_template,
+        tokenizer=endpoint.model.tokenizer_id or "",
+    )
+
+
 def _endpoint(
     endpoint: Endpoint,
+    wish: Endpoint,
     replicas: Iterable[Replica],
     rollout: Rollout | None,
     book: PriceBook,
@@ -199,7 +212,13 @@ def _endpoint(
         routes[str(replica.revision_id)].append(_replica(replica))
         runtime = replica.revision.runtime
     # A route is there as soon as an engine answers; "ready" waits for a gateway to confirm the route.
-    serving = any(not replica.draining for members in routes.values() for replica in members)
+    serving = any(
+        not replica.draining
+        for revision, members in routes.items()
+        if weight_of(revision, rollout)
+        for replica in members
+    )
+    terms, new = _terms(endpoint), _terms(wish)
     state: str = endpoint.state
     if endpoint.wanted == Wanted.RUNNING:
         state = EndpointState.READY if serving else sleepers.state(endpoint)
@@ -212,13 +231,18 @@ def _endpoint(
         model=endpoint.model.name,
         slo_class=endpoint.slo_class.name,
         residency=endpoint.residency,
-        context_tokens=endpoint.context_cap,
-        max_output_tokens=endpoint.answer_cap,
-        default_max_tokens=min(DEFAULT_MAX_TOKENS, endpoint.answer_cap),
-        chat_template=endpoint.model.chat_template,
+        context_tokens=terms.context_tokens,
+        max_output_tokens=terms.max_output_tokens,
+        default_max_tokens=terms.default_max_tokens,
+        chat_template=terms.chat_template,
         state=str(state),
         routes=tuple(
-            contract.Route(revision_id=revision, weight=weight_of(revision, rollout), replicas=tuple(members))
+            contract.Route(
+                revision_id=revision,
+                weight=weight_of(revision, rollout),
+                replicas=tuple(members),
+                terms=new if new != terms and rollout and revision == str(rollout.revision_id) else None,
+            )
             for revision, members in sorted(routes.items())
         ),
         prices=token_prices(endpoint, book, now, region=region.code),
@@ -232,7 +256,7 @@ def _endpoint(
         rates=owners.rates(endpoint),
         shared=endpoint.shared,
         fallbacks=tuple(map(str, endpoint.fallbacks)),
-        tokenizer=endpoint.model.tokenizer_id or "",
+        tokenizer=terms.tokenizer,
         special_tokens=SPECIAL_TOKENS[runtime],
         wake_hold_s=sleepers.hold_s(endpoint),
     )

@@ -98,12 +98,27 @@ class Replica(Message, frozen=True):
     features: tuple[str, ...] = ()
 
 
-class Route(Message, frozen=True):
-    """The replicas of one revision and the weight of traffic it is to get (0 = none)."""
+class RevisionTerms(Message, frozen=True):
+    """What a revision takes that is not promoted yet; each member is as that of :class:`Endpoint`."""
+
+    context_tokens: int
+    max_output_tokens: int
+    default_max_tokens: int
+    chat_template: str
+    tokenizer: str = ""
+
+
+class Route(Message, frozen=True, omit_defaults=True):
+    """The replicas of one revision and the weight of traffic it is to get (0 = none).
+
+    ``terms`` hold instead of the endpoint's for keys that are bound to the revision; None where they are the same, and
+    then left out of the message, so that a gateway of an older version reads it.
+    """
 
     revision_id: str
     weight: int
     replicas: tuple[Replica, ...]
+    terms: RevisionTerms | None = None
 
 
 class TokenPrices(Message, frozen=True):

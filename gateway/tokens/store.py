@@ -44,7 +44,13 @@ class TokenizerStore:
     def use(self, snapshot: Snapshot) -> None:
         """Take what a new snapshot names, and let go of what it no longer does."""
         self._wanted = frozenset(
-            (each.tokenizer, each.special_tokens) for each in snapshot.endpoints if each.tokenizer
+            (tokenizer, each.special_tokens)
+            for each in snapshot.endpoints
+            for tokenizer in (
+                each.tokenizer,
+                *(route.terms.tokenizer for route in each.routes if route.terms),
+            )
+            if tokenizer
         )
         self._loaded = {name: found for name, found in self._loaded.items() if name in self._wanted}
         self._changed.set()

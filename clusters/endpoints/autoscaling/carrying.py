@@ -24,6 +24,7 @@ from clusters.endpoints.conditions import set_condition
 from clusters.endpoints.history import record
 from clusters.endpoints.planning import Market, pools_of
 from clusters.endpoints.pricing import replica_price
+from clusters.endpoints.rollouts.closing import rollout_of
 from clusters.endpoints.states import BUDGET_SPENT, POLICY_REFUSED
 from clusters.endpoints.wake import wake
 from clusters.endpoints.wishes import for_update
@@ -36,7 +37,6 @@ from clusters.models import (
     EndpointScaling,
     Replica,
     Revision,
-    Rollout,
     ScalingDecision,
     Wanted,
 )
@@ -104,26 +104,19 @@ class _Look:
         if scaling is None:
             return None
         endpoint = scaling.endpoint
-        wanted = list(
-            Revision.objects.select_related("cluster__region", "pool__cluster__region")
-            .filter(endpoint=endpoint, retired_at=None)
-            .order_by("-number")[:2]
-        )
-        # A change that is under way is left to come to its end first, as is what waits for a place or for approval.
-        ready_to_scale = (
-            len(wanted) == 1
-            and endpoint.wanted == Wanted.RUNNING
-            and wanted[0].applied_at is not None
-            and decided_by(scaling, wanted[0]) is DecidedBy.BERTH
-            and not is_held(endpoint)
-            and not Rollout.objects.active().filter(endpoint=endpoint).exists()
-        )
-        if not ready_to_scale:
+        revision = _scalable(endpoint)
+        # What waits for a place or for approval is left to come to its end first.
+        if (
+            revision is None
+            or endpoint.wanted != Wanted.RUNNING
+            or revision.applied_at is None
+            or decided_by(scaling, revision) is not DecidedBy.BERTH
+            or is_held(endpoint)
+        ):
             # What is paused is due again once it is ready.
             running_wanted = endpoint.wanted == Wanted.RUNNING
             write_scaling(scaling, {"due_at": now + dt.timedelta(seconds=AWAY_S) if running_wanted else None})
             return None
-        revision = wanted[0]
         schedules = schedules_of(endpoint)
         bounds = bounds_now(endpoint, scaling, revision, schedules, now=now)
         decision = decide(
@@ -163,7 +156,7 @@ class _Look:
         """Bring it to what was decided, or as near as may be; give how many GPUs its pool lacks for it."""
         before, wish = self.revision.replicas, self.decision.replicas
         self.endpoint = for_update(self.endpoint, None)
-        again = placement.current_revision(self.endpoint)
+        again = _scalable(self.endpoint)
         if again is None or (again.id, again.replicas) != (self.revision.id, before):
             self._keep(look_again_s=1.0)  # somebody was faster
             return 0
@@ -235,6 +228,9 @@ class _Look:
                         granted=None,
                     )
                 placement.resize(endpoint, revision, replicas)
+                newest = placement.current_revision(endpoint)
+                if newest is not None and newest.id != revision.id:
+                    placement.claim_for(endpoint, newest, refuse=False)
         except NeedsApproval as error:
             text = f"{error} Scale it by hand to ask for approval, or lower the ceiling."
             return Refusal("NeedsApproval", text)
@@ -293,6 +289,23 @@ class _Look:
         if held is not None and held.status != Condition.Status.TRUE:
             text = "It has as many replicas as are right."
             set_condition(self.endpoint, Condition.Type.SCALING, Condition.Status.TRUE, "WithinBounds", text)
+
+
+def _scalable(endpoint: Endpoint) -> Revision | None:
+    """Give the revision whose replicas may be chosen now.
+
+    A change that is under way is left to come to its end first, but for a revision before it that sleeps: what is new
+    gets no request yet, and those that come have nobody else to answer them.
+    """
+    wanted = list(
+        Revision.objects.select_related("cluster__region", "pool__cluster__region")
+        .filter(endpoint=endpoint, retired_at=None)
+        .order_by("-number")[:2]
+    )
+    rollout = rollout_of(endpoint)
+    if rollout is not None:
+        return next((each for each in wanted if each.id == rollout.before_id and not each.replicas), None)
+    return wanted[0] if len(wanted) == 1 else None
 
 
 def _agreed(endpoint: Endpoint, revision: Revision) -> int:

@@ -37,7 +37,8 @@ def bound_keys(run: EvaluationRun, now: dt.datetime) -> BoundKeys:
         KeysAway: they cannot be opened now.
     """
     field = SealedField.of(run, "sealed")
-    asks_before = run.before is not None and run.before.retired_at is None
+    # Nobody answers for one that sleeps, and its key alone wakes nothing.
+    asks_before = run.before is not None and run.before.retired_at is None and run.before.replicas > 0
     if run.sealed is not None:
         held = msgspec.json.decode(unseal(run.sealed, field=field), type=BoundKeys)
         if held.until - now >= _LEAST:

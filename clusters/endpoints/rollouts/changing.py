@@ -126,12 +126,13 @@ def change_plan(
             outage = expected_outage(
                 endpoint, model=terms.model.name, runtime=chosen.runtime, cluster=chosen.cluster
             )
+    waits = found.way == RolloutWay.REPLACE and current is not None and current.replicas > 0
     return ChangePlan(
         what=order_changes(before, terms),
         found=found,
         policy=policy,
         way=found.way,
-        begins_at=policy.opens_at(now) if found.way == RolloutWay.REPLACE else now,
+        begins_at=policy.opens_at(now) if waits else now,
         outage=outage,
         evaluates=tuple(evaluates),
         trips=tuple(trips),

@@ -31,8 +31,8 @@ def rollout_open(
 ) -> Rollout | None:
     """Write down a change: from ``before``, which serves, to ``revision``, None while it has no GPUs.
 
-    ``back`` are the terms before it. In place it waits for the class's window, unless it is to be ``at_once``. Where
-    nothing served before there is nothing to roll out from, and None is given.
+    ``back`` are the terms before it. In place it waits for the class's window, unless it is to be ``at_once`` or
+    ``before`` sleeps. Where nothing served before there is nothing to roll out from, and None is given.
     """
     if before is None:
         return None
@@ -40,7 +40,7 @@ def rollout_open(
     policy = RolloutPolicy.of(endpoint.slo_class)
     starts = revision is not None or at_once
     reason = ""
-    if way == RolloutWay.REPLACE and not starts:
+    if way == RolloutWay.REPLACE and not starts and before.replicas:
         reason = f"It waits for its window, {policy.window}: {policy.opens_at(now):%Y-%m-%d %H:%M} UTC."
     elif way == RolloutWay.BORROW:
         reason = "It waits for replicas of its own to make room."

@@ -109,15 +109,14 @@ def _was_taken_away(rollout: Rollout) -> bool:
 def _wait_for_window(
     work: Work, endpoint: Endpoint, rollout: Rollout, policy: RolloutPolicy, now: dt.datetime
 ) -> None:
-    opens = policy.opens_at(now)
-    if opens > now:
+    opens, sleeps = policy.opens_at(now), rollout.before.replicas == 0
+    if opens > now and not sleeps:
         work.soon(min(WAITING_S, (opens - now).total_seconds()))
         return
     retire_revisions(endpoint, Revision.objects.filter(id=rollout.before_id))
     _enter(rollout, Phase.STARTING, now, f"Revision {rollout.before.number} is stopped to make room.")
-    record(
-        endpoint, "rollout", f"The window is open: revision {rollout.before.number} is stopped to make room."
-    )
+    why = "Nothing serves that would be interrupted" if sleeps else "The window is open"
+    record(endpoint, "rollout", f"{why}: revision {rollout.before.number} is stopped to make room.")
     announce()
     work.soon(0)
 

@@ -19,6 +19,7 @@ from clusters.models import Endpoint, Gateway, Revision, Rollout, SloClass
 from gateway import contract
 from gateway.contract import ITL_BOUNDS_MS, LATENCY_BOUNDS_MS, Outcome
 from tenants import scope
+from tests.clusters.autoscaling.conftest import World
 from tests.clusters.endpoints.conftest import fresh
 
 
@@ -53,6 +54,19 @@ class Rolling:
             if again is None:
                 break
         return self.rollout
+
+    def sleep(self) -> World:
+        """Let it be scaled to zero, as what no request asks for; give the world in which requests may wake it."""
+        world = World(self.estate)
+        world.autoscale(self.endpoint, floor=0, ceiling=3, idle_s=600)
+        self.look()
+        world.tell(self.endpoint)
+        world.look(self.endpoint)
+        world.since(self.endpoint, minutes=11)
+        assert world.look(self.endpoint) == 0
+        self.look()
+        assert self.shown.state == "scaled-to-zero"
+        return world
 
     @property
     def rollout(self) -> Rollout | None:

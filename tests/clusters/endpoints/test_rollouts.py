@@ -9,8 +9,10 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
+from billing.models import GpuClaim
 from clusters.endpoints import restoring, services
 from clusters.endpoints.reconcile import reconcile_endpoint
+from clusters.endpoints.rollouts.changing import change_plan
 from clusters.endpoints.rollouts.deciding import (
     rollout_dismiss,
     rollout_promote_now,
@@ -21,6 +23,7 @@ from clusters.endpoints.snapshot import build_snapshot
 from clusters.models import Endpoint, EndpointEvent, NodePool, Reservation, Revision, Rollout
 from tenants import scope
 from tenants.errors import Conflict
+from tenants.services import quota_set
 from tests.clusters.endpoints.conftest import fresh
 from tests.clusters.endpoints.rollouts import Rolling, canary
 
@@ -399,6 +402,43 @@ def test_a_waiting_replacement_gives_way_to_another_change(rolling):
     it.now = at(3)
     assert it.look().phase == "promoted"
     assert it.shown.pins == {"max_batch_size": 8}
+
+
+def test_what_sleeps_is_replaced_without_waiting_for_the_window(rolling, cluster):
+    it = rolling({"rollout_ways": ["replace"], **NIGHT}, slo_class="batch", replicas=1)
+    it.sleep()
+    it.now = at(12)
+    with scope.tenant(it.endpoint.tenant_id):
+        rows = Endpoint.objects.select_related("tenant", "project", "model", "slo_class", "cluster")
+        change = {"pins": {"max_batch_size": 4}}
+        plan = change_plan(endpoint=rows.get(id=it.endpoint.id), changes=change, now=it.now)
+    assert (plan.way, plan.begins_at) == ("replace", it.now)
+    it.change(**change)
+    assert "window" not in it.rollout.reason
+    found = it.look(passes=12)
+    assert (found.phase, found.revision.number, it.weights()) == ("promoted", 2, {2: 100})
+    assert (it.shown.state, set(cluster.specs)) == ("ready", {found.revision.deployment})
+
+
+def test_what_sleeps_is_woken_while_its_change_starts(rolling, tenant):
+    it = rolling(slo_class="batch", replicas=1)
+    world = it.sleep()
+    it.change(pins={"max_batch_size": 4}, replicas=2)
+    with scope.tenant(tenant.id):
+        quota_set(resource="gpus", limit=2)
+    assert it.look(passes=2, ready=False).phase == "starting"
+    assert world.look(it.endpoint) == 0, "nobody asks for it"
+    world.tell(it.endpoint, in_flight=1)
+    assert world.look(it.endpoint) == 1
+    with scope.tenant(tenant.id):
+        wanted = Revision.objects.filter(retired_at=None).order_by("number")
+        assert [each.replicas for each in wanted] == [1, 2]
+        assert GpuClaim.objects.get(endpoint_id=it.endpoint.id).gpus == 2, "a change counts once"
+    found = it.look(passes=12)
+    assert (found.phase, it.weights()) == ("canary", {1: 95, 2: 5})
+    it.both(ttft_ms=1400)
+    it.look(5)
+    assert (it.rollout.phase, it.weights()) == ("rolled-back", {1: 100})
 
 
 def test_a_class_without_that_way_refuses_what_has_no_room(rolling):

@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 
 from clusters.endpoints.evaluations.working import run_work
-from clusters.models import EndpointEvent, EvaluationRun, SloClass
+from clusters.endpoints.rollouts.deciding import rollout_promote_now
+from clusters.endpoints.snapshot import build_snapshot
+from clusters.models import Endpoint, EndpointEvent, EvaluationRun, SloClass
 from tenants import scope
 from tests.clusters.endpoints.rollouts import Rolling, canary
 from tests.clusters.evaluations.conftest import made_set
@@ -60,6 +62,45 @@ def test_a_revision_that_fails_its_evaluation_is_refused(it, model_gateway):
     assert it.shown.state == "update-failed"
     assert it.shown.context_tokens == 400
     assert model_gateway.asked
+
+
+def test_gateways_hold_its_own_keys_to_what_the_new_revision_takes(it, model_gateway):
+    made_set(it.endpoint)
+    it.change(context_tokens=900, output_limit=500)
+    it.look()
+    (told,) = build_snapshot(it.estate.gateway).endpoints
+    assert (told.context_tokens, told.max_output_tokens) == (400, 399), "for its clients nothing has changed"
+    old, new = sorted(told.routes, key=lambda route: route.weight, reverse=True)
+    assert old.terms is None
+    assert (new.terms.context_tokens, new.terms.max_output_tokens) == (900, 500)
+    assert new.terms.chat_template == told.chat_template
+    work(it)
+    it.look(5)
+    with scope.tenant(it.endpoint.tenant_id):
+        rows = Endpoint.objects.select_related("tenant", "project", "model", "slo_class", "cluster")
+        rollout_promote_now(endpoint=rows.get(id=it.endpoint.id), rollout_id=it.rollout.id, actor="ann")
+    it.look(5)
+    (told,) = build_snapshot(it.estate.gateway).endpoints
+    assert told.context_tokens == 900
+    assert [route.terms for route in told.routes] == [None] * len(told.routes)
+
+
+def test_what_sleeps_is_woken_while_its_change_is_evaluated(order, settle, estate, cluster, model_gateway):
+    canary()
+    endpoint = settle(order(slo_class="batch", replicas=1, context_tokens=400))
+    it = Rolling(estate=estate, cluster=cluster, endpoint=endpoint)
+    world = it.sleep()
+    made_set(endpoint)
+    it.change(**LONGER)
+    assert it.look().phase == "evaluating"
+    assert world.shown(endpoint).state == "scaled-to-zero", "what is evaluated answers nobody who would ask"
+    world.tell(endpoint, in_flight=1)
+    assert world.look(endpoint) == 1
+    assert it.look(5).phase == "evaluating"
+    assert it.weights() == {1: 100, 2: 0}
+    assert world.shown(endpoint).state == "ready"
+    work(it)
+    assert it.look(5).phase == "canary", "there is something to compare with again"
 
 
 def test_without_a_set_it_goes_on_and_says_so_unless_the_class_wants_one(it):

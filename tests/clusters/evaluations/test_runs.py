@@ -160,6 +160,19 @@ def test_both_revisions_are_asked_where_the_set_compares(serving, model_gateway)
     assert run.input_tokens == 10
 
 
+def test_an_old_revision_that_sleeps_is_not_asked(serving, model_gateway):
+    old, new = first_revision(serving), revised(serving, precision="fp8")
+    with scope.platform("a test"):
+        Revision.objects.filter(id=old.id).update(replicas=0)
+    version = made_set(serving, pass_percent=None, most_drop=Decimal(10))
+    run = worked(begun(serving, version, new, old))
+    assert [asked.key for asked in model_gateway.asked] == [0, 0], (
+        "its prompts do not wait for one that wakes"
+    )
+    assert [key.revision for key in keys_of(run)] == [new.id]
+    assert (run.score, run.score_before) == (100, None)
+
+
 def test_only_what_wants_the_old_revision_asks_it(serving, model_gateway):
     plain = begun(serving, made_set(serving), revised(serving), first_revision(serving))
     assert plain.before_id is None
