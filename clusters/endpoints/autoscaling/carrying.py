@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import datetime as dt
 import uuid
+from collections.abc import Callable
 from decimal import Decimal
 from typing import Any, Final
 
@@ -175,24 +176,39 @@ class _Look:
             self._clear()
             return 0
         fits, refusal = self._room(wish)
-        gpus = again.gpus_per_replica
         for step in dict.fromkeys(each for each in (fits, before + 1) if before < each <= fits):
             error = self._try(step)
             if error is None:
+                lacks = 0
+                if fits == step < wish:
+                    lacks, denied = self._lacks(step, wish)
+                    refusal = denied or refusal
                 reason = self.decision.reason
                 if step < wish:
                     reason += (
                         f" {wish} would be right; {refusal.message if refusal else 'more is not allowed.'}"
                     )
                 self._done(before, step, str(self.decision.why), reason)
-                self._keep(wants=0 if step == wish else wish, changed=True)
+                self._keep(wants=step + lacks if lacks else 0, changed=True)
                 if step == wish:
                     self._clear()
-                return (wish - fits) * gpus
+                return lacks * again.gpus_per_replica
             refusal = error
         assert refusal is not None
-        self._refused(before, wish, refusal)
-        return (wish - before) * gpus if refusal.reason == NO_CAPACITY else 0
+        lacks = 0
+        if refusal.reason == NO_CAPACITY:
+            lacks, denied = self._lacks(before, wish)
+            refusal = denied or refusal
+        self._refused(before, wish, refusal, wants=before + lacks if lacks else 0)
+        return lacks * again.gpus_per_replica
+
+    def _lacks(self, has: int, wish: int) -> tuple[int, Refusal | None]:
+        """Say for how many replicas it lacks nothing but GPUs, and what else stands against even one."""
+        for step in dict.fromkeys((wish, has + 1)):
+            denied = self._asked(step, placement.keep_to_limits)
+            if denied is None:
+                return step - has, None
+        return 0, denied
 
     def _room(self, wish: int) -> tuple[int, Refusal | None]:
         """Say how many replicas fit, and why no more: free GPUs, less what is kept for higher classes."""
@@ -222,6 +238,9 @@ class _Look:
         return before + more, Refusal(NO_CAPACITY, why)
 
     def _try(self, replicas: int) -> Refusal | None:
+        return self._asked(replicas, placement.resize)
+
+    def _asked(self, replicas: int, carry: Callable[[Endpoint, Revision, int], None]) -> Refusal | None:
         endpoint, revision = self.endpoint, self.revision
         try:
             with transaction.atomic():
@@ -234,7 +253,7 @@ class _Look:
                         before=running(endpoint, revision, market, replicas=agreed),
                         granted=None,
                     )
-                placement.resize(endpoint, revision, replicas)
+                carry(endpoint, revision, replicas)
         except NeedsApproval as error:
             text = f"{error} Scale it by hand to ask for approval, or lower the ceiling."
             return Refusal("NeedsApproval", text)
@@ -248,7 +267,7 @@ class _Look:
         wake(self.endpoint)
         announce()
 
-    def _refused(self, before: int, wish: int, refusal: Refusal) -> None:
+    def _refused(self, before: int, wish: int, refusal: Refusal, *, wants: int) -> None:
         held = f"{self.decision.reason} {wish} replicas would be right, but: {refusal.message}"
         news = set_condition(
             self.endpoint, Condition.Type.SCALING, Condition.Status.FALSE, refusal.reason, held
@@ -270,7 +289,7 @@ class _Look:
                 now=self.now,
                 outcome=_Outcome.REFUSED,
             )
-        self._keep(wants=wish)
+        self._keep(wants=wants)
 
     def _keep(
         self, *, wants: int | None = None, changed: bool = False, look_again_s: float | None = None

@@ -32,7 +32,7 @@ class Neighbour:
 
     @property
     def lacks(self) -> int:
-        """GPUs of replicas that it should have and could not get."""
+        """GPUs of replicas that it should and may have and could not get."""
         return max(0, min(self.wants, self.bounds.ceiling) - self.replicas) * self.gpus_per_replica
 
     @property

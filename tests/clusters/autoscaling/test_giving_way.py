@@ -5,15 +5,18 @@ from __future__ import annotations
 import uuid
 
 import pytest
+from django.utils import timezone
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from clusters.endpoints import services
 from clusters.endpoints.autoscaling.bounds import Bounds
 from clusters.endpoints.autoscaling.giving_way import Neighbour, taken_from
+from clusters.endpoints.autoscaling.selectors import scaling_shown
 from clusters.models import NodePool
 from tenants import scope
-from tests.clusters.autoscaling.test_carrying import at_once
+from tests.clusters.autoscaling.test_carrying import at_once, quota
+from tests.clusters.endpoints.conftest import fresh
 from tests.factories import default_project, make_tenant
 
 pytestmark = pytest.mark.django_db
@@ -35,6 +38,12 @@ def scaled(order, settle, world):
 def busy(world, endpoint, replicas: int) -> None:
     """Let it have enough to do for so many replicas."""
     world.tell(endpoint, in_flight=int(0.8 * replicas * at_once(endpoint)))
+
+
+def lacks(endpoint) -> int:
+    """How many replicas people are told that it lacks."""
+    with scope.tenant(endpoint.tenant_id):
+        return scaling_shown(fresh(endpoint), now=timezone.now()).lacks
 
 
 def test_batch_leaves_half_of_what_interactive_may_grow_to(scaled, world):
@@ -109,6 +118,49 @@ def test_other_tenants_give_way_too_and_interactive_never_does(scaled, world, se
     busy(world, chat, 4)
     world.look(chat)
     assert world.wants(theirs) == 2, "nobody goes below its floor"
+
+
+def test_nobody_gives_way_to_one_that_may_have_no_more(scaled, world, settle, tenant):
+    batch = scaled("nightly", "batch")
+    busy(world, batch, 3)
+    assert world.look(batch) == 3
+    settle(batch)
+    chat = scaled("chat", "interactive", ceiling=3)
+    quota(tenant, 4)
+    busy(world, chat, 3)
+
+    assert world.look(chat) == 1
+
+    assert (world.wants(batch), len(world.decisions(batch))) == (3, 1)
+    assert "quota is 4 GPUs" in world.decisions(chat)[0].reason
+    assert lacks(chat) == 2, "whatever it is for want of"
+    quota(tenant, 40)
+    assert world.look(chat) == 1
+    settle(batch)
+    quota(tenant, 2)
+    assert world.look(chat) == 1, "it may have no more again"
+    quota(tenant, 40)
+    NodePool.objects.filter(cluster__name="de-a").update(higher_share=0)
+    busy(world, batch, 3)
+    assert world.look(batch) == 3, "nothing is kept for one that may have no more"
+
+
+def test_no_more_is_given_back_than_the_quota_of_a_higher_class_allows(scaled, world, settle, estate, tenant):
+    other = make_tenant("globex", gpus=8)
+    with scope.tenant(other.id):
+        theirs = services.endpoint_order(
+            project=default_project(other), name="theirs", actor="a test",
+            terms=estate.terms(slo_class="batch", replicas=3, **HERE),
+        )  # fmt: skip
+    settle(theirs)
+    world.autoscale(theirs, floor=0, ceiling=4)
+    settle(theirs)
+    chat = scaled("chat", "interactive")
+    quota(tenant, 2)
+    busy(world, chat, 4)
+    world.look(chat)
+    assert world.wants(theirs) == 2
+    assert world.scaling(chat).wants == 2
 
 
 LEVEL = st.integers(0, 6)
