@@ -17,7 +17,13 @@ from clusters.endpoints.approvals.asking import is_held
 from clusters.endpoints.approvals.figures import running
 from clusters.endpoints.approvals.judging import NeedsApproval, judge
 from clusters.endpoints.autoscaling import giving_way
-from clusters.endpoints.autoscaling.bounds import DecidedBy, bounds_now, decided_by, policy_of
+from clusters.endpoints.autoscaling.bounds import (
+    DecidedBy,
+    agreed_replicas,
+    bounds_now,
+    decided_by,
+    policy_of,
+)
 from clusters.endpoints.autoscaling.deciding import Decision, Memory, Standing, decide
 from clusters.endpoints.autoscaling.hearing import signals_of
 from clusters.endpoints.autoscaling.setting import schedules_of
@@ -244,7 +250,7 @@ class _Look:
         endpoint, revision = self.endpoint, self.revision
         try:
             with transaction.atomic():
-                agreed = _agreed(endpoint, revision)
+                agreed = agreed_replicas(endpoint, revision)
                 if replicas > agreed:
                     market = Market.read(tenant=endpoint.tenant, besides=endpoint)
                     judge(
@@ -312,12 +318,6 @@ class _Look:
         if held is not None and held.status != Condition.Status.TRUE:
             text = "It has as many replicas as are right."
             set_condition(self.endpoint, Condition.Type.SCALING, Condition.Status.TRUE, "WithinBounds", text)
-
-
-def _agreed(endpoint: Endpoint, revision: Revision) -> int:
-    """Give how many replicas rules of approval were asked about: those it was placed or scaled to."""
-    planned = revision.plan["configuration"]["replicas"]
-    return max(revision.replicas, planned, endpoint.replicas or 0)
 
 
 def make_room(endpoint: Endpoint, revision: Revision, *, gpus: int, now: dt.datetime) -> bool:

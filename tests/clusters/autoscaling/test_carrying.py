@@ -289,6 +289,16 @@ def test_switched_off_while_it_sleeps_it_comes_up(chat, world, settle):
     assert settle(chat).state == "ready"
 
 
+def test_switched_off_while_it_sleeps_it_comes_up_with_no_more_than_was_agreed_to(chat, world, settle):
+    with scope.tenant(chat.tenant_id):
+        rule_create(kind="price-above", amount=Decimal("0.3"))
+    to_zero(chat, world)
+    settle(chat)
+    with scope.tenant(chat.tenant_id):
+        endpoint_scaling_set(endpoint=fresh(chat), actor="ann", enabled=False, floor=3, ceiling=3)
+    assert (world.wants(chat), world.holds(chat)) == (1, 1), "it was ordered with one"
+
+
 def test_paused_ones_are_left_alone_and_looked_at_again_once_ready(chat, world, settle):
     with scope.tenant(chat.tenant_id):
         services.endpoint_pause(endpoint=fresh(chat), actor="ann")
