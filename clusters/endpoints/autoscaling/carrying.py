@@ -54,6 +54,8 @@ from tenants.errors import BerthError, Conflict, OverQuota
 
 #: Endpoints that cannot be scaled now are looked at again so much later.
 AWAY_S: Final = 60.0
+#: What changed while it was looked at is looked at again so much later.
+CHANGED_S: Final = 1.0
 GIVES_WAY: Final = "gives-way"
 NO_CAPACITY: Final = "NoCapacity"
 _Outcome = ScalingDecision.Outcome
@@ -169,10 +171,13 @@ class _Look:
     def carry_out(self) -> int:
         """Bring it to what was decided, or as near as may be; give how many GPUs its pool lacks for it."""
         before, wish = self.revision.replicas, self.decision.replicas
+        seen = self.endpoint.generation
         self.endpoint = for_update(self.endpoint, None)
         again = placement.current_revision(self.endpoint)
-        if again is None or (again.id, again.replicas) != (self.revision.id, before):
-            self._keep(look_again_s=1.0)  # somebody was faster
+        found = None if again is None else (again.id, again.replicas, self.endpoint.generation)
+        if again is None or found != (self.revision.id, before, seen):
+            # Somebody was faster, be it with other bounds alone: what they said holds.
+            write_scaling(self.scaling, {"due_at": self.now + dt.timedelta(seconds=CHANGED_S)})
             return 0
         self.revision = again
         if wish < before:
@@ -297,11 +302,9 @@ class _Look:
             )
         self._keep(wants=wants)
 
-    def _keep(
-        self, *, wants: int | None = None, changed: bool = False, look_again_s: float | None = None
-    ) -> None:
+    def _keep(self, *, wants: int | None = None, changed: bool = False) -> None:
         memory = self.decision.memory
-        wait = self.decision.look_again_s if look_again_s is None else look_again_s
+        wait = self.decision.look_again_s
         due = None if wait is None else self.now + dt.timedelta(seconds=wait)
         if self.until is not None:
             due = self.until if due is None else min(due, self.until)

@@ -15,6 +15,7 @@ from billing.budgets.services import budget_create
 from billing.models import Allocation, GpuClaim
 from clusters.endpoints import services, tasks
 from clusters.endpoints.approvals.rules import rule_create
+from clusters.endpoints.autoscaling import carrying
 from clusters.endpoints.autoscaling.setting import endpoint_scaling_set
 from clusters.endpoints.autoscaling.sweeping import autoscaling_sweep
 from clusters.endpoints.reconcile import reconcile_endpoint
@@ -297,6 +298,41 @@ def test_switched_off_while_it_sleeps_it_comes_up_with_no_more_than_was_agreed_t
     with scope.tenant(chat.tenant_id):
         endpoint_scaling_set(endpoint=fresh(chat), actor="ann", enabled=False, floor=3, ceiling=3)
     assert (world.wants(chat), world.holds(chat)) == (1, 1), "it was ordered with one"
+
+
+def meanwhile(monkeypatch, change) -> None:
+    """Let somebody who held the endpoint be done with ``change`` just as a look gets hold of it."""
+    was = carrying.for_update
+
+    def for_update(endpoint, if_generation):
+        monkeypatch.setattr(carrying, "for_update", was)
+        change()
+        return was(endpoint, if_generation)
+
+    monkeypatch.setattr(carrying, "for_update", for_update)
+
+
+def test_a_look_that_waited_for_its_turn_does_not_overrule_what_was_set_meanwhile(chat, world, monkeypatch):
+    world.tell(chat)
+    world.look(chat)
+    world.since(chat, minutes=11)
+
+    meanwhile(monkeypatch, lambda: world.autoscale(chat, floor=1, ceiling=3))
+    world.look(chat)
+    assert (world.wants(chat), world.decisions(chat)) == (1, []), "a floor"
+    assert world.look(chat) == 1
+
+    world.autoscale(chat, floor=0, ceiling=3, idle_s=600)
+    world.look(chat)
+    world.since(chat, minutes=11)
+    meanwhile(monkeypatch, lambda: switch_off(chat))
+    world.look(chat)
+    assert (world.wants(chat), world.decisions(chat)) == (1, []), "that its replicas stay as they are"
+
+
+def switch_off(endpoint) -> None:
+    with scope.tenant(endpoint.tenant_id):
+        endpoint_scaling_set(endpoint=fresh(endpoint), actor="ann", enabled=False, floor=0, ceiling=3)
 
 
 def test_paused_ones_are_left_alone_and_looked_at_again_once_ready(chat, world, settle):
