@@ -341,7 +341,13 @@ def _give_back(giver: giving_way.Neighbour, left: int, needed_by: Revision, now:
     endpoint = for_update(Endpoint.objects.get(id=giver.endpoint_id), None)
     revision = placement.current_revision(endpoint)
     scaling = EndpointScaling.objects.get(endpoint=endpoint)
-    if revision is None or revision.replicas != giver.replicas or not scaling.enabled:
+    if (
+        revision is None
+        or revision.replicas != giver.replicas
+        or not scaling.enabled
+        or giving_way.changing([endpoint.id])
+        or left < bounds_now(endpoint, scaling, revision, schedules_of(endpoint), now=now).floor
+    ):
         return  # it has changed meanwhile; the next look goes by what it is then
     placement.resize(endpoint, revision, left)
     reason = f"Endpoints of a higher class need GPUs of {needed_by.pool}; it keeps its floor."

@@ -13,10 +13,11 @@ from clusters.endpoints import services
 from clusters.endpoints.autoscaling.bounds import Bounds
 from clusters.endpoints.autoscaling.giving_way import Neighbour, taken_from
 from clusters.endpoints.autoscaling.selectors import scaling_shown
-from clusters.models import NodePool
+from clusters.models import NodePool, Revision
 from tenants import scope
 from tests.clusters.autoscaling.test_carrying import at_once, quota
 from tests.clusters.endpoints.conftest import fresh
+from tests.clusters.endpoints.rollouts import Rolling, canary
 from tests.factories import default_project, make_tenant
 
 pytestmark = pytest.mark.django_db
@@ -161,6 +162,24 @@ def test_no_more_is_given_back_than_the_quota_of_a_higher_class_allows(scaled, w
     world.look(chat)
     assert world.wants(theirs) == 2
     assert world.scaling(chat).wants == 2
+
+
+def test_one_in_the_middle_of_a_rollout_gives_nothing(scaled, world, settle, order, cluster):
+    canary()
+    chat = scaled("chat", "interactive", ceiling=3)
+    batch = scaled("nightly", "batch", floor=0)
+    settle(order("other", replicas=1, **HERE))
+    it = Rolling(estate=world.estate, cluster=cluster, endpoint=batch)
+    it.change(pins={"gpu": "l4", "max_batch_size": 4})
+    assert (it.look().phase, it.rollout.revision.pool_id) == ("canary", it.rollout.before.pool_id)
+    busy(world, chat, 2)
+
+    assert world.look(chat) == 1
+
+    assert world.decisions(batch) == []
+    with scope.tenant(batch.tenant_id):
+        wanted = Revision.objects.filter(endpoint=batch, retired_at=None)
+        assert set(wanted.values_list("replicas", flat=True)) == {1}
 
 
 LEVEL = st.integers(0, 6)
