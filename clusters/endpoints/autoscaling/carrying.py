@@ -17,6 +17,7 @@ from clusters.endpoints.approvals.asking import is_held
 from clusters.endpoints.approvals.figures import running
 from clusters.endpoints.approvals.judging import NeedsApproval, judge
 from clusters.endpoints.autoscaling import giving_way
+from clusters.endpoints.autoscaling.anew import plan_anew
 from clusters.endpoints.autoscaling.bounds import (
     DecidedBy,
     agreed_replicas,
@@ -48,6 +49,7 @@ from clusters.models import (
     Wanted,
 )
 from clusters.planning.placement.nodes import nodes_for
+from clusters.planning.plans import Plan
 from tenants import scope
 from tenants.announcements import announce
 from tenants.errors import BerthError, Conflict, OverQuota
@@ -63,10 +65,14 @@ _Outcome = ScalingDecision.Outcome
 
 @dataclasses.dataclass(frozen=True)
 class Refusal:
-    """Why a decision cannot be carried out; ``reason`` is the condition's."""
+    """Why a decision cannot be carried out; ``reason`` is the condition's.
+
+    ``kept``: there are free GPUs for one more replica, but they are kept for higher classes.
+    """
 
     reason: str
     message: str
+    kept: bool = False
 
 
 def endpoint_autoscale(*, tenant_id: uuid.UUID, endpoint_id: uuid.UUID, now: dt.datetime) -> int | None:
@@ -80,12 +86,8 @@ def endpoint_autoscale(*, tenant_id: uuid.UUID, endpoint_id: uuid.UUID, now: dt.
             return look.revision.replicas
         lacks = look.carry_out()
     # Of other tenants' endpoints in transactions of their own: nobody waits for two of them at once.
-    if (
-        lacks
-        and not make_room(look.endpoint, look.revision, gpus=lacks, now=now)
-        and not look.revision.replicas
-    ):
-        _place_anew(look, now)
+    if lacks and not make_room(look.endpoint, look.revision, gpus=lacks, now=now) and look.anew is not None:
+        _place_anew(look, look.anew, now)
     return look.revision.replicas
 
 
@@ -100,6 +102,7 @@ class _Look:
     least: int  # its floor now
     until: dt.datetime | None  # when schedules change the bounds
     now: dt.datetime
+    anew: Plan | None = None  # by which it is placed anew if nobody makes room where it sleeps
 
     @classmethod
     def at(cls, endpoint_id: uuid.UUID, now: dt.datetime) -> _Look | None:
@@ -209,6 +212,8 @@ class _Look:
         lacks = 0
         if refusal.reason == NO_CAPACITY:
             lacks, denied = self._lacks(before, wish)
+            if lacks and not before and not refusal.kept:
+                denied = self._plan_anew(refusal)
             refusal = denied or refusal
         self._refused(before, wish, refusal, wants=before + lacks if lacks else 0)
         return lacks * again.gpus_per_replica
@@ -236,17 +241,26 @@ class _Look:
                 break
         else:
             more = 0
-        why = f"{revision.pool} has {capacity.free} free GPUs."
+        why, kept_back = f"{revision.pool} has {capacity.free} free GPUs.", False
         above = max(before, self.least)
         kept = giving_way.kept_for_higher(capacity.pool, self.endpoint, now=self.now)
         spare = max(0, capacity.free - kept) // revision.gpus_per_replica
         bounded = max(min(before + more, above), min(before + more, before + spare))
         if bounded < before + more:
+            kept_back = bounded == before and revision.cluster.state == Cluster.State.ACTIVE
             more = bounded - before
             why = f"{revision.pool} keeps {kept} of {capacity.free} free GPUs for higher classes."
         if before + more >= wish:
             return wish, None
-        return before + more, Refusal(NO_CAPACITY, why)
+        return before + more, Refusal(NO_CAPACITY, why, kept=kept_back)
+
+    def _plan_anew(self, refusal: Refusal) -> Refusal | None:
+        try:
+            self.anew = plan_anew(self.endpoint, self.revision)
+        except NeedsApproval as error:
+            text = f"{refusal.message} Elsewhere: {error} Pause and resume it to ask for approval."
+            return Refusal("NeedsApproval", text)
+        return None
 
     def _try(self, replicas: int) -> Refusal | None:
         return self._asked(replicas, placement.resize)
@@ -357,7 +371,7 @@ def _give_back(giver: giving_way.Neighbour, left: int, needed_by: Revision, now:
     announce()
 
 
-def _place_anew(look: _Look, now: dt.datetime) -> None:
+def _place_anew(look: _Look, plan: Plan, now: dt.datetime) -> None:
     """Have what sleeps in a pool without room placed wherever there is, or wait for capacity as an order does."""
     with scope.tenant(look.endpoint.tenant_id):
         endpoint = for_update(look.endpoint, None)
@@ -365,11 +379,21 @@ def _place_anew(look: _Look, now: dt.datetime) -> None:
         if revision is None or revision.id != look.revision.id or revision.replicas:
             return
         placement.retire_all(endpoint)
-        record(
-            endpoint,
-            "autoscaling",
-            f"A request asks for it and {revision.pool} has no room: it is placed anew.",
-        )
+        reason = f"{look.decision.reason} {revision.pool} has no room: it is placed anew"
+        chosen = plan.configuration
+        if chosen is None:
+            record(endpoint, "autoscaling", f"{reason}.")
+        else:
+            decision_write(
+                endpoint,
+                revision,
+                0,
+                chosen.replicas,
+                why=str(look.decision.why),
+                reason=f"{reason}, by its plan in {chosen.pool}.",
+                now=now,
+                price_after=chosen.price_per_hour,
+            )
         EndpointScaling.objects.filter(id=look.scaling.id).update(since=now, wants=0, wanted_at=None)
         wake(endpoint)
         announce()
@@ -385,8 +409,12 @@ def decision_write(
     reason: str,
     now: dt.datetime,
     outcome: ScalingDecision.Outcome = _Outcome.DONE,
+    price_after: Decimal | None = None,
 ) -> ScalingDecision:
-    """Write a decision down with what the tenant pays per hour before and after it, at today's prices."""
+    """Write a decision down with what the tenant pays per hour before and after it, at today's prices.
+
+    ``price_after`` is given where the replicas will be of another revision.
+    """
     each = price_of_one(endpoint, revision)
     if outcome == _Outcome.DONE:
         record(endpoint, "autoscaling", f"Replicas {before} -> {after}: {reason}")
@@ -402,7 +430,7 @@ def decision_write(
         reason=reason[:600],
         currency=endpoint.tenant.currency,
         price_before=each * before,
-        price_after=each * after,
+        price_after=each * after if price_after is None else price_after,
     )
 
 

@@ -15,7 +15,7 @@ from clusters.endpoints.autoscaling.giving_way import Neighbour, taken_from
 from clusters.endpoints.autoscaling.selectors import scaling_shown
 from clusters.models import NodePool, Revision
 from tenants import scope
-from tests.clusters.autoscaling.test_carrying import at_once, quota
+from tests.clusters.autoscaling.test_carrying import at_once, quota, to_zero
 from tests.clusters.endpoints.conftest import fresh
 from tests.clusters.endpoints.rollouts import Rolling, canary
 from tests.factories import default_project, make_tenant
@@ -71,6 +71,25 @@ def test_up_to_its_own_floor_batch_takes_what_is_free(scaled, world):
     scaled("chat", "interactive", ceiling=3)
     batch = scaled("nightly", "batch", floor=2)
     assert world.look(batch) == 2
+
+
+def test_one_that_sleeps_is_not_woken_by_gpus_kept_for_higher_classes(scaled, world, settle, order):
+    NodePool.objects.filter(cluster__name="de-a").update(higher_share=100)
+    batch = scaled("nightly", "batch", floor=0)
+    world.autoscale(batch, floor=0, ceiling=4, idle_s=600)
+    to_zero(batch, world)
+    settle(batch)
+    scaled("chat", "interactive", ceiling=3)
+    settle(order("other", replicas=1, **HERE))
+    world.tell(batch, in_flight=1)
+
+    assert world.look(batch) == 0
+
+    assert "keeps 2 of 2 free GPUs for higher classes" in world.decisions(batch)[0].reason
+    assert settle(batch).state == "scaled-to-zero"
+    assert world.holds(batch) == 0
+    NodePool.objects.filter(cluster__name="de-a").update(higher_share=50)
+    assert world.look(batch) == 1
 
 
 def test_batch_above_its_floor_gives_way_and_says_what_for(scaled, world, settle):
