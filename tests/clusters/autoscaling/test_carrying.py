@@ -191,7 +191,7 @@ def sleepy(order, settle, world):
 def test_placed_anew_where_it_is_dearer_its_price_is_in_the_decision(sleepy, world, settle):
     world.look(sleepy)
     (done, *_) = world.decisions(sleepy)
-    assert (done.before, done.after, done.outcome, done.why) == (0, 1, "done", "load")
+    assert (done.before, done.after, done.outcome, done.why) == (0, 1, "done", "wanted")
     assert "placed anew" in done.reason
     assert "h100" in done.reason
     assert settle(sleepy, passes=20).state == "ready"
