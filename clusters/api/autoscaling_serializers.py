@@ -59,7 +59,7 @@ class AutoscalingSerializer(serializers.Serializer):
         source="bounds.until", allow_null=True, help_text="When schedules change the bounds next."
     )
     replicas = serializers.IntegerField(help_text="Wanted now.")
-    lacks = serializers.SerializerMethodField(help_text="Replicas it should have besides and cannot get now.")
+    lacks = serializers.IntegerField(help_text="Replicas it should have besides and cannot get now.")
     currency = serializers.CharField(source="endpoint.tenant.currency")
     price_now = _price(allow_null=True)
     price_at_floor = _price(allow_null=True)
@@ -67,9 +67,6 @@ class AutoscalingSerializer(serializers.Serializer):
     budgets = BudgetEffectSerializer(
         many=True, help_text="What its ceiling would reserve beyond what is reserved for it now."
     )
-
-    def get_lacks(self, shown) -> int:
-        return max(0, shown.scaling.wants - shown.replicas)
 
 
 class DecisionSerializer(serializers.ModelSerializer):

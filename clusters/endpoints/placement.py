@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from decimal import Decimal
 from typing import Any
 
+from django.db import transaction
 from django.db.models import QuerySet
 from django.utils import timezone
 
@@ -201,13 +202,7 @@ def resize(endpoint: Endpoint, revision: Revision, replicas: int) -> None:
             raise Conflict(
                 f"Cluster {revision.cluster.name} is {revision.cluster.state} and takes no more engines."
             )
-        _keep_quota(revision, more * reservation.gpus_per_replica)
-        keep_policy(
-            endpoint,
-            revision.pool,
-            gpus=replicas * reservation.gpus_per_replica,
-            price_factor=revision.price_factor,
-        )
+        _keep_limits(endpoint, revision, reservation, replicas)
         pool = capacities(lock=True, pool_ids=[revision.pool_id])[0]
         added = nodes_for(
             pool.free_per_node,
@@ -233,6 +228,32 @@ def resize(endpoint: Endpoint, revision: Revision, replicas: int) -> None:
     revision.replicas = replicas
     revision.save(update_fields=["replicas", "grown_from", "shrunk_at"])
     claim_for(endpoint, revision)
+
+
+def keep_to_limits(endpoint: Endpoint, revision: Revision, replicas: int) -> None:
+    """Insist that a revision may have so many replicas, whatever its pool has free. Nothing is changed.
+
+    Raises:
+        OverQuota, OverBudget, PolicyRefused: as for :func:`resize`.
+    """
+    reservation = Reservation.objects.get(revision=revision)
+    if replicas > reservation.replicas:
+        _keep_limits(endpoint, revision, reservation, replicas)
+    with transaction.atomic():
+        _claim(
+            endpoint,
+            revision.pool,
+            revision.gpu_type,
+            replicas * revision.gpus_per_replica,
+            revision.price_factor,
+        )
+        transaction.set_rollback(True)
+
+
+def _keep_limits(endpoint: Endpoint, revision: Revision, reservation: Reservation, replicas: int) -> None:
+    each = reservation.gpus_per_replica
+    _keep_quota(revision, (replicas - reservation.replicas) * each)
+    keep_policy(endpoint, revision.pool, gpus=replicas * each, price_factor=revision.price_factor)
 
 
 def claim_for(endpoint: Endpoint, revision: Revision, *, refuse: bool = True) -> None:

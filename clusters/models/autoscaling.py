@@ -19,7 +19,7 @@ class EndpointScaling(TenantOwned):
 
     ``floor`` and ``ceiling`` are None for the plan's, ``idle_s`` for the class's. ``due_at`` is when to look again,
     None until a gateway tells of it. ``wanted_at``: a request asked for it while it had no replica. ``wants`` are the
-    replicas that it should have and has no GPUs for, 0 where nothing is wanting.
+    replicas that it should and may have and has no GPUs for, 0 where nothing but GPUs is wanting.
     """
 
     endpoint = models.OneToOneField(Endpoint, on_delete=models.CASCADE, related_name="scaling")

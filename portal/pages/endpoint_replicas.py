@@ -163,7 +163,7 @@ class Replicas(EndpointPage):
             "by": _decided_by(shown),
             "may_set": shown.by is not DecidedBy.CLUSTER,
             "facts": _facts(shown, self.tenant.currency),
-            "lacks": max(0, shown.scaling.wants - shown.replicas),
+            "lacks": shown.lacks,
             "budgets": [each for each in shown.budgets if each.refuses],
             "schedules": [
                 {

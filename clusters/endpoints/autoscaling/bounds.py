@@ -58,6 +58,12 @@ def own_bounds(scaling: EndpointScaling, revision: Revision | None, endpoint: En
     return floor, max(ceiling, floor)
 
 
+def agreed_replicas(endpoint: Endpoint, revision: Revision) -> int:
+    """Give how many replicas rules of approval were asked about: those it was placed or scaled to."""
+    planned = revision.plan["configuration"]["replicas"]
+    return max(revision.replicas, planned, endpoint.replicas or 0)
+
+
 def bounds_now(
     endpoint: Endpoint,
     scaling: EndpointScaling,

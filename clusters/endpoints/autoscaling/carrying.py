@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import datetime as dt
 import uuid
+from collections.abc import Callable
 from decimal import Decimal
 from typing import Any, Final
 
@@ -16,7 +17,14 @@ from clusters.endpoints.approvals.asking import is_held
 from clusters.endpoints.approvals.figures import running
 from clusters.endpoints.approvals.judging import NeedsApproval, judge
 from clusters.endpoints.autoscaling import giving_way
-from clusters.endpoints.autoscaling.bounds import DecidedBy, bounds_now, decided_by, policy_of
+from clusters.endpoints.autoscaling.anew import plan_anew
+from clusters.endpoints.autoscaling.bounds import (
+    DecidedBy,
+    agreed_replicas,
+    bounds_now,
+    decided_by,
+    policy_of,
+)
 from clusters.endpoints.autoscaling.deciding import Decision, Memory, Standing, decide
 from clusters.endpoints.autoscaling.hearing import signals_of
 from clusters.endpoints.autoscaling.setting import schedules_of
@@ -41,12 +49,15 @@ from clusters.models import (
     Wanted,
 )
 from clusters.planning.placement.nodes import nodes_for
+from clusters.planning.plans import Plan
 from tenants import scope
 from tenants.announcements import announce
 from tenants.errors import BerthError, Conflict, OverQuota
 
 #: Endpoints that cannot be scaled now are looked at again so much later.
 AWAY_S: Final = 60.0
+#: What changed while it was looked at is looked at again so much later.
+CHANGED_S: Final = 1.0
 GIVES_WAY: Final = "gives-way"
 NO_CAPACITY: Final = "NoCapacity"
 _Outcome = ScalingDecision.Outcome
@@ -54,10 +65,14 @@ _Outcome = ScalingDecision.Outcome
 
 @dataclasses.dataclass(frozen=True)
 class Refusal:
-    """Why a decision cannot be carried out; ``reason`` is the condition's."""
+    """Why a decision cannot be carried out; ``reason`` is the condition's.
+
+    ``kept``: there are free GPUs for one more replica, but they are kept for higher classes.
+    """
 
     reason: str
     message: str
+    kept: bool = False
 
 
 def endpoint_autoscale(*, tenant_id: uuid.UUID, endpoint_id: uuid.UUID, now: dt.datetime) -> int | None:
@@ -71,12 +86,8 @@ def endpoint_autoscale(*, tenant_id: uuid.UUID, endpoint_id: uuid.UUID, now: dt.
             return look.revision.replicas
         lacks = look.carry_out()
     # Of other tenants' endpoints in transactions of their own: nobody waits for two of them at once.
-    if (
-        lacks
-        and not make_room(look.endpoint, look.revision, gpus=lacks, now=now)
-        and not look.revision.replicas
-    ):
-        _place_anew(look, now)
+    if lacks and not make_room(look.endpoint, look.revision, gpus=lacks, now=now) and look.anew is not None:
+        _place_anew(look, look.anew, now)
     return look.revision.replicas
 
 
@@ -91,6 +102,7 @@ class _Look:
     least: int  # its floor now
     until: dt.datetime | None  # when schedules change the bounds
     now: dt.datetime
+    anew: Plan | None = None  # by which it is placed anew if nobody makes room where it sleeps
 
     @classmethod
     def at(cls, endpoint_id: uuid.UUID, now: dt.datetime) -> _Look | None:
@@ -155,10 +167,13 @@ class _Look:
     def carry_out(self) -> int:
         """Bring it to what was decided, or as near as may be; give how many GPUs its pool lacks for it."""
         before, wish = self.revision.replicas, self.decision.replicas
+        seen = self.endpoint.generation
         self.endpoint = for_update(self.endpoint, None)
         again = _scalable(self.endpoint)
-        if again is None or (again.id, again.replicas) != (self.revision.id, before):
-            self._keep(look_again_s=1.0)  # somebody was faster
+        found = None if again is None else (again.id, again.replicas, self.endpoint.generation)
+        if again is None or found != (self.revision.id, before, seen):
+            # Somebody was faster, be it with other bounds alone: what they said holds.
+            write_scaling(self.scaling, {"due_at": self.now + dt.timedelta(seconds=CHANGED_S)})
             return 0
         self.revision = again
         if wish < before:
@@ -168,24 +183,41 @@ class _Look:
             self._clear()
             return 0
         fits, refusal = self._room(wish)
-        gpus = again.gpus_per_replica
         for step in dict.fromkeys(each for each in (fits, before + 1) if before < each <= fits):
             error = self._try(step)
             if error is None:
+                lacks = 0
+                if fits == step < wish:
+                    lacks, denied = self._lacks(step, wish)
+                    refusal = denied or refusal
                 reason = self.decision.reason
                 if step < wish:
                     reason += (
                         f" {wish} would be right; {refusal.message if refusal else 'more is not allowed.'}"
                     )
                 self._done(before, step, str(self.decision.why), reason)
-                self._keep(wants=0 if step == wish else wish, changed=True)
+                self._keep(wants=step + lacks if lacks else 0, changed=True)
                 if step == wish:
                     self._clear()
-                return (wish - fits) * gpus
+                return lacks * again.gpus_per_replica
             refusal = error
         assert refusal is not None
-        self._refused(before, wish, refusal)
-        return (wish - before) * gpus if refusal.reason == NO_CAPACITY else 0
+        lacks = 0
+        if refusal.reason == NO_CAPACITY:
+            lacks, denied = self._lacks(before, wish)
+            if lacks and not before and not refusal.kept and rollout_of(self.endpoint) is None:
+                denied = self._plan_anew(refusal)
+            refusal = denied or refusal
+        self._refused(before, wish, refusal, wants=before + lacks if lacks else 0)
+        return lacks * again.gpus_per_replica
+
+    def _lacks(self, has: int, wish: int) -> tuple[int, Refusal | None]:
+        """Say for how many replicas it lacks nothing but GPUs, and what else stands against even one."""
+        for step in dict.fromkeys((wish, has + 1)):
+            denied = self._asked(step, placement.keep_to_limits)
+            if denied is None:
+                return step - has, None
+        return 0, denied
 
     def _room(self, wish: int) -> tuple[int, Refusal | None]:
         """Say how many replicas fit, and why no more: free GPUs, less what is kept for higher classes."""
@@ -202,23 +234,35 @@ class _Look:
                 break
         else:
             more = 0
-        why = f"{revision.pool} has {capacity.free} free GPUs."
+        why, kept_back = f"{revision.pool} has {capacity.free} free GPUs.", False
         above = max(before, self.least)
         kept = giving_way.kept_for_higher(capacity.pool, self.endpoint, now=self.now)
         spare = max(0, capacity.free - kept) // revision.gpus_per_replica
         bounded = max(min(before + more, above), min(before + more, before + spare))
         if bounded < before + more:
+            kept_back = bounded == before and revision.cluster.state == Cluster.State.ACTIVE
             more = bounded - before
             why = f"{revision.pool} keeps {kept} of {capacity.free} free GPUs for higher classes."
         if before + more >= wish:
             return wish, None
-        return before + more, Refusal(NO_CAPACITY, why)
+        return before + more, Refusal(NO_CAPACITY, why, kept=kept_back)
+
+    def _plan_anew(self, refusal: Refusal) -> Refusal | None:
+        try:
+            self.anew = plan_anew(self.endpoint, self.revision)
+        except NeedsApproval as error:
+            text = f"{refusal.message} Elsewhere: {error} Pause and resume it to ask for approval."
+            return Refusal("NeedsApproval", text)
+        return None
 
     def _try(self, replicas: int) -> Refusal | None:
+        return self._asked(replicas, _resize)
+
+    def _asked(self, replicas: int, carry: Callable[[Endpoint, Revision, int], None]) -> Refusal | None:
         endpoint, revision = self.endpoint, self.revision
         try:
             with transaction.atomic():
-                agreed = _agreed(endpoint, revision)
+                agreed = agreed_replicas(endpoint, revision)
                 if replicas > agreed:
                     market = Market.read(tenant=endpoint.tenant, besides=endpoint)
                     judge(
@@ -227,10 +271,7 @@ class _Look:
                         before=running(endpoint, revision, market, replicas=agreed),
                         granted=None,
                     )
-                placement.resize(endpoint, revision, replicas)
-                newest = placement.current_revision(endpoint)
-                if newest is not None and newest.id != revision.id:
-                    placement.claim_for(endpoint, newest, refuse=False)
+                carry(endpoint, revision, replicas)
         except NeedsApproval as error:
             text = f"{error} Scale it by hand to ask for approval, or lower the ceiling."
             return Refusal("NeedsApproval", text)
@@ -244,7 +285,7 @@ class _Look:
         wake(self.endpoint)
         announce()
 
-    def _refused(self, before: int, wish: int, refusal: Refusal) -> None:
+    def _refused(self, before: int, wish: int, refusal: Refusal, *, wants: int) -> None:
         held = f"{self.decision.reason} {wish} replicas would be right, but: {refusal.message}"
         news = set_condition(
             self.endpoint, Condition.Type.SCALING, Condition.Status.FALSE, refusal.reason, held
@@ -266,13 +307,11 @@ class _Look:
                 now=self.now,
                 outcome=_Outcome.REFUSED,
             )
-        self._keep(wants=wish)
+        self._keep(wants=wants)
 
-    def _keep(
-        self, *, wants: int | None = None, changed: bool = False, look_again_s: float | None = None
-    ) -> None:
+    def _keep(self, *, wants: int | None = None, changed: bool = False) -> None:
         memory = self.decision.memory
-        wait = self.decision.look_again_s if look_again_s is None else look_again_s
+        wait = self.decision.look_again_s
         due = None if wait is None else self.now + dt.timedelta(seconds=wait)
         if self.until is not None:
             due = self.until if due is None else min(due, self.until)
@@ -291,6 +330,13 @@ class _Look:
             set_condition(self.endpoint, Condition.Type.SCALING, Condition.Status.TRUE, "WithinBounds", text)
 
 
+def _resize(endpoint: Endpoint, revision: Revision, replicas: int) -> None:
+    placement.resize(endpoint, revision, replicas)
+    newest = placement.current_revision(endpoint)
+    if newest is not None and newest.id != revision.id:  # budgets count a change once, by what is to serve
+        placement.claim_for(endpoint, newest, refuse=False)
+
+
 def _scalable(endpoint: Endpoint) -> Revision | None:
     """Give the revision whose replicas may be chosen now.
 
@@ -306,12 +352,6 @@ def _scalable(endpoint: Endpoint) -> Revision | None:
     if rollout is not None:
         return next((each for each in wanted if each.id == rollout.before_id and not each.replicas), None)
     return wanted[0] if len(wanted) == 1 else None
-
-
-def _agreed(endpoint: Endpoint, revision: Revision) -> int:
-    """Give how many replicas rules of approval were asked about: those it was placed or scaled to."""
-    planned = revision.plan["configuration"]["replicas"]
-    return max(revision.replicas, planned, endpoint.replicas or 0)
 
 
 def make_room(endpoint: Endpoint, revision: Revision, *, gpus: int, now: dt.datetime) -> bool:
@@ -332,7 +372,13 @@ def _give_back(giver: giving_way.Neighbour, left: int, needed_by: Revision, now:
     endpoint = for_update(Endpoint.objects.get(id=giver.endpoint_id), None)
     revision = placement.current_revision(endpoint)
     scaling = EndpointScaling.objects.get(endpoint=endpoint)
-    if revision is None or revision.replicas != giver.replicas or not scaling.enabled:
+    if (
+        revision is None
+        or revision.replicas != giver.replicas
+        or not scaling.enabled
+        or giving_way.changing([endpoint.id])
+        or left < bounds_now(endpoint, scaling, revision, schedules_of(endpoint), now=now).floor
+    ):
         return  # it has changed meanwhile; the next look goes by what it is then
     placement.resize(endpoint, revision, left)
     reason = f"Endpoints of a higher class need GPUs of {needed_by.pool}; it keeps its floor."
@@ -342,7 +388,7 @@ def _give_back(giver: giving_way.Neighbour, left: int, needed_by: Revision, now:
     announce()
 
 
-def _place_anew(look: _Look, now: dt.datetime) -> None:
+def _place_anew(look: _Look, plan: Plan, now: dt.datetime) -> None:
     """Have what sleeps in a pool without room placed wherever there is, or wait for capacity as an order does."""
     with scope.tenant(look.endpoint.tenant_id):
         endpoint = for_update(look.endpoint, None)
@@ -350,11 +396,21 @@ def _place_anew(look: _Look, now: dt.datetime) -> None:
         if revision is None or revision.id != look.revision.id or revision.replicas:
             return
         placement.retire_all(endpoint)
-        record(
-            endpoint,
-            "autoscaling",
-            f"A request asks for it and {revision.pool} has no room: it is placed anew.",
-        )
+        reason = f"{look.decision.reason} {revision.pool} has no room: it is placed anew"
+        chosen = plan.configuration
+        if chosen is None:
+            record(endpoint, "autoscaling", f"{reason}.")
+        else:
+            decision_write(
+                endpoint,
+                revision,
+                0,
+                chosen.replicas,
+                why=str(look.decision.why),
+                reason=f"{reason}, by its plan in {chosen.pool}.",
+                now=now,
+                price_after=chosen.price_per_hour,
+            )
         EndpointScaling.objects.filter(id=look.scaling.id).update(since=now, wants=0, wanted_at=None)
         wake(endpoint)
         announce()
@@ -370,8 +426,12 @@ def decision_write(
     reason: str,
     now: dt.datetime,
     outcome: ScalingDecision.Outcome = _Outcome.DONE,
+    price_after: Decimal | None = None,
 ) -> ScalingDecision:
-    """Write a decision down with what the tenant pays per hour before and after it, at today's prices."""
+    """Write a decision down with what the tenant pays per hour before and after it, at today's prices.
+
+    ``price_after`` is given where the replicas will be of another revision.
+    """
     each = price_of_one(endpoint, revision)
     if outcome == _Outcome.DONE:
         record(endpoint, "autoscaling", f"Replicas {before} -> {after}: {reason}")
@@ -387,7 +447,7 @@ def decision_write(
         reason=reason[:600],
         currency=endpoint.tenant.currency,
         price_before=each * before,
-        price_after=each * after,
+        price_after=each * after if price_after is None else price_after,
     )
 
 

@@ -7,10 +7,21 @@ import datetime as dt
 import math
 import uuid
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+
+from django.db.models import Count
 
 from clusters.endpoints.autoscaling.bounds import Bounds, bounds_now
-from clusters.models import Endpoint, EndpointScaling, NodePool, Reservation, Revision, ScaleSchedule, Wanted
+from clusters.models import (
+    Endpoint,
+    EndpointScaling,
+    NodePool,
+    Reservation,
+    Revision,
+    Rollout,
+    ScaleSchedule,
+    Wanted,
+)
 from tenants import scope
 
 
@@ -32,7 +43,7 @@ class Neighbour:
 
     @property
     def lacks(self) -> int:
-        """GPUs of replicas that it should have and could not get."""
+        """GPUs of replicas that it should and may have and could not get."""
         return max(0, min(self.wants, self.bounds.ceiling) - self.replicas) * self.gpus_per_replica
 
     @property
@@ -102,7 +113,8 @@ def givers(pool: NodePool, endpoint: Endpoint, gpus: int, *, now: dt.datetime) -
     """Say which endpoints of lower classes give replicas back so that ``gpus`` come free, and how many they keep.
 
     The lowest class first, of one class whoever has the most above its floor; nobody below its floor, and nobody's
-    last replica while others have more than one. What is on its way back is counted.
+    last replica while others have more than one; nobody in the middle of a change, whose new revision is judged as it
+    is. What is on its way back is counted.
     """
     with scope.platform("who has more than its floor in a pool that a higher class needs"):
         lower = [
@@ -110,9 +122,19 @@ def givers(pool: NodePool, endpoint: Endpoint, gpus: int, *, now: dt.datetime) -
             for each in neighbours(pool, besides=endpoint.id, now=now)
             if each.priority > endpoint.slo_class.priority and each.above_floor
         ]
+        busy = changing([each.endpoint_id for each in lower])
+        lower = [each for each in lower if each.endpoint_id not in busy]
         coming = _coming_back(pool)
     gpus -= coming
     return Room(takes=taken_from(lower, gpus), coming=coming)
+
+
+def changing(endpoint_ids: Collection[uuid.UUID]) -> set[uuid.UUID]:
+    """Give the endpoints of these whose change from one revision to another is under way."""
+    rollouts = Rollout.objects.active().filter(endpoint__in=endpoint_ids)
+    wanted = Revision.objects.filter(endpoint__in=endpoint_ids, retired_at=None)
+    two = wanted.order_by().values("endpoint").annotate(wanted=Count("id")).filter(wanted__gt=1)
+    return {*rollouts.values_list("endpoint", flat=True), *two.values_list("endpoint", flat=True)}
 
 
 def taken_from(lower: Sequence[Neighbour], gpus: int) -> list[tuple[Neighbour, int]]:

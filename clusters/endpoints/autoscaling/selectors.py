@@ -15,7 +15,7 @@ from clusters.endpoints import placement
 from clusters.endpoints.autoscaling.bounds import Bounds, DecidedBy, bounds_now, decided_by, planned_bounds
 from clusters.endpoints.autoscaling.carrying import price_of_one
 from clusters.endpoints.autoscaling.setting import scaling_of, schedules_of
-from clusters.models import Endpoint, EndpointScaling, Revision, ScalingDecision
+from clusters.models import Condition, Endpoint, EndpointScaling, Revision, ScalingDecision
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -23,7 +23,8 @@ class ScalingShown:
     """How an endpoint's replicas are chosen. Prices are per hour at today's prices, None while it has no place.
 
     ``planned_floor`` and ``planned_ceiling`` stand where nothing else is said; ``budgets`` are what the ceiling would
-    reserve beyond what is reserved for it now.
+    reserve beyond what is reserved for it now. ``should_have`` are the replicas that were right when it was looked at
+    last and that it could not get, 0 where it has them.
     """
 
     endpoint: Endpoint
@@ -35,6 +36,12 @@ class ScalingShown:
     planned_ceiling: int
     price_each: Decimal | None
     budgets: list[BudgetEffect]
+    should_have: int
+
+    @property
+    def lacks(self) -> int:
+        """Replicas that it should have besides, for want of GPUs or of anything else."""
+        return max(0, self.should_have - self.replicas)
 
     @property
     def replicas(self) -> int:
@@ -75,12 +82,24 @@ def scaling_shown(endpoint: Endpoint, *, now: dt.datetime) -> ScalingShown:
         planned_ceiling=ceiling,
         price_each=price_of_one(endpoint, revision) if revision else None,
         budgets=_at_ceiling(endpoint, revision, bounds.ceiling),
+        should_have=max(scaling.wants, _refused(endpoint) if scaling.enabled else 0),
     )
 
 
 def scaling_decisions(endpoint: Endpoint) -> QuerySet[ScalingDecision]:
     """Give what was decided of an endpoint's replicas, newest first."""
     return ScalingDecision.objects.filter(endpoint=endpoint).order_by("-id")
+
+
+def _refused(endpoint: Endpoint) -> int:
+    """Give how many replicas were refused it, 0 where nothing is refused now."""
+    held = Condition.objects.filter(
+        endpoint=endpoint, type=Condition.Type.SCALING, status=Condition.Status.FALSE
+    )
+    newest = scaling_decisions(endpoint).first()
+    if newest is None or newest.outcome != ScalingDecision.Outcome.REFUSED or not held.exists():
+        return 0
+    return newest.after
 
 
 def _at_ceiling(endpoint: Endpoint, revision: Revision | None, ceiling: int) -> list[BudgetEffect]:

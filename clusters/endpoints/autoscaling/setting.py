@@ -12,7 +12,7 @@ from django.db import transaction
 from django.utils import timezone
 
 from clusters.endpoints import placement
-from clusters.endpoints.autoscaling.bounds import own_bounds
+from clusters.endpoints.autoscaling.bounds import agreed_replicas, own_bounds
 from clusters.endpoints.history import record
 from clusters.endpoints.wishes import bump, for_update
 from clusters.models import Endpoint, EndpointScaling, Revision, ScaleSchedule
@@ -62,7 +62,8 @@ def endpoint_scaling_set(
 ) -> EndpointScaling:
     """Let Berth choose an endpoint's replicas within bounds, or stop it; None is the plan's, or the class's.
 
-    What has no replica when this is switched off gets its floor, at least one.
+    What has no replica when this is switched off gets its floor, at least one, but no more than rules of approval were
+    asked about.
 
     Raises:
         Invalid: a bound is out of range, they contradict each other, or its class may not be scaled to zero.
@@ -82,7 +83,9 @@ def endpoint_scaling_set(
     scaling.quiet_since = scaling.idle_since = None
     scaling.save()
     if not enabled and revision is not None and revision.replicas == 0:
-        placement.resize(endpoint, revision, max(1, own_bounds(scaling, revision, endpoint)[0]))
+        # More than was agreed to is had by scaling by hand, which asks for approval.
+        floor = min(own_bounds(scaling, revision, endpoint)[0], agreed_replicas(endpoint, revision))
+        placement.resize(endpoint, revision, max(1, floor))
     bump(endpoint)
     record(endpoint, "autoscaling", _told(scaling, revision, endpoint), actor=actor)
     return scaling

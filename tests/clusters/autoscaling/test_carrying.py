@@ -15,6 +15,8 @@ from billing.budgets.services import budget_create
 from billing.models import Allocation, GpuClaim
 from clusters.endpoints import services, tasks
 from clusters.endpoints.approvals.rules import rule_create
+from clusters.endpoints.autoscaling import carrying
+from clusters.endpoints.autoscaling.selectors import scaling_shown
 from clusters.endpoints.autoscaling.setting import endpoint_scaling_set
 from clusters.endpoints.autoscaling.sweeping import autoscaling_sweep
 from clusters.endpoints.reconcile import reconcile_endpoint
@@ -173,6 +175,58 @@ def test_one_that_wakes_where_there_is_no_room_is_placed_elsewhere_or_waits(orde
     assert settle(endpoint, passes=20).state == "ready"
 
 
+@pytest.fixture
+def sleepy(order, settle, world):
+    """One that sleeps where the four L4 are taken now; beside them are eight H100, which are dearer."""
+    endpoint = settle(order("sleepy", slo_class="batch", replicas=1, residency="region:eu-de-1"))
+    world.autoscale(endpoint, floor=0, ceiling=2, idle_s=600)
+    settle(endpoint)
+    to_zero(endpoint, world)
+    settle(endpoint)
+    settle(order("others", replicas=4, residency="region:eu-de-1", pins={"gpu": "l4"}))
+    world.tell(endpoint, in_flight=1)
+    return endpoint
+
+
+def test_placed_anew_where_it_is_dearer_its_price_is_in_the_decision(sleepy, world, settle):
+    world.look(sleepy)
+    (done, *_) = world.decisions(sleepy)
+    assert (done.before, done.after, done.outcome, done.why) == (0, 1, "done", "wanted")
+    assert "placed anew" in done.reason
+    assert "h100" in done.reason
+    assert settle(sleepy, passes=20).state == "ready"
+    world.look(sleepy)
+    with scope.tenant(sleepy.tenant_id):
+        assert scaling_shown(fresh(sleepy), now=timezone.now()).price_now == done.price_after > 1
+
+
+def test_it_is_not_placed_anew_where_nobody_agreed_to_the_price(sleepy, world, settle):
+    with scope.tenant(sleepy.tenant_id):
+        rule_create(kind="price-above", amount=Decimal("0.3"))
+    assert world.look(sleepy) == 0
+    assert world.look(sleepy) == 0
+    (refused, slept) = world.decisions(sleepy)
+    assert (refused.outcome, slept.why) == ("refused", "idle")
+    assert condition(sleepy).reason == "NeedsApproval"
+    assert "has 0 free GPUs" in condition(sleepy).message
+    assert settle(sleepy).state == "scaled-to-zero", "it stays where it was agreed to"
+
+
+def test_one_that_waits_to_be_placed_anew_is_asked_about_where_it_gets_dearer(sleepy, world, settle, order):
+    dear = settle(order("dear", replicas=8, residency="region:eu-de-1", pins={"gpu": "h100_sxm"}))
+    with scope.tenant(sleepy.tenant_id):
+        rule_create(kind="price-above", amount=Decimal("0.3"))
+    world.look(sleepy)
+    for _ in range(4):
+        reconcile_endpoint(sleepy.id)
+    assert fresh(sleepy).state == "waiting-for-capacity"
+    with scope.tenant(sleepy.tenant_id):
+        services.endpoint_pause(endpoint=fresh(dear), actor="a test")
+    settle(dear)
+    assert settle(sleepy).state == "waiting-for-approval"
+    assert world.holds(sleepy) == 0
+
+
 def test_nothing_is_given_back_while_a_gateway_is_silent(chat, world):
     world.tell(chat)
     world.look(chat)
@@ -287,6 +341,51 @@ def test_switched_off_while_it_sleeps_it_comes_up(chat, world, settle):
     with scope.tenant(chat.tenant_id):
         endpoint_scaling_set(endpoint=fresh(chat), actor="ann", enabled=False, floor=0, ceiling=3)
     assert settle(chat).state == "ready"
+
+
+def test_switched_off_while_it_sleeps_it_comes_up_with_no_more_than_was_agreed_to(chat, world, settle):
+    with scope.tenant(chat.tenant_id):
+        rule_create(kind="price-above", amount=Decimal("0.3"))
+    to_zero(chat, world)
+    settle(chat)
+    with scope.tenant(chat.tenant_id):
+        endpoint_scaling_set(endpoint=fresh(chat), actor="ann", enabled=False, floor=3, ceiling=3)
+    assert (world.wants(chat), world.holds(chat)) == (1, 1), "it was ordered with one"
+
+
+def meanwhile(monkeypatch, change) -> None:
+    """Let somebody who held the endpoint be done with ``change`` just as a look gets hold of it."""
+    was = carrying.for_update
+
+    def for_update(endpoint, if_generation):
+        monkeypatch.setattr(carrying, "for_update", was)
+        change()
+        return was(endpoint, if_generation)
+
+    monkeypatch.setattr(carrying, "for_update", for_update)
+
+
+def test_a_look_that_waited_for_its_turn_does_not_overrule_what_was_set_meanwhile(chat, world, monkeypatch):
+    world.tell(chat)
+    world.look(chat)
+    world.since(chat, minutes=11)
+
+    meanwhile(monkeypatch, lambda: world.autoscale(chat, floor=1, ceiling=3))
+    world.look(chat)
+    assert (world.wants(chat), world.decisions(chat)) == (1, []), "a floor"
+    assert world.look(chat) == 1
+
+    world.autoscale(chat, floor=0, ceiling=3, idle_s=600)
+    world.look(chat)
+    world.since(chat, minutes=11)
+    meanwhile(monkeypatch, lambda: switch_off(chat))
+    world.look(chat)
+    assert (world.wants(chat), world.decisions(chat)) == (1, []), "that its replicas stay as they are"
+
+
+def switch_off(endpoint) -> None:
+    with scope.tenant(endpoint.tenant_id):
+        endpoint_scaling_set(endpoint=fresh(endpoint), actor="ann", enabled=False, floor=0, ceiling=3)
 
 
 def test_paused_ones_are_left_alone_and_looked_at_again_once_ready(chat, world, settle):

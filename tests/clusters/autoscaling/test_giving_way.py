@@ -5,15 +5,19 @@ from __future__ import annotations
 import uuid
 
 import pytest
+from django.utils import timezone
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from clusters.endpoints import services
 from clusters.endpoints.autoscaling.bounds import Bounds
 from clusters.endpoints.autoscaling.giving_way import Neighbour, taken_from
-from clusters.models import NodePool
+from clusters.endpoints.autoscaling.selectors import scaling_shown
+from clusters.models import NodePool, Revision
 from tenants import scope
-from tests.clusters.autoscaling.test_carrying import at_once
+from tests.clusters.autoscaling.test_carrying import at_once, quota, to_zero
+from tests.clusters.endpoints.conftest import fresh
+from tests.clusters.endpoints.rollouts import Rolling, canary
 from tests.factories import default_project, make_tenant
 
 pytestmark = pytest.mark.django_db
@@ -35,6 +39,12 @@ def scaled(order, settle, world):
 def busy(world, endpoint, replicas: int) -> None:
     """Let it have enough to do for so many replicas."""
     world.tell(endpoint, in_flight=int(0.8 * replicas * at_once(endpoint)))
+
+
+def lacks(endpoint) -> int:
+    """How many replicas people are told that it lacks."""
+    with scope.tenant(endpoint.tenant_id):
+        return scaling_shown(fresh(endpoint), now=timezone.now()).lacks
 
 
 def test_batch_leaves_half_of_what_interactive_may_grow_to(scaled, world):
@@ -61,6 +71,25 @@ def test_up_to_its_own_floor_batch_takes_what_is_free(scaled, world):
     scaled("chat", "interactive", ceiling=3)
     batch = scaled("nightly", "batch", floor=2)
     assert world.look(batch) == 2
+
+
+def test_one_that_sleeps_is_not_woken_by_gpus_kept_for_higher_classes(scaled, world, settle, order):
+    NodePool.objects.filter(cluster__name="de-a").update(higher_share=100)
+    batch = scaled("nightly", "batch", floor=0)
+    world.autoscale(batch, floor=0, ceiling=4, idle_s=600)
+    to_zero(batch, world)
+    settle(batch)
+    scaled("chat", "interactive", ceiling=3)
+    settle(order("other", replicas=1, **HERE))
+    world.tell(batch, in_flight=1)
+
+    assert world.look(batch) == 0
+
+    assert "keeps 2 of 2 free GPUs for higher classes" in world.decisions(batch)[0].reason
+    assert settle(batch).state == "scaled-to-zero"
+    assert world.holds(batch) == 0
+    NodePool.objects.filter(cluster__name="de-a").update(higher_share=50)
+    assert world.look(batch) == 1
 
 
 def test_batch_above_its_floor_gives_way_and_says_what_for(scaled, world, settle):
@@ -109,6 +138,67 @@ def test_other_tenants_give_way_too_and_interactive_never_does(scaled, world, se
     busy(world, chat, 4)
     world.look(chat)
     assert world.wants(theirs) == 2, "nobody goes below its floor"
+
+
+def test_nobody_gives_way_to_one_that_may_have_no_more(scaled, world, settle, tenant):
+    batch = scaled("nightly", "batch")
+    busy(world, batch, 3)
+    assert world.look(batch) == 3
+    settle(batch)
+    chat = scaled("chat", "interactive", ceiling=3)
+    quota(tenant, 4)
+    busy(world, chat, 3)
+
+    assert world.look(chat) == 1
+
+    assert (world.wants(batch), len(world.decisions(batch))) == (3, 1)
+    assert "quota is 4 GPUs" in world.decisions(chat)[0].reason
+    assert lacks(chat) == 2, "whatever it is for want of"
+    quota(tenant, 40)
+    assert world.look(chat) == 1
+    settle(batch)
+    quota(tenant, 2)
+    assert world.look(chat) == 1, "it may have no more again"
+    quota(tenant, 40)
+    NodePool.objects.filter(cluster__name="de-a").update(higher_share=0)
+    busy(world, batch, 3)
+    assert world.look(batch) == 3, "nothing is kept for one that may have no more"
+
+
+def test_no_more_is_given_back_than_the_quota_of_a_higher_class_allows(scaled, world, settle, estate, tenant):
+    other = make_tenant("globex", gpus=8)
+    with scope.tenant(other.id):
+        theirs = services.endpoint_order(
+            project=default_project(other), name="theirs", actor="a test",
+            terms=estate.terms(slo_class="batch", replicas=3, **HERE),
+        )  # fmt: skip
+    settle(theirs)
+    world.autoscale(theirs, floor=0, ceiling=4)
+    settle(theirs)
+    chat = scaled("chat", "interactive")
+    quota(tenant, 2)
+    busy(world, chat, 4)
+    world.look(chat)
+    assert world.wants(theirs) == 2
+    assert world.scaling(chat).wants == 2
+
+
+def test_one_in_the_middle_of_a_rollout_gives_nothing(scaled, world, settle, order, cluster):
+    canary()
+    chat = scaled("chat", "interactive", ceiling=3)
+    batch = scaled("nightly", "batch", floor=0)
+    settle(order("other", replicas=1, **HERE))
+    it = Rolling(estate=world.estate, cluster=cluster, endpoint=batch)
+    it.change(pins={"gpu": "l4", "max_batch_size": 4})
+    assert (it.look().phase, it.rollout.revision.pool_id) == ("canary", it.rollout.before.pool_id)
+    busy(world, chat, 2)
+
+    assert world.look(chat) == 1
+
+    assert world.decisions(batch) == []
+    with scope.tenant(batch.tenant_id):
+        wanted = Revision.objects.filter(endpoint=batch, retired_at=None)
+        assert set(wanted.values_list("replicas", flat=True)) == {1}
 
 
 LEVEL = st.integers(0, 6)
