@@ -181,6 +181,17 @@ class TestPriceBook:
         assert "1.yaml:11:" in told
         assert self.amounts()[-1] == 9
 
+    def test_a_file_whose_time_has_come_does_not_take_an_increase_back(self, estate, apply, monkeypatch):
+        (held,) = self.amounts()
+        later = (timezone.now() + dt.timedelta(days=30)).replace(microsecond=0)
+        text = self.list(self.price(f"{held}"), self.price("9", effective_from=later.isoformat()))
+        apply(text)
+        monkeypatch.setattr(timezone, "now", lambda: later + dt.timedelta(days=1))
+        settled(apply, text)
+        assert self.amounts() == [held, 9]
+        apply(self.list(self.price("8")))  # by itself it is in force from the moment on
+        assert self.amounts() == [held, 9, 8]
+
     def test_the_past_is_refused_with_its_line(self, estate, apply):
         told = refused(apply, self.list(self.price("9", effective_from="2025-01-01T00:00:00Z")))
         assert (
