@@ -353,6 +353,19 @@ class TestEndpoint:
         apply(order())
         assert told in refused(apply, order(**spec))
 
+    def test_a_model_that_is_withdrawn_is_kept_and_not_gone_over_to(self, acme, apply):
+        (like,) = [
+            each for each in yaml.safe_load_all(export(kind=["CatalogModel"]))
+            if each["metadata"]["name"] == "berth-docs-ngram"
+        ]  # fmt: skip
+        like["metadata"]["name"], like["spec"]["derived_from"] = "another", "berth-docs-ngram"
+        apply(yaml.safe_dump(like), order())
+        apply(document("CatalogModel", "another", {"published": False}))
+        assert "spec.model: The model another is no longer offered." in refused(apply, order(model="another"))
+        apply(document("CatalogModel", "berth-docs-ngram", {"published": False}))
+        apply(order(output_tokens=60))
+        assert endpoint(acme).output_tokens == 60
+
     def test_more_than_the_quota_is_refused_and_all_else_with_it(self, acme, apply):
         told = refused(apply, f"{order('first')}---\n{order('large', replicas=9)}")
         assert "Endpoint large" in told
