@@ -19,11 +19,12 @@ from portal.configuration.applier import Applier
 from portal.configuration.documents import LABEL, LABEL_RULE, Document
 from portal.configuration.kinds import KINDS, Kind
 from portal.configuration.kinds.base import ASKED_FOR, LEFT, UNCHANGED, WAITING, Done, Money, Wanted
-from portal.configuration.places import Place, digest
+from portal.configuration.places import Place, digest, is_of_another
 from portal.configuration.problems import Problem, Refused, did_you_mean, flattened, told
 from portal.configuration.writing import unified
 from tenants.errors import BerthError, Conflict, Invalid
 
+_ANOTHER: Final = "It is gone already; what has its name now was made by somebody else."
 _RANK: Final = {name: number for number, name in enumerate(KINDS)}
 
 
@@ -164,7 +165,12 @@ class _Work:
         with place.opened():
             row = kind.find(record.name)
             before, project = (kind.spec(row), kind.project_of(row)) if row is not None else (None, "")
-            done = kind.remove(row, by) if row is not None else Done(result=LEFT, note="It is gone already.")
+            if row is not None and is_of_another(record, row):
+                before, done = None, Done(result=LEFT, note=_ANOTHER)
+            elif row is not None:
+                done = kind.remove(row, by)
+            else:
+                done = Done(result=LEFT, note="It is gone already.")
             if done.result not in (ASKED_FOR, WAITING):
                 record.delete()
         stays = before is None or done.result == LEFT
@@ -208,7 +214,7 @@ class _Work:
         by.demand(kind.action)
         _check_metadata(document, kind)
         row = kind.find(document.name)
-        record = place.records.filter(kind=document.kind, name=document.name).first()
+        record = place.record_of(document.kind, document.name, row)
         owner = document.owner or self.options.owner
         if record and owner and record.owner not in ("", owner) and not self.options.take_over:
             raise Conflict(
@@ -236,7 +242,7 @@ class _Work:
             line=document.line(),
         )
         step = _Step(document, place, by, kind, done.row if done.row is not None else row, wanted, outcome)
-        place.remember(document, step.row, owner=owner, by=by)
+        place.remember(document, step.row, record=record, owner=owner, by=by)
         return step
 
     def _carried_out(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from django.core.management import CommandError
 
+from billing.models import Budget
 from clusters.models import AppliedObject, CatalogModel, Endpoint, NamedRoute, Wanted
 from tenants import scope
 from tests.factories import audit_entries
@@ -69,6 +70,44 @@ def test_what_was_taken_away_by_hand_is_no_trouble(acme, apply):
         NamedRoute.objects.all().delete()
     said = apply(order("a"), owner="team-x", prune=True)
     assert "NamedRoute smart (acme): left. It is gone already." in said
+
+
+def test_what_somebody_else_made_by_its_name_since_is_left(acme, apply):
+    apply(order("a"), route(), owner="team-x")
+    with scope.tenant(acme.id):
+        gone = NamedRoute.objects.get()
+        NamedRoute.objects.all().delete()
+        hers = NamedRoute.objects.create(project=gone.project, name=gone.name, rules=gone.rules)
+    assert "team-x" not in export(kind=["NamedRoute"])
+    said = apply(order("a"), owner="team-x", prune=True)
+    assert "NamedRoute smart (acme/default): left. It is gone already; what has its name now" in said
+    with scope.tenant(acme.id):
+        assert NamedRoute.objects.get() == hers
+    assert "NamedRoute" not in apply(order("a"), owner="team-x", prune=True)
+
+
+def test_what_somebody_else_made_by_its_name_since_has_no_label(acme, apply):
+    apply(route(), order("a"), owner="team-x")
+    with scope.tenant(acme.id):
+        gone = NamedRoute.objects.get()
+        NamedRoute.objects.all().delete()
+        NamedRoute.objects.create(project=gone.project, name=gone.name, rules=gone.rules)
+    apply(route(), owner="team-y")
+    with scope.tenant(acme.id):
+        assert AppliedObject.objects.get(kind="NamedRoute").owner == "team-y"
+
+
+def test_a_budget_written_with_other_letters_is_the_same_one(acme, apply):
+    spec = {"unit": "money", "limit": 100, "period": "month"}
+    apply(of_acme("Budget", "Chat", spec), owner="team-x")
+    small = of_acme("Budget", "chat", spec)
+    assert "It belongs to the owner label team-x." in refused_with(apply, small, owner="team-y")
+    said = apply(small, owner="team-x", prune=True)
+    assert "removed" not in said
+    with scope.tenant(acme.id):
+        assert Budget.objects.get().name == "Chat"
+        assert AppliedObject.objects.get().name == "chat"
+    assert writes(lambda: apply(small, owner="team-x", prune=True)) == []
 
 
 def test_what_cannot_be_taken_away_is_left_and_said(acme, apply):
