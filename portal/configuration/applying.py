@@ -15,15 +15,22 @@ from typing import Any, Final
 from django.db import IntegrityError, transaction
 from rest_framework.exceptions import ValidationError
 
+from clusters.endpoints.wishes import tenant_for_update
 from portal.configuration.applier import Applier
 from portal.configuration.documents import LABEL, LABEL_RULE, Document
 from portal.configuration.kinds import KINDS, Kind
 from portal.configuration.kinds.base import ASKED_FOR, LEFT, UNCHANGED, WAITING, Done, Money, Wanted
-from portal.configuration.places import Place, digest
+from portal.configuration.kinds.endpoint import EndpointKind
+from portal.configuration.places import Place, digest, is_of_another
 from portal.configuration.problems import Problem, Refused, did_you_mean, flattened, told
 from portal.configuration.writing import unified
 from tenants.errors import BerthError, Conflict, Invalid
 
+_ANOTHER: Final = "It is gone already; what has its name now was made by somebody else."
+_TOO_MANY: Final = (
+    "With this one more than {} endpoints would be ordered or changed at once, and everybody's orders wait meanwhile. "
+    "Apply them in parts."
+)
 _RANK: Final = {name: number for number, name in enumerate(KINDS)}
 
 
@@ -56,12 +63,14 @@ class Outcome:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Options:
-    """How documents are applied. ``owner`` is the label of those that name none themselves."""
+    """How documents are applied. ``owner`` is the label of those that name none themselves, ``most_orders`` how many
+    endpoints may be ordered or changed at once, where that is bounded."""
 
     dry_run: bool = False
     owner: str = ""
     prune: bool = False
     take_over: bool = False
+    most_orders: int | None = None
 
 
 class _TakenBack(Exception):
@@ -138,11 +147,23 @@ class _Work:
         known.sort(key=lambda each: _RANK[each.kind])
         steps: list[_Step] = []
         for name in KINDS:
-            ours = [step for each in known if each.kind == name and (step := self._step(each, find))]
+            ours = self._steps([each for each in known if each.kind == name], find)
             for step in ours:
                 self._guarded(step.document, partial(self._finish, step))
             steps += ours
         return [step.outcome for step in steps]
+
+    def _steps(self, documents: Sequence[Document], find: Finder) -> list[_Step]:
+        steps, orders = [], 0
+        for each in documents:
+            step = self._step(each, find)
+            steps += [step] if step else []
+            # What is refused was planned, too.
+            orders += each.kind == EndpointKind.name and (step is None or step.outcome.differs)
+            if self.options.most_orders is not None and orders > self.options.most_orders:
+                self.problems.append(each.problem(_TOO_MANY.format(self.options.most_orders), "kind"))
+                break
+        return steps
 
     def prune(self, places: Iterable[tuple[Place, Applier]]) -> list[Outcome]:
         found = []
@@ -164,7 +185,12 @@ class _Work:
         with place.opened():
             row = kind.find(record.name)
             before, project = (kind.spec(row), kind.project_of(row)) if row is not None else (None, "")
-            done = kind.remove(row, by) if row is not None else Done(result=LEFT, note="It is gone already.")
+            if row is not None and is_of_another(record, row):
+                before, done = None, Done(result=LEFT, note=_ANOTHER)
+            elif row is not None:
+                done = kind.remove(row, by)
+            else:
+                done = Done(result=LEFT, note="It is gone already.")
             if done.result not in (ASKED_FOR, WAITING):
                 record.delete()
         stays = before is None or done.result == LEFT
@@ -201,6 +227,9 @@ class _Work:
     def _placed(self, document: Document, find: Finder) -> _Step:
         place, by = find(document)
         with place.opened():
+            if place.tenant_id:
+                # Held to the end: what is read here is what is written over, by nobody else in between.
+                tenant_for_update()
             return self._applied(document, place, by)
 
     def _applied(self, document: Document, place: Place, by: Applier) -> _Step:
@@ -208,7 +237,7 @@ class _Work:
         by.demand(kind.action)
         _check_metadata(document, kind)
         row = kind.find(document.name)
-        record = place.records.filter(kind=document.kind, name=document.name).first()
+        record = place.record_of(document.kind, document.name, row)
         owner = document.owner or self.options.owner
         if record and owner and record.owner not in ("", owner) and not self.options.take_over:
             raise Conflict(
@@ -236,7 +265,7 @@ class _Work:
             line=document.line(),
         )
         step = _Step(document, place, by, kind, done.row if done.row is not None else row, wanted, outcome)
-        place.remember(document, step.row, owner=owner, by=by)
+        place.remember(document, step.row, record=record, owner=owner, by=by)
         return step
 
     def _carried_out(

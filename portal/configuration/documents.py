@@ -50,7 +50,7 @@ class Document:
 
     def line(self, path: str = "") -> int:
         """Give the line of a field by its path with dots, or of what it would stand in; 0 where there are none."""
-        keys: list[str | int] = [int(part) if part.isdigit() else part for part in path.split(".") if part]
+        keys = [_key(part) for part in path.split(".") if part]
         for length in range(len(keys), -1, -1):
             if (line := self.lines.get(tuple(keys[:length]))) is not None:
                 return line
@@ -61,6 +61,11 @@ class Document:
         return Problem(
             source=self.source, line=self.line(path), path=path, message=message, document=self.title
         )
+
+
+def _key(part: str) -> str | int:
+    # A field may be called so, too: "²" is a digit of which int makes nothing, nor of thousands of digits.
+    return int(part) if part.isdecimal() and len(part) < 10 else part
 
 
 def read_yaml(text: str | bytes, *, source: str) -> list[Document]:

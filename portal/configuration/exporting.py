@@ -7,7 +7,7 @@ from typing import Any
 
 from portal.configuration.applier import Applier
 from portal.configuration.kinds import KINDS
-from portal.configuration.places import Place
+from portal.configuration.places import Place, row_id
 from portal.configuration.writing import document
 
 
@@ -16,8 +16,8 @@ def configuration_export(*, place: Place, by: Applier, kinds: Collection[str] = 
     of those named. Applying them changes nothing."""
     found = []
     with place.opened():
-        kept = place.records.values_list("kind", "name", "owner")
-        owners = {(kind, name): owner for kind, name, owner in kept}
+        kept = place.records.values_list("kind", "object_id", "name", "owner")
+        owners = {(kind, object_id or name): owner for kind, object_id, name, owner in kept}
         for kind in KINDS.values():
             if kind.of_tenants != bool(place.tenant_id) or (kinds and kind.name not in kinds):
                 continue
@@ -29,7 +29,7 @@ def configuration_export(*, place: Place, by: Applier, kinds: Collection[str] = 
                     "name": name,
                     "tenant": place.tenant,
                     "project": kind.project_of(row),
-                    "owner": owners.get((kind.name, name), ""),
+                    "owner": owners.get((kind.name, row_id(row))) or owners.get((kind.name, name), ""),
                 }
                 found.append(document(kind.name, metadata, kind.spec(row)))
     return found

@@ -38,20 +38,44 @@ class Place:
         with scope.tenant(self.tenant_id) if self.tenant_id else contextlib.nullcontext():
             yield
 
-    def remember(self, document: Document, row: Any, *, owner: str, by: Applier) -> None:
-        """Keep that a document was applied; what was kept already is left alone."""
-        record = self.records.filter(kind=document.kind, name=document.name).first()
-        facts = {"owner": owner or (record.owner if record else ""), "digest": digest(document)}
-        # Of what holds without a row, the policy of the advisor for one, an id would be another each time.
-        unsaved = getattr(getattr(row, "_state", None), "adding", False)
-        facts["object_id"] = None if unsaved else getattr(row, "id", None)
+    def record_of(self, kind: str, name: str, row: Any) -> Any | None:
+        """Give what is kept of an object: by its row, else by its name, unless that is of an object that is gone."""
+        records, id = self.records.filter(kind=kind), row_id(row)
+        if id is not None and (found := records.filter(object_id=id).first()):
+            return found
+        named = records.filter(name=name).first()
+        return None if named is None or is_of_another(named, row) else named
+
+    def remember(self, document: Document, row: Any, *, record: Any | None, owner: str, by: Applier) -> None:
+        """Keep that a document was applied; what was kept already, ``record``, is left alone."""
+        facts = {
+            "name": document.name,
+            "owner": owner or (record.owner if record else ""),
+            "digest": digest(document),
+            "object_id": row_id(row),
+        }
         if record is not None and all(getattr(record, name) == value for name, value in facts.items()):
             return
-        record = record or self.records.model(kind=document.kind, name=document.name)
+        if record is None or record.name != document.name:
+            # What is left of an object of this name that is gone.
+            self.records.filter(kind=document.kind, name=document.name).delete()
+        record = record or self.records.model(kind=document.kind)
         for name, value in facts.items():
             setattr(record, name, value)
         record.applied_at, record.applied_as = timezone.now(), by.actor[:120]
         record.save()
+
+
+def row_id(row: Any) -> uuid.UUID | None:
+    """Give the id by which an object is known again; None of what holds without a row, as the advisor's policy may."""
+    unsaved = getattr(getattr(row, "_state", None), "adding", False)  # its id would be another each time
+    return None if unsaved else getattr(row, "id", None)
+
+
+def is_of_another(record: Any, row: Any) -> bool:
+    """Whether what is kept is of another object than the one that has its name now."""
+    id = row_id(row)
+    return record.object_id is not None and id is not None and record.object_id != id
 
 
 def digest(document: Document) -> str:

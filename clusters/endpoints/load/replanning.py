@@ -138,7 +138,7 @@ def endpoint_replan(
     terms when its time comes.
 
     Raises:
-        Invalid: the terms contradict each other, or change what is ordered anew.
+        Invalid: the terms contradict each other, change what is ordered anew, or name a model that is withdrawn.
         Conflict: nothing would change; nothing was measured; there is no room; ``extra`` holds the refusals.
         OverQuota: the tenant may not hold that many GPUs.
         PolicyRefused: the tenant's policy does not allow it.
@@ -150,6 +150,7 @@ def endpoint_replan(
     if terms is None:
         terms = measured_terms(endpoint)
     _refuse_other_order(before, terms)
+    _refuse_withdrawn(before, terms)
     for name, value in terms.to_fields().items():
         setattr(endpoint, name, value)
     clean(endpoint)
@@ -256,6 +257,12 @@ def _refuse_other_order(before: OrderTerms, terms: OrderTerms) -> None:
             "endpoint for that.",
             errors={name: ["Cannot be changed by planning anew."] for name in changed},
         )
+
+
+def _refuse_withdrawn(before: OrderTerms, terms: OrderTerms) -> None:
+    if terms.model != before.model and not terms.model.published:
+        text = f"The model {terms.model.name} is no longer offered."
+        raise Invalid(text, errors={"model": [text]})
 
 
 def _runs_so(current: Revision, chosen: Configuration, terms: OrderTerms) -> bool:

@@ -78,7 +78,10 @@ class PriceBookKind(Kind):
         if row is not _TheList or before is None:
             return dict(wanted.spec)
         prices = {_key(each): each for each in before["prices"]}
+        passed = _passed(wanted)
         for each in wanted.spec["prices"]:
+            if _is_superseded(each, passed):
+                continue
             there = prices.get(_key(each)) or self._listed(each)
             if there is None or there["amount"] != each["amount"]:
                 prices[_key(each)] = each
@@ -94,8 +97,11 @@ class PriceBookKind(Kind):
         self, row: Any, document: Document, wanted: Wanted, changed: frozenset[str], by: Applier
     ) -> Done:
         there = {_key(each): each for each in self.spec(row)["prices"]}
+        passed = _passed(wanted) if row is _TheList else frozenset()
         for number, values in enumerate(wanted.values["prices"]):
             entry = _told(values)
+            if _is_superseded(entry, passed):
+                continue
             held = there.get(_key(entry))
             if row is _TheList:
                 held = held or self._listed(entry)
@@ -162,6 +168,18 @@ def _told(values: Mapping[str, Any]) -> _Entry:
 
 def _what(entry: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(entry.get(name, "") for name in _WHAT)
+
+
+def _passed(wanted: Wanted) -> frozenset[tuple[str, ...]]:
+    """Give what has prices in a document whose moment has come."""
+    now = timezone.now()
+    begun = [each for each in wanted.values["prices"] if (at := each.get("effective_from")) and at <= now]
+    return frozenset(_what(_told(each)) for each in begun)
+
+
+def _is_superseded(entry: Mapping[str, Any], passed: frozenset[tuple[str, ...]]) -> bool:
+    """Whether a price without a moment was in force only until another of the same document began."""
+    return "effective_from" not in entry and _what(entry) in passed
 
 
 def _key(entry: Mapping[str, Any]) -> tuple[str, ...]:

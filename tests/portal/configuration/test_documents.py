@@ -91,6 +91,13 @@ def test_a_file_has_several_documents_and_each_value_its_line():
     assert two.line("spec.replicas") == 10
 
 
+@pytest.mark.parametrize("name", ["²", "٣", "9" * 5_000], ids=["power", "arabic", "long"])
+def test_a_field_that_is_called_like_a_number_is_told_where_it_is(name):
+    head = {"apiVersion": "berth/v1", "kind": "Endpoint", "metadata": {"name": "chat"}}
+    (document,) = read_values([{**head, "spec": {name: 1}}], source="documents")
+    assert document.problem("There is no such field.", f"spec.{name}").source == "documents[0]"
+
+
 def test_too_much_is_refused_before_it_is_read():
     assert "at most 1,048,576 are read" in refusal("#" * (MOST_BYTES + 1))
     assert "at most 500 are read at once" in refusal("---\n".join([HEAD] * 501))

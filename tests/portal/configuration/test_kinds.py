@@ -181,6 +181,17 @@ class TestPriceBook:
         assert "1.yaml:11:" in told
         assert self.amounts()[-1] == 9
 
+    def test_a_file_whose_time_has_come_does_not_take_an_increase_back(self, estate, apply, monkeypatch):
+        (held,) = self.amounts()
+        later = (timezone.now() + dt.timedelta(days=30)).replace(microsecond=0)
+        text = self.list(self.price(f"{held}"), self.price("9", effective_from=later.isoformat()))
+        apply(text)
+        monkeypatch.setattr(timezone, "now", lambda: later + dt.timedelta(days=1))
+        settled(apply, text)
+        assert self.amounts() == [held, 9]
+        apply(self.list(self.price("8")))  # by itself it is in force from the moment on
+        assert self.amounts() == [held, 9, 8]
+
     def test_the_past_is_refused_with_its_line(self, estate, apply):
         told = refused(apply, self.list(self.price("9", effective_from="2025-01-01T00:00:00Z")))
         assert (
@@ -341,6 +352,19 @@ class TestEndpoint:
     def test_what_is_wrong_is_told_with_its_field(self, acme, apply, spec, told):
         apply(order())
         assert told in refused(apply, order(**spec))
+
+    def test_a_model_that_is_withdrawn_is_kept_and_not_gone_over_to(self, acme, apply):
+        (like,) = [
+            each for each in yaml.safe_load_all(export(kind=["CatalogModel"]))
+            if each["metadata"]["name"] == "berth-docs-ngram"
+        ]  # fmt: skip
+        like["metadata"]["name"], like["spec"]["derived_from"] = "another", "berth-docs-ngram"
+        apply(yaml.safe_dump(like), order())
+        apply(document("CatalogModel", "another", {"published": False}))
+        assert "spec.model: The model another is no longer offered." in refused(apply, order(model="another"))
+        apply(document("CatalogModel", "berth-docs-ngram", {"published": False}))
+        apply(order(output_tokens=60))
+        assert endpoint(acme).output_tokens == 60
 
     def test_more_than_the_quota_is_refused_and_all_else_with_it(self, acme, apply):
         told = refused(apply, f"{order('first')}---\n{order('large', replicas=9)}")
