@@ -96,10 +96,10 @@ class Practice:
         )
         command = [*guard_command, fault.id] if guard_command and self._asks_clusters(fault) else None
         try:
-            with guard.guarded(self.data_dir, fault, command=command, undo=self.undo):
+            with guard.guarded(self.data_dir, fault, command=command, undo=self.undo) as timed:
                 for plan in plans:
                     plan.do()
-                self._wait(fault, [plan.hold for plan in plans if plan.hold])
+                self._wait(timed, [plan.hold for plan in plans if plan.hold])
         finally:  # on Ctrl-C, too
             self._tell_end(facts)
 
@@ -147,7 +147,8 @@ class Practice:
         while (left := fault.until - time.time()) > 0:
             self.sleep(min(HOLD_S, left) if holds else left)
             for hold in holds:
-                hold()
+                if time.time() < fault.until:  # afterwards the guard takes it back
+                    hold()
 
     def _tell_end(self, facts: Mapping[str, object]) -> None:
         """Tell the audit once its database is back, which may be what was broken."""
