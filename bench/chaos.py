@@ -56,13 +56,16 @@ BOUNDS: Final = {
     "longest_without_an_answer_s": STUCK_S,
     "not_settled_at_the_end": 0,
 }
+#: What of the figures breaks a promise when it is below its bound: where nothing was answered, nothing was lost.
+FLOORS: Final = {"answered_share": 0.5, "endpoints_ordered_and_deleted": 1}
 
 
 def broken(figures: Figures) -> list[str]:
     """Name the promises that these figures break."""
-    return [
-        f"{name} is {figures[name]}, at most {most}" for name, most in BOUNDS.items() if figures[name] > most
-    ]  # type: ignore[operator]
+    above = [(name, f"at most {most}") for name, most in BOUNDS.items() if figures[name] > most]  # type: ignore[operator]
+    below = [(name, f"at least {least}") for name, least in FLOORS.items() if figures[name] < least]  # type: ignore[operator]
+    stopped = [f"orders stopped: {error}"] if (error := figures["orders_stopped"]) else []
+    return [*(f"{name} is {figures[name]}, {bound}" for name, bound in (*above, *below)), *stopped]
 
 
 def measure() -> Figures:
@@ -117,6 +120,7 @@ def _run(stack: Stack, folder: Path, minutes: float, rate: float, rng: random.Ra
     figures |= {
         "longest_without_an_answer_s": round(client.longest_silence_s, 1),
         "endpoints_ordered_and_deleted": churn.rounds,
+        "orders_stopped": churn.error,
         "answered_share": round(figures["acknowledged"] / max(1, figures["requests"]), 4),  # type: ignore[operator]
         "not_settled_at_the_end": int(not settled),
         "load_at_end": os.getloadavg()[0],
@@ -179,12 +183,21 @@ class _Churn(threading.Thread):
         self._owner = owner
         self._ending = threading.Event()
         self.rounds = 0
+        self.error = ""
 
     def end(self) -> None:
         self._ending.set()
         self.join(4 * STUCK_S)
+        if self.is_alive():
+            self.error = "the last one did not come to its end"
 
     def run(self) -> None:
+        try:
+            self._order_and_delete()
+        except (RuntimeError, LookupError, TypeError) as error:  # told among the figures
+            self.error = repr(error)
+
+    def _order_and_delete(self) -> None:
         while not self._ending.is_set():
             name = f"churn-{uuid.uuid4().hex[:8]}"
             ordered = self._until(lambda name=name: self._order(name))  # type: ignore[misc]

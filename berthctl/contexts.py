@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import ipaddress
 import json
 import os
 import stat
@@ -11,19 +12,38 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from berthctl.failures import Exit, Failure
 
 URL, TOKEN, CONTEXT = "BERTH_URL", "BERTH_TOKEN", "BERTH_CONTEXT"
+ALLOW_HTTP = "BERTH_ALLOW_HTTP"
 
 
 @dataclasses.dataclass(frozen=True)
 class Context:
-    """An installation and the key by which it is asked."""
+    """An installation and the key by which it is asked; ``allow_http``: unencrypted, too, on another machine."""
 
     url: str
     token: str = dataclasses.field(repr=False)
     tenant: str = ""
+    allow_http: bool = False
+
+    def refuse_plain(self) -> None:
+        """Refuse an address at which others could read the key.
+
+        Raises:
+            Failure: it is one, or it is no address.
+        """
+        parts = urlsplit(self.url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise Failure(f"{self.url} is no address: write https://berth.example.", Exit.USAGE)
+        if parts.scheme == "http" and not self.allow_http and not _here(parts.hostname):
+            raise Failure(
+                f"{self.url} is not encrypted, and others could read the key on its way. Use https, or sign in with"
+                f" login --allow-http; with {TOKEN}, set {ALLOW_HTTP}=1.",
+                Exit.USAGE,
+            )
 
 
 class Contexts:
@@ -39,20 +59,40 @@ class Contexts:
     def chosen(self, name: str = "") -> Context:
         """Give the context that is asked for by name, by the environment, or that was used last.
 
+        A kept key goes to the installation that it was kept for, and to no other.
+
         Raises:
-            Failure: there is none.
+            Failure: there is none, or the environment names another installation than the kept key's.
         """
         token = self._environment.get(TOKEN, "")
         if token and not name:
-            return Context(url=normal(self._environment.get(URL) or self._current().url), token=token)
+            at = (
+                Context(url=self._environment[URL], token="")
+                if self._environment.get(URL)
+                else self._current()
+            )
+            allowed = at.allow_http or self._environment.get(ALLOW_HTTP, "") == "1"
+            return Context(url=normal(at.url), token=token, allow_http=allowed)
         kept = self._read()
         wanted = name or self._environment.get(CONTEXT, "") or kept["current"]
         found = kept["contexts"].get(wanted)
         if found is None:
             what = f"There is no context {wanted!r}." if wanted else "You are not signed in."
             raise Failure(f"{what} Run: berthctl login", Exit.NOT_SIGNED_IN)
-        url = "" if name else self._environment.get(URL, "")
-        return Context(url=normal(url or found["url"]), token=found["token"], tenant=found.get("tenant", ""))
+        context = Context(
+            url=normal(found["url"]),
+            token=found["token"],
+            tenant=found.get("tenant", ""),
+            allow_http=bool(found.get("allow_http")),
+        )
+        url = "" if name else normal(self._environment.get(URL, ""))
+        if url and url != context.url:
+            raise Failure(
+                f"{URL} is {url}, but the key of context {wanted!r} is for {context.url}. Set {TOKEN} with {URL}, unset"
+                f" {URL}, or run: berthctl login --url {url}",
+                Exit.USAGE,
+            )
+        return context
 
     def names(self) -> tuple[list[str], str]:
         """Give the names of all contexts, and which one is used."""
@@ -98,7 +138,7 @@ class Contexts:
         found = kept["contexts"].get(kept["current"])
         if found is None:
             raise Failure(f"Say which installation is meant, in {URL}.", Exit.NOT_SIGNED_IN)
-        return Context(url=found["url"], token="")
+        return Context(url=found["url"], token="", allow_http=bool(found.get("allow_http")))
 
     def _read(self) -> dict[str, Any]:
         try:
@@ -139,3 +179,10 @@ def _beside(path: Path) -> Iterator[tuple[int, str]]:
 def normal(url: str) -> str:
     """Give an installation's address without the path of its API."""
     return url.strip().rstrip("/").removesuffix("/api/v1")
+
+
+def _here(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

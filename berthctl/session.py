@@ -41,7 +41,12 @@ class Session:
         return self.api_of(self.contexts.chosen(self.context_name))
 
     def api_of(self, context: Context) -> Api:
-        """The API as ``context`` asks it."""
+        """The API as ``context`` asks it.
+
+        Raises:
+            Failure: others could read the key on its way.
+        """
+        context.refuse_plain()
         return Api(
             context=context,
             timeout_s=self.timeout_s,

@@ -23,7 +23,7 @@ class Line(msgspec.Struct, kw_only=True):
     """One request as its client saw it; times are seconds since the epoch.
 
     ``request_id`` is the gateway's own name for it, empty where no head of an answer came. It is ``acknowledged`` once
-    all of the answer was here, its token counts among it.
+    all of the answer was here; without token counts among it that is an ``error``, too.
     """
 
     sent: float
@@ -59,6 +59,8 @@ class Client(threading.Thread):
     def end(self) -> list[Line]:
         """Stop sending, let what is in the air end, and give the ledger."""
         self._ending.set()
+        # An outage that lasts is longest without an acknowledgement to end it.
+        self.longest_silence_s = max(self.longest_silence_s, time.monotonic() - self.last_acknowledged)
         self.join(2 * TIMEOUT_S)
         return [msgspec.json.decode(line, type=Line) for line in self._path.read_bytes().splitlines()]
 
@@ -96,10 +98,10 @@ class Client(threading.Thread):
                 line.status = answer.status
                 line.request_id = answer.headers.get("x-request-id", "")
                 text = await answer.read()
-            usage = _usage(text, stream) if line.status == 200 else None
+            line.acknowledged = line.status == 200 and _is_whole(text, stream)
+            usage = _usage(text, stream) if line.acknowledged else None
             if usage:
-                line.acknowledged = True
-                line.input_tokens, line.output_tokens = usage["prompt_tokens"], usage["completion_tokens"]
+                line.input_tokens, line.output_tokens = usage
             else:
                 line.error = text[-200:].decode(errors="replace")
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
@@ -113,11 +115,18 @@ class Client(threading.Thread):
             self.last_acknowledged = now
 
 
-def _usage(text: bytes, stream: bool) -> dict[str, int] | None:
-    """Give the token counts of an answer that is all there, else None."""
-    if not stream:
-        return json.loads(text)["usage"]
-    if _DONE not in text:
-        return None
-    chunks = (line[6:] for line in text.splitlines() if line.startswith(b"data: {"))
-    return next((chunk["usage"] for chunk in map(json.loads, chunks) if chunk.get("usage")), None)
+def _is_whole(text: bytes, stream: bool) -> bool:
+    return _DONE in text if stream else True
+
+
+def _usage(text: bytes, stream: bool) -> tuple[int, int] | None:
+    """Give the token counts, input and output, of an answer that is all there; None where it holds none."""
+    pieces = [line[6:] for line in text.splitlines() if line.startswith(b"data: {")] if stream else [text]
+    for piece in pieces:
+        try:
+            usage = json.loads(piece).get("usage")
+            if usage:
+                return usage["prompt_tokens"], usage["completion_tokens"]
+        except (ValueError, KeyError, AttributeError, TypeError):
+            return None
+    return None

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import ipaddress
+import dataclasses
 import sys
-from urllib.parse import urlsplit
 
 import click
 
@@ -28,15 +27,16 @@ def login(session: Session, url: str, name: str, key_stdin: bool, allow_http: bo
     Make one in the portal under Keys, with scope management. Without a prompt it is read from BERTH_TOKEN.
     """
     url = normal(url or session.environment.get(URL, "") or _asked(session, "Address of the portal"))
-    _refuse_plain(url, allowed=allow_http)
+    Context(url=url, token="", allow_http=allow_http).refuse_plain()  # before a key is asked for
     token = session.environment.get(TOKEN, "")
     if key_stdin:
         token = sys.stdin.readline().strip()
     elif not token:
         token = _asked(session, "Management key", hidden=True)
-    tenant = session.api_of(Context(url=url, token=token)).get("tenant")
+    context = Context(url=url, token=token, allow_http=allow_http)
+    tenant = session.api_of(context).get("tenant")
     name = name or tenant["slug"]
-    session.contexts.put(name, Context(url=url, token=token, tenant=tenant["slug"]))
+    session.contexts.put(name, dataclasses.replace(context, tenant=tenant["slug"]))
     told = {"context": name, "url": url, "tenant": tenant["slug"]}
     session.show(told, lambda: click.echo(f"Signed in to {tenant['name']} at {url} as context {name}."))
 
@@ -91,21 +91,3 @@ def _asked(session: Session, what: str, *, hidden: bool = False) -> str:
     if session.no_input:
         raise Failure(f"{what} is needed, and nobody can be asked: set {URL} and {TOKEN}.", Exit.USAGE)
     return str(click.prompt(what, hide_input=hidden, err=True)).strip()
-
-
-def _refuse_plain(url: str, *, allowed: bool) -> None:
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise Failure(f"{url} is no address: write https://berth.example.", Exit.USAGE)
-    if parts.scheme == "http" and not allowed and not _here(parts.hostname):
-        raise Failure(
-            f"{url} is not encrypted, and others could read the key on its way. Use https, or add --allow-http.",
-            Exit.USAGE,
-        )
-
-
-def _here(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

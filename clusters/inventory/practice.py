@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Final
+from urllib.parse import urlsplit
 
 from django.conf import settings
 from django.db import DatabaseError, InterfaceError, connection
@@ -96,10 +97,10 @@ class Practice:
         )
         command = [*guard_command, fault.id] if guard_command and self._asks_clusters(fault) else None
         try:
-            with guard.guarded(self.data_dir, fault, command=command, undo=self.undo):
+            with guard.guarded(self.data_dir, fault, command=command, undo=self.undo) as timed:
                 for plan in plans:
                     plan.do()
-                self._wait(fault, [plan.hold for plan in plans if plan.hold])
+                self._wait(timed, [plan.hold for plan in plans if plan.hold])
         finally:  # on Ctrl-C, too
             self._tell_end(facts)
 
@@ -136,6 +137,12 @@ class Practice:
             own = credentials_of(cluster)
         except (BerthError, GiveUp) as error:
             raise Refused(str(error)) from error
+        if self.admin is not None and _place(self.admin.server) != _place(own.server):
+            raise Refused(
+                f"Cluster {name} is at {own.server}, but the kubeconfig's current context leads to {self.admin.server}:"
+                " nothing is done to a cluster that was not named. Give a kubeconfig for that address; clusters of a"
+                " region that need one each are broken one at a time."
+            )
         client = KubeClient(self.admin or own, field_manager="berth-practice")
         scope = Scope(installation=installation_of(cluster), namespaces=tuple(cluster.namespaces))
         return KubernetesFaults(client, scope, cluster=name)
@@ -147,7 +154,8 @@ class Practice:
         while (left := fault.until - time.time()) > 0:
             self.sleep(min(HOLD_S, left) if holds else left)
             for hold in holds:
-                hold()
+                if time.time() < fault.until:  # afterwards the guard takes it back
+                    hold()
 
     def _tell_end(self, facts: Mapping[str, object]) -> None:
         """Tell the audit once its database is back, which may be what was broken."""
@@ -162,6 +170,12 @@ class Practice:
                     return
                 connection.close_if_unusable_or_obsolete()
                 self.sleep(1.0)
+
+
+def _place(server: str) -> tuple[str, int, str]:
+    """Give an API server's address so that two ways to write it are equal."""
+    parts = urlsplit(server)
+    return parts.hostname or "", parts.port or 443, parts.path.rstrip("/")
 
 
 def _local_clusters(region: str) -> Iterator[str]:

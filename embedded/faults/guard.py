@@ -6,6 +6,7 @@ The guard runs in a session of its own and reads its input, which ends when the 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import select
 import subprocess
 import sys
@@ -19,7 +20,10 @@ from embedded.faults.errors import Refused
 from embedded.faults.journal import Fault
 
 READY = b"watching\n"
+BEGUN = b"begun\n"
 START_S = 60.0
+END_S = 60.0
+_NO_GUARD = "The guard that would undo it does not come up: nothing was done."
 
 
 def heal(data_dir: DataDir, fault: Fault, *, undo: Callable[[Fault], None] = doing.undo) -> None:
@@ -29,15 +33,19 @@ def heal(data_dir: DataDir, fault: Fault, *, undo: Callable[[Fault], None] = doi
 
 
 def watch(data_dir: DataDir, fault_id: str, *, undo: Callable[[Fault], None] = doing.undo) -> int:
-    """Wait for the end of the fault's time or of the input, then heal it."""
+    """Undo a fault when its time is over, and at the end of the input, after which nobody does it any more."""
     fault = journal.read(data_dir, fault_id)
     if fault is None:
         return 0
     sys.stdout.buffer.write(READY)
     sys.stdout.buffer.flush()
-    select.select([sys.stdin.buffer], [], [], max(0.0, fault.until - time.time()))
-    if journal.read(data_dir, fault_id) is not None:
-        heal(data_dir, fault, undo=undo)
+    if sys.stdin.buffer.readline() == BEGUN:
+        fault = journal.read(data_dir, fault_id) or fault
+        ended, _, _ = select.select([sys.stdin.buffer], [], [], max(0.0, fault.until - time.time()))
+        if not ended:
+            undo(fault)
+            sys.stdin.buffer.read()  # whoever does it may be at it still
+    heal(data_dir, fault, undo=undo)
     return 0
 
 
@@ -48,34 +56,64 @@ def guarded(
     *,
     command: Sequence[str] | None = None,
     undo: Callable[[Fault], None] = doing.undo,
-) -> Iterator[None]:
-    """Have a guard watch while the block does the fault and waits; heal at its end, however it ends.
+) -> Iterator[Fault]:
+    """Have a guard watch while the block does the fault and waits; it is undone when the block ends, however it ends.
+
+    Gives the fault as it is timed: what the guard takes to come up is added to its ``until``.
 
     Raises:
         Refused: no guard could be started, so that nothing was done.
     """
     words = command or [sys.executable, "-m", __name__, str(data_dir.path), fault.id]
-    guard = subprocess.Popen(
+    begun_at = time.time()
+    with subprocess.Popen(
         words,
         cwd=Path(__file__).resolve().parents[2],
+        bufsize=0,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         start_new_session=True,
-    )
-    assert guard.stdin is not None
-    assert guard.stdout is not None
-    try:
-        ready, _, _ = select.select([guard.stdout], [], [], START_S)
-        if not ready or guard.stdout.readline() != READY:
+    ) as guard:
+        try:
+            _await_ready(guard)
+            timed = dataclasses.replace(fault, until=fault.until + time.time() - begun_at)
+            journal.put(data_dir, timed)
+            _tell_begun(guard)
+        except BaseException:
+            guard.kill()
             journal.closed(data_dir, fault)
-            raise Refused("The guard that would undo it does not come up: nothing was done.")
-        yield
-    finally:
-        if journal.read(data_dir, fault.id) is not None:
-            heal(data_dir, fault, undo=undo)
-        guard.stdin.close()
-        guard.stdout.close()
-        guard.wait()
+            raise
+        try:
+            yield timed
+        finally:
+            if not _undone_by(guard):
+                heal(data_dir, timed, undo=undo)
+
+
+def _await_ready(guard: subprocess.Popen[bytes]) -> None:
+    assert guard.stdout is not None
+    ready, _, _ = select.select([guard.stdout], [], [], START_S)
+    if not ready or guard.stdout.readline() != READY:
+        raise Refused(_NO_GUARD)
+
+
+def _tell_begun(guard: subprocess.Popen[bytes]) -> None:
+    assert guard.stdin is not None
+    try:
+        guard.stdin.write(BEGUN)
+    except BrokenPipeError as error:
+        raise Refused(_NO_GUARD) from error
+
+
+def _undone_by(guard: subprocess.Popen[bytes]) -> bool:
+    """End the guard's input and say whether it has undone the fault since: what it undid before may be done again."""
+    assert guard.stdin is not None
+    guard.stdin.close()
+    try:
+        return guard.wait(END_S) == 0
+    except subprocess.TimeoutExpired:
+        guard.kill()
+        return False
 
 
 if __name__ == "__main__":

@@ -28,8 +28,13 @@ def opened(
 ) -> Fault:
     """Write a fault down that is about to be done."""
     fault = Fault(id=secrets.token_hex(4), kind=kind, target=target, until=until, undo=list(undo))
-    write_json(data_dir.folder(FOLDER) / f"{fault.id}.json", dataclasses.asdict(fault))
+    put(data_dir, fault)
     return fault
+
+
+def put(data_dir: DataDir, fault: Fault) -> None:
+    """Write a fault down as it is now."""
+    write_json(data_dir.folder(FOLDER) / f"{fault.id}.json", dataclasses.asdict(fault))
 
 
 def closed(data_dir: DataDir, fault: Fault) -> None:

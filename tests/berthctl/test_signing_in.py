@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tenants.models import Role
-from tests.berthctl.conftest import URL
+from tests.berthctl.conftest import URL, Berthctl, OntoDjango, Scripted
 from tests.factories import make_tenant, management_key
 
 pytestmark = pytest.mark.django_db
@@ -27,7 +27,8 @@ def test_a_key_is_asked_for_and_kept_for_its_owner_alone(signed_out, tenant, env
     path = kept(environment)
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
-    assert json.loads(path.read_text())["contexts"]["acme"] == {"url": URL, "token": key, "tenant": "acme"}
+    (context,) = json.loads(path.read_text())["contexts"].values()
+    assert context == {"url": URL, "token": key, "tenant": "acme", "allow_http": False}
     assert "tenant    Acme" in signed_out.run("whoami").stdout
 
 
@@ -41,6 +42,36 @@ def test_the_environment_signs_in_for_scripts(signed_out, tenant, environment):
     environment |= {"BERTH_URL": URL, "BERTH_TOKEN": management_key(tenant)}
     assert signed_out.json("whoami")["slug"] == "acme"
     assert not kept(environment).exists()
+
+
+def test_a_kept_key_goes_to_no_other_installation(signed_out, tenant, environment):
+    signed_out.run("login", "--url", URL, "--key-stdin", typed=management_key(tenant))
+    asked = Berthctl(environment, Scripted())
+    environment["BERTH_URL"] = "https://elsewhere.example"
+    told = asked.run("whoami", status=2).stderr
+    assert (
+        "BERTH_URL is https://elsewhere.example, but the key of context 'acme' is for http://localhost"
+        in told
+    )
+    environment["BERTH_URL"] = f"{URL}/api/v1/"  # the same one
+    assert signed_out.json("whoami")["slug"] == "acme"
+
+
+def test_a_key_is_sent_unencrypted_only_where_that_was_allowed(tenant, environment):
+    url = "http://berth.example"
+    key = management_key(tenant)
+    berthctl = Berthctl(environment, OntoDjango())
+    environment |= {"BERTH_URL": url, "BERTH_TOKEN": key}
+    assert "others could read the key" in berthctl.run("whoami", status=2).stderr
+    environment["BERTH_ALLOW_HTTP"] = "1"
+    assert berthctl.json("whoami")["slug"] == "acme"
+    for name in ("BERTH_URL", "BERTH_TOKEN", "BERTH_ALLOW_HTTP"):
+        del environment[name]
+    berthctl.run("login", "--url", url, "--key-stdin", "--allow-http", typed=key)
+    assert berthctl.json("whoami")["slug"] == "acme"
+    path = kept(environment)
+    path.write_text(path.read_text().replace('"allow_http": true', '"allow_http": false'))
+    assert "others could read the key" in berthctl.run("whoami", status=2).stderr
 
 
 def test_several_contexts(berthctl, tenant):

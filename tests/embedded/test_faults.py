@@ -47,6 +47,7 @@ fault = journal.opened(
     data_dir, kind="pause", target="web", until=time.time() + float(sys.argv[2]), undo=doing.pausing(victims)
 )
 with guard.guarded(data_dir, fault):
+    time.sleep(float(sys.argv[4]))
     doing.pause(victims)
     print("paused", flush=True)
     time.sleep(float(sys.argv[3]))
@@ -84,23 +85,54 @@ def test_a_part_is_found_by_its_mark_without_its_keeper_and_dies_at_once(data_di
         parts.find(data_dir, "mainframe")
 
 
-@pytest.mark.parametrize("ending", ["its time", "kill -9", "its own end"])
-def test_what_was_paused_runs_again_whatever_ends_the_fault(data_dir: DataDir, ending: str) -> None:
+@pytest.mark.parametrize(
+    ("ending", "lasts", "stays", "slow"),
+    [
+        ("its time", "1", "600", "0"),
+        ("kill -9", "600", "600", "0"),
+        ("its own end", "600", "0.1", "0"),
+        ("its own end", "0", "0.1", "1"),  # done when its time is over already
+        ("kill -9", "0", "600", "1"),
+    ],
+)
+def test_what_was_paused_runs_again_whatever_ends_the_fault(
+    data_dir: DataDir, ending: str, lasts: str, stays: str, slow: str
+) -> None:
     record = processes.spawn("web", SLEEPS, data_dir=data_dir)
     victim = psutil.Process(record.pid)
-    lasts, stays = (
-        ("1", "600") if ending == "its time" else ("600", "0.1" if ending == "its own end" else "600")
-    )
-    command = [sys.executable, "-c", BREAKS, str(data_dir.path), lasts, stays]
+    command = [sys.executable, "-c", BREAKS, str(data_dir.path), lasts, stays, slow]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE) as breaker:
         assert breaker.stdout is not None
         assert breaker.stdout.readline() == b"paused\n"
         if ending == "kill -9":
-            assert state(victim) == "T"
+            eventually(lambda: state(victim) == "T")
             breaker.kill()
         eventually(lambda: state(victim) == "S")
-        eventually(lambda: journal.listed(data_dir) == [])
         breaker.kill()
+        eventually(lambda: journal.listed(data_dir) == [])
+
+
+def test_what_the_guard_takes_to_come_up_is_no_part_of_the_time(data_dir: DataDir) -> None:
+    fault = journal.opened(data_dir, kind="pause", target="web", until=time.time() + 600, undo=[])
+    line = f"sleep 1; exec {sys.executable} -m embedded.faults.guard {data_dir.path} {fault.id}"
+    with guard.guarded(data_dir, fault, command=["/bin/sh", "-c", line]) as timed:
+        assert timed.until >= fault.until + 1
+        assert journal.listed(data_dir) == [timed]
+    assert journal.listed(data_dir) == []
+
+
+def test_what_a_dead_guard_leaves_is_taken_back(data_dir: DataDir) -> None:
+    victims = [psutil.Process(processes.spawn("beat", SLEEPS, data_dir=data_dir).pid)]
+    steps = doing.pausing(victims)
+    fault = journal.opened(data_dir, kind="pause", target="beat", until=time.time() + 600, undo=steps)
+    with guard.guarded(data_dir, fault):
+        doing.pause(victims)
+        eventually(lambda: state(victims[0]) == "T")
+        for child in psutil.Process().children():
+            if fault.id in child.cmdline():
+                child.kill()
+    eventually(lambda: state(victims[0]) == "S")
+    assert journal.listed(data_dir) == []
 
 
 def test_what_is_left_behind_by_all_who_died_is_taken_back_from_the_journal(data_dir: DataDir) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import signal
 import sys
@@ -11,13 +12,15 @@ import psutil
 import pytest
 from django.core.management import CommandError, call_command
 
-from clusters.inventory import services
+from clusters.inventory import registration, services
 from embedded import processes, proctable
 from embedded.datadir import DataDir
 from embedded.faults import journal
 from portal import checks
+from tests.clusters.inventory.there import admitted, kubeconfig
 from tests.embedded.conftest import eventually
 from tests.factories import audit_entries
+from tests.fakes.kube_api import FakeKube
 
 SLEEPS = [sys.executable, "-c", "import time; time.sleep(600)"]
 
@@ -101,6 +104,22 @@ class TestCommand:
         with pytest.raises(CommandError, match=why):
             fault(*words)
         assert entries() == []
+
+    def test_an_administrator_of_another_cluster_is_refused(self, data_dir, region, tmp_path):
+        file = tmp_path / "config"
+        with FakeKube() as kube:
+            registration.kubernetes_cluster_register(
+                name="k8s-a", region=region, credentials=admitted(kube), runtimes=["triton-llmapi"]
+            )
+            other = dataclasses.replace(kube.admin, server="https://production.example")
+            for words in (["kill", "engine", "--cluster", "k8s-a"], ["region-lost", "eu-de-1"]):
+                file.write_text(kubeconfig(other))
+                with pytest.raises(CommandError, match="leads to https://production"):
+                    fault(*words, "--kubeconfig", str(file))
+            assert entries() == []
+            file.write_text(kubeconfig(dataclasses.replace(kube.admin, server=f"{kube.admin.server}/")))
+            with pytest.raises(CommandError, match="No pod of engine"):  # it is asked
+                fault("kill", "engine", "--cluster", "k8s-a", "--kubeconfig", str(file))
 
     def test_a_lost_region_takes_its_local_clusters_for_as_long(self, data_dir, region):
         services.cluster_register(
