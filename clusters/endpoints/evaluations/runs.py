@@ -38,7 +38,8 @@ def run_begin(
 ) -> EvaluationRun:
     """Have a revision asked the prompts of a version; gives the run that is under way for the two if there is one.
 
-    ``before`` is compared with where the set wants that. ``asked_as`` is empty where a rollout wants it.
+    ``before`` is compared with where the set wants that; without it the run demands only a share of the weights,
+    where the set demands one. ``asked_as`` is empty where a rollout wants it.
 
     Raises:
         Conflict: the revision is not run any more, or the endpoint does not run.
@@ -57,7 +58,7 @@ def run_begin(
             "before": before if version.compares else None,
             "state": EvaluationRun.State.PENDING,
             "pass_percent": version.pass_percent,
-            "most_drop": version.most_drop,
+            "most_drop": None if before is None and version.pass_percent is not None else version.most_drop,
             "asked_as": asked_as[:120],
             "due_at": timezone.now(),
         },

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import pytest
 
+from clusters.endpoints.evaluations.runs import run_accept
 from clusters.endpoints.evaluations.working import run_work
-from clusters.models import EndpointEvent, EvaluationRun, SloClass
+from clusters.models import EndpointEvent, EvaluationRun, NodePool, SloClass
 from tenants import scope
 from tests.clusters.endpoints.rollouts import Rolling, canary
-from tests.clusters.evaluations.conftest import made_set
+from tests.clusters.evaluations.conftest import first_revision, made_set
+from tests.factories import make_user
 
 pytestmark = pytest.mark.django_db
 
@@ -84,3 +86,31 @@ def test_a_change_that_is_taken_back_ends_its_run(it, model_gateway):
         (run,) = EvaluationRun.objects.all()
     assert (run.state, run.message) == ("error", "The revision is not run any more.")
     assert model_gateway.asked == []
+
+
+def in_place(it) -> None:
+    """Leave no room beside what runs: a change replaces it, at any hour."""
+    SloClass.objects.update(
+        rollout_ways=["replace"], rollout_days=[], rollout_from_hour=0, rollout_until_hour=24
+    )
+    held = first_revision(it.endpoint)
+    for pool in NodePool.objects.all():
+        own = held.replicas * held.gpus_per_replica if pool.id == held.pool_id else 0
+        NodePool.objects.filter(id=pool.id).update(reserve=pool.total_gpus - own)
+
+
+def test_in_place_nothing_is_left_to_compare_with_and_somebody_has_to_say_so(it, model_gateway):
+    in_place(it)
+    made_set(it.endpoint, pass_percent=None, most_drop=10)
+    it.change(**LONGER)
+    assert (it.look().phase, it.rollout.way) == ("evaluating", "replace")
+    work(it)
+    found = it.look(5)
+    assert found.phase == "failed"
+    assert "could not be compared with the old revision" in found.reason
+    assert it.shown.state == "update-failed"
+    with scope.tenant(it.endpoint.tenant_id):
+        run = EvaluationRun.objects.get()
+        run_accept(run=run, note="read by us", actor="mia", user=make_user("mia@acme.example"))
+    it.change(**LONGER)
+    assert it.look(5).phase == "promoted"

@@ -170,6 +170,14 @@ def test_only_what_wants_the_old_revision_asks_it(serving, model_gateway):
     assert (alone.state, alone.message) == ("failed", "No check could be judged.")
 
 
+def test_a_run_that_compares_with_nothing_demands_a_share_or_fails(serving, model_gateway):
+    both = worked(begun(serving, made_set(serving, most_drop=Decimal(5))))
+    assert (both.state, both.score, both.most_drop) == ("passed", 100, None)
+    drop = worked(begun(serving, made_set(serving, name="no worse", pass_percent=None, most_drop=Decimal(5))))
+    assert (drop.state, drop.score) == ("failed", 100)
+    assert "could not be compared with the old revision" in drop.message
+
+
 class Killed(BaseException):
     """Stands for the end of a worker."""
 
