@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from clusters.endpoints.evaluations.runs import run_accept
+from clusters.endpoints.evaluations.runs import run_accept, runs_begin
 from clusters.endpoints.evaluations.working import run_work
 from clusters.models import EndpointEvent, EvaluationRun, NodePool, SloClass
 from tenants import scope
+from tenants.errors import Conflict
 from tests.clusters.endpoints.rollouts import Rolling, canary
 from tests.clusters.evaluations.conftest import first_revision, made_set
 from tests.factories import make_user
@@ -114,3 +115,27 @@ def test_in_place_nothing_is_left_to_compare_with_and_somebody_has_to_say_so(it,
         run_accept(run=run, note="read by us", actor="mia", user=make_user("mia@acme.example"))
     it.change(**LONGER)
     assert it.look(5).phase == "promoted"
+
+
+def test_nobody_but_its_rollout_asks_a_revision_that_waits_for_its_traffic(it, model_gateway):
+    made_set(it.endpoint, most_drop=10)
+
+    def run_now(**narrow):
+        with scope.tenant(it.endpoint.tenant_id):
+            return runs_begin(endpoint=it.shown, asked_as="dev", **narrow)
+
+    it.change(**LONGER)
+    assert it.look(passes=1).phase == "starting"
+    for narrow in ({}, {"revision": 2}, {"revision": 2, "against": 1}):
+        with pytest.raises(Conflict, match="gets no traffic yet"):
+            run_now(**narrow)
+    assert it.look().phase == "evaluating"
+    with scope.tenant(it.endpoint.tenant_id):
+        run = EvaluationRun.objects.select_related("before").get()
+    assert (run.asked_as, run.before.number) == ("", 1)
+    with pytest.raises(Conflict, match="gets no traffic yet"):
+        run_now()
+    assert [each.revision.number for each in run_now(revision=1)] == [1]
+    work(it)
+    assert it.look(5).phase == "canary"
+    assert [each.revision.number for each in run_now()] == [2]
