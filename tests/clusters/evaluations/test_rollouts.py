@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
+
 import pytest
 
+from billing.prices import price_set
 from clusters.endpoints.evaluations.runs import run_accept, runs_begin
 from clusters.endpoints.evaluations.working import run_work
-from clusters.models import EndpointEvent, EvaluationRun, NodePool, SloClass
+from clusters.models import CatalogModel, EndpointEvent, EvaluationRun, NodePool, SloClass
 from tenants import scope
 from tenants.errors import Conflict
 from tests.clusters.endpoints.rollouts import Rolling, canary
-from tests.clusters.evaluations.conftest import first_revision, made_set
+from tests.clusters.evaluations.conftest import first_revision, made_set, stored
 from tests.factories import make_user
 
 pytestmark = pytest.mark.django_db
@@ -139,3 +142,24 @@ def test_nobody_but_its_rollout_asks_a_revision_that_waits_for_its_traffic(it, m
     work(it)
     assert it.look(5).phase == "canary"
     assert [each.revision.number for each in run_now()] == [2]
+
+
+def test_its_evaluation_costs_what_gateways_meter_it_by(it, model_gateway):
+    made_set(it.endpoint)
+    base = CatalogModel.objects.get(id=it.endpoint.model_id)
+    variant = CatalogModel.objects.get(id=base.id)
+    variant.pk, variant.name, variant.derived_from = None, "variant", base
+    variant.save(force_insert=True)
+    for kind in ("input_tokens", "output_tokens", "cached_tokens"):
+        price_set(kind=kind, amount=Decimal(1000), currency="EUR", model=variant.name)
+    with scope.tenant(it.endpoint.tenant_id):
+        (plain,) = runs_begin(endpoint=it.shown, asked_as="dev")
+        work(it)
+    it.change(model=variant)
+    assert it.look().phase == "evaluating"
+    work(it)
+    with scope.tenant(it.endpoint.tenant_id):
+        run = EvaluationRun.objects.get(revision__number=2)
+    assert (run.state, run.input_tokens, run.output_tokens) == ("passed", 5, 5)
+    assert run.cost == stored(plain).cost
+    assert run.cost < Decimal("0.001")
