@@ -41,6 +41,8 @@ class Rollout(TenantOwned):
         CANCELLED = "cancelled", "Cancelled"
 
     ACTIVE: Final = (Phase.WAITING, Phase.STARTING, Phase.EVALUATING, Phase.CANARY)
+    #: Those of a new revision whose evaluation is still to be passed.
+    BEFORE_TRAFFIC: Final = (Phase.WAITING, Phase.STARTING, Phase.EVALUATING)
     #: Ended with what ran before, for a reason that somebody should look at.
     UNDONE: Final = (Phase.ROLLED_BACK, Phase.FAILED)
 

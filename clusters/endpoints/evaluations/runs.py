@@ -18,7 +18,7 @@ from clusters.endpoints import placement
 from clusters.endpoints.evaluations.sets import newest_version, sets_for
 from clusters.endpoints.history import record
 from clusters.endpoints.wake import wake
-from clusters.models import Endpoint, EvaluationRun, EvaluationVersion, Revision, Wanted
+from clusters.models import Endpoint, EvaluationRun, EvaluationVersion, Revision, Rollout, Wanted
 from tenants.errors import Conflict, Forbidden, Invalid
 from tenants.models import User
 
@@ -38,7 +38,8 @@ def run_begin(
 ) -> EvaluationRun:
     """Have a revision asked the prompts of a version; gives the run that is under way for the two if there is one.
 
-    ``before`` is compared with where the set wants that. ``asked_as`` is empty where a rollout wants it.
+    ``before`` is compared with where the set wants that; without it the run demands only a share of the weights,
+    where the set demands one. ``asked_as`` is empty where a rollout wants it.
 
     Raises:
         Conflict: the revision is not run any more, or the endpoint does not run.
@@ -57,7 +58,7 @@ def run_begin(
             "before": before if version.compares else None,
             "state": EvaluationRun.State.PENDING,
             "pass_percent": version.pass_percent,
-            "most_drop": version.most_drop,
+            "most_drop": None if before is None and version.pass_percent is not None else version.most_drop,
             "asked_as": asked_as[:120],
             "due_at": timezone.now(),
         },
@@ -86,11 +87,17 @@ def runs_begin(
 
     Raises:
         Invalid: there is no such set or revision.
-        Conflict: there is no set for it at all, or a revision is not run any more.
+        Conflict: there is no set for it at all, a revision is not run any more, or its rollout asks it itself.
     """
     asked = _revision(endpoint, "revision", revision) if revision else placement.current_revision(endpoint)
     if asked is None:
         raise Conflict(f"{endpoint.name} runs no revision that could be asked.")
+    if Rollout.objects.filter(revision=asked, phase__in=Rollout.BEFORE_TRAFFIC).exists():
+        # The newest run decides over its traffic: only one that its rollout begins is judged by all that is demanded.
+        raise Conflict(
+            f"Revision {asked.number} gets no traffic yet: its rollout has it asked what is needed. Name the revision "
+            "that serves, or ask again when the rollout has passed its evaluation."
+        )
     before = _revision(endpoint, "against", against) if against else None
     if before is not None and before.retired_at is not None:
         raise Conflict(f"Revision {before.number} is not run any more and cannot be compared with.")

@@ -54,7 +54,8 @@ def points(results: Iterable[Mapping[str, Any]], side: str) -> Points:
 def shortfall(threshold: Threshold, results: Sequence[Mapping[str, Any]]) -> str:
     """Say why results are below what is demanded, "" where they are not.
 
-    The two revisions are compared by the checks that were judged of both.
+    The two revisions are compared by the checks that were judged of both. Where there is none, a drop that is demanded
+    is not known to be kept.
     """
     found = points(results, "checks").percent
     if found is None:
@@ -62,7 +63,14 @@ def shortfall(threshold: Threshold, results: Sequence[Mapping[str, Any]]) -> str
     if threshold.pass_percent is not None and found < threshold.pass_percent:
         return f"The score is {found:f} %, at least {threshold.pass_percent:f} % is demanded."
     new, old, most = *_compared(results), threshold.most_drop
-    if most is not None and new is not None and old is not None and new < old - most:
+    if most is None:
+        return ""
+    if new is None or old is None:
+        return (
+            "It could not be compared with the old revision: no check was judged of both. Waive it, or demand a share "
+            "of the weights (pass_percent) instead of most_drop."
+        )
+    if new < old - most:
         return f"The score is {new:f} %, the old revision's {old:f} %: more than {most:f} points below."
     return ""
 

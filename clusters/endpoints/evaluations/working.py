@@ -23,6 +23,8 @@ from clusters.endpoints.evaluations.prompts import Prompt
 from clusters.endpoints.evaluations.sets import opened
 from clusters.endpoints.history import record
 from clusters.endpoints.pricing import EndpointBooks, token_prices
+from clusters.endpoints.rollouts.terms import as_served
+from clusters.endpoints.rollouts.weights import active_rollouts
 from clusters.endpoints.selectors import endpoint_urls
 from clusters.endpoints.wake import wake
 from clusters.models import EvaluationRun, Wanted
@@ -115,10 +117,21 @@ def _take_up(tenant_id: uuid.UUID | str, run_id: uuid.UUID | str) -> _Job | None
 
 
 def _ask(job: _Job, prompt: Prompt) -> dict[str, Any]:
-    """Ask both revisions one prompt and give what is kept of it."""
+    """Ask both revisions one prompt and give what is kept of it.
+
+    The old one only after the new one: that is what waits at first, and meanwhile nothing is asked in vain.
+    """
     answers: list[Answer] = []
+    mine: Answer | None = None
     other: Answer | None = None
+    new: list[Judged] = []
     old: list[Judged] | None = None
+    try:
+        mine = job.new.ask(prompt)
+    except Refused as refusal:
+        new = unanswered(prompt, f"refused: {refusal}")
+    else:
+        answers.append(mine)
     if job.before is not None:
         try:
             other = job.before.ask(prompt)
@@ -127,13 +140,8 @@ def _ask(job: _Job, prompt: Prompt) -> dict[str, Any]:
         else:
             old = judge(prompt, other)
             answers.append(other)
-    try:
-        answer = job.new.ask(prompt)
-    except Refused as refusal:
-        new = unanswered(prompt, f"refused: {refusal}")
-    else:
-        new = judge(prompt, answer, other=other)
-        answers.append(answer)
+    if mine is not None:
+        new = judge(prompt, mine, other=other)
     return {
         "name": prompt.name,
         "checks": [each.to_document() for each in new],
@@ -221,7 +229,8 @@ def _end(run: EvaluationRun, state: str, message: str, now: dt.datetime) -> None
 
 
 def _cost(run: EvaluationRun, now: dt.datetime) -> tuple[Decimal | None, str]:
-    endpoint = run.endpoint
+    # Gateways meter by the terms of what serves, whichever revision answers.
+    endpoint = as_served(run.endpoint, active_rollouts([run.endpoint]).get(run.endpoint_id))
     book = EndpointBooks([endpoint]).of(endpoint)
     prices = token_prices(endpoint, book, now, region=run.revision.cluster.region.code)
     if prices is None:

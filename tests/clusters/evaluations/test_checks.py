@@ -97,6 +97,9 @@ def test_a_score_is_the_share_of_the_weights_and_never_rounded_up():
         (None, "5", [(9, True, True), (1, False, True)], "the old revision's 100.00 %: more than 5 points"),
         (None, "0", [(1, False, False), (1, True, True)], ""),
         (None, "0", [(1, True, True), (1, False, None)], ""),
+        (None, "0", [(1, False, None), (1, True, None)], "could not be compared with the old revision"),
+        ("50", "0", [(1, False, None), (1, True, None)], "could not be compared with the old revision"),
+        ("60", "0", [(1, False, None), (1, True, None)], "at least 60 % is demanded"),
         ("10", None, [(1, None, None)], "No check could be judged."),
     ],
 )  # fmt: skip

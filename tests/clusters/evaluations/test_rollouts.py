@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
+
 import pytest
 
+from billing.prices import price_set
+from clusters.endpoints.evaluations.runs import run_accept, runs_begin
 from clusters.endpoints.evaluations.working import run_work
 from clusters.endpoints.rollouts.deciding import rollout_promote_now
 from clusters.endpoints.snapshot import build_snapshot
-from clusters.models import Endpoint, EndpointEvent, EvaluationRun, SloClass
+from clusters.models import CatalogModel, Endpoint, EndpointEvent, EvaluationRun, NodePool, SloClass
 from tenants import scope
+from tenants.errors import Conflict
 from tests.clusters.endpoints.rollouts import Rolling, canary
-from tests.clusters.evaluations.conftest import made_set
+from tests.clusters.evaluations.conftest import first_revision, made_set, stored
+from tests.factories import make_user
 
 pytestmark = pytest.mark.django_db
 
@@ -125,3 +131,76 @@ def test_a_change_that_is_taken_back_ends_its_run(it, model_gateway):
         (run,) = EvaluationRun.objects.all()
     assert (run.state, run.message) == ("error", "The revision is not run any more.")
     assert model_gateway.asked == []
+
+
+def in_place(it) -> None:
+    """Leave no room beside what runs: a change replaces it, at any hour."""
+    SloClass.objects.update(
+        rollout_ways=["replace"], rollout_days=[], rollout_from_hour=0, rollout_until_hour=24
+    )
+    held = first_revision(it.endpoint)
+    for pool in NodePool.objects.all():
+        own = held.replicas * held.gpus_per_replica if pool.id == held.pool_id else 0
+        NodePool.objects.filter(id=pool.id).update(reserve=pool.total_gpus - own)
+
+
+def test_in_place_nothing_is_left_to_compare_with_and_somebody_has_to_say_so(it, model_gateway):
+    in_place(it)
+    made_set(it.endpoint, pass_percent=None, most_drop=10)
+    it.change(**LONGER)
+    assert (it.look().phase, it.rollout.way) == ("evaluating", "replace")
+    work(it)
+    found = it.look(5)
+    assert found.phase == "failed"
+    assert "could not be compared with the old revision" in found.reason
+    assert it.shown.state == "update-failed"
+    with scope.tenant(it.endpoint.tenant_id):
+        run = EvaluationRun.objects.get()
+        run_accept(run=run, note="read by us", actor="mia", user=make_user("mia@acme.example"))
+    it.change(**LONGER)
+    assert it.look(5).phase == "promoted"
+
+
+def test_nobody_but_its_rollout_asks_a_revision_that_waits_for_its_traffic(it, model_gateway):
+    made_set(it.endpoint, most_drop=10)
+
+    def run_now(**narrow):
+        with scope.tenant(it.endpoint.tenant_id):
+            return runs_begin(endpoint=it.shown, asked_as="dev", **narrow)
+
+    it.change(**LONGER)
+    assert it.look(passes=1).phase == "starting"
+    for narrow in ({}, {"revision": 2}, {"revision": 2, "against": 1}):
+        with pytest.raises(Conflict, match="gets no traffic yet"):
+            run_now(**narrow)
+    assert it.look().phase == "evaluating"
+    with scope.tenant(it.endpoint.tenant_id):
+        run = EvaluationRun.objects.select_related("before").get()
+    assert (run.asked_as, run.before.number) == ("", 1)
+    with pytest.raises(Conflict, match="gets no traffic yet"):
+        run_now()
+    assert [each.revision.number for each in run_now(revision=1)] == [1]
+    work(it)
+    assert it.look(5).phase == "canary"
+    assert [each.revision.number for each in run_now()] == [2]
+
+
+def test_its_evaluation_costs_what_gateways_meter_it_by(it, model_gateway):
+    made_set(it.endpoint)
+    base = CatalogModel.objects.get(id=it.endpoint.model_id)
+    variant = CatalogModel.objects.get(id=base.id)
+    variant.pk, variant.name, variant.derived_from = None, "variant", base
+    variant.save(force_insert=True)
+    for kind in ("input_tokens", "output_tokens", "cached_tokens"):
+        price_set(kind=kind, amount=Decimal(1000), currency="EUR", model=variant.name)
+    with scope.tenant(it.endpoint.tenant_id):
+        (plain,) = runs_begin(endpoint=it.shown, asked_as="dev")
+        work(it)
+    it.change(model=variant)
+    assert it.look().phase == "evaluating"
+    work(it)
+    with scope.tenant(it.endpoint.tenant_id):
+        run = EvaluationRun.objects.get(revision__number=2)
+    assert (run.state, run.input_tokens, run.output_tokens) == ("passed", 5, 5)
+    assert run.cost == stored(plain).cost
+    assert run.cost < Decimal("0.001")

@@ -151,7 +151,7 @@ def test_both_revisions_are_asked_where_the_set_compares(serving, model_gateway)
     old, new = first_revision(serving), revised(serving, precision="fp8")
     version = made_set(serving, pass_percent=None, most_drop=Decimal(10))
     assert version.compares
-    model_gateway.answer = lambda asked: asked.text if asked.key == 0 else "no"
+    model_gateway.answer = lambda asked: "no" if asked.key == 0 else asked.text
     run = worked(begun(serving, version, new, old))
     assert (run.state, run.score, run.score_before) == ("failed", 50, 100)
     assert "the old revision's 100.00 %: more than 10.00 points below" in run.message
@@ -173,6 +173,18 @@ def test_an_old_revision_that_sleeps_is_not_asked(serving, model_gateway):
     assert (run.score, run.score_before) == (100, None)
 
 
+def test_the_old_revision_is_asked_only_what_the_new_one_has_answered(serving, model_gateway):
+    version = made_set(serving, most_drop=Decimal(10))
+    run = begun(serving, version, revised(serving, precision="fp8"), first_revision(serving))
+    model_gateway.answer = lambda asked: (503, "endpoint_not_ready")
+    for _ in range(3):
+        worked(run)
+    model_gateway.answer = lambda asked: asked.text
+    assert worked(run).state == "passed"
+    texts = [prompt["prompt"] if "prompt" in prompt else prompt["messages"][-1]["content"] for prompt in ECHO]
+    assert [asked.text for asked in model_gateway.asked if asked.key == 1] == texts, "each once"
+
+
 def test_only_what_wants_the_old_revision_asks_it(serving, model_gateway):
     plain = begun(serving, made_set(serving), revised(serving), first_revision(serving))
     assert plain.before_id is None
@@ -181,6 +193,14 @@ def test_only_what_wants_the_old_revision_asks_it(serving, model_gateway):
     assert (run.state, run.score, run.score_before) == ("passed", 100, None)
     alone = worked(begun(serving, like))
     assert (alone.state, alone.message) == ("failed", "No check could be judged.")
+
+
+def test_a_run_that_compares_with_nothing_demands_a_share_or_fails(serving, model_gateway):
+    both = worked(begun(serving, made_set(serving, most_drop=Decimal(5))))
+    assert (both.state, both.score, both.most_drop) == ("passed", 100, None)
+    drop = worked(begun(serving, made_set(serving, name="no worse", pass_percent=None, most_drop=Decimal(5))))
+    assert (drop.state, drop.score) == ("failed", 100)
+    assert "could not be compared with the old revision" in drop.message
 
 
 class Killed(BaseException):
