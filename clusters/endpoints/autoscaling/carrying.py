@@ -18,6 +18,7 @@ from clusters.endpoints.approvals.judging import NeedsApproval, judge
 from clusters.endpoints.autoscaling import giving_way
 from clusters.endpoints.autoscaling.bounds import DecidedBy, bounds_now, decided_by, policy_of
 from clusters.endpoints.autoscaling.deciding import Decision, Memory, Standing, decide
+from clusters.endpoints.autoscaling.handed_over import to_reserve
 from clusters.endpoints.autoscaling.hearing import signals_of
 from clusters.endpoints.autoscaling.setting import schedules_of
 from clusters.endpoints.conditions import set_condition
@@ -73,6 +74,7 @@ def endpoint_autoscale(*, tenant_id: uuid.UUID, endpoint_id: uuid.UUID, now: dt.
     # Of other tenants' endpoints in transactions of their own: nobody waits for two of them at once.
     if (
         lacks
+        and look.presses
         and not make_room(look.endpoint, look.revision, gpus=lacks, now=now)
         and not look.revision.replicas
     ):
@@ -90,6 +92,7 @@ class _Look:
     decision: Decision
     least: int  # its floor now
     until: dt.datetime | None  # when schedules change the bounds
+    presses: bool  # whether others make room for it; not for what its cluster may never hand out
     now: dt.datetime
 
     @classmethod
@@ -114,7 +117,6 @@ class _Look:
             len(wanted) == 1
             and endpoint.wanted == Wanted.RUNNING
             and wanted[0].applied_at is not None
-            and decided_by(scaling, wanted[0]) is DecidedBy.BERTH
             and not is_held(endpoint)
             and not Rollout.objects.active().filter(endpoint=endpoint).exists()
         )
@@ -126,24 +128,29 @@ class _Look:
         revision = wanted[0]
         schedules = schedules_of(endpoint)
         bounds = bounds_now(endpoint, scaling, revision, schedules, now=now)
-        decision = decide(
-            signals_of(endpoint, scaling, now=now),
-            Standing(
-                replicas=revision.replicas,
-                ready=Replica.objects.filter(
-                    revision=revision, gone_at=None, phase=Replica.Phase.READY
-                ).count(),
-                since=max(scaling.since, revision.created_at),
-            ),
-            policy_of(endpoint.slo_class, revision, bounds),
-            Memory(
-                quiet_since=scaling.quiet_since,
-                idle_since=scaling.idle_since,
-                burnt=scaling.burnt,
-                burnt_at=scaling.burnt_at,
-            ),
-            now=now,
+        signals = signals_of(endpoint, scaling, now=now)
+        memory = Memory(
+            quiet_since=scaling.quiet_since,
+            idle_since=scaling.idle_since,
+            burnt=scaling.burnt,
+            burnt_at=scaling.burnt_at,
         )
+        by_berth = decided_by(scaling, revision) is DecidedBy.BERTH
+        if by_berth:
+            ready = Replica.objects.filter(revision=revision, gone_at=None, phase=Replica.Phase.READY)
+            decision = decide(
+                signals,
+                Standing(
+                    replicas=revision.replicas,
+                    ready=ready.count(),
+                    since=max(scaling.since, revision.created_at),
+                ),
+                policy_of(endpoint.slo_class, revision, bounds),
+                memory,
+                now=now,
+            )
+        else:
+            decision = to_reserve(scaling, revision, memory)
         return cls(
             endpoint=endpoint,
             scaling=scaling,
@@ -151,6 +158,7 @@ class _Look:
             decision=decision,
             least=bounds.floor,
             until=bounds.until,
+            presses=by_berth or (signals.wanted and not revision.replicas),
             now=now,
         )
 
@@ -282,7 +290,7 @@ class _Look:
             due = self.until if due is None else min(due, self.until)
         values: dict[str, object] = dataclasses.asdict(memory)
         if wants is not None:
-            values["wants"] = wants
+            values["wants"] = wants if self.presses else 0
         if changed:
             values |= {"since": self.now, "wanted_at": None}
         values["due_at"] = due
