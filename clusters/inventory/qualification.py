@@ -64,7 +64,7 @@ def pool_qualify(
     Raises:
         Invalid: the report is none, is too little or too bad to tell anything, or does not fit what served.
     """
-    figures = _figures_of(report, target)
+    figures = figures_of(report, target)
     for each in figures:
         _check(each, served)
     _check_served(pool, served)
@@ -162,7 +162,12 @@ def measurements_judged(rows: Sequence[PoolMeasurement]) -> list[Judged]:
     return judged
 
 
-def _figures_of(report: Mapping[str, Any], target: str) -> list[ReplayedTarget]:
+def figures_of(report: Mapping[str, Any], target: str) -> list[ReplayedTarget]:
+    """Read what a report says of a target, at each speed; without a name the only one.
+
+    Raises:
+        Invalid: it is no report, or has no such target.
+    """
     if report.get("schema") != REPLAY_SCHEMA:
         raise _invalid(
             f"This is no report of a replay with the schema {REPLAY_SCHEMA}. Make one with python -m gateway.replay … "
