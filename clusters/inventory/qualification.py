@@ -96,8 +96,9 @@ def report_digest(report: Mapping[str, Any]) -> str:
 
 
 def measurements_read() -> list[Run]:
-    """Give the whole table as the planner takes it."""
-    rows = PoolMeasurement.objects.select_related("pool__gpu_type", "model")
+    """Give the table as the planner takes it, without clusters that were taken away: nobody could correct those."""
+    rows = PoolMeasurement.objects.filter(pool__cluster__removed_at=None)
+    rows = rows.select_related("pool__gpu_type", "model")
     return [run_of(row) for row in rows if row.pool.gpu_type.name in gpu_catalog()]
 
 

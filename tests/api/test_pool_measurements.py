@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from django.core.management import CommandError, call_command
 
-from clusters.models import Endpoint, NodePool, PoolMeasurement, Revision, ScalingDecision
+from clusters.models import Cluster, Endpoint, NodePool, PoolMeasurement, Revision, ScalingDecision
 from gateway.replay.arrivals import Run
 from gateway.replay.client import Measured, Target
 from gateway.replay.report import Goals, make_report
@@ -208,6 +208,21 @@ def test_nothing_is_known_of_replicas_that_were_changed_since(owner, operator, b
             )  # fmt: skip
     answer = operator.post(qualify_path(revision.pool), {"report": report(), "endpoint": made["id"]})
     assert "were changed since" in assert_problem(answer, 422, "invalid")["errors"]["endpoint"][0]
+
+
+def test_what_was_measured_on_a_cluster_that_is_gone_steers_no_plan(owner, operator):
+    before = planned(owner)
+    operator.post(f"{POOL}:qualify", by_hand(owner, report(gap_s=3 * before["itl_ms"] / 1000)))
+    assert planned(owner) != before
+    Cluster.objects.create(
+        name="gone", region=Cluster.objects.get(name="de-a").region, removed_at=BEGAN, state="cordoned"
+    )
+    with scope.platform("a test"):
+        away = NodePool.objects.get(cluster__name="de-a", name="l4")
+        away.id, away._state.adding, away.cluster = new_id(), True, Cluster.objects.get(name="gone")
+        away.save()
+        PoolMeasurement.objects.update(pool=away)
+    assert planned(owner) == before
 
 
 @pytest.mark.parametrize(
