@@ -225,6 +225,11 @@ def test_what_was_measured_on_a_cluster_that_is_gone_steers_no_plan(owner, opera
     assert planned(owner) == before
 
 
+def test_a_long_run_of_long_prompts_is_read(owner, operator):
+    sent = report(input_tokens=100_000 * 25_000, cached_tokens=2**31 + 1)
+    assert operator.post(f"{POOL}:qualify", by_hand(owner, sent)).status_code == 201
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
