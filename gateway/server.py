@@ -20,7 +20,7 @@ from gateway.admission import Admission, AdmissionFigures
 from gateway.batches import BatchDoors, make_room
 from gateway.budgets import BudgetGate, LeaseBook, Lessee
 from gateway.config import Config
-from gateway.contract import EngineProtocol
+from gateway.contract import EngineProtocol, SloClass
 from gateway.directory import Directory
 from gateway.dispatch import Dispatcher
 from gateway.doors import Doors
@@ -204,6 +204,7 @@ class GatewayServer:
                 tallies=self._metrics.tallies,
                 queues=self._admission.state,
                 tried_again=self._dispatcher.tried_again,
+                class_of=self._class_of,
                 identity=self._meter.identity,
                 session=control_session,
                 control_plane_url=config.control_plane_url,
@@ -277,6 +278,11 @@ class GatewayServer:
         address = {"host": config.host, "port": port, "url": self.url, "pid": os.getpid()}
         write_atomically(config.folder / "address.json", msgspec.json.encode(address))
         _log.info("gateway %s of region %s answers at %s", config.name, config.region, self.url)
+
+    def _class_of(self, endpoint_id: str) -> SloClass | None:
+        directory = self._keeper.directory
+        endpoint = directory.by_id(endpoint_id) if directory else None
+        return directory.slo_class(endpoint) if directory and endpoint else None
 
     def _snapshot_changed(self, directory: Directory) -> None:
         self._metrics.tallies.aim(directory.snapshot.classes)

@@ -26,6 +26,7 @@ from gateway.contract import (
     EndpointSignal,
     EndpointSignals,
     Outcome,
+    SloClass,
 )
 from gateway.metering.records import without_empty_end
 from gateway.tallies import Tallies, Tally
@@ -40,12 +41,15 @@ _AT_ONCE: Final = 50
 
 _Numbers = tuple[float, ...]
 _ZEROS: Final[_Numbers] = (0.0,) * (12 + _TTFT + _ITL)
+_NO_TTFT: Final = (0,) * _TTFT
+_NO_ITL: Final = (0,) * _ITL
 
 
 class _Window:
     """One endpoint's sums since the process began, as they were at each look of the last minute."""
 
-    def __init__(self) -> None:
+    def __init__(self, own: str) -> None:
+        self.own = own  # the class whose requests its own numbers are of
         self._looks: deque[tuple[float, _Numbers]] = deque()
 
     def look(self, now: float, numbers: _Numbers) -> _Numbers:
@@ -59,11 +63,17 @@ class _Window:
             looks.popleft()
         return tuple(map(sub, numbers, looks[0][1]))
 
+    def restart(self, own: str, numbers: _Numbers) -> None:
+        """Begin anew at ``numbers``, which are of another class from now on."""
+        self.own = own
+        self._looks = deque([(-math.inf, numbers)])
+
 
 class Signaller:
     """Tells every ``interval_s`` seconds about endpoints whose signal has changed, or would become stale.
 
-    ``queues`` gives what waits now by endpoint, ``tried_again`` what each revision of one failed. ``session`` carries
+    ``queues`` gives what waits now by endpoint, ``tried_again`` what each revision of one failed, ``class_of`` an
+    endpoint's own class, None where it is not known here: all its requests then count as of that. ``session`` carries
     the gateway's token; ``clock`` gives seconds that never go back.
     """
 
@@ -73,6 +83,7 @@ class Signaller:
         tallies: Tallies,
         queues: Callable[[], Mapping[str, QueueState]],
         tried_again: Callable[[str], Mapping[str, int]],
+        class_of: Callable[[str], SloClass | None],
         identity: str,
         session: aiohttp.ClientSession,
         control_plane_url: str,
@@ -82,6 +93,7 @@ class Signaller:
         self._tallies = tallies
         self._queues = queues
         self._tried_again = tried_again
+        self._class_of = class_of
         self._identity = identity
         self._session = session
         self._url = control_plane_url + SIGNALS_PATH
@@ -129,11 +141,16 @@ class Signaller:
     def _signal(self, endpoint_id: str, queue: QueueState | None) -> EndpointSignal:
         level = self._tallies.in_flight.get(endpoint_id)
         by_class = self._tallies.by_endpoint.get(endpoint_id)
+        slo_class = self._class_of(endpoint_id)
+        own = slo_class.name if slo_class else ""
         if by_class is None:
             grown = _ZEROS
         else:
-            window = self._windows.setdefault(endpoint_id, _Window())
-            grown = window.look(self._clock(), _sums(by_class.values(), queue.pressure if queue else 0))
+            sums = _sums(by_class, own, queue.pressure if queue else 0)
+            window = self._windows.setdefault(endpoint_id, _Window(own))
+            if window.own != own:
+                window.restart(own, sums)
+            grown = window.look(self._clock(), sums)
         counts, seconds, buckets = grown[:9], grown[9:12], grown[12:]
         requests, shed, refused, failed, tokens_in, tokens_out, cached, prefills, pressure = map(int, counts)
         queue_s, prefill_s, decode_s = (round(each, 3) for each in seconds)
@@ -141,7 +158,7 @@ class Signaller:
             endpoint_id=endpoint_id,
             in_flight=level.value if level else 0,
             queued=dict(sorted(queue.waiting.items())[:MOST_SIGNALLED_CLASSES]) if queue else {},
-            oldest_wait_s=round(queue.oldest_s, 1) if queue else 0.0,
+            oldest_wait_s=round(_oldest(queue, slo_class), 1) if queue else 0.0,
             requests=requests,
             shed=shed,
             refused=refused,
@@ -164,18 +181,29 @@ class Signaller:
         return await tell(self._session, self._url, message, what="signals")
 
 
-def _sums(tallies: Iterable[Tally], pressure: int) -> _Numbers:
-    """Add up the classes of an endpoint: counts, then seconds, then the buckets of both histograms."""
+def _oldest(queue: QueueState, slo_class: SloClass | None) -> float:
+    if slo_class is None:
+        return max(queue.oldest_s.values(), default=0.0)
+    return queue.oldest_s.get(slo_class.priority, 0.0)
+
+
+def _sums(tallies: Mapping[str, Tally], own: str, pressure: int) -> _Numbers:
+    """Add up the classes of an endpoint: counts, then seconds, then the buckets of both histograms.
+
+    What is shed and the histograms are of the class ``own`` alone, of all without one: a lower class may wait longer.
+    """
     total: _Numbers = (*_ZEROS[:8], float(pressure), *_ZEROS[9:])
-    for tally in tallies:
+    for name, tally in tallies.items():
+        judged = own in (name, "")
         numbers = chain(
             (
-                sum(tally.outcomes.values()), tally.shed, tally.refused, tally.outcomes[Outcome.FAILED],
-                tally.input_tokens, tally.output_tokens, tally.cached_tokens, sum(tally.prefill.counts),
-                0, tally.queue.sum / 1000, tally.prefill.sum / 1000, tally.decode.sum / 1000,
+                sum(tally.outcomes.values()), tally.shed if judged else 0, tally.refused,
+                tally.outcomes[Outcome.FAILED], tally.input_tokens, tally.output_tokens, tally.cached_tokens,
+                sum(tally.prefill.counts), 0, tally.queue.sum / 1000, tally.prefill.sum / 1000,
+                tally.decode.sum / 1000,
             ),
-            tally.ttft.counts,
-            tally.itl.counts,
+            tally.ttft.counts if judged else _NO_TTFT,
+            tally.itl.counts if judged else _NO_ITL,
         )  # fmt: skip
         total = tuple(map(add, total, numbers))
     return total

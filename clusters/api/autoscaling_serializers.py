@@ -40,7 +40,10 @@ class AutoscalingSerializer(serializers.Serializer):
         source="by", choices=[each.value for each in DecidedBy],
         help_text="cluster: the autoscaler of its cluster, which Berth leaves alone.",
     )  # fmt: skip
-    autoscaler = serializers.ChoiceField(choices=Cluster.Autoscaler.choices, help_text="Of its cluster.")
+    autoscaler = serializers.ChoiceField(
+        choices=Cluster.Autoscaler.choices,
+        help_text="Of its cluster, none where the cluster does not serve the chosen one.",
+    )
     enabled = serializers.BooleanField(source="scaling.enabled")
     floor = serializers.IntegerField(source="scaling.floor", allow_null=True)
     ceiling = serializers.IntegerField(source="scaling.ceiling", allow_null=True)

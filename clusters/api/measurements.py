@@ -79,6 +79,10 @@ class QualifyBody(StrictSerializer):
     endpoint = serializers.UUIDField(
         required=False, help_text="What served: an endpoint that runs on the pool."
     )
+    revision = serializers.IntegerField(
+        min_value=1, max_value=2**31 - 1, required=False,
+        help_text="Of the endpoint: the number of the revision that served, where that is not the only one now.",
+    )  # fmt: skip
     model = ReferenceField(
         find=CatalogModel.objects.all, by="name", what="model", required=False,
         help_text="Or by hand: the catalog's model, and what follows.",
@@ -103,6 +107,8 @@ class QualifyBody(StrictSerializer):
                     }
                 )
             return values
+        if "revision" in values:
+            raise serializers.ValidationError({"revision": ["Name the endpoint too, or leave it out."]})
         missing = sorted({"model", "runtime", "precision", "max_batch_size", "max_num_tokens"} - by_hand)
         if missing:
             raise serializers.ValidationError(
@@ -164,7 +170,16 @@ class PoolMeasurementViewSet(OperatorViewSet):
         found = self._pool()
         body = self.validated(QualifyBody)
         report, target = body.pop("report"), body.pop("target", "")
-        served = served_by(self._endpoint(body["endpoint"]), found) if "endpoint" in body else Served(**body)
+        if "endpoint" in body:
+            served = served_by(
+                self._endpoint(body["endpoint"]),
+                found,
+                report=report,
+                target=target,
+                number=body.get("revision"),
+            )
+        else:
+            served = Served(**body)
         rows, made = pool_qualify(
             pool=found, report=report, served=served, target=target, actor=self.caller.actor
         )

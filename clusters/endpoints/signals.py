@@ -36,6 +36,7 @@ _TOLD: Final = tuple(field for field in contract.EndpointSignal.__struct_fields_
 class EndpointNow:
     """One endpoint over all gateways: now, and the last minute. ``signals`` are those of each process.
 
+    ``oldest_wait_s``, ``shed`` and the percentiles are of requests of its own class, everything else of all.
     Times are None where no request tells one, ``heard_at`` where no gateway told anything.
     """
 

@@ -81,7 +81,7 @@ def facts_of(cluster: Cluster) -> ClusterFacts:
         image_volumes=_minor(cluster.version) >= IMAGE_VOLUMES_SINCE,
         leader_worker_sets=feature(LEADER_WORKER_SET) in cluster.features,
         service_monitors=feature(SERVICE_MONITOR) in cluster.features,
-        autoscaler=_autoscaler(cluster),
+        autoscaler=autoscaler_of(cluster),
         prometheus_url=cluster.prometheus_url,
         dra=cluster.dra and feature(RESOURCE_CLAIM_TEMPLATE) in cluster.features,
         kueue_queue=cluster.kueue_queue,
@@ -90,7 +90,8 @@ def facts_of(cluster: Cluster) -> ClusterFacts:
     )
 
 
-def _autoscaler(cluster: Cluster) -> Autoscaler:
+def autoscaler_of(cluster: Cluster) -> Autoscaler:
+    """Give the autoscaler that decides on a cluster: the chosen one, none where the cluster does not serve it."""
     if cluster.autoscaler == Cluster.Autoscaler.KEDA and feature(SCALED_OBJECT) not in cluster.features:
         return Autoscaler.NONE
     return Autoscaler(cluster.autoscaler)

@@ -64,7 +64,7 @@ def pool_qualify(
     Raises:
         Invalid: the report is none, is too little or too bad to tell anything, or does not fit what served.
     """
-    figures = _figures_of(report, target)
+    figures = figures_of(report, target)
     for each in figures:
         _check(each, served)
     _check_served(pool, served)
@@ -96,8 +96,9 @@ def report_digest(report: Mapping[str, Any]) -> str:
 
 
 def measurements_read() -> list[Run]:
-    """Give the whole table as the planner takes it."""
-    rows = PoolMeasurement.objects.select_related("pool__gpu_type", "model")
+    """Give the table as the planner takes it, without clusters that were taken away: nobody could correct those."""
+    rows = PoolMeasurement.objects.filter(pool__cluster__removed_at=None)
+    rows = rows.select_related("pool__gpu_type", "model")
     return [run_of(row) for row in rows if row.pool.gpu_type.name in gpu_catalog()]
 
 
@@ -162,7 +163,12 @@ def measurements_judged(rows: Sequence[PoolMeasurement]) -> list[Judged]:
     return judged
 
 
-def _figures_of(report: Mapping[str, Any], target: str) -> list[ReplayedTarget]:
+def figures_of(report: Mapping[str, Any], target: str) -> list[ReplayedTarget]:
+    """Read what a report says of a target, at each speed; without a name the only one.
+
+    Raises:
+        Invalid: it is no report, or has no such target.
+    """
     if report.get("schema") != REPLAY_SCHEMA:
         raise _invalid(
             f"This is no report of a replay with the schema {REPLAY_SCHEMA}. Make one with python -m gateway.replay … "

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from django.db import transaction
-from django.db.models import QuerySet
+from django.db.models import F, QuerySet
 from django.utils import timezone
 
 from billing.gpu_time.supply import supply_close
@@ -21,7 +21,7 @@ from clusters.inventory.refresh import cluster_look, identity_of, look_write
 from clusters.kube import check
 from clusters.kube.check import Report
 from clusters.kube.credentials import Credentials, KubeconfigError, from_kubeconfig
-from clusters.models import Cluster, Endpoint, NodePool, Region, Revision
+from clusters.models import Cluster, Endpoint, EndpointScaling, NodePool, Region, Revision
 from tenants import scope
 from tenants.errors import Conflict, Invalid, Stale
 from tenants.validation import clean
@@ -190,6 +190,8 @@ def cluster_change(*, cluster: Cluster, only_as_seen: bool = False, **settings: 
         if changed:
             clean(row)
             row.save(update_fields=changed)
+        if row.autoscaler != before["autoscaler"]:
+            _look_again(row)
         if row.namespaces and not before["namespaces"]:
             inventory_read(row, nodes=[], pods=[], now=timezone.now())
     return row
@@ -231,6 +233,15 @@ def cluster_remove(*, cluster: Cluster) -> None:
     row.credentials, row.credentials_name, row.credentials_expire_at = None, "", None
     row.credentials_version += 1
     row.save(update_fields=["name", "removed_at", "state", "state_reason", *CREDENTIAL_FIELDS])
+
+
+def _look_again(cluster: Cluster) -> None:
+    """Have replicas looked at of all that runs or sleeps there: somebody else decides from now on."""
+    with scope.platform("another owner decides on the replicas in a cluster"):
+        here = Revision.objects.filter(cluster=cluster, retired_at=None).values("endpoint_id")
+        scalings = EndpointScaling.objects.filter(enabled=True, endpoint__in=here)
+        scalings.update(due_at=timezone.now())
+        Endpoint.objects.filter(id__in=here).update(due_at=timezone.now(), wakes=F("wakes") + 1)
 
 
 def _set(cluster: Cluster, settings: Mapping[str, Any]) -> None:

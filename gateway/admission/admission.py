@@ -36,7 +36,7 @@ class QueueState(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     waiting: Mapping[str, int]  # by class
-    oldest_s: float
+    oldest_s: Mapping[int, float]  # by priority, of those that somebody waits in
     shed: Mapping[tuple[str, Reason], int]
     limits: Mapping[str, int]
     pressure: int
@@ -179,7 +179,7 @@ class Admission:
             queue = self._queues.get(endpoint_id)
             states[endpoint_id] = QueueState(
                 waiting=queue.by_class() if queue else {},
-                oldest_s=queue.oldest_s(now) if queue else 0.0,
+                oldest_s=queue.oldest_s(now) if queue else {},
                 shed=dict(self._shed.get(endpoint_id, {})),
                 limits={replica.replica_id: self._limiter(replica).limit for replica in _replicas(endpoint)},
                 pressure=self._pressure[endpoint_id],

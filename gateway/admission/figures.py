@@ -52,7 +52,7 @@ class AdmissionFigures(Collector):
         )
         by_replica: dict[str, int] = {}
         for endpoint_id, state in states.items():
-            oldest.add_metric((endpoint_id,), state.oldest_s)
+            oldest.add_metric((endpoint_id,), max(state.oldest_s.values(), default=0.0))
             pressure.add_metric((endpoint_id,), state.pressure)
             for slo_class, count in state.waiting.items():
                 waiting.add_metric((endpoint_id, slo_class), count)

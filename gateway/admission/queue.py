@@ -168,9 +168,9 @@ class EndpointQueue:
         """Count those that wait by class."""
         return dict(self._by_class)
 
-    def oldest_s(self, now: float) -> float:
-        """Give the seconds that the oldest has waited, 0 where none waits."""
-        return max((now - band.oldest().arrived for band in self._bands), default=0.0)
+    def oldest_s(self, now: float) -> Mapping[int, float]:
+        """Give the seconds that the oldest of each priority has waited, of those that somebody waits in."""
+        return {band.priority: now - band.oldest().arrived for band in self._bands}
 
     def _excess(
         self, slo_class: SloClass, tenant_id: str, share: float, now: float

@@ -10,6 +10,7 @@ import msgspec
 REPLAY_SCHEMA: Final = "berth.replay/1"
 
 _Count = Annotated[int, msgspec.Meta(ge=0, le=2**31)]
+_Sum = Annotated[int, msgspec.Meta(ge=0, le=2**53)]  # beyond that JSON's readers round
 _Time = Annotated[float, msgspec.Meta(gt=0, le=1e7)]
 _Number = Annotated[float, msgspec.Meta(ge=0, le=1e12)]
 
@@ -27,8 +28,8 @@ class ReplayedTarget(msgspec.Struct, frozen=True, kw_only=True):
     seconds: Annotated[float, msgspec.Meta(gt=0, le=1e7)]
     requests_per_s: _Number | None
     mean_in_flight: _Number | None
-    input_tokens: _Count
-    cached_tokens: _Count
+    input_tokens: _Sum
+    cached_tokens: _Sum
     mean_input_tokens: _Number | None
     mean_output_tokens: _Number | None
     input_cv: _Number | None

@@ -31,14 +31,16 @@ class EndpointSignal(Message, frozen=True):
     """One endpoint at one gateway.
 
     ``in_flight`` are requests that a replica works on or that wait for one, ``queued`` those that wait, by service
-    class, and ``oldest_wait_s`` how long the first of them has waited. Everything else is of the requests that
-    ended in the last :data:`SIGNAL_WINDOW_S` seconds, so that a message that is lost is made good by the next:
-    ``shed`` were turned away because there was no room, ``refused`` for any other reason; ``kv_pressure`` counts
-    answers in which an engine said that its cache is full. Histograms are those of usage segments. ``queue_s``,
-    ``prefill_s`` and ``decode_s`` are sums: waiting for a place, from the place to the first token, and from the
-    first token to the last; ``prefills`` counts the requests that had a first token. ``tried_again`` counts, while
-    the endpoint has several revisions, the requests that each of them failed and that were then tried again: they are
-    sums since it has several or the process began, for what a rollout adds up must not depend on when it looks.
+    class, and ``oldest_wait_s`` how long the first of the endpoint's own class has waited. Everything else is of the
+    requests that ended in the last :data:`SIGNAL_WINDOW_S` seconds, so that a message that is lost is made good by the
+    next: ``shed`` were turned away because there was no room, ``refused`` for any other reason; ``kv_pressure`` counts
+    answers in which an engine said that its cache is full. Histograms have the buckets of usage segments. ``shed`` and
+    both histograms are, as ``oldest_wait_s``, of requests of the endpoint's own class: those that a key or a batch
+    lowered may wait longer and say nothing of its targets. ``queue_s``, ``prefill_s`` and ``decode_s`` are sums:
+    waiting for a place, from the place to the first token, and from the first token to the last; ``prefills`` counts
+    the requests that had a first token. ``tried_again`` counts, while the endpoint has several revisions, the requests
+    that each of them failed and that were then tried again: they are sums since it has several or the process began,
+    for what a rollout adds up must not depend on when it looks.
     """
 
     endpoint_id: str

@@ -25,9 +25,9 @@ def _facts(now: EndpointNow) -> list[dict[str, str]]:
     facts = [
         {"label": "In flight", "value": count(now.in_flight), "note": ""},
         {"label": "Waiting", "value": count(sum(now.queued.values())), "note": _waiting(now.queued)},
-        {"label": "Oldest wait", "value": _wait(now.oldest_wait_s), "note": ""},
+        {"label": "Oldest wait", "value": _wait(now.oldest_wait_s), "note": "of its own class"},
         {"label": "Requests", "value": count(now.requests), "note": _ends(now)},
-        {"label": "Shed", "value": count(now.shed), "note": "for want of room"},
+        {"label": "Shed", "value": count(now.shed), "note": "of its own class, for want of room"},
     ]
     if now.ttft_p95_ms is not None:
         facts.append({"label": "First token, p95", "value": ms(now.ttft_p95_ms), "note": _parts(now)})

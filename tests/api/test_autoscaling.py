@@ -93,6 +93,9 @@ def test_an_order_may_say_so_at_once(owner):
 def test_where_the_cluster_decides_that_is_said(owner, chat):
     Cluster.objects.update(autoscaler=Cluster.Autoscaler.KEDA)
     shown = owner.put(path(chat), {"enabled": True, "floor": 0}).json()
+    assert (shown["decided_by"], shown["autoscaler"]) == ("berth", "none"), "KEDA is not there"
+    Cluster.objects.update(features=["scaledobjects.keda.sh"])
+    shown = owner.get(path(chat)).json()
     assert (shown["decided_by"], shown["autoscaler"]) == ("cluster", "keda")
 
 

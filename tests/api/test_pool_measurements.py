@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import datetime as dt
 import json
 from pathlib import Path
 from typing import Any
@@ -10,11 +11,12 @@ from typing import Any
 import pytest
 from django.core.management import CommandError, call_command
 
-from clusters.models import Endpoint, NodePool, PoolMeasurement, Revision
+from clusters.models import Cluster, Endpoint, NodePool, PoolMeasurement, Revision, ScalingDecision
 from gateway.replay.arrivals import Run
 from gateway.replay.client import Measured, Target
 from gateway.replay.report import Goals, make_report
 from tenants import scope
+from tenants.models import new_id
 from tests.api.contract import API, assert_problem
 from tests.api.test_endpoints import order
 from tests.estate import MODEL
@@ -108,13 +110,44 @@ def test_the_same_report_again_changes_nothing_with_its_answers_or_without(owner
         assert PoolMeasurement.objects.count() == 2
 
 
-def test_an_endpoint_says_what_served(owner, operator, tenant):
-    made = order(owner, pins={"gpu": "l4"})
-    with scope.tenant(tenant.id):
+BEGAN = dt.datetime.fromtimestamp(1_770_000_000, dt.UTC)
+
+
+def since(revision: Revision, **ago: float) -> Revision:
+    """Let a revision have run since so long before the reports."""
+    with scope.platform("a test"):
+        Revision.objects.filter(id=revision.id).update(applied_at=BEGAN - dt.timedelta(**ago))
+    return revision
+
+
+def ran(made: dict) -> Revision:
+    with scope.platform("a test"):
         revision = Revision.objects.select_related("pool__cluster").get(endpoint_id=made["id"])
+    return since(revision, hours=1)
+
+
+def beside(revision: Revision, **values: Any) -> Revision:
+    """Give the endpoint a revision after ``revision``, in its pool."""
+    with scope.platform("a test"):
+        after = Revision.objects.get(id=revision.id)
+        after.id, after._state.adding = new_id(), True
+        after.number, after.deployment = revision.number + 1, "another"
+        for name, value in values.items():
+            setattr(after, name, value)
+        after.save()
+    return after
+
+
+def qualify_path(pool: NodePool) -> str:
+    return f"{API}/clusters/{pool.cluster.name}/pools/{pool.name}:qualify"
+
+
+def test_an_endpoint_says_what_served(owner, operator):
+    made = order(owner, pins={"gpu": "l4"})
+    revision = ran(made)
     pool = revision.pool
     gpus = revision.replicas * revision.tensor_parallel * revision.pipeline_parallel
-    path = f"{API}/clusters/{pool.cluster.name}/pools/{pool.name}:qualify"
+    path = qualify_path(pool)
     body = {"report": report(gpus=gpus), "endpoint": made["id"]}
     (row,) = operator.post(path, body).json()
     assert (row["model"], row["precision"], row["max_batch_size"]) == (
@@ -124,6 +157,77 @@ def test_an_endpoint_says_what_served(owner, operator, tenant):
     assert "does not run on us-a/l4" in assert_problem(elsewhere, 422, "invalid")["detail"]
     both = operator.post(path, body | {"tensor_parallel": 2})
     assert list(assert_problem(both, 422, "invalid")["errors"]) == ["tensor_parallel"]
+
+
+def test_where_two_revisions_serve_the_one_that_was_measured_is_named(owner, operator):
+    made = order(owner, pins={"gpu": "l4"})
+    first = ran(made)
+    since(beside(first, max_batch_size=first.max_batch_size + 1), minutes=30)
+    path, body = qualify_path(first.pool), {"report": report(), "endpoint": made["id"]}
+    problem = assert_problem(operator.post(path, body), 422, "invalid")
+    assert "revisions 1 and 2 serve" in problem["errors"]["revision"][0]
+    (row,) = operator.post(path, body | {"revision": 1}).json()
+    assert row["max_batch_size"] == first.max_batch_size
+    assert (
+        "no revision 7"
+        in assert_problem(operator.post(path, body | {"revision": 7}), 422, "invalid")["detail"]
+    )
+    alone = assert_problem(
+        operator.post(path, {"report": report(), **BY_HAND, "revision": 1}), 422, "invalid"
+    )
+    assert list(alone["errors"]) == ["revision"]
+
+
+def test_a_report_from_before_a_change_is_of_the_revision_before_it(owner, operator):
+    made = order(owner, pins={"gpu": "l4"})
+    first = ran(made)
+    beside(first, applied_at=BEGAN + dt.timedelta(hours=1))
+    with scope.platform("a test"):
+        Revision.objects.filter(id=first.id).update(retired_at=BEGAN + dt.timedelta(hours=2))
+    path, body = qualify_path(first.pool), {"report": report(), "endpoint": made["id"]}
+    assert "did not run yet" in assert_problem(operator.post(path, body), 422, "invalid")["detail"]
+    assert operator.post(path, body | {"revision": 1}).status_code == 201
+    with scope.platform("a test"):
+        Revision.objects.filter(id=first.id).update(retired_at=BEGAN + dt.timedelta(seconds=30))
+    replaced = operator.post(path, body | {"revision": 1})
+    assert "was replaced before" in assert_problem(replaced, 422, "invalid")["detail"]
+
+
+@pytest.mark.parametrize("by_hand", [True, False])
+def test_nothing_is_known_of_replicas_that_were_changed_since(owner, operator, by_hand):
+    made = order(owner, pins={"gpu": "l4"}, replicas=1)
+    revision = ran(made)
+    if by_hand:
+        assert owner.patch(f"{API}/endpoints/{made['id']}", {"replicas": 2}).status_code == 200
+    else:
+        with scope.platform("a test"):
+            ScalingDecision.objects.create(
+                tenant_id=revision.tenant_id, endpoint_id=revision.endpoint_id, revision=1, before=1, after=2,
+                at=BEGAN + dt.timedelta(seconds=20), outcome="done", why="load", reason="much to do",
+                currency="EUR", price_before=1, price_after=2,
+            )  # fmt: skip
+    answer = operator.post(qualify_path(revision.pool), {"report": report(), "endpoint": made["id"]})
+    assert "were changed since" in assert_problem(answer, 422, "invalid")["errors"]["endpoint"][0]
+
+
+def test_what_was_measured_on_a_cluster_that_is_gone_steers_no_plan(owner, operator):
+    before = planned(owner)
+    operator.post(f"{POOL}:qualify", by_hand(owner, report(gap_s=3 * before["itl_ms"] / 1000)))
+    assert planned(owner) != before
+    Cluster.objects.create(
+        name="gone", region=Cluster.objects.get(name="de-a").region, removed_at=BEGAN, state="cordoned"
+    )
+    with scope.platform("a test"):
+        away = NodePool.objects.get(cluster__name="de-a", name="l4")
+        away.id, away._state.adding, away.cluster = new_id(), True, Cluster.objects.get(name="gone")
+        away.save()
+        PoolMeasurement.objects.update(pool=away)
+    assert planned(owner) == before
+
+
+def test_a_long_run_of_long_prompts_is_read(owner, operator):
+    sent = report(input_tokens=100_000 * 25_000, cached_tokens=2**31 + 1)
+    assert operator.post(f"{POOL}:qualify", by_hand(owner, sent)).status_code == 201
 
 
 @pytest.mark.parametrize(
@@ -203,10 +307,14 @@ def test_the_command_line_does_the_same(owner, tmp_path: Path, capsys):
 
 def test_the_command_line_takes_what_served_from_an_endpoint(owner, tenant, tmp_path: Path, capsys):
     made = order(owner, pins={"gpu": "l4"})
+    pool = ran(made).pool
     with scope.tenant(tenant.id):
-        pool = NodePool.objects.get(revisions__endpoint_id=made["id"])
         name = Endpoint.objects.get(id=made["id"]).name
     file = tmp_path / "report.json"
     file.write_text(json.dumps(report()))
     call_command("qualify", str(pool), str(file), "--endpoint", f"acme/{name}")
     assert capsys.readouterr().out.endswith("Written.\n")
+    call_command("qualify", str(pool), str(file), "--endpoint", f"acme/{name}", "--revision", "1")
+    assert "nothing changed" in capsys.readouterr().out
+    with pytest.raises(CommandError, match="no revision 2"):
+        call_command("qualify", str(pool), str(file), "--endpoint", f"acme/{name}", "--revision", "2")

@@ -245,15 +245,15 @@ def one_served(came: list[Waiter], shed: list[Shed], one: EndpointQueue) -> int:
 
 def test_it_says_what_waits() -> None:
     one = queue()
-    assert (dict(one.by_class()), one.oldest_s(3.0), one.admitted_per_s(3.0)) == ({}, 0.0, None)
+    assert (dict(one.by_class()), one.oldest_s(3.0), one.admitted_per_s(3.0)) == ({}, {}, None)
     one.push(waiter(BATCH, at=1.0))
     one.push(waiter(BATCH, at=2.0, tenant_id="t2"))
     one.push(waiter(at=2.5))
 
     assert dict(one.by_class()) == {"batch": 2, "interactive": 1}
-    assert one.oldest_s(4.0) == 3.0
+    assert one.oldest_s(4.0) == {BATCH.priority: 3.0, 1: 1.5}
     drain(one)
-    assert (dict(one.by_class()), one.oldest_s(9.0)) == ({}, 0.0)
+    assert (dict(one.by_class()), one.oldest_s(9.0)) == ({}, {})
 
 
 ACTIONS = st.lists(

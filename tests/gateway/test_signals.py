@@ -6,10 +6,11 @@ import asyncio
 from collections.abc import Mapping
 
 import aiohttp
+import msgspec
 import pytest
 
 from gateway.admission import QueueState
-from gateway.contract import ITL_BOUNDS_MS, LATENCY_BOUNDS_MS, EndpointSignal, Outcome
+from gateway.contract import ITL_BOUNDS_MS, LATENCY_BOUNDS_MS, EndpointSignal, Outcome, SloClass
 from gateway.metering.records import UsageRecord
 from gateway.signals import Signaller
 from gateway.tallies import Tallies
@@ -57,6 +58,9 @@ async def test_without_metrics_nothing_is_counted_and_nothing_told(idle: Bench) 
     assert idle.control.signals == []
 
 
+STANDARD = SloClass(name="standard", priority=2)
+
+
 class Clock:
     def __init__(self) -> None:
         self.now = 1_000.0
@@ -99,9 +103,11 @@ REFUSED = {
 }
 
 
-def queue(waiting: dict[str, int], *, oldest_s: float = 0.0, pressure: int = 0) -> QueueState:
+def queue(
+    waiting: dict[str, int], *, oldest: dict[int, float] | None = None, pressure: int = 0
+) -> QueueState:
     return QueueState(
-        waiting=waiting, oldest_s=oldest_s, shed={}, limits={}, pressure=pressure, admitted_per_s=None
+        waiting=waiting, oldest_s=oldest or {}, shed={}, limits={}, pressure=pressure, admitted_per_s=None
     )
 
 
@@ -113,10 +119,12 @@ class Told:
         self.tallies = Tallies()
         self.queues: dict[str, QueueState] = {}
         self.tried_again: dict[str, dict[str, int]] = {}
+        self.classes: dict[str, SloClass] = {}
         self.signaller = Signaller(
             tallies=self.tallies,
             queues=self._now_queued,
             tried_again=lambda endpoint_id: self.tried_again.get(endpoint_id, {}),
+            class_of=lambda endpoint_id: self.classes.get(endpoint_id),
             identity="gw-1/0",
             session=session,
             control_plane_url="http://control",
@@ -170,13 +178,40 @@ async def test_what_holds_is_told_again_before_it_is_stale(signals: Told) -> Non
 
 
 async def test_what_waits_is_told_by_class(signals: Told) -> None:
-    signals.queues["e2"] = queue({"batch": 3, "standard": 1}, oldest_s=2.345)
+    signals.queues["e2"] = queue({"batch": 3, "standard": 1}, oldest={1: 2.345, 2: 1.0})
     told = signals.after(5)["e2"]
     assert (told.queued, told.oldest_wait_s) == ({"batch": 3, "standard": 1}, 2.3)
 
     del signals.queues["e2"]
     assert signals.after(5)["e2"] == EndpointSignal(endpoint_id="e2")
     assert signals.after(5) == {}
+
+
+async def test_lower_classes_are_not_held_against_an_endpoint(signals: Told) -> None:
+    signals.classes["e1"] = STANDARD
+    signals.tallies.add(record(slo_class="standard", ttft_ms=400.0))
+    signals.tallies.add(record(slo_class="batch", ttft_ms=55_000.0, itl_ms=900.0))
+    signals.tallies.add(record(**REFUSED, slo_class="batch", code="overloaded"))
+    signals.queues["e1"] = queue({"batch": 30}, oldest={STANDARD.priority + 10: 50.0})
+
+    told = signals.after(5)["e1"]
+    assert (told.requests, told.output_tokens, told.queued) == (3, 4, {"batch": 30})
+    assert (told.oldest_wait_s, told.shed, sum(told.ttft_ms), sum(told.itl_ms)) == (0.0, 0, 1, 1)
+    assert len(told.ttft_ms) <= LATENCY_BOUNDS_MS.index(500) + 1, "its own was quick"
+
+    signals.queues["e1"] = queue({"standard": 1}, oldest={STANDARD.priority: 3.0})
+    assert signals.after(5)["e1"].oldest_wait_s == 3.0
+
+
+async def test_of_a_class_that_an_endpoint_gets_only_what_comes_counts(signals: Told) -> None:
+    signals.classes["e1"] = STANDARD
+    signals.tallies.add(record(slo_class="standard"))
+    signals.tallies.add(record(slo_class="batch"))
+    assert sum(signals.after(5)["e1"].ttft_ms) == 1
+    signals.classes["e1"] = msgspec.structs.replace(STANDARD, name="batch", priority=STANDARD.priority + 10)
+    assert sum(signals.after(5)["e1"].ttft_ms) == 0
+    signals.tallies.add(record(slo_class="batch"))
+    assert sum(signals.after(5)["e1"].ttft_ms) == 1
 
 
 async def test_full_caches_are_counted_within_the_minute(signals: Told) -> None:

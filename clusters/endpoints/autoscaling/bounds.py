@@ -8,7 +8,9 @@ import enum
 
 from clusters.endpoints.autoscaling.deciding import Policy
 from clusters.endpoints.autoscaling.schedules import scheduled
-from clusters.models import Cluster, Endpoint, EndpointScaling, Revision, ScaleSchedule, SloClass
+from clusters.inventory.drivers import autoscaler_of
+from clusters.kube.manifests import Autoscaler
+from clusters.models import Endpoint, EndpointScaling, Revision, ScaleSchedule, SloClass
 
 
 class DecidedBy(enum.StrEnum):
@@ -34,8 +36,8 @@ class Bounds:
 
 
 def decided_by(scaling: EndpointScaling | None, revision: Revision | None) -> DecidedBy:
-    """Say who decides: where a cluster has an autoscaler of its own, that one does and Berth leaves it alone."""
-    if revision is not None and revision.cluster.autoscaler != Cluster.Autoscaler.NONE:
+    """Say who decides: where a cluster serves an autoscaler of its own, that one does and Berth leaves it alone."""
+    if revision is not None and autoscaler_of(revision.cluster) is not Autoscaler.NONE:
         return DecidedBy.CLUSTER
     return DecidedBy.BERTH if scaling is not None and scaling.enabled else DecidedBy.HAND
 

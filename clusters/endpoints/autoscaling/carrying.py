@@ -26,6 +26,7 @@ from clusters.endpoints.autoscaling.bounds import (
     policy_of,
 )
 from clusters.endpoints.autoscaling.deciding import Decision, Memory, Standing, decide
+from clusters.endpoints.autoscaling.handed_over import to_reserve
 from clusters.endpoints.autoscaling.hearing import signals_of
 from clusters.endpoints.autoscaling.setting import schedules_of
 from clusters.endpoints.conditions import set_condition
@@ -86,7 +87,12 @@ def endpoint_autoscale(*, tenant_id: uuid.UUID, endpoint_id: uuid.UUID, now: dt.
             return look.revision.replicas
         lacks = look.carry_out()
     # Of other tenants' endpoints in transactions of their own: nobody waits for two of them at once.
-    if lacks and not make_room(look.endpoint, look.revision, gpus=lacks, now=now) and look.anew is not None:
+    if (
+        lacks
+        and look.presses
+        and not make_room(look.endpoint, look.revision, gpus=lacks, now=now)
+        and look.anew
+    ):
         _place_anew(look, look.anew, now)
     return look.revision.replicas
 
@@ -101,6 +107,7 @@ class _Look:
     decision: Decision
     least: int  # its floor now
     until: dt.datetime | None  # when schedules change the bounds
+    presses: bool  # whether others make room for it; not for what its cluster may never hand out
     now: dt.datetime
     anew: Plan | None = None  # by which it is placed anew if nobody makes room where it sleeps
 
@@ -122,7 +129,6 @@ class _Look:
             revision is None
             or endpoint.wanted != Wanted.RUNNING
             or revision.applied_at is None
-            or decided_by(scaling, revision) is not DecidedBy.BERTH
             or is_held(endpoint)
         ):
             # What is paused is due again once it is ready.
@@ -131,24 +137,29 @@ class _Look:
             return None
         schedules = schedules_of(endpoint)
         bounds = bounds_now(endpoint, scaling, revision, schedules, now=now)
-        decision = decide(
-            signals_of(endpoint, scaling, now=now),
-            Standing(
-                replicas=revision.replicas,
-                ready=Replica.objects.filter(
-                    revision=revision, gone_at=None, phase=Replica.Phase.READY
-                ).count(),
-                since=max(scaling.since, revision.created_at),
-            ),
-            policy_of(endpoint.slo_class, revision, bounds),
-            Memory(
-                quiet_since=scaling.quiet_since,
-                idle_since=scaling.idle_since,
-                burnt=scaling.burnt,
-                burnt_at=scaling.burnt_at,
-            ),
-            now=now,
+        signals = signals_of(endpoint, scaling, now=now)
+        memory = Memory(
+            quiet_since=scaling.quiet_since,
+            idle_since=scaling.idle_since,
+            burnt=scaling.burnt,
+            burnt_at=scaling.burnt_at,
         )
+        by_berth = decided_by(scaling, revision) is DecidedBy.BERTH
+        if by_berth:
+            ready = Replica.objects.filter(revision=revision, gone_at=None, phase=Replica.Phase.READY)
+            decision = decide(
+                signals,
+                Standing(
+                    replicas=revision.replicas,
+                    ready=ready.count(),
+                    since=max(scaling.since, revision.created_at),
+                ),
+                policy_of(endpoint.slo_class, revision, bounds),
+                memory,
+                now=now,
+            )
+        else:
+            decision = to_reserve(scaling, revision, memory)
         return cls(
             endpoint=endpoint,
             scaling=scaling,
@@ -156,6 +167,7 @@ class _Look:
             decision=decision,
             least=bounds.floor,
             until=bounds.until,
+            presses=by_berth or (signals.wanted and not revision.replicas),
             now=now,
         )
 
@@ -317,7 +329,7 @@ class _Look:
             due = self.until if due is None else min(due, self.until)
         values: dict[str, object] = dataclasses.asdict(memory)
         if wants is not None:
-            values["wants"] = wants
+            values["wants"] = wants if self.presses else 0
         if changed:
             values |= {"since": self.now, "wanted_at": None}
         values["due_at"] = due

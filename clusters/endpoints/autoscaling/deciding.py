@@ -49,6 +49,7 @@ class Why(enum.StrEnum):
     MEMORY = "memory"
     QUIET = "quiet"
     IDLE = "idle"
+    CLUSTER = "cluster"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

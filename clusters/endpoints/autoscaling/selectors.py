@@ -15,6 +15,7 @@ from clusters.endpoints import placement
 from clusters.endpoints.autoscaling.bounds import Bounds, DecidedBy, bounds_now, decided_by, planned_bounds
 from clusters.endpoints.autoscaling.carrying import price_of_one
 from clusters.endpoints.autoscaling.setting import scaling_of, schedules_of
+from clusters.inventory.drivers import autoscaler_of
 from clusters.models import Condition, Endpoint, EndpointScaling, Revision, ScalingDecision
 
 
@@ -49,7 +50,7 @@ class ScalingShown:
 
     @property
     def autoscaler(self) -> str:
-        return self.revision.cluster.autoscaler if self.revision else "none"
+        return autoscaler_of(self.revision.cluster) if self.revision else "none"
 
     @property
     def price_now(self) -> Decimal | None:

@@ -11,8 +11,9 @@ from clusters.endpoints.reconcile.observe import is_asleep
 from clusters.endpoints.reconcile.work import Work
 from clusters.endpoints.rollouts.shown import change_of
 from clusters.endpoints.states import Known, derive
+from clusters.inventory.drivers import autoscaler_of
+from clusters.kube.manifests import Autoscaler
 from clusters.models import (
-    Cluster,
     Condition,
     Endpoint,
     EndpointScaling,
@@ -98,7 +99,7 @@ def _state(work: Work) -> tuple[str, str]:
 
 
 def _expected(revision: Revision | None) -> int:
-    if revision is None or revision.cluster.autoscaler == Cluster.Autoscaler.NONE:
+    if revision is None or autoscaler_of(revision.cluster) is Autoscaler.NONE:
         return revision.replicas if revision else 0
     return expected_replicas(revision, Replica.objects.filter(revision=revision, gone_at=None).count())
 

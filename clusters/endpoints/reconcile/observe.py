@@ -94,7 +94,7 @@ def _judge(
 ) -> None:
     ready = sum(replica.phase == Phase.READY for replica in replicas)
     wanted = expected_replicas(revision, len(replicas))
-    if ready >= revision.replicas and revision.grown_from is not None:
+    if ready >= wanted and revision.grown_from is not None:
         Revision.objects.filter(id=revision.id, replicas=revision.replicas).update(grown_from=None)
         revision.grown_from = None
     failing = next((replica for replica in replicas if replica.failing), None)

@@ -29,6 +29,11 @@ class Command(BaseCommand):
         add("report", metavar="REPORT", type=Path)
         add("--target", default="", help="Which of the report's targets, where it has several.")
         add("--endpoint", metavar="TENANT/NAME", help="The endpoint that served.")
+        add(
+            "--revision",
+            type=int,
+            help="The number of its revision that served, where that is not the only one.",
+        )
         add("--model", help="The catalog's model that served.")
         add("--runtime", choices=RUNTIMES, default="triton-llmapi")
         add("--engine-version", default="")
@@ -48,7 +53,7 @@ class Command(BaseCommand):
             pool = _pool(options["pool"])
             try:
                 rows, made = pool_qualify(
-                    pool=pool, report=report, served=_served(options, pool), target=options["target"],
+                    pool=pool, report=report, served=_served(options, pool, report), target=options["target"],
                     actor="the command line",
                 )  # fmt: skip
             except Invalid as error:
@@ -76,14 +81,16 @@ def _pool(text: str) -> NodePool:
     return found
 
 
-def _served(options: dict[str, Any], pool: NodePool) -> Served:
+def _served(options: dict[str, Any], pool: NodePool, report: dict[str, Any]) -> Served:
     if options["endpoint"]:
         tenant, _, name = options["endpoint"].partition("/")
         rows = Endpoint.objects.live().select_related("model")
         endpoint = rows.filter(tenant__slug=tenant, name=name).first()
         if endpoint is None:
             raise CommandError(f"There is no endpoint {options['endpoint']!r}; write it as TENANT/NAME.")
-        return served_by(endpoint, pool)
+        return served_by(endpoint, pool, report=report, target=options["target"], number=options["revision"])
+    if options["revision"] is not None:
+        raise CommandError("Name the endpoint too with --endpoint, or leave --revision out.")
     missing = [name for name in ("model", "precision", "max_batch_size") if not options[name]]
     if missing:
         names = ", ".join(f"--{name.replace('_', '-')}" for name in missing)

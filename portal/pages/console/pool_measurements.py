@@ -46,6 +46,10 @@ class QualifyForm(ConsoleForm):
         Endpoint.objects.none(), required=False, empty_label="None of these: it is said below",
         label="What served", help_text="An endpoint that runs here says model, precision, layout and settings itself.",
     )  # fmt: skip
+    revision = forms.IntegerField(
+        min_value=1, max_value=2**31 - 1, required=False,
+        help_text="The number of the endpoint's revision that served, where that is not the only one now.",
+    )  # fmt: skip
     model = forms.ModelChoiceField(
         CatalogModel.objects.none(), required=False, empty_label="Choose a model", to_field_name="name"
     )
@@ -67,7 +71,7 @@ class QualifyForm(ConsoleForm):
         "max_batch_size", "max_num_tokens",
     )  # fmt: skip
     groups = (
-        ("Report", "", ("report", "target", "endpoint")),
+        ("Report", "", ("report", "target", "endpoint", "revision")),
         ("Served by something else", "Only where no endpoint of Berth answered.", by_hand),
     )
     folded = ("Served by something else",)
@@ -93,6 +97,8 @@ class QualifyForm(ConsoleForm):
     def clean(self) -> dict[str, Any]:
         values = super().clean()
         if not values.get("endpoint"):
+            if values.get("revision"):
+                self.add_error("revision", "Choose the endpoint too, or leave it empty.")
             for name in ("model", "max_batch_size", "max_num_tokens"):
                 if not values.get(name) and name not in self.errors:
                     self.add_error(name, "Say it, or choose the endpoint that served.")
@@ -102,7 +108,13 @@ class QualifyForm(ConsoleForm):
         """Give what answered the replay."""
         values = self.cleaned_data
         if values["endpoint"]:
-            return served_by(values["endpoint"], pool)
+            return served_by(
+                values["endpoint"],
+                pool,
+                report=values["report"],
+                target=values["target"],
+                number=values["revision"],
+            )
         return Served(**{name: values[name] for name in self.by_hand if values[name]})
 
 

@@ -303,17 +303,63 @@ def test_a_full_pool_gives_as_many_as_it_has(order, settle, world):
     assert world.scaling(endpoint).wants == 6
 
 
-def test_where_the_cluster_scales_berth_does_not(chat, world, estate):
-    Cluster.objects.filter(name="de-a").update(autoscaler=Cluster.Autoscaler.KEDA)
+def hand_over(**changes) -> None:
+    served = {"autoscaler": Cluster.Autoscaler.KEDA, "features": ["scaledobjects.keda.sh"]}
+    Cluster.objects.filter(name="de-a").update(**served | changes)
+
+
+def test_where_the_cluster_scales_berth_reserves_up_to_the_ceiling_whatever_the_load(chat, world, settle):
+    hand_over()
     world.tell(chat, in_flight=100 * at_once(chat))
-    assert world.look(chat) is None
-    assert (world.wants(chat), world.decisions(chat)) == (1, [])
+    assert world.look(chat) == 3
+    (done,) = world.decisions(chat)
+    assert (done.before, done.after, done.why) == (1, 3, "cluster")
+    world.tell(chat)
+    assert world.look(chat, after_s=3600) == 3
+    assert (world.holds(chat), len(world.decisions(chat))) == (3, 1)
+
+
+def test_what_slept_as_its_cluster_took_over_is_reserved_for_it(chat, world, settle, cluster):
+    to_zero(chat, world)
+    settle(chat)
+    hand_over()
+    assert world.look(chat) == 3
+    settle(chat)
+    (spec,) = cluster.specs.values()
+    assert (spec.scaling.least, spec.scaling.most) == (0, 3)
+
+
+def test_a_cluster_keeps_to_a_ceiling_below_what_is_reserved(chat, world, settle, cluster):
+    world.tell(chat, in_flight=3 * at_once(chat))
+    world.look(chat)
+    settle(chat)
+    hand_over()
+    world.autoscale(chat, floor=0, ceiling=2)
+    reconcile_endpoint(chat.id)
+    (spec,) = cluster.specs.values()
+    assert (spec.scaling.least, spec.scaling.most) == (0, 2)
+    assert world.look(chat) == 2
+    settle(chat)
+    assert world.holds(chat) == 2, "nobody pays for what may not run"
+
+
+def test_what_is_refused_for_a_cluster_makes_nobody_else_wait(chat, world, tenant):
+    quota(tenant, 1)
+    hand_over()
+    assert world.look(chat) == 1
+    assert (condition(chat).reason, world.scaling(chat).wants) == ("OverQuota", 0)
+
+
+def test_where_the_cluster_does_not_serve_the_chosen_autoscaler_berth_decides(chat, world):
+    hand_over(features=[])
+    world.tell(chat, in_flight=2 * at_once(chat))
+    assert world.look(chat) == 3
+    assert world.decisions(chat)[0].why == "load"
 
 
 def test_a_cluster_that_scales_to_none_is_followed(chat, world, settle, cluster):
-    Cluster.objects.filter(name="de-a").update(autoscaler=Cluster.Autoscaler.KEDA)
-    with scope.tenant(chat.tenant_id):
-        Revision.objects.update(replicas=3)
+    hand_over()
+    world.look(chat)
     settle(chat)
     (spec,) = cluster.specs.values()
     assert (spec.scaling.least, spec.scaling.most) == (0, 3)
@@ -323,7 +369,7 @@ def test_a_cluster_that_scales_to_none_is_followed(chat, world, settle, cluster)
     reconcile_endpoint(chat.id)
     assert world.shown(chat).state == "scaled-to-zero"
     assert settle(chat).state == "scaled-to-zero"
-    assert world.look(chat) is None
+    assert world.look(chat) == 3, "reserved; how many run is its cluster's to say"
 
 
 def test_replicas_set_by_hand_stay_as_they_were_set(chat, world):

@@ -17,7 +17,7 @@ from clusters.inventory.renewing import credentials_renew_due
 from clusters.inventory.services import cluster_cordon, cluster_register, cluster_uncordon
 from clusters.kube.client import KubeClient
 from clusters.kube.kinds import LEADER_WORKER_SET
-from clusters.models import Cluster, Endpoint, Gateway, NodePool, Revision
+from clusters.models import Cluster, Endpoint, EndpointScaling, Gateway, NodePool, Revision
 from tenants import scope
 from tenants.errors import Conflict, Invalid, Stale
 from tests.clusters.inventory.holding import hold
@@ -248,6 +248,22 @@ def test_a_cluster_in_use_keeps_to_its_namespaces_and_stays(register, kube, tena
     assert (kept.state, kept.credentials) == ("cordoned", None)
     with pytest.raises(GiveUp, match="no credentials"):
         driver_of(kept)
+
+
+def test_replicas_are_looked_at_once_somebody_else_decides_on_them(register, kube, tenant):
+    put(kube, node("gpu-1"))
+    cluster = register(credentials=kube.admin)
+    revision = hold(tenant, NodePool.objects.get(), nodes=[0], gpus=1)
+    with scope.platform("a test"):
+        EndpointScaling.objects.create(
+            tenant_id=tenant.id, endpoint=revision.endpoint, enabled=True, since=timezone.now()
+        )
+    registration.cluster_change(cluster=cluster, drift="report")
+    with scope.platform("a test"):
+        assert EndpointScaling.objects.get().due_at is None, "one that sleeps is not looked at"
+    registration.cluster_change(cluster=cluster, autoscaler="hpa")
+    with scope.platform("a test"):
+        assert EndpointScaling.objects.get().due_at is not None
 
 
 def test_nodes_are_read_no_more_where_namespaces_are_given(register, kube):

@@ -8,8 +8,9 @@ import pytest
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.urls import reverse
 
-from clusters.models import PoolMeasurement
-from tests.api.test_pool_measurements import report
+from clusters.models import PoolMeasurement, Revision
+from tenants import scope
+from tests.api.test_pool_measurements import BEGAN, report
 from tests.estate import MODEL
 from tests.portal.console.test_estate import endpoint_pool
 
@@ -33,6 +34,8 @@ def pool(endpoint):
 
 
 def test_a_report_of_an_endpoint_is_brought_shown_and_taken_back(console, endpoint, pool):
+    with scope.tenant(endpoint.tenant_id):
+        Revision.objects.update(applied_at=BEGAN)
     assert "Nothing measured here yet" in console.get(page("measurements", pool)).text
     form = console.get(page("qualify", pool)).text
     assert "chat of Acme &lt;b&gt;GmbH&lt;/b&gt;" in form
@@ -61,6 +64,7 @@ def test_a_report_of_an_endpoint_is_brought_shown_and_taken_back(console, endpoi
         ({"report": report(kept_up=False)}, "could not keep up"),
         ({"model": ""}, "Say it, or choose the endpoint that served."),
         ({"replicas": "999"}, "They hold 999 GPUs"),
+        ({"revision": "1"}, "Choose the endpoint too, or leave it empty."),
     ],
 )
 def test_what_is_wrong_stands_beside_its_field(console, pool, changes, words):
