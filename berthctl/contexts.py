@@ -119,13 +119,13 @@ class Contexts:
         self._write(kept)
 
     def drop(self, name: str = "") -> str:
-        """Forget a context, by default the one that is used; gives its name.
+        """Forget a context, by default the one that the environment names or that is used; gives its name.
 
         Raises:
             Failure: there is none.
         """
         kept = self._read()
-        name = name or kept["current"]
+        name = name or self._environment.get(CONTEXT, "") or kept["current"]
         if kept["contexts"].pop(name, None) is None:
             raise Failure("You are not signed in.", Exit.NOT_SIGNED_IN)
         if kept["current"] == name:

@@ -52,21 +52,16 @@ class Practice:
         """Plan a fault in a cluster, on this machine where none is named, or in a whole region.
 
         Raises:
-            Refused: faults are not allowed here, or this one cannot be done.
+            Refused: faults are not allowed here, or this one cannot be done, or one is done to the same now.
         """
         if not settings.FAULTS_ALLOWED:
             raise Refused(
                 "Faults are not allowed here. Where nobody's work depends on it, set BERTH_FAULTS=allowed in the"
                 " environment of this command and of what it is to break, and start that again."
             )
-        if wish.kind is not Kind.REGION:
-            return [self.driver(cluster).plan(wish)]
-        clusters = list(Cluster.objects.present().filter(region__code=wish.target))
-        names = [each.name for each in clusters if each.driver == Cluster.DriverKind.KUBERNETES]
-        if not clusters:
-            raise Refused(f"No cluster stands in a region {wish.target!r}; regions are named by their code.")
-        keys = [*([LOCAL] if len(names) < len(clusters) else []), *names]
-        return [self.driver(key).plan(wish) for key in keys]
+        plans = self._planned(wish, cluster)
+        journal.refuse_twice(self.data_dir, [step for plan in plans for step in plan.undo])
+        return plans
 
     def carry_out(
         self, wish: Wish, plans: Sequence[Plan], *, cluster: str = "", guard_command: Sequence[str] = ()
@@ -123,6 +118,16 @@ class Practice:
         if name not in self._drivers:
             self._drivers[name] = self._made(name)
         return self._drivers[name]
+
+    def _planned(self, wish: Wish, cluster: str) -> list[Plan]:
+        if wish.kind is not Kind.REGION:
+            return [self.driver(cluster).plan(wish)]
+        clusters = list(Cluster.objects.present().filter(region__code=wish.target))
+        names = [each.name for each in clusters if each.driver == Cluster.DriverKind.KUBERNETES]
+        if not clusters:
+            raise Refused(f"No cluster stands in a region {wish.target!r}; regions are named by their code.")
+        keys = [*([LOCAL] if len(names) < len(clusters) else []), *names]
+        return [self.driver(key).plan(wish) for key in keys]
 
     def _made(self, name: str) -> FaultDriver:
         if name == LOCAL:

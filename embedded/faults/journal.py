@@ -5,11 +5,14 @@ from __future__ import annotations
 import dataclasses
 import secrets
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 from embedded.datadir import DataDir, read_json, write_json
+from embedded.faults.errors import Refused
 
 FOLDER = "faults"
+#: What of a step is put back; the rest says to what.
+_STATE: Final = frozenset({"spec", "soft", "hard"})
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -55,3 +58,22 @@ def listed(data_dir: DataDir) -> list[Fault]:
     """Give every fault that has not been undone yet."""
     names = (path.stem for path in sorted(data_dir.folder(FOLDER).glob("[!.]*.json")))
     return [fault for name in names if (fault := read(data_dir, name)) is not None]
+
+
+def refuse_twice(data_dir: DataDir, undo: Sequence[Mapping[str, Any]]) -> None:
+    """Refuse what would note a fault that lasts as the state to put back.
+
+    Raises:
+        Refused: to one of these things a fault is done now.
+    """
+    things = [_thing(step) for step in undo]
+    for fault in listed(data_dir):
+        if any(_thing(step) in things for step in fault.undo):
+            raise Refused(
+                f"Fault {fault.id} ({fault.kind} {fault.target}) is done to the same now. Wait for its end, or where"
+                f" nobody takes it back: manage.py fault heal {fault.id}."
+            )
+
+
+def _thing(step: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in step.items() if name not in _STATE}

@@ -86,6 +86,15 @@ def test_several_contexts(berthctl, tenant):
     assert berthctl.json("contexts") == {"current": "two", "contexts": ["two"]}
 
 
+def test_the_context_that_the_environment_names_is_forgotten(berthctl, environment):
+    other = management_key(make_tenant("other"))
+    berthctl.run("login", "--url", URL, "--key-stdin", "--name", "two", typed=other)
+    environment["BERTH_CONTEXT"] = "acme"
+    assert "Forgot context acme." in berthctl.run("logout").stdout
+    del environment["BERTH_CONTEXT"]
+    assert berthctl.json("contexts") == {"current": "two", "contexts": ["two"]}
+
+
 def test_nobody_is_signed_in(signed_out):
     told = signed_out.run("whoami", status=3)
     assert "You are not signed in. Run: berthctl login" in told.stderr

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import io
+import resource
 import signal
 import sys
 import time
@@ -85,6 +86,21 @@ class TestCommand:
         assert fault("list") == ""
         with pytest.raises(CommandError, match="no fault gone"):
             fault("heal", "gone")
+
+    def test_a_second_fault_on_the_same_is_refused_while_the_first_lasts(self, data_dir):
+        """It would note the first as what to put back."""
+        gateway = psutil.Process(processes.spawn("gateway", SLEEPS, data_dir=data_dir).pid)
+        started = proctable.stat(gateway.pid)[1]
+        soft, hard = resource.prlimit(gateway.pid, resource.RLIMIT_FSIZE)
+        step = {"do": "file-size", "pid": gateway.pid, "start_time": started, "soft": soft, "hard": hard}
+        first = journal.opened(data_dir, kind="fill-disk", target="gateway", until=time.time(), undo=[step])
+        resource.prlimit(gateway.pid, resource.RLIMIT_FSIZE, (0, hard))
+        with pytest.raises(CommandError, match=f"manage.py fault heal {first.id}"):
+            fault("fill-disk", "gateway", "--for", "300ms")
+        assert entries() == []
+        fault("heal", first.id)
+        fault("fill-disk", "gateway", "--for", "300ms")
+        assert resource.prlimit(gateway.pid, resource.RLIMIT_FSIZE) == (soft, hard)
 
     @pytest.mark.parametrize(
         ("words", "why"),
