@@ -18,7 +18,7 @@ from clusters.endpoints.history import record
 from clusters.endpoints.rollouts.room import take_over
 from clusters.endpoints.rollouts.terms import terms_take
 from clusters.endpoints.wishes import bump
-from clusters.models import Endpoint, Revision, Rollout, RolloutWay
+from clusters.models import Cluster, Endpoint, Revision, Rollout, RolloutWay
 from tenants import webhooks
 from tenants.announcements import announce
 from tenants.errors import Conflict
@@ -74,17 +74,19 @@ def rollout_undo(
 ) -> None:
     """Go back to what ran before, and to the order as it was; what was new is removed.
 
-    Where it was replaced already it is placed again, in the GPUs that the new revision lets go of.
+    Where it was replaced already it is placed again, in the GPUs that the new revision lets go of; where its cluster
+    takes no engines any more the order as it was is placed anew.
     """
     before = Revision.objects.select_related("pool__cluster__region").get(id=rollout.before_id)
     fields = terms_take(endpoint, rollout.back)
-    if rollout.way == RolloutWay.REPLACE and before.retired_at is not None:
-        placement.retire_all(endpoint)
-        endpoint.restoring = before.number
-        fields.append("restoring")
-    elif before.retired_at is None:
+    if before.retired_at is None:
         _give_back(rollout, before)
         placement.cancel_change(endpoint)
+    else:
+        placement.retire_all(endpoint)
+        if before.pool.cluster.state == Cluster.State.ACTIVE:
+            endpoint.restoring = before.number
+            fields.append("restoring")
     _end(rollout, phase, why, now=now, actor=actor, weight=0)
     record(endpoint, "rolled-back", f"Back to revision {before.number}: {why}", actor=actor)
     _tell(endpoint, rollout, UNDONE, now)

@@ -7,7 +7,6 @@ import datetime as dt
 import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
-from django.utils import timezone
 
 from clusters.endpoints import restoring, services
 from clusters.endpoints.reconcile import reconcile_endpoint
@@ -18,11 +17,11 @@ from clusters.endpoints.rollouts.deciding import (
     rollout_roll_back,
 )
 from clusters.endpoints.snapshot import build_snapshot
-from clusters.models import Endpoint, EndpointEvent, NodePool, Reservation, Revision, Rollout
+from clusters.models import Endpoint, EndpointEvent, Reservation, Revision, Rollout
 from tenants import scope
 from tenants.errors import Conflict
 from tests.clusters.endpoints.conftest import fresh
-from tests.clusters.endpoints.rollouts import Rolling, canary
+from tests.clusters.endpoints.rollouts import NIGHT, Rolling, at, canary, crowd
 
 pytestmark = pytest.mark.django_db
 
@@ -280,21 +279,6 @@ def test_a_worker_killed_at_every_write_changes_nothing_of_the_outcome(rolling, 
         assert Reservation.objects.held().count() == 1
         assert Rollout.objects.count() == 1
         assert Revision.objects.filter(retired_at=None).count() == 1
-
-
-def crowd(revision, free=0):
-    """Leave no GPU free beside what a revision holds, but for ``free``."""
-    for pool in NodePool.objects.all():
-        held = revision.replicas * revision.gpus_per_replica if pool.id == revision.pool_id else 0
-        NodePool.objects.filter(id=pool.id).update(reserve=pool.total_gpus - held - free)
-
-
-def at(hour):
-    """Give that hour of UTC on a day to come."""
-    return (timezone.now() + dt.timedelta(days=1)).replace(hour=hour, minute=30, second=0, microsecond=0)
-
-
-NIGHT = {"rollout_from_hour": 2, "rollout_until_hour": 5}
 
 
 def first_revision(it):
