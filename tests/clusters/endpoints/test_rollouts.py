@@ -370,6 +370,33 @@ def test_a_waiting_replacement_gives_way_to_another_change(rolling):
     assert it.shown.pins == {"max_batch_size": 8}
 
 
+def test_a_waiting_replacement_that_is_changed_back_is_given_up(rolling, cluster, tenant):
+    it = rolling(NIGHT)
+    it.now = at(12)
+    old = first_revision(it)
+    crowd(old)
+    it.change(pins={"max_batch_size": 4})
+    it.look()
+    it.change(pins={})
+    assert it.look().phase == "cancelled"
+    it.now = at(3)
+    it.look()
+    assert (it.weights(), it.shown.state, set(cluster.specs)) == ({1: 100}, "ready", {old.deployment})
+    with scope.tenant(tenant.id):
+        assert Revision.objects.count() == 1
+
+
+def test_replicas_lent_to_a_change_come_back_when_it_is_changed_back(rolling, tenant):
+    it = rolling(replicas=3)
+    crowd(first_revision(it))
+    it.change(pins={"max_batch_size": 4})
+    it.look(passes=1)
+    assert (it.rollout.phase, replicas_of(tenant)) == ("waiting", {1: 2})
+    it.change(pins={})
+    assert it.look().phase == "cancelled"
+    assert (replicas_of(tenant), it.shown.state) == ({1: 3}, "ready")
+
+
 def test_a_class_without_that_way_refuses_what_has_no_room(rolling):
     it = rolling({"rollout_ways": ["surge"]})
     crowd(first_revision(it))
