@@ -489,6 +489,23 @@ def test_people_promote_roll_back_try_again_and_dismiss(rolling, tenant):
         decide(rollout_retry)
 
 
+def test_trying_again_keeps_what_was_changed_since(rolling, tenant):
+    it = rolling()
+    it.change(**H100)
+    it.look()
+    it.both(ttft_ms=1400)
+    assert it.look(5).phase == "rolled-back"
+    with scope.tenant(tenant.id):
+        services.endpoint_scale(endpoint=fresh(it.endpoint), replicas=3, actor="ann")
+    it.look()
+    with scope.tenant(tenant.id):
+        rows = Endpoint.objects.select_related("tenant", "slo_class", "model", "project", "cluster")
+        rollout_retry(endpoint=rows.get(id=it.endpoint.id), rollout_id=it.rollout.id, actor="ann")
+    assert it.look().phase == "canary"
+    assert (it.shown.pins, it.shown.replicas) == ({"gpu": "h100_sxm"}, 3)
+    assert replicas_of(tenant) == {1: 3, 3: 3}
+
+
 def test_a_canary_that_does_not_get_its_share_says_so(rolling):
     it = rolling()
     it.change(**H100)
