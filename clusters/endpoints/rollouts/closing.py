@@ -16,7 +16,7 @@ from billing.allocations import label_write
 from clusters.endpoints import placement
 from clusters.endpoints.history import record
 from clusters.endpoints.rollouts.room import take_over
-from clusters.endpoints.rollouts.terms import terms_take
+from clusters.endpoints.rollouts.terms import terms_running, terms_take
 from clusters.endpoints.wishes import bump
 from clusters.models import Cluster, Endpoint, Revision, Rollout, RolloutWay
 from tenants import webhooks
@@ -101,6 +101,19 @@ def rollout_cancel(endpoint: Endpoint, *, why: str, actor: str = "", now: dt.dat
         _end(rollout, Phase.CANCELLED, why, now=now, actor=actor, weight=0)
         record(endpoint, "rollout", f"The rollout ends: {why}", actor=actor)
     rollout_forget(endpoint, now=now)
+
+
+def rollout_withdraw(
+    endpoint: Endpoint, *, why: str, actor: str = "", now: dt.datetime | None = None
+) -> list[str]:
+    """Close the rollout that is under way where nothing is to run on, and go back to the order before it.
+
+    What was not judged yet is not to be served later without that. Where operators moved it is kept. Gives the fields
+    that changed; they are not saved.
+    """
+    kept = {name: value for name, value in terms_running(endpoint).items() if name != "cluster"}
+    rollout_cancel(endpoint, why=why, actor=actor, now=now)
+    return terms_take(endpoint, kept)
 
 
 def rollout_forget(endpoint: Endpoint, *, now: dt.datetime) -> bool:

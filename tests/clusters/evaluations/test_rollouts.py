@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import pytest
+from django.utils import timezone
 
+from clusters.endpoints import services
 from clusters.endpoints.evaluations.working import run_work
-from clusters.models import EndpointEvent, EvaluationRun, SloClass
+from clusters.endpoints.lost import cluster_lost
+from clusters.endpoints.rollouts.deciding import rollout_retry
+from clusters.models import Cluster, Endpoint, EndpointEvent, EvaluationRun, Revision, SloClass
 from tenants import scope
 from tests.clusters.endpoints.rollouts import Rolling, canary
 from tests.clusters.evaluations.conftest import made_set
@@ -84,3 +88,35 @@ def test_a_change_that_is_taken_back_ends_its_run(it, model_gateway):
         (run,) = EvaluationRun.objects.all()
     assert (run.state, run.message) == ("error", "The revision is not run any more.")
     assert model_gateway.asked == []
+
+
+def test_a_pause_takes_a_change_back_that_was_not_evaluated_yet(it, model_gateway):
+    made_set(it.endpoint)
+    SloClass.objects.update(needs_evaluation=True)
+    it.change(**LONGER)
+    assert it.look().phase == "evaluating"
+    with scope.tenant(it.endpoint.tenant_id):
+        services.endpoint_pause(endpoint=it.shown, actor="ann")
+    found = it.look()
+    assert (found.phase, found.wish["context_tokens"]) == ("cancelled", 900)
+    assert (it.shown.state, it.shown.context_tokens) == ("paused", 400)
+    with scope.tenant(it.endpoint.tenant_id):
+        services.endpoint_resume(endpoint=it.shown, actor="ann")
+    it.look()
+    assert (it.shown.state, it.weights()) == ("ready", {3: 100})
+    with scope.tenant(it.endpoint.tenant_id):
+        assert Revision.objects.get(number=3).context_tokens == 400
+        rows = Endpoint.objects.select_related("tenant", "slo_class", "model", "project", "cluster")
+        rollout_retry(endpoint=rows.get(id=it.endpoint.id), rollout_id=found.id, actor="ann")
+    assert it.look().phase == "evaluating"
+
+
+def test_a_change_that_was_not_evaluated_is_not_placed_when_all_that_ran_is_lost(it, model_gateway):
+    made_set(it.endpoint)
+    it.change(**LONGER)
+    it.look()
+    (gone,) = {it.rollout.before.cluster, it.rollout.revision.cluster}
+    Cluster.objects.filter(id=gone.id).update(state=Cluster.State.UNREACHABLE, last_seen_at=timezone.now())
+    cluster_lost(cluster=gone, actor="olga")
+    assert it.look(12).phase == "cancelled"
+    assert (it.shown.state, it.shown.context_tokens, it.weights()) == ("ready", 400, {3: 100})
