@@ -16,7 +16,16 @@ from clusters.endpoints import placement
 from clusters.endpoints.conditions import set_condition
 from clusters.endpoints.history import record
 from clusters.endpoints.wake import wake
-from clusters.models import Cluster, Condition, Endpoint, Gateway, Replica, Reservation, Revision
+from clusters.models import (
+    Cluster,
+    Condition,
+    Endpoint,
+    Gateway,
+    Replica,
+    Reservation,
+    Revision,
+    Rollout,
+)
 from tenants import scope
 from tenants.announcements import announce
 from tenants.errors import Conflict
@@ -115,6 +124,9 @@ def _let_go(endpoint: Endpoint, cluster: Cluster, ended_at: dt.datetime, actor: 
         if _restores_from(endpoint, cluster):
             changes["restoring"] = None
         Endpoint.objects.filter(id=endpoint.id).update(**changes)
+        for rollout in Rollout.objects.active().filter(endpoint=endpoint, back__cluster=cluster.name):
+            rollout.back = rollout.back | {"cluster": None}
+            rollout.save(update_fields=["back"])
         record(endpoint, "cluster-lost", told, actor=actor)
         wake(endpoint)
 

@@ -32,6 +32,7 @@ from clusters.endpoints.rollouts.closing import (
     rollout_cancel,
     rollout_forget,
     rollout_of,
+    rollout_withdraw,
 )
 from clusters.endpoints.rollouts.opening import rollout_open
 from clusters.endpoints.rollouts.terms import terms_running, terms_take
@@ -197,19 +198,19 @@ def endpoint_pause(
     why: str = "",
     reason: str = BUDGET_SPENT,
 ) -> Endpoint:
-    """Stop its engines and release its GPUs, keeping the order. Pausing again changes nothing.
+    """Stop its engines and release its GPUs, keeping the order; a change that is under way is taken back.
 
     ``why`` a budget or, by ``reason``, the policy stopped it is shown with its state until it is placed again. What
-    it asked approval for is asked for no more.
+    it asked approval for is asked for no more. Pausing again changes nothing.
     """
     endpoint = for_update(endpoint, if_generation)
     if endpoint.wanted != Wanted.PAUSED:
         endpoint.wanted, endpoint.restoring, endpoint.cleared = Wanted.PAUSED, None, False
-        rollout_cancel(endpoint, why="It is paused.", actor=actor)
+        taken = rollout_withdraw(endpoint, why="It is paused.", actor=actor)
         placement.retire_all(endpoint)
         supersede(endpoint, actor=actor)
         let_go(endpoint, "Paused", "It is asked about when it is resumed.")
-        bump(endpoint, "wanted", "restoring", "cleared")
+        bump(endpoint, "wanted", "restoring", "cleared", *taken)
         if why:
             set_condition(endpoint, Condition.Type.PLACED, Condition.Status.FALSE, reason, why)
         record(endpoint, "paused", why or "Pause asked for.", actor=actor)

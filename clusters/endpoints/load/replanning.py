@@ -193,8 +193,9 @@ def _carry_out(
         raise Conflict(f"Nothing would change: this change of {endpoint.name} is under way. {active.reason}")
     if not found.deploys and terms == before and found.plan.status == PlanStatus.PLACED:
         raise Conflict(f"Nothing would change: {endpoint.name} runs as it would be planned now.")
-    if not found.in_place and change_give_up(endpoint, actor=actor):
-        # One change at a time: what was on its way is given up for this.
+    waits = active is not None and active.revision is None
+    if (waits or not found.in_place) and change_give_up(endpoint, actor=actor):
+        # One change at a time: what was on its way is given up for this, be it for what runs already.
         found = replan_find(endpoint=endpoint, terms=terms, market=market, ways=ways)
     chosen = found.plan.configuration
     refuse_by_policy(found.plan, market.policy, refusals(found.plan))

@@ -69,7 +69,9 @@ def place(work: Work) -> None:
 
 def _place(work: Work, endpoint: Endpoint, tenant: Tenant) -> Revision | None:
     rollout = rollout_of(endpoint)
-    if rollout is not None and rollout.way == RolloutWay.REPLACE and rollout.revision is None:
+    if rollout is not None and (rollout.way != RolloutWay.REPLACE or rollout.revision is not None):
+        return None  # what it brought is gone, too: first it ends, which says by which terms to place
+    if rollout is not None:
         if endpoint.restoring:
             return rollout_took(endpoint, rollout, _again(endpoint), now=work.now)
         revision = replace(endpoint, tenant, rollout, now=work.now)

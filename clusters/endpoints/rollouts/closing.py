@@ -16,9 +16,9 @@ from billing.allocations import label_write
 from clusters.endpoints import placement
 from clusters.endpoints.history import record
 from clusters.endpoints.rollouts.room import take_over
-from clusters.endpoints.rollouts.terms import terms_take
+from clusters.endpoints.rollouts.terms import terms_running, terms_take
 from clusters.endpoints.wishes import bump
-from clusters.models import Endpoint, Revision, Rollout, RolloutWay
+from clusters.models import Cluster, Endpoint, Revision, Rollout, RolloutWay
 from tenants import webhooks
 from tenants.announcements import announce
 from tenants.errors import Conflict
@@ -74,17 +74,19 @@ def rollout_undo(
 ) -> None:
     """Go back to what ran before, and to the order as it was; what was new is removed.
 
-    Where it was replaced already it is placed again, in the GPUs that the new revision lets go of.
+    Where it was replaced already it is placed again, in the GPUs that the new revision lets go of; where its cluster
+    takes no engines any more the order as it was is placed anew.
     """
     before = Revision.objects.select_related("pool__cluster__region").get(id=rollout.before_id)
     fields = terms_take(endpoint, rollout.back)
-    if rollout.way == RolloutWay.REPLACE and before.retired_at is not None:
-        placement.retire_all(endpoint)
-        endpoint.restoring = before.number
-        fields.append("restoring")
-    elif before.retired_at is None:
+    if before.retired_at is None:
         _give_back(rollout, before)
         placement.cancel_change(endpoint)
+    else:
+        placement.retire_all(endpoint)
+        if before.pool.cluster.state == Cluster.State.ACTIVE:
+            endpoint.restoring = before.number
+            fields.append("restoring")
     _end(rollout, phase, why, now=now, actor=actor, weight=0)
     record(endpoint, "rolled-back", f"Back to revision {before.number}: {why}", actor=actor)
     _tell(endpoint, rollout, UNDONE, now)
@@ -99,6 +101,19 @@ def rollout_cancel(endpoint: Endpoint, *, why: str, actor: str = "", now: dt.dat
         _end(rollout, Phase.CANCELLED, why, now=now, actor=actor, weight=0)
         record(endpoint, "rollout", f"The rollout ends: {why}", actor=actor)
     rollout_forget(endpoint, now=now)
+
+
+def rollout_withdraw(
+    endpoint: Endpoint, *, why: str, actor: str = "", now: dt.datetime | None = None
+) -> list[str]:
+    """Close the rollout that is under way where nothing is to run on, and go back to the order before it.
+
+    What was not judged yet is not to be served later without that. Where operators moved it is kept. Gives the fields
+    that changed; they are not saved.
+    """
+    kept = {name: value for name, value in terms_running(endpoint).items() if name != "cluster"}
+    rollout_cancel(endpoint, why=why, actor=actor, now=now)
+    return terms_take(endpoint, kept)
 
 
 def rollout_forget(endpoint: Endpoint, *, now: dt.datetime) -> bool:

@@ -107,7 +107,7 @@ def rollout_retry(
     asked_by: Asker | None = None,
     if_generation: int | None = None,
 ) -> Endpoint:
-    """Ask for the change of an undone rollout again.
+    """Ask for the change of an undone rollout again; what was changed otherwise since then stays.
 
     Raises:
         Conflict: it was not undone, or what it changed is not the tenant's to ask for.
@@ -127,7 +127,8 @@ def rollout_retry(
             if_generation=endpoint.generation if if_generation is None else if_generation,
         )
     now = terms_document(endpoint)
-    changes = {name: rollout.wish[name] for name in CHANGEABLE if rollout.wish.get(name) != now[name]}
+    wish, back = rollout.wish, rollout.back
+    changes = {name: wish[name] for name in CHANGEABLE if wish.get(name) not in (back.get(name), now[name])}
     if "model" in changes:
         changes["model"] = CatalogModel.objects.filter(name=changes["model"]).first() or endpoint.model
     if not changes:

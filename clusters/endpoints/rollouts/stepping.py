@@ -16,10 +16,10 @@ from clusters.endpoints.placement import retire_revisions
 from clusters.endpoints.reconcile.work import Work
 from clusters.endpoints.rollouts import judging
 from clusters.endpoints.rollouts.closing import (
-    rollout_cancel,
     rollout_of,
     rollout_promote,
     rollout_undo,
+    rollout_withdraw,
 )
 from clusters.endpoints.rollouts.judging import Finding
 from clusters.endpoints.rollouts.measuring import counted, judged
@@ -27,7 +27,7 @@ from clusters.endpoints.rollouts.outage import length
 from clusters.endpoints.rollouts.policy import RolloutPolicy
 from clusters.endpoints.rollouts.room import has_room, make_room
 from clusters.endpoints.states import FAILING
-from clusters.endpoints.wishes import tenant_for_update
+from clusters.endpoints.wishes import bump, tenant_for_update
 from clusters.models import Condition, Endpoint, OnLittleTraffic, Revision, Rollout, RolloutWay
 from clusters.specs import Trouble
 from tenants import scope
@@ -50,7 +50,8 @@ def advance(work: Work, rollout: Rollout) -> None:
         endpoint, rollout = held
         now, policy = work.now, RolloutPolicy.from_document(rollout.policy)
         if _nothing_is_left(rollout):
-            rollout_cancel(endpoint, why="What ran before is gone: its cluster was lost.", now=now)
+            why = "What ran before is gone: its cluster was lost."
+            bump(endpoint, *rollout_withdraw(endpoint, why=why, now=now))
             work.soon(0)
         elif _was_taken_away(rollout):
             _undo(work, endpoint, rollout, Phase.FAILED, "Its revision is gone: its cluster was lost.")

@@ -15,7 +15,7 @@ from clusters.endpoints.reconcile import reconcile_endpoint
 from clusters.endpoints.rollouts.changing import endpoint_change
 from clusters.endpoints.signals import keep_signals
 from clusters.endpoints.snapshot import build_snapshot
-from clusters.models import Endpoint, Gateway, Revision, Rollout, SloClass
+from clusters.models import Endpoint, Gateway, NodePool, Revision, Rollout, SloClass
 from gateway import contract
 from gateway.contract import ITL_BOUNDS_MS, LATENCY_BOUNDS_MS, Outcome
 from tenants import scope
@@ -27,6 +27,22 @@ def canary(**changes: Any) -> None:
     """Let every class have a canary of three steps that is told by 200 requests a step."""
     values = {"rollout_steps": [5, 25, 50], "rollout_step_s": 60, "rollout_requests": 200} | changes
     SloClass.objects.update(**values)
+
+
+#: The policy of a class that replaces only in the small hours.
+NIGHT = {"rollout_from_hour": 2, "rollout_until_hour": 5}
+
+
+def at(hour: int) -> dt.datetime:
+    """Give that hour of UTC on a day to come."""
+    return (timezone.now() + dt.timedelta(days=1)).replace(hour=hour, minute=30, second=0, microsecond=0)
+
+
+def crowd(revision: Revision, free: int = 0) -> None:
+    """Leave no GPU free beside what a revision holds, but for ``free``."""
+    for pool in NodePool.objects.all():
+        held = revision.replicas * revision.gpus_per_replica if pool.id == revision.pool_id else 0
+        NodePool.objects.filter(id=pool.id).update(reserve=pool.total_gpus - held - free)
 
 
 @dataclasses.dataclass

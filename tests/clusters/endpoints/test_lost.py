@@ -12,10 +12,19 @@ from clusters.endpoints import services
 from clusters.endpoints.lost import cluster_loss, cluster_lost
 from clusters.endpoints.watch import remove_leaks
 from clusters.inventory.registration import cluster_remove
-from clusters.models import Cluster, EndpointEvent, Gateway, Replica, Reservation, Revision
+from clusters.models import (
+    Cluster,
+    EndpointEvent,
+    Gateway,
+    NodePool,
+    Replica,
+    Reservation,
+    Revision,
+)
 from tenants import scope
 from tenants.errors import Conflict
 from tests.clusters.endpoints.conftest import fresh
+from tests.clusters.endpoints.rollouts import NIGHT, Rolling, at, canary, crowd
 
 pytestmark = pytest.mark.django_db
 
@@ -102,3 +111,97 @@ def test_if_it_comes_back_what_still_runs_there_is_deleted(order, settle, tenant
     assert before.deployment in cluster.specs
     assert remove_leaks(gone) == 1
     assert before.deployment not in cluster.specs
+
+
+@pytest.fixture
+def rolling(order, settle, estate, cluster):
+    """An endpoint that serves, in a class with a canary that replaces only at night."""
+
+    def rolling(**terms):
+        canary(**NIGHT)
+        return Rolling(estate=estate, cluster=cluster, endpoint=settle(order(**terms)))
+
+    return rolling
+
+
+def lose_for_good(cluster: Cluster) -> None:
+    cluster_lost(cluster=lose(cluster, timezone.now()), actor=ACTOR)
+
+
+def serves_elsewhere(it, tenant, gone: Cluster) -> Revision:
+    """Check that an endpoint serves by its order before the change, on another cluster than the lost one."""
+    runs = only_revision(tenant)
+    assert runs.cluster != gone
+    assert runs.terms["pins"] == {}
+    assert (it.shown.pins, it.shown.cluster, it.weights()) == ({}, None, {runs.number: 100})
+    assert it.shown.state == "update-failed"
+    return runs
+
+
+@pytest.mark.parametrize("pinned", [False, True])
+def test_lost_while_a_replacement_starts_the_order_before_it_is_placed_anew(rolling, tenant, estate, pinned):
+    it = rolling(cluster=estate.clusters["fi-a"] if pinned else None)
+    it.now = at(3)
+    gone = only_revision(tenant).cluster
+    crowd(only_revision(tenant))
+    it.change(pins={"max_batch_size": 4})
+    it.look(passes=3, ready=False)
+    assert (it.rollout.phase, it.rollout.revision.cluster) == ("starting", gone)
+    NodePool.objects.update(reserve=0)
+    lose_for_good(gone)
+    found = it.look(12)
+    assert (found.phase, found.revision.number) == ("failed", 2)
+    assert "its cluster was lost" in found.reason
+    assert serves_elsewhere(it, tenant, gone).number == 3
+
+
+def test_lost_while_a_replacement_waits_the_order_before_it_waits_for_room_anywhere(rolling, tenant):
+    it = rolling()
+    it.now = at(12)
+    gone = only_revision(tenant).cluster
+    crowd(only_revision(tenant))
+    it.change(pins={"max_batch_size": 4})
+    it.look()
+    lose_for_good(gone)
+    assert it.look().phase == "failed"
+    assert it.shown.state == "waiting-for-capacity"
+    NodePool.objects.update(reserve=0)
+    it.look(5)
+    serves_elsewhere(it, tenant, gone)
+
+
+@pytest.fixture
+def apart(rolling, tenant):
+    """An endpoint that is changed: what ran before is in ``fi-a``, the new revision comes in ``de-a``."""
+    NodePool.objects.filter(cluster__name="de-a", gpu_type__name="l4").update(reserve=4)
+    it = rolling(pins={"gpu": "l4"})
+    it.change(pins={"gpu": "h100_sxm"})
+    assert (it.rollout.before.cluster.name, it.rollout.revision.cluster.name) == ("fi-a", "de-a")
+    return it
+
+
+def test_lost_with_a_canary_there_what_ran_before_serves_on(apart, estate):
+    assert apart.look().phase == "canary"
+    lose_for_good(estate.clusters["de-a"])
+    assert apart.look().phase == "failed"
+    assert apart.weights() == {1: 100}
+    assert (apart.shown.state, apart.shown.pins) == ("update-failed", {"gpu": "l4"})
+
+
+def test_lost_with_what_ran_before_the_canary_is_promoted(apart, estate):
+    assert apart.look().phase == "canary"
+    lose_for_good(estate.clusters["fi-a"])
+    assert apart.look().phase == "promoted"
+    assert apart.weights() == {2: 100}
+    assert (apart.shown.state, apart.shown.pins) == ("ready", {"gpu": "h100_sxm"})
+
+
+def test_lost_with_what_ran_before_what_does_not_come_up_is_not_left_in_its_place(apart, estate, cluster):
+    apart.look(passes=3, ready=False)
+    NodePool.objects.update(reserve=0)
+    lose_for_good(estate.clusters["fi-a"])
+    cluster.fail(apart.rollout.revision.deployment, "CUDA out of memory")
+    apart.look(passes=2, ready=False)
+    assert apart.look(12).phase == "failed"
+    assert apart.weights() == {3: 100}
+    assert (apart.shown.state, apart.shown.pins) == ("update-failed", {"gpu": "l4"})

@@ -7,7 +7,6 @@ import datetime as dt
 import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
-from django.utils import timezone
 
 from billing.models import GpuClaim
 from clusters.endpoints import restoring, services
@@ -20,12 +19,12 @@ from clusters.endpoints.rollouts.deciding import (
     rollout_roll_back,
 )
 from clusters.endpoints.snapshot import build_snapshot
-from clusters.models import Endpoint, EndpointEvent, NodePool, Reservation, Revision, Rollout
+from clusters.models import Endpoint, EndpointEvent, Reservation, Revision, Rollout
 from tenants import scope
 from tenants.errors import Conflict
 from tenants.services import quota_set
 from tests.clusters.endpoints.conftest import fresh
-from tests.clusters.endpoints.rollouts import Rolling, canary
+from tests.clusters.endpoints.rollouts import NIGHT, Rolling, at, canary, crowd
 
 pytestmark = pytest.mark.django_db
 
@@ -300,21 +299,6 @@ def test_a_worker_killed_at_every_write_changes_nothing_of_the_outcome(rolling, 
         assert Revision.objects.filter(retired_at=None).count() == 1
 
 
-def crowd(revision, free=0):
-    """Leave no GPU free beside what a revision holds, but for ``free``."""
-    for pool in NodePool.objects.all():
-        held = revision.replicas * revision.gpus_per_replica if pool.id == revision.pool_id else 0
-        NodePool.objects.filter(id=pool.id).update(reserve=pool.total_gpus - held - free)
-
-
-def at(hour):
-    """Give that hour of UTC on a day to come."""
-    return (timezone.now() + dt.timedelta(days=1)).replace(hour=hour, minute=30, second=0, microsecond=0)
-
-
-NIGHT = {"rollout_from_hour": 2, "rollout_until_hour": 5}
-
-
 def first_revision(it):
     with scope.tenant(it.endpoint.tenant_id):
         return Revision.objects.select_related("pool").get(endpoint=it.endpoint, number=1)
@@ -441,6 +425,33 @@ def test_what_sleeps_is_woken_while_its_change_starts(rolling, tenant):
     assert (it.rollout.phase, it.weights()) == ("rolled-back", {1: 100})
 
 
+def test_a_waiting_replacement_that_is_changed_back_is_given_up(rolling, cluster, tenant):
+    it = rolling(NIGHT)
+    it.now = at(12)
+    old = first_revision(it)
+    crowd(old)
+    it.change(pins={"max_batch_size": 4})
+    it.look()
+    it.change(pins={})
+    assert it.look().phase == "cancelled"
+    it.now = at(3)
+    it.look()
+    assert (it.weights(), it.shown.state, set(cluster.specs)) == ({1: 100}, "ready", {old.deployment})
+    with scope.tenant(tenant.id):
+        assert Revision.objects.count() == 1
+
+
+def test_replicas_lent_to_a_change_come_back_when_it_is_changed_back(rolling, tenant):
+    it = rolling(replicas=3)
+    crowd(first_revision(it))
+    it.change(pins={"max_batch_size": 4})
+    it.look(passes=1)
+    assert (it.rollout.phase, replicas_of(tenant)) == ("waiting", {1: 2})
+    it.change(pins={})
+    assert it.look().phase == "cancelled"
+    assert (replicas_of(tenant), it.shown.state) == ({1: 3}, "ready")
+
+
 def test_a_class_without_that_way_refuses_what_has_no_room(rolling):
     it = rolling({"rollout_ways": ["surge"]})
     crowd(first_revision(it))
@@ -531,6 +542,23 @@ def test_people_promote_roll_back_try_again_and_dismiss(rolling, tenant):
     assert (it.rollout.phase, it.weights(), it.shown.pins) == ("promoted", {4: 100}, {"gpu": "h100_sxm"})
     with pytest.raises(Conflict, match="only one that was undone"):
         decide(rollout_retry)
+
+
+def test_trying_again_keeps_what_was_changed_since(rolling, tenant):
+    it = rolling()
+    it.change(**H100)
+    it.look()
+    it.both(ttft_ms=1400)
+    assert it.look(5).phase == "rolled-back"
+    with scope.tenant(tenant.id):
+        services.endpoint_scale(endpoint=fresh(it.endpoint), replicas=3, actor="ann")
+    it.look()
+    with scope.tenant(tenant.id):
+        rows = Endpoint.objects.select_related("tenant", "slo_class", "model", "project", "cluster")
+        rollout_retry(endpoint=rows.get(id=it.endpoint.id), rollout_id=it.rollout.id, actor="ann")
+    assert it.look().phase == "canary"
+    assert (it.shown.pins, it.shown.replicas) == ({"gpu": "h100_sxm"}, 3)
+    assert replicas_of(tenant) == {1: 3, 3: 3}
 
 
 def test_a_canary_that_does_not_get_its_share_says_so(rolling):

@@ -5,13 +5,25 @@ from __future__ import annotations
 from decimal import Decimal
 
 import pytest
+from django.utils import timezone
 
 from billing.prices import price_set
+from clusters.endpoints import services
 from clusters.endpoints.evaluations.runs import run_accept, runs_begin
 from clusters.endpoints.evaluations.working import run_work
-from clusters.endpoints.rollouts.deciding import rollout_promote_now
+from clusters.endpoints.lost import cluster_lost
+from clusters.endpoints.rollouts.deciding import rollout_promote_now, rollout_retry
 from clusters.endpoints.snapshot import build_snapshot
-from clusters.models import CatalogModel, Endpoint, EndpointEvent, EvaluationRun, NodePool, SloClass
+from clusters.models import (
+    CatalogModel,
+    Cluster,
+    Endpoint,
+    EndpointEvent,
+    EvaluationRun,
+    NodePool,
+    Revision,
+    SloClass,
+)
 from tenants import scope
 from tenants.errors import Conflict
 from tests.clusters.endpoints.rollouts import Rolling, canary
@@ -204,3 +216,35 @@ def test_its_evaluation_costs_what_gateways_meter_it_by(it, model_gateway):
     assert (run.state, run.input_tokens, run.output_tokens) == ("passed", 5, 5)
     assert run.cost == stored(plain).cost
     assert run.cost < Decimal("0.001")
+
+
+def test_a_pause_takes_a_change_back_that_was_not_evaluated_yet(it, model_gateway):
+    made_set(it.endpoint)
+    SloClass.objects.update(needs_evaluation=True)
+    it.change(**LONGER)
+    assert it.look().phase == "evaluating"
+    with scope.tenant(it.endpoint.tenant_id):
+        services.endpoint_pause(endpoint=it.shown, actor="ann")
+    found = it.look()
+    assert (found.phase, found.wish["context_tokens"]) == ("cancelled", 900)
+    assert (it.shown.state, it.shown.context_tokens) == ("paused", 400)
+    with scope.tenant(it.endpoint.tenant_id):
+        services.endpoint_resume(endpoint=it.shown, actor="ann")
+    it.look()
+    assert (it.shown.state, it.weights()) == ("ready", {3: 100})
+    with scope.tenant(it.endpoint.tenant_id):
+        assert Revision.objects.get(number=3).context_tokens == 400
+        rows = Endpoint.objects.select_related("tenant", "slo_class", "model", "project", "cluster")
+        rollout_retry(endpoint=rows.get(id=it.endpoint.id), rollout_id=found.id, actor="ann")
+    assert it.look().phase == "evaluating"
+
+
+def test_a_change_that_was_not_evaluated_is_not_placed_when_all_that_ran_is_lost(it, model_gateway):
+    made_set(it.endpoint)
+    it.change(**LONGER)
+    it.look()
+    (gone,) = {it.rollout.before.cluster, it.rollout.revision.cluster}
+    Cluster.objects.filter(id=gone.id).update(state=Cluster.State.UNREACHABLE, last_seen_at=timezone.now())
+    cluster_lost(cluster=gone, actor="olga")
+    assert it.look(12).phase == "cancelled"
+    assert (it.shown.state, it.shown.context_tokens, it.weights()) == ("ready", 400, {3: 100})
