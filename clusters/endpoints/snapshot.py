@@ -235,6 +235,7 @@ def _endpoint(
         tokenizer=endpoint.model.tokenizer_id or "",
         special_tokens=SPECIAL_TOKENS[runtime],
         wake_hold_s=sleepers.hold_s(endpoint),
+        wake_refused=sleepers.refusal(endpoint),
     )
 
 

@@ -278,6 +278,8 @@ class _Look:
                 now=self.now,
                 outcome=_Outcome.REFUSED,
             )
+        if news and not before:
+            self._tell()
         self._keep(wants=wish)
 
     def _keep(
@@ -301,6 +303,13 @@ class _Look:
         if held is not None and held.status != Condition.Status.TRUE:
             text = "It has as many replicas as are right."
             set_condition(self.endpoint, Condition.Type.SCALING, Condition.Status.TRUE, "WithinBounds", text)
+            if not self.revision.replicas:
+                self._tell()
+
+    def _tell(self) -> None:
+        """Have its state say whether it can be woken, and gateways know it."""
+        wake(self.endpoint)
+        announce()
 
 
 def _agreed(endpoint: Endpoint, revision: Revision) -> int:
