@@ -83,6 +83,11 @@ def not_ready(endpoint: Endpoint) -> errors.Unserved:
     """Nothing of ``endpoint`` may serve now (503)."""
     if endpoint.state == "ready":
         reason = f"has no replica that is ready and satisfies its residency ({endpoint.residency})"
+    elif endpoint.state == "scaled-to-zero" and endpoint.wake_refused:
+        reason = (
+            f"is scaled to zero and could not be woken ({endpoint.wake_refused}): its page says what stands in the way."
+            " Each request has that tried again"
+        )
     elif endpoint.state == "scaled-to-zero":
         reason = (
             "is scaled to zero and is being woken: send the request again, or with the header"

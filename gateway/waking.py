@@ -68,13 +68,19 @@ class Waking:
     async def hold(self, directory: Directory, endpoint_id: str, seconds: float) -> Directory:
         """Wait until the endpoint has replicas that may serve, at most ``seconds``; give the directory in use then.
 
-        Does not wait for an endpoint that will not come by itself, that is gone, or that :data:`MOST_HELD` wait for.
+        Does not wait for an endpoint that will not come by itself, that is gone, or that :data:`MOST_HELD` wait for,
+        and no longer for one that turns out not to be woken.
 
         Raises:
             ApiError: the gateway is stopping (503).
         """
         if self._held[endpoint_id] >= MOST_HELD:
             return directory
+        known = directory.by_id(endpoint_id)
+        told = {
+            "",
+            known.wake_refused if known else "",
+        }  # who asks to be held although it was refused, is held
         self._held[endpoint_id] += 1
         try:
             with contextlib.suppress(TimeoutError):
@@ -82,6 +88,7 @@ class Waking:
                     while (
                         (endpoint := directory.by_id(endpoint_id)) is not None
                         and endpoint.state in _COMING
+                        and endpoint.wake_refused in told
                         and not routing.options(endpoint)
                     ):
                         directory = await self._next(directory)

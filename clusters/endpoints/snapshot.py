@@ -259,6 +259,7 @@ def _endpoint(
         tokenizer=terms.tokenizer,
         special_tokens=SPECIAL_TOKENS[runtime],
         wake_hold_s=sleepers.hold_s(endpoint),
+        wake_refused=sleepers.refusal(endpoint),
     )
 
 

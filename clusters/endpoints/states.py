@@ -55,8 +55,8 @@ NEXT_ACTION: dict[str, str] = {
     "change again, order another one, or dismiss the failure.",
     EndpointState.DEGRADED: "It serves with fewer replicas than ordered; Berth is bringing them back.",
     EndpointState.PAUSED: "It holds no GPUs and costs nothing. Resume it to serve again.",
-    EndpointState.SCALED_TO_ZERO: "Call it: the first request wakes it and is held until an engine answers. It "
-    "holds no GPUs and costs nothing meanwhile.",
+    EndpointState.SCALED_TO_ZERO: "Call it: the first request wakes it and is held until an engine answers, "
+    "unless the reason says what stands in the way. It holds no GPUs and costs nothing meanwhile.",
     EndpointState.UNREACHABLE: "Its cluster does not answer. Engines there may still serve; Berth keeps trying and the "
     "operators see the cluster in their console.",
     EndpointState.FAILED: "Read the reason and the engine's log, then pause and resume it to try again, or delete it.",
@@ -124,7 +124,9 @@ def derive(
         )
         return EndpointState.UPDATING, f"The revision before it serves until this one does. {news}".strip()
     if asleep:
-        return EndpointState.SCALED_TO_ZERO, engine.message or ASLEEP
+        scaling = conditions.get(kind.SCALING, UNKNOWN)
+        text = scaling.message if _is_false(scaling) else engine.message
+        return EndpointState.SCALED_TO_ZERO, text or ASLEEP
     if _is_false(reachable):
         return EndpointState.UNREACHABLE, reachable.message
     if _is_false(provisioned) and provisioned.reason == "Refused":

@@ -139,7 +139,8 @@ class Endpoint(Message, frozen=True):
     ``special_tokens`` is how its engines count with it.
     ``prices`` are those of its own class, ``lower_prices`` those of each class that a request may be
     lowered to, by its name. ``wake_hold_s`` is how many seconds a request is held while it has no replica and comes by
-    itself, where its client says nothing; 0 where it is refused.
+    itself, where its client says nothing; 0 where it is refused. ``wake_refused`` is one word for why it sleeps and
+    could not be woken when that was tried last, empty where nothing is known to stand in the way.
     """
 
     endpoint_id: str
@@ -164,6 +165,7 @@ class Endpoint(Message, frozen=True):
     lower_prices: dict[str, TokenPrices] = {}
     special_tokens: SpecialTokens = SpecialTokens.ONCE
     wake_hold_s: float = 0.0
+    wake_refused: str = ""
 
 
 class Elsewhere(Message, frozen=True):

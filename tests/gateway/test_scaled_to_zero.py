@@ -81,6 +81,36 @@ async def test_a_client_may_ask_not_to_be_held(bench: Bench) -> None:
         assert (answer.status, answer.code) == (503, "endpoint_not_ready")
 
 
+async def test_one_that_cannot_be_woken_says_so_at_once_and_is_tried_again(bench: Bench) -> None:
+    async with farm(bench, "a") as engines:
+        await asleep(engines, wake_refused="OverQuota")
+
+        answer = await engines.ask("hi")
+
+        assert (answer.status, answer.code) == (503, "endpoint_not_ready")
+        assert "could not be woken (OverQuota)" in answer.message
+        await eventually(lambda: bench.control.wakes == [("e1",)])
+
+
+async def test_who_is_held_learns_that_it_cannot_be_woken(bench: Bench) -> None:
+    async with farm(bench, "a") as engines:
+        await asleep(engines, wake_hold_s=60.0)
+        task = asyncio.create_task(engines.ask("hi"))
+        await bench.in_flight(1)
+
+        await asleep(engines, wake_refused="OverBudget")
+
+        assert "could not be woken (OverBudget)" in (await task).message
+
+
+async def test_who_asks_to_be_held_is_although_it_could_not_be_woken_before(bench: Bench) -> None:
+    async with farm(bench, "a") as engines:
+        await asleep(engines, wake_refused="OverQuota")
+        task = await held(engines)
+        await engines.publish(routes=(engines.route("rev1", "a"),), state="ready")
+        assert (await task).status == 200
+
+
 async def test_a_fallback_that_is_awake_answers_instead_of_holding(bench: Bench) -> None:
     async with farm(bench, "b") as engines:
         bench.world.more["classes"] = bench.world.classes(on_overload=OnOverload.FALLBACK)

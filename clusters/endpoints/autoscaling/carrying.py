@@ -319,6 +319,8 @@ class _Look:
                 now=self.now,
                 outcome=_Outcome.REFUSED,
             )
+        if news and not before:
+            self._tell()
         self._keep(wants=wants)
 
     def _keep(self, *, wants: int | None = None, changed: bool = False) -> None:
@@ -340,6 +342,13 @@ class _Look:
         if held is not None and held.status != Condition.Status.TRUE:
             text = "It has as many replicas as are right."
             set_condition(self.endpoint, Condition.Type.SCALING, Condition.Status.TRUE, "WithinBounds", text)
+            if not self.revision.replicas:
+                self._tell()
+
+    def _tell(self) -> None:
+        """Have its state say whether it can be woken, and gateways know it."""
+        wake(self.endpoint)
+        announce()
 
 
 def _resize(endpoint: Endpoint, revision: Revision, replicas: int) -> None:

@@ -16,7 +16,8 @@ from celery.exceptions import OperationalError
 from django.db import transaction
 
 from clusters.endpoints.autoscaling.bounds import may_sleep
-from clusters.models import Endpoint, EndpointScaling, EndpointState, Revision, ScaleSchedule
+from clusters.endpoints.autoscaling.carrying import NO_CAPACITY
+from clusters.models import Condition, Endpoint, EndpointScaling, EndpointState, Revision, ScaleSchedule
 
 log = logging.getLogger(__name__)
 
@@ -25,26 +26,36 @@ AUTOSCALE: Final = "clusters.endpoints.tasks.autoscale"
 
 @dataclasses.dataclass(frozen=True)
 class Sleepers:
-    """Which of some endpoints sleep, by the rows that say so, and for how long requests are held for each."""
+    """Which of some endpoints sleep, by the rows that say so, and for how long requests are held for each.
+
+    ``refused`` are those that sleep and could not be woken when that was tried last, each with the condition's reason.
+    GPUs that are lacking are no refusal: others may be giving them back.
+    """
 
     asleep: Collection[uuid.UUID]
     holds: Mapping[uuid.UUID, float]
+    refused: Mapping[uuid.UUID, str]
 
     @classmethod
     def read(cls, endpoints: Sequence[Endpoint]) -> Sleepers:
-        """Read it for ``endpoints``, in 1 query where none may sleep, else in 3. Call it in the platform's scope."""
+        """Read it for ``endpoints``, in 1 query where none may sleep, else in 4. Call it in the platform's scope."""
         scalings = {
             scaling.endpoint_id: scaling
             for scaling in EndpointScaling.objects.filter(enabled=True, endpoint__in=endpoints)
         }
         if not scalings:
-            return cls((), {})
+            return cls((), {}, {})
         schedules: defaultdict[uuid.UUID, list[ScaleSchedule]] = defaultdict(list)
         for schedule in ScaleSchedule.objects.filter(endpoint__in=scalings):
             schedules[schedule.endpoint_id].append(schedule)
         empty = Revision.objects.filter(retired_at=None, replicas=0, endpoint__in=scalings)
+        asleep = frozenset(empty.values_list("endpoint_id", flat=True))
+        held = Condition.objects.filter(
+            endpoint__in=asleep, type=Condition.Type.SCALING, status=Condition.Status.FALSE
+        )
         return cls(
-            asleep=frozenset(empty.values_list("endpoint_id", flat=True)),
+            asleep=asleep,
+            refused=dict(held.exclude(reason=NO_CAPACITY).values_list("endpoint_id", "reason")),
             holds={
                 endpoint.id: endpoint.slo_class.wake_hold_s
                 for endpoint in endpoints
@@ -63,8 +74,12 @@ class Sleepers:
         )
 
     def hold_s(self, endpoint: Endpoint) -> float:
-        """Give how long requests are held while it has no replica."""
-        return self.holds.get(endpoint.id, 0.0)
+        """Give how long requests are held while it has no replica: not at all for one that could not be woken."""
+        return 0.0 if endpoint.id in self.refused else self.holds.get(endpoint.id, 0.0)
+
+    def refusal(self, endpoint: Endpoint) -> str:
+        """Give why it could not be woken when that was tried last, empty where nothing stands in the way."""
+        return self.refused.get(endpoint.id, "")
 
 
 def scaling_wanted(endpoints: Sequence[Endpoint], *, now: dt.datetime) -> None:

@@ -372,6 +372,38 @@ def test_a_cluster_that_scales_to_none_is_followed(chat, world, settle, cluster)
     assert world.look(chat) == 3, "reserved; how many run is its cluster's to say"
 
 
+def test_one_that_cannot_be_woken_says_why_and_holds_nobody_until_it_can(chat, world, settle, tenant):
+    to_zero(chat, world)
+    settle(chat)
+    quota(tenant, 0)
+    world.tell(chat, in_flight=1)
+
+    assert world.look(chat) == 0
+
+    shown = world.shown(chat)
+    assert (shown.state, shown.wake_hold_s, shown.wake_refused) == ("scaled-to-zero", 0, "OverQuota")
+    assert "Your quota is 0 GPUs" in settle(chat).state_reason
+
+    quota(tenant, 4)
+    assert world.look(chat) == 1
+    assert (world.shown(chat).wake_hold_s, world.shown(chat).wake_refused) == (300, "")
+
+
+def test_a_refusal_is_forgotten_with_the_request(chat, world, settle, tenant):
+    to_zero(chat, world)
+    settle(chat)
+    quota(tenant, 0)
+    world.tell(chat, in_flight=1)
+    world.look(chat)
+    settle(chat)
+    world.tell(chat)
+
+    assert world.look(chat) == 0
+
+    assert world.shown(chat).wake_hold_s == 300
+    assert settle(chat).state_reason == "No replica runs until a request comes."
+
+
 def test_replicas_set_by_hand_stay_as_they_were_set(chat, world):
     with scope.tenant(chat.tenant_id):
         services.endpoint_scale(endpoint=fresh(chat), replicas=2, actor="ann")
