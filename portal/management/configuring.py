@@ -103,19 +103,35 @@ class Doors:
             self._known[slug] = (place, self._applier(place))
         return self._known[slug]
 
-    def labelled(self, owner: str) -> list[tuple[Place, Applier]]:
-        """Give the places where something has an owner label, within what is asked for."""
-        rows = AppliedObject.objects.filter(owner=owner).order_by()
-        slugs = set(rows.values_list("tenant__slug", flat=True))
-        if AppliedPlatformObject.objects.filter(owner=owner).exists():
-            slugs.add("")
-        asked = slugs & {self._tenant} if self._tenant else slugs
-        return [self.at(slug) for slug in sorted(asked)]
+    def labelled(self, owner: str, documents: Iterable[Document]) -> list[tuple[Place, Applier]]:
+        """Give the places where something has an owner label, of those that are asked for or that documents name.
+
+        Labels are free text: the same one elsewhere may well be somebody else's.
+        """
+        return [self.at(slug) for slug in sorted(_with_label(owner) & self._meant(documents))]
+
+    def elsewhere(self, owner: str, documents: Iterable[Document]) -> list[str]:
+        """Give the other places where something has an owner label, in words; none where one tenant is asked for."""
+        others = set() if self._tenant else _with_label(owner) - self._meant(documents)
+        return [slug or "the platform" for slug in sorted(others)]
+
+    def _meant(self, documents: Iterable[Document]) -> set[str]:
+        if self._tenant:
+            return {self._tenant}
+        known = [each for each in documents if each.kind in KINDS]
+        return {each.tenant if KINDS[each.kind].of_tenants else "" for each in known}
 
     def _applier(self, place: Place) -> Applier:
         if self._person is None:
             return of_shell(getpass.getuser())
         return _as_person(self._person, place)
+
+
+def _with_label(owner: str) -> set[str]:
+    slugs = set(AppliedObject.objects.filter(owner=owner).order_by().values_list("tenant__slug", flat=True))
+    if AppliedPlatformObject.objects.filter(owner=owner).exists():
+        slugs.add("")
+    return slugs
 
 
 def _place(slug: str) -> Place:

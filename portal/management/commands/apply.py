@@ -77,7 +77,7 @@ class Command(BaseCommand):
                 return configuration_apply(
                     documents,
                     find=doors.of,
-                    pruned=doors.labelled(options["owner"]) if options["prune"] else (),
+                    pruned=doors.labelled(options["owner"], documents) if options["prune"] else (),
                     options=Options(
                         dry_run=dry_run,
                         owner=options["owner"],
@@ -91,6 +91,14 @@ class Command(BaseCommand):
         if not options["dry_run"]:
             # Also where nothing differs: who applies under which label may be news.
             self._tell(run(dry_run=False), dry_run=False, with_diff=False, colour=False)
+        if options["prune"]:
+            with scope.platform("find what else has the owner label"):
+                others = doors.elsewhere(options["owner"], documents)
+            if others:
+                self.stdout.write(
+                    f"The owner label {options['owner']} is also found at {', '.join(others)}, which no document "
+                    "names: nothing is taken away there."
+                )
         return any(each.differs for each in plan)
 
     def _tell(self, outcomes: list[Outcome], *, dry_run: bool, with_diff: bool, colour: bool) -> None:

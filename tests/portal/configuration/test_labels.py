@@ -8,7 +8,7 @@ from django.core.management import CommandError
 from billing.models import Budget
 from clusters.models import AppliedObject, CatalogModel, Endpoint, NamedRoute, Wanted
 from tenants import scope
-from tests.factories import audit_entries
+from tests.factories import audit_entries, make_tenant
 from tests.portal.configuration.conftest import export, writes
 from tests.portal.configuration.test_kinds import document, of_acme, order
 
@@ -111,14 +111,16 @@ def test_a_budget_written_with_other_letters_is_the_same_one(acme, apply):
 
 
 def test_what_cannot_be_taken_away_is_left_and_said(acme, apply):
-    apply(document("EngineSettings", "batch", {"drain_s": 9}), order("a"), owner="team-x")
-    said = apply(order("a"), owner="team-x", prune=True)
+    standard = document("EngineSettings", "standard", {"drain_s": 9})
+    apply(document("EngineSettings", "batch", {"drain_s": 9}), standard, owner="team-x")
+    said = apply(standard, owner="team-x", prune=True)
     assert "EngineSettings batch: left. A class always has engine settings" in said
 
 
 def test_a_model_is_withdrawn(estate, acme, apply):
-    apply(document("CatalogModel", "berth-docs-ngram", {}), order("a"), owner="team-x")
-    apply(order("a"), owner="team-x", prune=True)
+    standard = document("EngineSettings", "standard", {"drain_s": 9})
+    apply(document("CatalogModel", "berth-docs-ngram", {}), standard, owner="team-x")
+    apply(standard, owner="team-x", prune=True)
     assert CatalogModel.objects.get(name="berth-docs-ngram").published is False
 
 
@@ -131,6 +133,17 @@ def test_prune_stays_within_the_tenant_that_is_asked_for(acme, apply):
     apply(order("a"), document("EngineSettings", "batch", {"drain_s": 9}), owner="team-x")
     said = apply(order("b"), owner="team-x", prune=True, tenant="acme")
     assert "EngineSettings" not in said
+
+
+def test_prune_stays_where_documents_are(acme, apply):
+    beta = make_tenant("beta", gpus=8)
+    apply(order("a"), owner="team-x")
+    apply(order("a").replace("tenant: acme", "tenant: beta"), owner="team-x")
+    said = apply(order("b"), owner="team-x", prune=True)
+    assert "Endpoint a (acme/default): removed." in said
+    assert "The owner label team-x is also found at beta, which no document names" in said
+    assert wanted(acme) == {"a": Wanted.DELETED, "b": Wanted.RUNNING}
+    assert wanted(beta) == {"a": Wanted.RUNNING}
 
 
 def test_the_audit_tells_who_applied_what(acme, apply):
