@@ -15,6 +15,7 @@ from typing import Any, Final
 from django.db import IntegrityError, transaction
 from rest_framework.exceptions import ValidationError
 
+from clusters.endpoints.wishes import tenant_for_update
 from portal.configuration.applier import Applier
 from portal.configuration.documents import LABEL, LABEL_RULE, Document
 from portal.configuration.kinds import KINDS, Kind
@@ -207,6 +208,9 @@ class _Work:
     def _placed(self, document: Document, find: Finder) -> _Step:
         place, by = find(document)
         with place.opened():
+            if place.tenant_id:
+                # Held to the end: what is read here is what is written over, by nobody else in between.
+                tenant_for_update()
             return self._applied(document, place, by)
 
     def _applied(self, document: Document, place: Place, by: Applier) -> _Step:

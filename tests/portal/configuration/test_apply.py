@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 from django.core.management import CommandError
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 
 from clusters.models import Endpoint
 from tenants import scope
@@ -28,6 +30,17 @@ def test_an_order_is_placed_and_a_second_time_nothing_is_written(acme, apply):
     again: list[str] = []
     assert writes(lambda: again.append(apply(CHAT))) == []
     assert "Endpoint chat (acme/default): unchanged." in again[0]
+
+
+def test_what_is_compared_is_held_until_it_is_written(acme, apply):
+    apply(CHAT)
+    with CaptureQueriesContext(connection) as seen:
+        apply(CHAT.replace("output_tokens: 50", "output_tokens: 60"))
+    said = [each["sql"] for each in seen.captured_queries]
+    holds = next(number for number, sql in enumerate(said) if "FOR NO KEY UPDATE" in sql)
+    reads = next(number for number, sql in enumerate(said) if 'FROM "clusters_endpoint"' in sql)
+    assert '"tenants_tenant"' in said[holds]
+    assert holds < reads
 
 
 def test_what_was_exported_changes_nothing(acme, apply):
