@@ -32,6 +32,8 @@ from tenants.errors import Forbidden, Invalid
 from tenants.models import Tenant
 from tenants.roles import PlatformAction
 
+#: Placing an order holds the capacity of all pools until the request ends, for every tenant.
+MOST_ORDERS: Final = 50
 _SOURCE: Final = "body"
 
 
@@ -176,7 +178,7 @@ class _Configuration:
     def done(self, request: Request, query_class: type[StrictSerializer], **fixed: Any) -> Response:
         query = query_class(data=request.query_params.dict())
         query.is_valid(raise_exception=True)
-        options = Options(**query.validated_data | fixed)
+        options = Options(**query.validated_data | fixed, most_orders=MOST_ORDERS)
         place, by = self.place(), self.applier()
         found = configuration_apply(
             self._documents(request),

@@ -20,12 +20,17 @@ from portal.configuration.applier import Applier
 from portal.configuration.documents import LABEL, LABEL_RULE, Document
 from portal.configuration.kinds import KINDS, Kind
 from portal.configuration.kinds.base import ASKED_FOR, LEFT, UNCHANGED, WAITING, Done, Money, Wanted
+from portal.configuration.kinds.endpoint import EndpointKind
 from portal.configuration.places import Place, digest, is_of_another
 from portal.configuration.problems import Problem, Refused, did_you_mean, flattened, told
 from portal.configuration.writing import unified
 from tenants.errors import BerthError, Conflict, Invalid
 
 _ANOTHER: Final = "It is gone already; what has its name now was made by somebody else."
+_TOO_MANY: Final = (
+    "With this one more than {} endpoints would be ordered or changed at once, and everybody's orders wait meanwhile. "
+    "Apply them in parts."
+)
 _RANK: Final = {name: number for number, name in enumerate(KINDS)}
 
 
@@ -58,12 +63,14 @@ class Outcome:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Options:
-    """How documents are applied. ``owner`` is the label of those that name none themselves."""
+    """How documents are applied. ``owner`` is the label of those that name none themselves, ``most_orders`` how many
+    endpoints may be ordered or changed at once, where that is bounded."""
 
     dry_run: bool = False
     owner: str = ""
     prune: bool = False
     take_over: bool = False
+    most_orders: int | None = None
 
 
 class _TakenBack(Exception):
@@ -140,11 +147,23 @@ class _Work:
         known.sort(key=lambda each: _RANK[each.kind])
         steps: list[_Step] = []
         for name in KINDS:
-            ours = [step for each in known if each.kind == name and (step := self._step(each, find))]
+            ours = self._steps([each for each in known if each.kind == name], find)
             for step in ours:
                 self._guarded(step.document, partial(self._finish, step))
             steps += ours
         return [step.outcome for step in steps]
+
+    def _steps(self, documents: Sequence[Document], find: Finder) -> list[_Step]:
+        steps, orders = [], 0
+        for each in documents:
+            step = self._step(each, find)
+            steps += [step] if step else []
+            # What is refused was planned, too.
+            orders += each.kind == EndpointKind.name and (step is None or step.outcome.differs)
+            if self.options.most_orders is not None and orders > self.options.most_orders:
+                self.problems.append(each.problem(_TOO_MANY.format(self.options.most_orders), "kind"))
+                break
+        return steps
 
     def prune(self, places: Iterable[tuple[Place, Applier]]) -> list[Outcome]:
         found = []

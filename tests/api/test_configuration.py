@@ -65,6 +65,18 @@ def test_a_diff_tells_what_would_be_done_and_does_nothing(owner, tenant):
     assert names(tenant) == []
 
 
+def test_only_so_many_orders_hold_capacity_at_once(owner, tenant, monkeypatch):
+    monkeypatch.setattr("portal.api.configuration.MOST_ORDERS", 1)
+    two = f"{CHAT}---\n{CHAT.replace('chat', 'other')}"
+    refused = send(owner, "configuration:diff", two)
+    assert_problem(refused, 422, "invalid")
+    (problem,) = refused.json()["problems"]
+    assert (problem["line"], problem["message"].split(" endpoints")[0]) == (10, "With this one more than 1")
+    assert send(owner, "configuration:apply").status_code == 200
+    assert send(owner, "configuration:apply", two).status_code == 200  # what is so already does not count
+    assert sorted(names(tenant)) == ["chat", "other"]
+
+
 def test_applying_makes_it_so_and_again_changes_nothing(owner, tenant):
     assert send(owner, "configuration:apply?owner=team-x").json()["differs"] is True
     assert names(tenant) == ["chat"]
