@@ -111,14 +111,16 @@ def test_a_budget_written_with_other_letters_is_the_same_one(acme, apply):
 
 
 def test_what_cannot_be_taken_away_is_left_and_said(acme, apply):
-    apply(document("EngineSettings", "batch", {"drain_s": 9}), order("a"), owner="team-x")
-    said = apply(order("a"), owner="team-x", prune=True)
+    standard = document("EngineSettings", "standard", {"drain_s": 9})
+    apply(document("EngineSettings", "batch", {"drain_s": 9}), standard, owner="team-x")
+    said = apply(standard, owner="team-x", prune=True)
     assert "EngineSettings batch: left. A class always has engine settings" in said
 
 
 def test_a_model_is_withdrawn(estate, acme, apply):
-    apply(document("CatalogModel", "berth-docs-ngram", {}), order("a"), owner="team-x")
-    apply(order("a"), owner="team-x", prune=True)
+    standard = document("EngineSettings", "standard", {"drain_s": 9})
+    apply(document("CatalogModel", "berth-docs-ngram", {}), standard, owner="team-x")
+    apply(standard, owner="team-x", prune=True)
     assert CatalogModel.objects.get(name="berth-docs-ngram").published is False
 
 
