@@ -58,6 +58,7 @@ def apply(
             _show(plan, with_diff=True)
         if plan["differs"]:
             session.confirm("Apply this?", yes=False)
+        options["expect"] = plan["digest"]
     done = sent.send(api, "apply", options)
     session.show(done, lambda: _show(done, with_diff=yes))
 

@@ -18,7 +18,7 @@ from clusters.api.approvals import asker_of
 from clusters.api.operators import OperatorScoped
 from portal.api.parsers import LARGEST_BODY, BodyTooLarge, StrictJSONParser
 from portal.configuration.applier import Applier
-from portal.configuration.applying import Options, Outcome, configuration_apply
+from portal.configuration.applying import Options, Outcome, configuration_apply, outcomes_digest
 from portal.configuration.documents import Document, read_values, read_yaml
 from portal.configuration.exporting import configuration_export
 from portal.configuration.kinds import KINDS
@@ -96,6 +96,11 @@ class LabelQuery(StrictSerializer):
 
 class ApplyQuery(LabelQuery):
     dry_run = serializers.BooleanField(default=False, help_text="Tell what would be done, and do nothing.")
+    expect = serializers.CharField(
+        max_length=64,
+        required=False,
+        help_text="Digest of a comparison: refused with 409 where anything else than that would be done.",
+    )
 
 
 class MoneySerializer(serializers.Serializer):
@@ -127,6 +132,7 @@ class OutcomeSerializer(serializers.Serializer):
 class AppliedSerializer(serializers.Serializer):
     dry_run = serializers.BooleanField()
     differs = serializers.BooleanField(help_text="Whether anything was, or would be, changed.")
+    digest = serializers.CharField(help_text="Of the results; what applying may expect after a comparison.")
     results = OutcomeSerializer(many=True)
 
 
@@ -189,7 +195,12 @@ class _Configuration:
         if not options.dry_run:
             self.told(options, found)
         differs = any(each.differs for each in found)
-        answer = {"dry_run": options.dry_run, "differs": differs, "results": found}
+        answer = {
+            "dry_run": options.dry_run,
+            "differs": differs,
+            "digest": outcomes_digest(found),
+            "results": found,
+        }
         return Response(AppliedSerializer(answer).data)
 
     def told(self, options: Options, found: list[Outcome]) -> None:

@@ -7,6 +7,8 @@ approvals, too.
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
@@ -64,13 +66,15 @@ class Outcome:
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Options:
     """How documents are applied. ``owner`` is the label of those that name none themselves, ``most_orders`` how many
-    endpoints may be ordered or changed at once, where that is bounded."""
+    endpoints may be ordered or changed at once, where that is bounded; ``expect`` is the digest of what a dry run told,
+    where only that is to be done."""
 
     dry_run: bool = False
     owner: str = ""
     prune: bool = False
     take_over: bool = False
     most_orders: int | None = None
+    expect: str = ""
 
 
 class _TakenBack(Exception):
@@ -95,6 +99,7 @@ def configuration_apply(
 
     Raises:
         Refused: at least one of them cannot be applied, so none is; ``problems`` says which, where and why.
+        Conflict: something else would be done than what is expected, so nothing is.
     """
     _check(options)
     if not documents:
@@ -109,11 +114,25 @@ def configuration_apply(
                 found += work.prune(pruned)
             if work.problems:
                 raise Refused(work.problems)
+            if options.expect not in ("", outcomes_digest(found)):
+                raise Conflict(
+                    "What there is has changed since it was compared. Nothing was applied: look again."
+                )
             if options.dry_run:
                 raise _TakenBack
     except _TakenBack:
         pass
     return found
+
+
+def outcomes_digest(outcomes: Iterable[Outcome]) -> str:
+    """Give the digest of what becomes of objects and what that costs, as a dry run or applying tells it."""
+    said = [
+        [each.kind, each.name, each.tenant, each.project, each.result, each.diff]
+        + ([str(each.money.before), str(each.money.after), each.money.currency] if each.money else [])
+        for each in outcomes
+    ]
+    return hashlib.sha256(json.dumps(said).encode()).hexdigest()
 
 
 def _check(options: Options) -> None:

@@ -65,6 +65,17 @@ def test_a_diff_tells_what_would_be_done_and_does_nothing(owner, tenant):
     assert names(tenant) == []
 
 
+def test_only_what_was_compared_is_applied(owner, tenant):
+    expected = send(owner, "configuration:diff").json()["digest"]
+    assert send(owner, "configuration:apply", f"{CHAT}  tokens_per_minute: 9000\n").status_code == 200
+    refused = send(owner, f"configuration:apply?expect={expected}")
+    assert "look again" in assert_problem(refused, 409, "conflict")["detail"]
+    with scope.tenant(tenant.id):
+        assert Endpoint.objects.get().tokens_per_minute == 9000
+    same = send(owner, "configuration:diff", BUDGET).json()["digest"]
+    assert send(owner, f"configuration:apply?expect={same}", BUDGET).json()["digest"] == same
+
+
 def test_only_so_many_orders_hold_capacity_at_once(owner, tenant, monkeypatch):
     monkeypatch.setattr("portal.api.configuration.MOST_ORDERS", 1)
     two = f"{CHAT}---\n{CHAT.replace('chat', 'other')}"
@@ -81,7 +92,7 @@ def test_applying_makes_it_so_and_again_changes_nothing(owner, tenant):
     assert send(owner, "configuration:apply?owner=team-x").json()["differs"] is True
     assert names(tenant) == ["chat"]
     told = send(owner, "configuration:apply?owner=team-x").json()
-    assert told == {"dry_run": False, "differs": False, "results": told["results"]}
+    assert told == {"dry_run": False, "differs": False, "digest": told["digest"], "results": told["results"]}
     assert told["results"][0]["result"] == "unchanged"
     with scope.tenant(tenant.id):
         assert AppliedObject.objects.get().applied_as == "key owner key"

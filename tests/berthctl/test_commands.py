@@ -158,6 +158,18 @@ def test_files_are_compared_applied_and_written(berthctl, tenant, tmp_path):
     berthctl.run("apply", "chat.yaml", "--prune", status=2)
 
 
+def test_only_what_was_agreed_to_is_applied(berthctl, tenant, tmp_path, monkeypatch):
+    (tmp_path / "chat.yaml").write_text(CHAT)
+    (tmp_path / "other.yaml").write_text(f"{CHAT}  tokens_per_minute: 9000\n")
+
+    def agree(session, question, *, yes):
+        berthctl.run("apply", "other.yaml", "--yes")
+
+    monkeypatch.setattr("berthctl.session.Session.confirm", agree)
+    assert "look again" in berthctl.run("apply", "chat.yaml", status=1).stderr
+    assert [each.tokens_per_minute for each in endpoints(tenant)] == [9000]
+
+
 def test_what_is_wrong_is_told_with_its_own_files_line(berthctl, tmp_path):
     (tmp_path / "all").mkdir()
     (tmp_path / "all" / "a.yaml").write_text(CHAT)
