@@ -100,12 +100,14 @@ class GateBody(StrictSerializer):
         required=False, help_text="Id of a run of this endpoint's, which stands for the quality."
     )
     cost_factor = serializers.DecimalField(
-        max_digits=6, decimal_places=3, min_value=Decimal("0.001"), default=USUAL_COST_FACTOR,
-        help_text="How many times what runs a million tokens may cost.",
+        max_digits=6, decimal_places=3, min_value=Decimal("0.001"), required=False,
+        help_text=f"How many times what runs a million tokens may cost, {USUAL_COST_FACTOR} unless given. One that is "
+        "given leaves the cost undecided where there is nothing to compare with.",
     )  # fmt: skip
     latency_factor = serializers.FloatField(
         min_value=0.01, max_value=1000, default=None, allow_null=True,
-        help_text="How many times those of what runs the p95s may be. Null: only the class's targets count.",
+        help_text="How many times those of what runs the p95s may be; undecided where there is nothing to compare "
+        "with. Null: only the class's targets count.",
     )  # fmt: skip
 
     def validate(self, values: dict[str, Any]) -> dict[str, Any]:

@@ -5,10 +5,19 @@ from __future__ import annotations
 import uuid
 
 import pytest
+from django.utils import timezone
 from rest_framework.test import APIClient
 
 from clusters.endpoints.evaluations.working import run_work
-from clusters.models import CatalogModel, Endpoint, EvaluationRun, EvaluationVersion, Gateway, SloClass
+from clusters.models import (
+    CatalogModel,
+    Endpoint,
+    EvaluationRun,
+    EvaluationVersion,
+    Gateway,
+    Revision,
+    SloClass,
+)
 from tenants import scope
 from tenants.models import Membership, Role
 from tests.api.conftest import client_of
@@ -234,7 +243,7 @@ def target(**changes) -> dict:
     } | changes  # fmt: skip
 
 
-def priced(cost: float) -> dict:
+def priced(cost: float | None) -> dict:
     return target(cost_per_million_tokens=cost)
 
 
@@ -306,12 +315,51 @@ def test_a_change_that_wants_an_evaluation_says_which_rollout_asks_what(owner, e
         ([priced(1.0), priced(1.2)], {}, {"slo": "kept", "cost": "broken"}),
         ([priced(1.0), priced(1.2)], {"cost_factor": "1.25"}, {"slo": "kept", "cost": "kept"}),
         ([target(ttft_p95_ms=100), target()], {"latency_factor": 2}, {"slo": "broken", "cost": "kept"}),
+        ([target(), target()], {"latency_factor": 2, "cost_factor": "2"}, {"slo": "kept", "cost": "kept"}),
+        ([target()], {"latency_factor": 2}, {"slo": "undecided", "cost": "kept"}),
+        ([target(ttft_p95_ms=2001)], {"latency_factor": 2}, {"slo": "broken", "cost": "kept"}),
+        ([target()], {"cost_factor": "1.1"}, {"slo": "kept", "cost": "undecided"}),
+        ([priced(None), target()], {"cost_factor": "1.1"}, {"slo": "kept", "cost": "undecided"}),
+        ([priced(None), target()], {}, {"slo": "kept", "cost": "kept"}),
+        (
+            [target(), target(cost_per_million_tokens=None, gpu_cost_per_million_tokens=None)],
+            {"cost_factor": "1.1"},
+            {"slo": "kept", "cost": "undecided"},
+        ),
+        ([target(requests=99), target()], {}, {"slo": "kept", "cost": "kept"}),
+        (
+            [target(requests=99), target()],
+            {"latency_factor": 2, "cost_factor": "2"},
+            {"slo": "undecided", "cost": "undecided"},
+        ),
+        ([target(kept_up=False), target()], {"latency_factor": 2}, {"slo": "undecided", "cost": "kept"}),
+        ([target(itl_p95_ms=None), target()], {"latency_factor": 2}, {"slo": "undecided", "cost": "kept"}),
     ],
 )  # fmt: skip
 def test_a_report_is_held_against_the_class_and_what_runs(owner, endpoint, targets, body, expected):
     found = gate(owner, endpoint, report=report(*targets), **body)
     assert {each["name"]: each["standing"] for each in found["criteria"]} == expected
     assert found["kept"] is (set(expected.values()) == {"kept"})
+
+
+def test_a_p95_without_a_target_is_compared_where_that_is_asked_for(owner, endpoint):
+    SloClass.objects.filter(name="standard").update(itl_p95_ms=None)
+    both = report(target(), target(itl_p95_ms=None))
+    assert gate(owner, endpoint, report=both)["kept"] is True
+    slo = gate(owner, endpoint, report=both, latency_factor=2)["criteria"][0]
+    assert (slo["standing"], slo["message"]) == (
+        "undecided",
+        "ITL p95 cannot be compared: not measured of both.",
+    )
+
+
+def test_a_change_of_what_does_not_run_is_compared_with_nothing(owner, endpoint):
+    owner.post(f"{API}/endpoints/{endpoint['id']}:pause")
+    with scope.platform("a test"):
+        Revision.objects.update(retired_at=timezone.now())
+    found = gate(owner, endpoint, change={"replicas": 1}, latency_factor=2, cost_factor="2")
+    assert standings(found) == {("slo", "plan"): "undecided", ("cost", "plan"): "undecided"}
+    assert gate(owner, endpoint, change={"replicas": 1})["kept"] is True
 
 
 def test_an_evaluation_stands_for_the_quality(owner, endpoint):

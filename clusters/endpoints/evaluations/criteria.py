@@ -13,7 +13,7 @@ from django.conf import settings
 from clusters.endpoints import placement
 from clusters.endpoints.blueprint import SpecUnusable
 from clusters.endpoints.evaluations.sets import sets_for
-from clusters.endpoints.evaluations.traits import changed_quality, quality_of
+from clusters.endpoints.evaluations.traits import changed_quality, quality_of, quality_planned
 from clusters.endpoints.load.replanning import released
 from clusters.endpoints.load.running import Running, keeps_targets
 from clusters.endpoints.planning import Market, OrderTerms
@@ -31,6 +31,7 @@ LEAST_REQUESTS: Final = 100
 _COSTS: Final = ("cost_per_million_tokens", "gpu_cost_per_million_tokens")
 _MILLION: Final = Decimal(1_000_000)
 _PLACES: Final = Decimal("0.0001")
+_NOTHING_RUNS: Final = "Nothing runs that it could be compared with; a factor cannot be judged."
 
 
 class Standing(enum.StrEnum):
@@ -76,15 +77,15 @@ def endpoint_gate(
     terms: OrderTerms | None = None,
     report: Sequence[Mapping[str, Any]] = (),
     run: EvaluationRun | None = None,
-    cost_factor: Decimal = USUAL_COST_FACTOR,
+    cost_factor: Decimal | None = None,
     latency_factor: float | None = None,
 ) -> Gate:
     """Judge a change of ``endpoint`` before it is made; nothing is written.
 
     ``terms`` are those of the order with the change, which the planner judges. ``report`` are the targets of a
     replay's report: the last is judged, and compared with the first where there are two. ``run`` is the evaluation that
-    stands for the quality. Cost may be ``cost_factor`` times that of what runs, the p95s ``latency_factor`` times
-    theirs (None: only the class's targets count).
+    stands for the quality. Cost may be ``cost_factor`` times that of what runs (None: the usual factor, where there is
+    anything to compare with), the p95s ``latency_factor`` times theirs (None: only the class's targets count).
 
     Raises:
         Invalid: there is nothing to judge, or the terms contradict each other.
@@ -127,7 +128,9 @@ class _Proposal:
         return cls(endpoint=endpoint, terms=terms, current=current, market=market, plan=market.plan(terms))
 
 
-def _planned(proposal: _Proposal, cost_factor: Decimal, latency_factor: float | None) -> list[Criterion]:
+def _planned(
+    proposal: _Proposal, cost_factor: Decimal | None, latency_factor: float | None
+) -> list[Criterion]:
     terms, market, chosen = proposal.terms, proposal.market, proposal.plan.configuration
     if chosen is None:
         return [Criterion(name="slo", source="plan", standing=Standing.BROKEN, message=proposal.plan.message)]
@@ -163,19 +166,28 @@ def _planned_slo(
         value, before = getattr(expected, name), getattr(now, name) if now and now.stable else None
         figures |= {name: _number(value), f"{name}_now": _number(before), f"{name}_target": target}
         wrong += _slower(title, value, target, before, latency_factor)
-    return _criterion("slo", "plan", wrong, "The predicted p95s keep the class's targets.", figures)
+    unknown = _NOTHING_RUNS if latency_factor is not None and now is None else ""
+    kept = "The predicted p95s keep the class's targets."
+    return _criterion("slo", "plan", wrong, kept, figures, unknown=unknown)
 
 
 def _planned_cost(
-    proposal: _Proposal, chosen: Configuration, now: Latencies | None, cost_factor: Decimal
+    proposal: _Proposal, chosen: Configuration, now: Latencies | None, cost_factor: Decimal | None
 ) -> Criterion:
     terms, current = proposal.terms, proposal.current
     after = _per_million(chosen.price_per_hour, terms)
     # What runs costs less only because it does not carry the load: then it is no measure.
     carries = now is not None and keeps_targets(now, terms.slo_class)
     before = _per_million(held_price(current, proposal.market.pools), terms) if current and carries else None
-    currency = proposal.endpoint.tenant.currency
-    return _cost(after, before, terms.slo_class, cost_factor, source="plan", currency=currency)
+    return _cost(
+        after,
+        before,
+        terms.slo_class,
+        cost_factor,
+        source="plan",
+        currency=proposal.endpoint.tenant.currency,
+        incomparable=_NOTHING_RUNS if now is None else "",
+    )
 
 
 def _per_million(price_per_hour: Decimal, terms: OrderTerms) -> Decimal | None:
@@ -190,7 +202,7 @@ def _per_million(price_per_hour: Decimal, terms: OrderTerms) -> Decimal | None:
 def _measured(
     slo_class: SloClass,
     report: Sequence[Mapping[str, Any]],
-    cost_factor: Decimal,
+    cost_factor: Decimal | None,
     latency_factor: float | None,
     currency: str,
 ) -> list[Criterion]:
@@ -199,7 +211,13 @@ def _measured(
     name = next((name for name in _COSTS if judged.get(name) is not None), "")
     if name:
         after, old = _amount(judged[name]), _amount(before.get(name)) if before else None
-        found.append(_cost(after, old, slo_class, cost_factor, source="report", currency=currency))
+        why = _incomparable(before) or ("" if old is not None else "The report does not say what that costs.")
+        found.append(
+            _cost(after, old, slo_class, cost_factor, source="report", currency=currency, incomparable=why)
+        )
+    elif cost_factor is not None:
+        message = "The report has no cost per million tokens."
+        found.append(Criterion(name="cost", source="report", standing=Standing.UNDECIDED, message=message))
     return found
 
 
@@ -212,6 +230,7 @@ def _measured_slo(
     requests, failed = judged["requests"], judged["failed"]
     figures: dict[str, Any] = {"requests": requests, "failed": failed}
     wrong: list[str] = []
+    unmeasured: list[str] = []
     for title, name, target in (
         ("TTFT p95", "ttft_p95_ms", slo_class.ttft_p95_ms),
         ("ITL p95", "itl_p95_ms", slo_class.itl_p95_ms),
@@ -222,19 +241,42 @@ def _measured_slo(
             wrong.append(f"{title} was not measured")
         elif value is not None:
             wrong += _slower(title, value, target, old, latency_factor)
+        if value is None or old is None:
+            unmeasured.append(title)
     most = (1 - slo_class.availability) * requests
     if failed > most:
         wrong.append(f"{failed} of {requests} requests failed, {most:.2f} may")
-    why = ""
-    if requests < LEAST_REQUESTS:
-        why = f"{requests} requests tell too little; replay at least {LEAST_REQUESTS}."
-    elif not judged.get("kept_up", True):
-        why = "The replay itself was too slow to measure this; run it on a faster machine."
+    why = _unsound(judged)
     if why:
         return Criterion(
             name="slo", source="report", standing=Standing.UNDECIDED, message=why, figures=figures
         )
-    return _criterion("slo", "report", wrong, "The measured p95s keep the class's targets.", figures)
+    unknown = ""
+    if latency_factor is not None:
+        unknown = _incomparable(before)
+        if not unknown and unmeasured:
+            unknown = f"{' and '.join(unmeasured)} cannot be compared: not measured of both."
+    kept = "The measured p95s keep the class's targets."
+    return _criterion("slo", "report", wrong, kept, figures, unknown=unknown)
+
+
+def _unsound(target: Mapping[str, Any]) -> str:
+    """Say why what was measured of a target tells nothing, "" where it does."""
+    if target["requests"] < LEAST_REQUESTS:
+        return f"{target['requests']} requests tell too little; replay at least {LEAST_REQUESTS}."
+    if not target.get("kept_up", True):
+        return "The replay itself was too slow to measure this; run it on a faster machine."
+    return ""
+
+
+def _incomparable(before: Mapping[str, Any] | None) -> str:
+    """Say why nothing can be held against what runs, "" where it was measured well enough."""
+    if before is None:
+        return (
+            "The report has one target, and no factor can be judged by it; replay against what runs as well."
+        )
+    why = _unsound(before)
+    return f"What runs was not measured well enough to compare with. {why}" if why else ""
 
 
 def _amount(value: float | None) -> Decimal | None:
@@ -285,13 +327,7 @@ def _wants(proposal: _Proposal) -> list[str]:
     current, terms, chosen = proposal.current, proposal.terms, proposal.plan.configuration
     if current is None or chosen is None:
         return []
-    after = {
-        "model": terms.model.name,
-        "weight precision": str(chosen.precision),
-        "KV precision": chosen.tuning.kv_cache_dtype,
-        "context cap": terms.context_tokens or terms.model.context_tokens,
-    }
-    return changed_quality(quality_of(current), after)
+    return changed_quality(quality_of(current), quality_planned(chosen, terms.model, terms.context_tokens))
 
 
 # What both judge by
@@ -314,11 +350,13 @@ def _cost(
     after: Decimal | None,
     before: Decimal | None,
     slo_class: SloClass,
-    factor: Decimal,
+    asked_factor: Decimal | None,
     *,
     source: str,
     currency: str,
+    incomparable: str,
 ) -> Criterion:
+    factor = USUAL_COST_FACTOR if asked_factor is None else asked_factor
     target = slo_class.cost_target if currency == settings.CURRENCY else None
     figures = {
         "per_million_tokens": _text(after), "per_million_tokens_now": _text(before), "cost_target": _text(target),
@@ -338,21 +376,22 @@ def _cost(
         wrong.append(
             f"a million tokens cost {after} {currency}, with what runs {before}, and {factor:f} times that may be"
         )
-    return _criterion("cost", source, wrong, f"A million tokens cost {after} {currency}.", figures)
+    unknown = incomparable if asked_factor is not None else ""
+    kept = f"A million tokens cost {after} {currency}."
+    return _criterion("cost", source, wrong, kept, figures, unknown=unknown)
 
 
 def _criterion(
-    name: str, source: str, wrong: Sequence[str], kept: str, figures: Mapping[str, Any]
+    name: str, source: str, wrong: Sequence[str], kept: str, figures: Mapping[str, Any], *, unknown: str
 ) -> Criterion:
-    standing = Standing.BROKEN if wrong else Standing.KEPT
-    message = "; ".join(wrong)
-    return Criterion(
-        name=name,
-        source=source,
-        standing=standing,
-        message=f"{message[0].upper()}{message[1:]}." if wrong else kept,
-        figures=figures,
-    )
+    """Judge by what is ``wrong``; where nothing is, by what stays ``unknown`` though it was asked for."""
+    standing, message = Standing.KEPT, kept
+    if wrong:
+        told = "; ".join(wrong)
+        standing, message = Standing.BROKEN, f"{told[0].upper()}{told[1:]}."
+    elif unknown:
+        standing, message = Standing.UNDECIDED, unknown
+    return Criterion(name=name, source=source, standing=standing, message=message, figures=figures)
 
 
 def _number(value: float | None) -> float | None:

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from clusters.endpoints.blueprint import SpecUnusable, kept_spec
-from clusters.models import Revision
+from clusters.models import CatalogModel, Revision
+from clusters.planning.plans import Configuration
 from clusters.specs import Weights
 
 UNKNOWN = "unknown"
@@ -25,6 +26,16 @@ def quality_of(revision: Revision) -> dict[str, Any]:
         "weight precision": revision.precision,
         "KV precision": kv,
         "context cap": revision.context_tokens,
+    }
+
+
+def quality_planned(chosen: Configuration, model: CatalogModel, context_tokens: int | None) -> dict[str, Any]:
+    """Give the same of what was planned for a model with a context cap, as far as a plan says it."""
+    return {
+        "model": model.name,
+        "weight precision": chosen.precision.value,
+        "KV precision": chosen.tuning.kv_cache_dtype,
+        "context cap": context_tokens or model.context_tokens,
     }
 
 

@@ -12,7 +12,7 @@ from django.utils import timezone
 from clusters.endpoints.approvals.deciding import Asker
 from clusters.endpoints.approvals.figures import planned, running
 from clusters.endpoints.approvals.judging import Trip, tripped
-from clusters.endpoints.evaluations.traits import changed_quality, quality_of
+from clusters.endpoints.evaluations.traits import changed_quality, quality_of, quality_planned
 from clusters.endpoints.load.replanning import Replan, endpoint_replan, order_changes, replan_find
 from clusters.endpoints.planning import Market, OrderTerms
 from clusters.endpoints.rollouts.outage import Outage, expected_outage
@@ -113,18 +113,18 @@ def change_plan(
     chosen, current = found.plan.configuration, found.current
     outage, evaluates, trips = None, [], []
     if chosen is not None and current is not None:
-        after = {
-            "model": terms.model.name,
-            "weight precision": chosen.precision.value,
-            "KV precision": chosen.tuning.kv_cache_dtype,
-            "context cap": terms.context_tokens or terms.model.context_tokens,
-        }
-        evaluates = changed_quality(quality_of(current), after)
+        evaluates = changed_quality(
+            quality_of(current), quality_planned(chosen, terms.model, terms.context_tokens)
+        )
         figures = planned(endpoint, chosen, market)
         trips = tripped(endpoint, figures, before=running(endpoint, current, market))
         if found.way == RolloutWay.REPLACE:
             outage = expected_outage(
-                endpoint, model=terms.model.name, runtime=chosen.runtime, cluster=chosen.cluster
+                endpoint,
+                model=terms.model,
+                runtime=chosen.runtime,
+                cluster=chosen.cluster,
+                evaluated=bool(evaluates),
             )
     waits = found.way == RolloutWay.REPLACE and current is not None and current.replicas > 0
     return ChangePlan(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from decimal import Decimal
 
 import pytest
@@ -12,6 +13,7 @@ from clusters.endpoints import services
 from clusters.endpoints.evaluations.runs import run_accept, runs_begin
 from clusters.endpoints.evaluations.working import run_work
 from clusters.endpoints.lost import cluster_lost
+from clusters.endpoints.rollouts.changing import change_plan
 from clusters.endpoints.rollouts.deciding import rollout_promote_now, rollout_retry
 from clusters.endpoints.snapshot import build_snapshot
 from clusters.models import (
@@ -154,6 +156,30 @@ def in_place(it) -> None:
     for pool in NodePool.objects.all():
         own = held.replicas * held.gpus_per_replica if pool.id == held.pool_id else 0
         NodePool.objects.filter(id=pool.id).update(reserve=pool.total_gpus - own)
+
+
+def test_the_outage_of_a_change_in_place_is_expected_to_last_until_it_is_evaluated(it, model_gateway):
+    in_place(it)
+
+    def outage(**changes):
+        with scope.tenant(it.endpoint.tenant_id):
+            return change_plan(endpoint=it.shown, changes=changes).outage
+
+    start = outage(**LONGER)
+    assert "evaluation" not in start.source
+    made_set(it.endpoint)
+    guessed = outage(**LONGER)
+    assert guessed.seconds == pytest.approx(start.seconds + 10)
+    assert guessed.source == f"{start.source}; 10 s for its evaluation, at 5 s a prompt"
+    with scope.tenant(it.endpoint.tenant_id):
+        (run,) = runs_begin(endpoint=it.shown, asked_as="dev")
+        work(it)
+        EvaluationRun.objects.update(began_at=stored(run).ended_at - dt.timedelta(seconds=90))
+    assert outage(pins={"max_batch_size": 4}) == start, "it answers as before"
+    it.change(**LONGER)
+    rollout = it.look(passes=1)
+    assert rollout.outage_s == pytest.approx(start.seconds + 90)
+    assert rollout.outage_from.endswith("; 90 s for its evaluation, as the last time")
 
 
 def test_in_place_nothing_is_left_to_compare_with_and_somebody_has_to_say_so(it, model_gateway):
