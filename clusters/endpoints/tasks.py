@@ -14,8 +14,9 @@ from clusters.endpoints.advisor.policy import advice_keep
 from clusters.endpoints.advisor.runs import ADVISE, advice_run_execute
 from clusters.endpoints.approvals.sweeping import approvals_sweep
 from clusters.endpoints.attainment import attainment_keep
+from clusters.endpoints.autoscaling.decisions import decisions_expire
 from clusters.endpoints.autoscaling.sleeping import AUTOSCALE
-from clusters.endpoints.autoscaling.sweeping import autoscale_one, autoscaling_sweep, decisions_expire
+from clusters.endpoints.autoscaling.sweeping import autoscale_one, autoscaling_sweep
 from clusters.endpoints.budgets import endpoints_stop_spent
 from clusters.endpoints.evaluations import runs as evaluations
 from clusters.endpoints.evaluations.working import LEASE, run_work

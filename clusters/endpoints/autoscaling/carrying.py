@@ -6,8 +6,7 @@ import dataclasses
 import datetime as dt
 import uuid
 from collections.abc import Callable
-from decimal import Decimal
-from typing import Any, Final
+from typing import Final
 
 from django.db import transaction
 
@@ -26,13 +25,14 @@ from clusters.endpoints.autoscaling.bounds import (
     policy_of,
 )
 from clusters.endpoints.autoscaling.deciding import Decision, Memory, Standing, decide
+from clusters.endpoints.autoscaling.decisions import decision_write, write_scaling
 from clusters.endpoints.autoscaling.handed_over import to_reserve
 from clusters.endpoints.autoscaling.hearing import signals_of
+from clusters.endpoints.autoscaling.making_room import make_room
 from clusters.endpoints.autoscaling.setting import schedules_of
 from clusters.endpoints.conditions import set_condition
 from clusters.endpoints.history import record
-from clusters.endpoints.planning import Market, pools_of
-from clusters.endpoints.pricing import replica_price
+from clusters.endpoints.planning import Market
 from clusters.endpoints.rollouts.closing import rollout_of
 from clusters.endpoints.states import BUDGET_SPENT, POLICY_REFUSED
 from clusters.endpoints.wake import wake
@@ -59,7 +59,6 @@ from tenants.errors import BerthError, Conflict, OverQuota
 AWAY_S: Final = 60.0
 #: What changed while it was looked at is looked at again so much later.
 CHANGED_S: Final = 1.0
-GIVES_WAY: Final = "gives-way"
 NO_CAPACITY: Final = "NoCapacity"
 _Outcome = ScalingDecision.Outcome
 
@@ -375,40 +374,6 @@ def _scalable(endpoint: Endpoint) -> Revision | None:
     return wanted[0] if len(wanted) == 1 else None
 
 
-def make_room(endpoint: Endpoint, revision: Revision, *, gpus: int, now: dt.datetime) -> bool:
-    """Have lower classes give ``gpus`` back in a revision's pool; say whether any are given or on their way.
-
-    Call it outside of any tenant's transaction.
-    """
-    if revision.cluster.state != Cluster.State.ACTIVE:
-        return False
-    found = giving_way.givers(revision.pool, endpoint, gpus, now=now)
-    for giver, left in found.takes:
-        with scope.tenant(giver.tenant_id):
-            _give_back(giver, left, revision, now)
-    return bool(found.takes) or found.coming > 0
-
-
-def _give_back(giver: giving_way.Neighbour, left: int, needed_by: Revision, now: dt.datetime) -> None:
-    endpoint = for_update(Endpoint.objects.get(id=giver.endpoint_id), None)
-    revision = placement.current_revision(endpoint)
-    scaling = EndpointScaling.objects.get(endpoint=endpoint)
-    if (
-        revision is None
-        or revision.replicas != giver.replicas
-        or not scaling.enabled
-        or giving_way.changing([endpoint.id])
-        or left < bounds_now(endpoint, scaling, revision, schedules_of(endpoint), now=now).floor
-    ):
-        return  # it has changed meanwhile; the next look goes by what it is then
-    placement.resize(endpoint, revision, left)
-    reason = f"Endpoints of a higher class need GPUs of {needed_by.pool}; it keeps its floor."
-    decision_write(endpoint, revision, giver.replicas, left, why=GIVES_WAY, reason=reason, now=now)
-    write_scaling(scaling, {"since": now, "quiet_since": None, "wants": 0})
-    wake(endpoint)
-    announce()
-
-
 def _place_anew(look: _Look, plan: Plan, now: dt.datetime) -> None:
     """Have what sleeps in a pool without room placed wherever there is, or wait for capacity as an order does."""
     with scope.tenant(look.endpoint.tenant_id):
@@ -435,58 +400,6 @@ def _place_anew(look: _Look, plan: Plan, now: dt.datetime) -> None:
         EndpointScaling.objects.filter(id=look.scaling.id).update(since=now, wants=0, wanted_at=None)
         wake(endpoint)
         announce()
-
-
-def decision_write(
-    endpoint: Endpoint,
-    revision: Revision,
-    before: int,
-    after: int,
-    *,
-    why: str,
-    reason: str,
-    now: dt.datetime,
-    outcome: ScalingDecision.Outcome = _Outcome.DONE,
-    price_after: Decimal | None = None,
-) -> ScalingDecision:
-    """Write a decision down with what the tenant pays per hour before and after it, at today's prices.
-
-    ``price_after`` is given where the replicas will be of another revision.
-    """
-    each = price_of_one(endpoint, revision)
-    if outcome == _Outcome.DONE:
-        record(endpoint, "autoscaling", f"Replicas {before} -> {after}: {reason}")
-    return ScalingDecision.objects.create(
-        tenant_id=endpoint.tenant_id,
-        endpoint=endpoint,
-        at=now,
-        revision=revision.number,
-        before=before,
-        after=after,
-        outcome=outcome,
-        why=why,
-        reason=reason[:600],
-        currency=endpoint.tenant.currency,
-        price_before=each * before,
-        price_after=each * after if price_after is None else price_after,
-    )
-
-
-def price_of_one(endpoint: Endpoint, revision: Revision) -> Decimal:
-    """Give what one replica costs its tenant per hour."""
-    pools = pools_of(capacities(pool_ids=[revision.pool_id]), endpoint.tenant)
-    return replica_price(revision, pools)
-
-
-def write_scaling(scaling: EndpointScaling, values: dict[str, Any]) -> None:
-    """Write what changed. Whoever made it due meanwhile, or woke it, is not overruled."""
-    changed = {name: value for name, value in values.items() if getattr(scaling, name) != value}
-    row = EndpointScaling.objects.filter(id=scaling.id)
-    if "due_at" in changed:
-        due_at = changed.pop("due_at")
-        row.filter(due_at=scaling.due_at, wanted_at=scaling.wanted_at).update(due_at=due_at)
-    if changed:
-        row.update(**changed)
 
 
 _REASONS: Final[dict[type[BerthError], str]] = {

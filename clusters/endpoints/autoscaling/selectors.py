@@ -13,7 +13,7 @@ from billing.budgets.reserving import BudgetEffect, budget_effects
 from billing.models import GpuClaim
 from clusters.endpoints import placement
 from clusters.endpoints.autoscaling.bounds import Bounds, DecidedBy, bounds_now, decided_by, planned_bounds
-from clusters.endpoints.autoscaling.carrying import price_of_one
+from clusters.endpoints.autoscaling.decisions import price_of_one
 from clusters.endpoints.autoscaling.setting import scaling_of, schedules_of
 from clusters.inventory.drivers import autoscaler_of
 from clusters.models import Condition, Endpoint, EndpointScaling, Revision, ScalingDecision

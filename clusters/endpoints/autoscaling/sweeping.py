@@ -8,7 +8,7 @@ import uuid
 from typing import Final
 
 from clusters.endpoints.autoscaling.carrying import endpoint_autoscale
-from clusters.models import EndpointScaling, ScalingDecision
+from clusters.models import EndpointScaling
 from tenants import scope
 from tenants.locks import claimed
 
@@ -17,8 +17,6 @@ log = logging.getLogger(__name__)
 MOST_PER_SWEEP: Final = 200
 #: One whose look fails is looked at again so much later.
 LEASE: Final = dt.timedelta(seconds=15)
-#: How long decisions can be looked up: a year and the month in which it is talked about.
-DECISIONS_KEPT: Final = dt.timedelta(days=400)
 
 
 def autoscaling_sweep(*, now: dt.datetime) -> int:
@@ -41,9 +39,3 @@ def autoscale_one(tenant_id: uuid.UUID, endpoint_id: uuid.UUID, *, now: dt.datet
     """Look at one endpoint, unless somebody does already; give the replicas that it is to have."""
     with claimed(f"scaling:{endpoint_id}") as mine:
         return endpoint_autoscale(tenant_id=tenant_id, endpoint_id=endpoint_id, now=now) if mine else None
-
-
-def decisions_expire(*, now: dt.datetime) -> int:
-    """Remove decisions older than :data:`DECISIONS_KEPT`; give how many those were."""
-    with scope.platform("remove old decisions on replicas"):
-        return ScalingDecision.objects.filter(at__lt=now - DECISIONS_KEPT).delete()[0]
