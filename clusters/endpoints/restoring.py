@@ -97,7 +97,11 @@ def endpoint_restore(
 
 def _restore_in_place(endpoint: Endpoint, earlier: Revision, told: Mapping[str, Any]) -> None:
     outage = expected_outage(
-        endpoint, model=endpoint.model.name, runtime=earlier.runtime, cluster=earlier.cluster.name
+        endpoint,
+        model=endpoint.model,
+        runtime=earlier.runtime,
+        cluster=earlier.cluster.name,
+        evaluated=False,  # it has served before
     )
     rollout_open(endpoint, revision=None, way=RolloutWay.REPLACE, outage=outage, at_once=True, **told)
     placement.retire_all(endpoint)

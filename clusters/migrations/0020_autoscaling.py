@@ -358,8 +358,8 @@ class Migration(migrations.Migration):
         migrations.AddConstraint(
             model_name="scaleschedule",
             constraint=models.UniqueConstraint(
-                models.F("tenant_id"),
-                models.F("endpoint_id"),
+                models.F("tenant"),
+                models.F("endpoint"),
                 django.db.models.functions.text.Lower("name"),
                 name="schedule_name_of_endpoint",
                 violation_error_message="A schedule of this name exists already; choose another name.",

@@ -83,7 +83,7 @@ class ScaleSchedule(TenantOwned):
         ordering = ["name"]
         constraints = [
             models.UniqueConstraint(
-                "tenant_id", "endpoint_id", Lower("name"), name="schedule_name_of_endpoint",
+                "tenant", "endpoint", Lower("name"), name="schedule_name_of_endpoint",
                 violation_error_message="A schedule of this name exists already; choose another name.",
             ),
             models.CheckConstraint(

@@ -127,6 +127,13 @@ def test_schedules_are_made_listed_changed_and_taken_away(owner, chat):
     assert_problem(owner.delete(path(chat, f"/schedules/{schedule['id']}")), 404, "not-found")
 
 
+def test_schedules_are_named_once_in_an_endpoint_and_may_be_in_another(owner, chat):
+    assert owner.post(path(chat, "/schedules"), OFFICE).status_code == 201
+    again = owner.post(path(chat, "/schedules"), OFFICE | {"name": "office HOURS"})
+    assert "name" in assert_problem(again, 422, "invalid")["errors"]
+    assert owner.post(path(order(owner, replicas=1, name="other"), "/schedules"), OFFICE).status_code == 201
+
+
 @pytest.mark.parametrize(
     ("wrong", "field"),
     [

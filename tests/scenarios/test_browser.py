@@ -154,12 +154,12 @@ def test_a_tenant_changes_what_serves(visitor, owner):
     page.get_by_label("Name").fill("Office hours")
     visitor.look("schedule-new")
     page.get_by_role("button", name="Add the schedule").click()
-    expect(page.locator("main")).to_contain_text("Office hours")
+    expect(page.locator("tbody")).to_contain_text("Office hours")
     visitor.look("replicas")
 
     visitor.open(f"{at}/evaluation-sets/new")
     page.get_by_label("Name").fill("Says it")
-    page.get_by_label("Prompts").fill(
+    page.get_by_role("textbox", name="Prompts with checks").fill(
         "- prompt: Berth is\n  max_tokens: 8\n  checks:\n    - contains: never said by any engine\n"
     )
     visitor.look("evaluation-set-new")
