@@ -48,12 +48,12 @@ def make_class(stack) -> Callable[..., str]:
 
 
 @pytest.fixture
-def one_l40s(stack: Stack) -> Iterator[None]:
-    """Lets orders have one L40S GPU: operators keep the others back."""
-    operator, at = stack.sign_in(accounts.OPERATOR), "/console/clusters/frankfurt-a/pools/l40s"
-    operator.submit(at, nodes=3, reserve=11, higher_share=0)
+def one_h200(stack: Stack) -> Iterator[None]:
+    """Lets orders have one H200 GPU, which no other scenario does: operators keep the others back."""
+    operator, at = stack.sign_in(accounts.OPERATOR), "/console/clusters/ashburn-a/pools/h200"
+    operator.submit(at, nodes=1, reserve=7, higher_share=0)
     yield
-    operator.submit(at, nodes=3, reserve=0, higher_share=0)
+    operator.submit(at, nodes=1, reserve=0, higher_share=0)
 
 
 @pytest.fixture(scope="module")
@@ -198,12 +198,12 @@ def test_the_worker_dies_in_every_phase_and_the_change_arrives(stack, owner, ser
 
 
 def test_without_a_free_gpu_a_change_waits_for_its_window_and_then_replaces(
-    stack, owner, serve, make_class, one_l40s
+    stack, owner, serve, make_class, one_h200
 ):
     hour = dt.datetime.now(dt.UTC).hour
     closed = {"rollout_from_hour": (hour + 3) % 24, "rollout_until_hour": (hour + 4) % 24 or 24}
     slo_class = make_class(rollout_ways=["surge", "replace"], **closed)
-    endpoint, callers = serve(slo_class, residency="region:eu-de-1", pins={"gpu": "l40s"})
+    endpoint, callers = serve(slo_class, residency="global", pins={"gpu": "h200_sxm"})
     planned = owner.post(f"/endpoints/{endpoint['id']}:plan-change", {"context_tokens": 1024})
     assert planned["way"] == "replace"
     assert planned["expected_outage_s"] > 0
