@@ -28,11 +28,11 @@ QUERY: Final[dict[str, tuple[str, ...]]] = {
 }
 #: Those that name nothing of a tenant's.
 QUERY_PLAIN: Final = {
-    "action", "active", "against", "bucket_width", "charged", "correction", "cursor", "dry_run", "end", "file", "from",
-    "gpu_type", "group_by", "held", "in_force", "kind", "latency", "limit", "lines", "min_context_tokens",
-    "model", "models", "month", "owner", "owner_kind", "page", "page_size", "precision", "prune", "regions",
-    "request_id", "restriction", "revision", "runtime", "scope", "search", "since", "slo_classes", "start", "state",
-    "take_over", "to", "until", "what", "zone",
+    "action", "active", "against", "bucket_width", "charged", "correction", "cursor", "dry_run", "end", "expect",
+    "file", "from", "gpu_type", "group_by", "held", "in_force", "kind", "latency", "limit", "lines",
+    "min_context_tokens", "model", "models", "month", "owner", "owner_kind", "page", "page_size", "precision", "prune",
+    "regions", "request_id", "restriction", "revision", "runtime", "scope", "search", "since", "slo_classes",
+    "start", "state", "take_over", "to", "until", "what", "zone",
 }  # fmt: skip
 
 #: Fields of bodies that name a tenant's objects.
