@@ -97,7 +97,7 @@ class Dispatcher:
 
     def count_again(self, endpoint: Endpoint, revision_id: str) -> None:
         """Note that a revision failed a request that is tried again; of an only one the request itself tells."""
-        if len({route.revision_id for route in endpoint.routes}) > 1:
+        if len(endpoint.routes) > 1:
             self._tried_again.setdefault(endpoint.endpoint_id, Counter())[revision_id] += 1
 
     def newest(self, endpoint: Endpoint) -> Endpoint:
@@ -112,7 +112,7 @@ class Dispatcher:
                 del self._retries[endpoint_id]
         for endpoint_id in list(self._tried_again):
             endpoint = directory.by_id(endpoint_id)
-            if endpoint is None or len({route.revision_id for route in endpoint.routes}) < 2:
+            if endpoint is None or len(endpoint.routes) < 2:
                 del self._tried_again[endpoint_id]
 
 

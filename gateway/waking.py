@@ -77,10 +77,8 @@ class Waking:
         if self._held[endpoint_id] >= MOST_HELD:
             return directory
         known = directory.by_id(endpoint_id)
-        told = {
-            "",
-            known.wake_refused if known else "",
-        }  # who asks to be held although it was refused, is held
+        # Who asks to be held although it was refused, is held.
+        told = {"", known.wake_refused if known else ""}
         self._held[endpoint_id] += 1
         try:
             with contextlib.suppress(TimeoutError):

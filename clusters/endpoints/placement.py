@@ -240,13 +240,7 @@ def keep_to_limits(endpoint: Endpoint, revision: Revision, replicas: int) -> Non
     if replicas > reservation.replicas:
         _keep_limits(endpoint, revision, reservation, replicas)
     with transaction.atomic():
-        _claim(
-            endpoint,
-            revision.pool,
-            revision.gpu_type,
-            replicas * revision.gpus_per_replica,
-            revision.price_factor,
-        )
+        claim_for(endpoint, revision, replicas=replicas)
         transaction.set_rollback(True)
 
 
@@ -256,9 +250,11 @@ def _keep_limits(endpoint: Endpoint, revision: Revision, reservation: Reservatio
     keep_policy(endpoint, revision.pool, gpus=replicas * each, price_factor=revision.price_factor)
 
 
-def claim_for(endpoint: Endpoint, revision: Revision, *, refuse: bool = True) -> None:
-    """Reserve in budgets what a revision comes to with the replicas that it has now."""
-    gpus = revision.replicas * revision.gpus_per_replica
+def claim_for(
+    endpoint: Endpoint, revision: Revision, *, replicas: int | None = None, refuse: bool = True
+) -> None:
+    """Reserve in budgets what a revision comes to with so many replicas, without a number those that it has now."""
+    gpus = (revision.replicas if replicas is None else replicas) * revision.gpus_per_replica
     _claim(endpoint, revision.pool, revision.gpu_type, gpus, revision.price_factor, refuse=refuse)
 
 

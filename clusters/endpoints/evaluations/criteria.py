@@ -13,7 +13,7 @@ from django.conf import settings
 from clusters.endpoints import placement
 from clusters.endpoints.blueprint import SpecUnusable
 from clusters.endpoints.evaluations.sets import sets_for
-from clusters.endpoints.evaluations.traits import changed_quality, quality_of, quality_planned
+from clusters.endpoints.evaluations.traits import planned_changes
 from clusters.endpoints.load.replanning import released
 from clusters.endpoints.load.running import Running, keeps_targets
 from clusters.endpoints.planning import Market, OrderTerms
@@ -327,7 +327,7 @@ def _wants(proposal: _Proposal) -> list[str]:
     current, terms, chosen = proposal.current, proposal.terms, proposal.plan.configuration
     if current is None or chosen is None:
         return []
-    return changed_quality(quality_of(current), quality_planned(chosen, terms.model, terms.context_tokens))
+    return planned_changes(current, chosen, terms)
 
 
 # What both judge by

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from clusters.endpoints.blueprint import SpecUnusable, kept_spec
-from clusters.models import CatalogModel, Revision
+from clusters.endpoints.planning import OrderTerms
+from clusters.models import Revision
 from clusters.planning.plans import Configuration
 from clusters.specs import Weights
 
@@ -29,16 +30,6 @@ def quality_of(revision: Revision) -> dict[str, Any]:
     }
 
 
-def quality_planned(chosen: Configuration, model: CatalogModel, context_tokens: int | None) -> dict[str, Any]:
-    """Give the same of what was planned for a model with a context cap, as far as a plan says it."""
-    return {
-        "model": model.name,
-        "weight precision": chosen.precision.value,
-        "KV precision": chosen.tuning.kv_cache_dtype,
-        "context cap": context_tokens or model.context_tokens,
-    }
-
-
 def weights_told(weights: Weights) -> str:
     """Name the checkpoint that an engine serves and what was made of it."""
     return " ".join(filter(None, (weights.uri, weights.revision, weights.quantize))) or str(weights.kind)
@@ -54,3 +45,14 @@ def changed_quality(before: Mapping[str, Any], after: Mapping[str, Any]) -> list
     if after["context cap"] > before["context cap"]:
         found.append(f"context cap {before['context cap']:,} -> {after['context cap']:,}")
     return found
+
+
+def planned_changes(current: Revision, chosen: Configuration, terms: OrderTerms) -> list[str]:
+    """Say the same of what is planned in the place of ``current``, as far as a plan says it."""
+    after = {
+        "model": terms.model.name,
+        "weight precision": chosen.precision.value,
+        "KV precision": chosen.tuning.kv_cache_dtype,
+        "context cap": terms.context_tokens or terms.model.context_tokens,
+    }
+    return changed_quality(quality_of(current), after)

@@ -12,7 +12,7 @@ from clusters.endpoints.approvals.asking import approvable, is_held
 from clusters.endpoints.approvals.figures import planned, running
 from clusters.endpoints.approvals.judging import judge
 from clusters.endpoints.blueprint import SpecUnusable, kept_spec, patient
-from clusters.endpoints.evaluations.traits import changed_quality, quality_of, quality_planned
+from clusters.endpoints.evaluations.traits import planned_changes
 from clusters.endpoints.history import record
 from clusters.endpoints.load.measured import as_ordered, figure, measured_terms
 from clusters.endpoints.planning import Market, OrderTerms
@@ -227,13 +227,12 @@ def _roll_out(
         revision = placement.settle(endpoint, found.plan, found.market.capacities)
         placement.begin_change(endpoint)
     elif found.way == RolloutWay.REPLACE and chosen is not None:
-        after = quality_planned(chosen, found.terms.model, found.terms.context_tokens)
         outage = expected_outage(
             endpoint,
             model=found.terms.model,
             runtime=chosen.runtime,
             cluster=chosen.cluster,
-            evaluated=bool(changed_quality(quality_of(found.current), after)),
+            evaluated=bool(planned_changes(found.current, chosen, found.terms)),
         )
     rollout_open(
         endpoint,

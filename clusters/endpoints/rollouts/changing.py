@@ -12,7 +12,7 @@ from django.utils import timezone
 from clusters.endpoints.approvals.deciding import Asker
 from clusters.endpoints.approvals.figures import planned, running
 from clusters.endpoints.approvals.judging import Trip, tripped
-from clusters.endpoints.evaluations.traits import changed_quality, quality_of, quality_planned
+from clusters.endpoints.evaluations.traits import planned_changes
 from clusters.endpoints.load.replanning import Replan, endpoint_replan, order_changes, replan_find
 from clusters.endpoints.planning import Market, OrderTerms
 from clusters.endpoints.rollouts.outage import Outage, expected_outage
@@ -113,9 +113,7 @@ def change_plan(
     chosen, current = found.plan.configuration, found.current
     outage, evaluates, trips = None, [], []
     if chosen is not None and current is not None:
-        evaluates = changed_quality(
-            quality_of(current), quality_planned(chosen, terms.model, terms.context_tokens)
-        )
+        evaluates = planned_changes(current, chosen, terms)
         figures = planned(endpoint, chosen, market)
         trips = tripped(endpoint, figures, before=running(endpoint, current, market))
         if found.way == RolloutWay.REPLACE:
